@@ -1,0 +1,155 @@
+"""Describes data before anything trains on it: counts, drops, labels, duplicates, leaks, token lengths, label errors."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kft import presets, rundir, sources, splits, tokens
+from kft.config import Config
+from kft.errors import KftError
+
+SHOWN_LABELS = 30
+SHOWN_ERRORS = 20
+
+
+def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
+    """The account of a config's data, as in a run's data.json.
+
+    Args:
+        config: its data, split, clean and model sections are read.
+        run_path: a finished run on this data; adds "label_errors", see `label_errors`.
+
+    Raises:
+        KftError: a mistake in the data, or the run is not finished.
+    """
+    made = splits.prepare(sources.read(config.data), config.split, config.clean, config.task)
+    preset = presets.locate(config.model.preset)
+    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
+    add_token_lengths(made, tokenizer, config.data.text_pair is not None, config.model.max_length)
+    if run_path is None:
+        return made.account
+    return made.account | {"label_errors": label_errors(run_path)}
+
+
+def add_token_lengths(
+    made: splits.Splits, tokenizer: tokens.Tokenizer, paired: bool, max_length: int
+) -> dict[str, tokens.Tokens]:
+    """Tokenises every split, adds "tokens" to its account, and returns the token rows of the splits with examples."""
+    rows = {}
+    for name in ("train", "validation", "test"):
+        frame = getattr(made, name)
+        if len(frame):
+            pairs = frame["text_pair"].to_list() if paired else None
+            rows[name] = tokens.encode_cached(tokenizer, frame["text"].to_list(), pairs, max_length)
+            made.account["splits"][name]["tokens"] = tokens.account(rows[name], max_length)
+    return rows
+
+
+def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
+    """Rows of a run's validation and test splits whose label is probably wrong, the likeliest first.
+
+    The run has not seen these rows in training, so its probabilities are held out, as confident learning needs
+    (Northcutt et al. 2021; cleanlab computes it).
+
+    Returns:
+        [{"split", "id", "text", "label", "suggested", "probability"}], the probability being that of the given label.
+
+    Raises:
+        KftError: the run is not finished, or predicts scores.
+    """
+    from cleanlab.filter import find_label_issues
+
+    run = rundir.open_run(run_path)
+    labels = rundir.read_json(run.labels)["labels"]
+    if not labels:
+        raise KftError(f"{run_path}: predicts scores; label errors are found among classes only")
+    frames = []
+    for name in ("validation", "test"):
+        if run.predictions(name).exists():
+            frames.append(pl.read_parquet(run.predictions(name)).with_columns(split=pl.lit(name)))
+    rows = pl.concat(frames)
+    given = np.array([labels.index(label) for label in rows["target"]])
+    probabilities = np.array(rows["probabilities"].to_list())
+    ranked = find_label_issues(given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    found = rows[[int(i) for i in ranked]]
+    return [
+        {
+            "split": row["split"],
+            "id": row["id"],
+            "text": row["text"],
+            "label": row["target"],
+            "suggested": row["label"],
+            "probability": row["probabilities"][labels.index(row["target"])],
+        }
+        for row in found.iter_rows(named=True)
+    ]
+
+
+def text(account: dict[str, Any]) -> str:
+    """An account as the lines that `kft data` prints."""
+    lines = []
+    for name, part in account["splits"].items():
+        lines += _split_lines(name, part)
+    lines += _leak_lines(account)
+    if "label_errors" in account:
+        lines += _error_lines(account["label_errors"])
+    return "\n".join(lines)
+
+
+def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
+    dropped = sum(part["dropped"].values())
+    lines = [f"{name}: {part['examples']:,} examples from {', '.join(part['origins'][:3])}"]
+    if dropped:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in part["dropped"].items() if count)
+        lines.append(f"  dropped     {dropped:,} of {part['read']:,}: {reasons}")
+    if part.get("labels"):
+        total = max(part["examples"], 1)
+        shown = list(part["labels"].items())
+        cells = [f"{label} {count:,} ({count / total:.1%})" for label, count in shown[:SHOWN_LABELS]]
+        more = f", and {len(shown) - SHOWN_LABELS} more" if len(shown) > SHOWN_LABELS else ""
+        lines.append(f"  labels      {', '.join(cells)}{more}")
+    if part.get("values"):
+        lines.append(
+            "  scores      " + ", ".join(f"{key} {value:.4g}" for key, value in part["values"].items())
+        )
+    twice = part["duplicates"]
+    lines.append(
+        f"  duplicates  {twice['exact']:,} exact, {twice['normalized']:,} but for case and spaces, "
+        f"{twice['conflicting_labels']:,} with conflicting labels"
+    )
+    if "tokens" in part:
+        n = part["tokens"]
+        lines.append(
+            f"  tokens      mean {n['mean']:.1f}, median {n['p50']:.0f}, 90 % {n['p90']:.0f}, 99 % {n['p99']:.0f}, "
+            f"longest {n['max']:.0f}; {n['truncated_fraction']:.1%} truncated"
+        )
+    return lines
+
+
+def _leak_lines(account: dict[str, Any]) -> list[str]:
+    leaks = account.get("leaks") or {}
+    counts = {name: leaks.get(name, 0) for name in ("validation", "test")}
+    if not any(counts.values()):
+        return ["leaks: no row of train stands in another split"]
+    told = ", ".join(f"{count:,} in {name}" for name, count in counts.items() if count)
+    end = (
+        f"{leaks['dropped_from_train']:,} dropped from train"
+        if leaks.get("dropped_from_train")
+        else 'kept; clean.leaks = "drop" drops them from train'
+    )
+    return [f"leaks: rows that also stand in train: {told}; {end}"]
+
+
+def _error_lines(errors: list[dict[str, Any]]) -> list[str]:
+    if not errors:
+        return ["label errors: none found"]
+    lines = [f"label errors: {len(errors)} likely"]
+    for row in errors[:SHOWN_ERRORS]:
+        words = " ".join(row["text"].split())[:70]
+        lines.append(
+            f"  {row['split']}, row {row['id'] + 1}: {row['label']} ({row['probability']:.1%}), "
+            f"rather {row['suggested']}: {words}"
+        )
+    return lines

@@ -1,0 +1,178 @@
+"""Chooses the Keras backend, its caches, devices and log noise before Keras is imported; tells versions."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import platformdirs
+
+from kft.errors import KftError
+
+BACKENDS = ("jax", "torch", "tensorflow")
+_PACKAGES = (
+    "kft",
+    "keras",
+    "keras-hub",
+    "jax",
+    "torch",
+    "tensorflow",
+    "tensorflow-text",
+    "optax",
+    "scikit-learn",
+)
+
+
+def select(name: str | None = None) -> str:
+    """The backend that Keras runs on from now on; call it before anything imports Keras.
+
+    Without a name: what Keras already runs on, else the environment's KERAS_BACKEND, else jax.
+
+    Raises:
+        KftError: there is no such backend, its package is missing, or Keras already runs on another one.
+    """
+    running = _running()
+    name = name or running or os.environ.get("KERAS_BACKEND") or "jax"
+    if name not in BACKENDS:
+        raise KftError(f"backend must be one of {', '.join(BACKENDS)}, got: {name!r}")
+    if running and running != name:
+        raise KftError(
+            f"Keras already runs on {running} in this process, {name} was asked for",
+            f"start a new process (or notebook kernel) with KERAS_BACKEND={name}",
+        )
+    if not running:
+        if importlib.util.find_spec(name) is None:
+            raise KftError(f"the {name} backend needs the package {name}", f"pip install 'kft[{name}]'")
+        os.environ["KERAS_BACKEND"] = name
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        if name == "jax":
+            _cache_compilations()
+    return name
+
+
+def tensorflow() -> ModuleType:
+    """The module tensorflow, kept off the accelerators that another backend uses."""
+    select()
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    with _without_stderr():
+        import tensorflow as tf
+    if os.environ["KERAS_BACKEND"] != "tensorflow":
+        tf.config.set_visible_devices([], "GPU")
+    tf.get_logger().setLevel("ERROR")
+    return tf
+
+
+def keras_hub() -> ModuleType:
+    """The module keras_hub, which imports TensorFlow whatever the backend is."""
+    tensorflow()
+    import keras_hub
+
+    return keras_hub
+
+
+def distribute() -> int:
+    """Shares batches over all devices that JAX sees, by Keras's data parallelism; returns their number.
+
+    Call it before the model is built. Other backends use one device.
+    """
+    devices = device_count()
+    if devices > 1:
+        import keras
+
+        listed = keras.distribution.list_devices()
+        keras.distribution.set_distribution(keras.distribution.DataParallel(listed, auto_shard_dataset=False))
+    return devices
+
+
+def device_count() -> int:
+    """Devices that batches are shared over."""
+    if select() != "jax":
+        return 1
+    import jax
+
+    return jax.device_count()
+
+
+def on_accelerator() -> bool:
+    """Whether the model runs on a GPU or TPU."""
+    return not all(device.startswith("cpu") for device in _devices())
+
+
+def describe() -> dict[str, Any]:
+    """Versions and machine, for environment.json."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "backend": os.environ.get("KERAS_BACKEND"),
+        "devices": _devices(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "versions": versions,
+    }
+
+
+def cache_dir() -> Path:
+    """The user's private folder for compiled programs and tokens."""
+    path = Path(os.environ.get("KFT_CACHE_DIR") or platformdirs.user_cache_dir("kft"))
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:  # a read-only home: everything works without a cache, slower
+        pass
+    return path
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """TensorFlow's C++ code greets on stderr before any setting can stop it; exceptions are told as ever."""
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def _running() -> str | None:
+    keras = sys.modules.get("keras")
+    return keras.backend.backend() if keras is not None and hasattr(keras, "backend") else None
+
+
+def _cache_compilations() -> None:
+    # JAX reads these when it is imported: before the first array, as the cache demands.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    if "jax" in sys.modules:
+        import jax
+
+        if jax.config.jax_compilation_cache_dir is None:
+            jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _devices() -> list[str]:
+    name = os.environ.get("KERAS_BACKEND")
+    if name == "jax":
+        import jax
+
+        return [f"{d.platform}: {d.device_kind}" for d in jax.devices()]
+    if name == "torch":
+        import torch
+
+        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or ["cpu"]
+    return ["cpu"]

@@ -1,0 +1,29 @@
+"""The one exception that a user is meant to read, and nearest-name suggestions."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class KftError(Exception):
+    """A mistake that the user can mend: what is wrong and where, and a hint what to do.
+
+    Everything else that is raised is a bug and keeps its traceback.
+    """
+
+    def __init__(self, message: str, hint: str | None = None):
+        super().__init__(message if hint is None else f"{message}\n\nhint: {hint}")
+        self.message = message
+        self.hint = hint
+
+
+def closest(name: str, options: Iterable[str]) -> str | None:
+    """The option most like `name`, or None when nothing is near."""
+    by_folded = {option.lower(): option for option in map(str, options)}
+    found = difflib.get_close_matches(str(name).lower(), by_folded, n=1, cutoff=0.6)
+    return by_folded[found[0]] if found else None
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """ ", did you mean `accuracy`?" to end a message with, or an empty string."""
+    option = closest(name, options)
+    return f", did you mean `{option}`?" if option else ""

@@ -1,0 +1,316 @@
+"""Predicts examples with a run's model, and scores splits and files."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kft import backend, batches, metrics, models, rundir, sources, splits, tokens
+from kft import config as configs
+from kft.config import Config
+from kft.errors import KftError
+from kft.rundir import RunDir
+from kft.tasks import TASKS, Task
+
+CHUNK_EXAMPLES = 16_384  # texts that prediction holds in memory at a time
+STEP_TOKENS = {"cpu": 4096, "accelerator": 32_768}  # tokens in a prediction step
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run, ready to predict."""
+
+    run: RunDir
+    config: Config
+    task: Task
+    labels: list[str]
+    tokenizer: tokens.Tokenizer
+    model: models.Classifier
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of one split: {metric: float}, their details, the predictions as a frame, and the mean loss."""
+
+    metrics: dict[str, float]
+    details: dict[str, Any]
+    predictions: pl.DataFrame
+    loss: float
+
+
+def load_run(path: str | Path, backend_name: str | None = None) -> LoadedRun:
+    """The finished run in a folder, its model on the backend that Keras runs on.
+
+    Args:
+        path: the run's folder; it may have been copied or renamed.
+        backend_name: "jax", "torch" or "tensorflow", needed before anything has imported Keras; None keeps the
+            current one.
+
+    Raises:
+        KftError: the folder holds no whole, finished run.
+    """
+    backend.select(backend_name)
+    run = rundir.open_run(path)
+    config = configs.load(run.config)
+    labels = rundir.read_json(run.labels)["labels"]
+    model = models.load(run, config.train.precision)
+    if model.architecture.outputs != TASKS[config.task].outputs(labels):
+        raise KftError(
+            f"{run.labels}: names {len(labels)} labels, the model has {model.architecture.outputs} outputs",
+            "copy the run folder again",
+        )
+    tokenizer = read_tokenizer(run)
+    return LoadedRun(run, config, TASKS[config.task], labels, tokenizer, model)
+
+
+def read_tokenizer(run: RunDir) -> tokens.Tokenizer:
+    """The tokenizer of a run, from its vocabulary and model.json."""
+    settings = rundir.read_json(run.model).get("tokenizer", {})
+    return tokens.load_tokenizer(tokens.read_vocabulary(run.vocabulary), **settings)
+
+
+def evaluate(
+    run: str | Path | LoadedRun, split: str | None = None, data: str | Path | None = None
+) -> dict[str, Any]:
+    """Scores of a run on one of its splits, or on any file with its columns.
+
+    Args:
+        run: a run's folder, or what `load_run` gave.
+        split: "test", "validation" or "train"; None takes test where the run has one, else validation. Train is read
+            again from where the config says.
+        data: a file instead; nothing in it is cleaned or dropped.
+
+    Returns:
+        {"run", "split", "examples", "metrics": {name: float}, "details"}; the split of a file is "data".
+
+    Raises:
+        KftError: the run has no such split, or a row of the file cannot be scored.
+    """
+    loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    if data is not None:
+        name, frame = "data", sources.read_file(data, loaded.config.data)
+    else:
+        name = split or ("test" if loaded.run.split("test").exists() else "validation")
+        frame = _rows_of(loaded, name)
+    if not len(frame):
+        raise KftError(f"{data or name}: holds no examples to score")
+    logits = predict_logits(loaded.model, encode(loaded, frame))
+    scored = score(frame, logits, loaded.model.architecture, loaded.task, loaded.labels)
+    return {
+        "run": str(loaded.run.path),
+        "split": name,
+        "examples": len(frame),
+        "metrics": rundir.finite(scored.metrics),
+        "details": scored.details,
+    }
+
+
+def predict(
+    run: str | Path | LoadedRun, texts: Iterable[str] | Iterable[tuple[str, str]] | pl.DataFrame
+) -> Iterator[dict[str, Any]]:
+    """One answer for each text, in input order, computed a chunk at a time.
+
+    Args:
+        run: a run's folder, or what `load_run` gave.
+        texts: strings, pairs of strings for a run on pairs, or a frame with columns text (and text_pair).
+
+    Yields:
+        {"id", "text", "text_pair"?, "label", "probabilities": {label: float}}, or {"id", "text", "value"} for scores.
+
+    Raises:
+        KftError: the run reads pairs and the texts are single, or the other way round.
+    """
+    loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    paired = loaded.config.data.text_pair is not None
+    offset = 0
+    for frame in _chunks(texts, paired):
+        logits = predict_logits(loaded.model, encode(loaded, frame))
+        predictions = _decode(logits, loaded.model.architecture, loaded.task)
+        answers = frame.with_columns(loaded.task.columns(predictions, loaded.labels))
+        for i, row in enumerate(answers.iter_rows(named=True)):
+            told = {"id": offset + i, "text": row["text"]} | (
+                {"text_pair": row["text_pair"]} if paired else {}
+            )
+            yield told | loaded.task.answer(row, loaded.labels)
+        offset += len(frame)
+
+
+def predict_file(run: str | Path | LoadedRun, file: str = "-", output: str | Path | None = None) -> int:
+    """Answers every text of a file as JSONL, in constant memory for plain text; returns their number.
+
+    Args:
+        run: a run's folder, or what `load_run` gave.
+        file: "-" for standard input, a file with the run's columns in a format that `sources` reads, or any other file
+            as one text a line (for a run on pairs: text, tab, second text).
+        output: file to write whole or not at all; None writes to standard output.
+
+    Raises:
+        KftError: the file cannot be read, or a line is not UTF-8.
+    """
+    loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    answers = predict(loaded, _read_texts(loaded, file))
+    if output is None:
+        return _write_lines(answers, sys.stdout)
+    count = 0
+
+    def write(path: Path) -> None:
+        nonlocal count
+        with path.open("w", encoding="utf-8") as stream:
+            count = _write_lines(answers, stream)
+
+    rundir.write_whole(Path(output), write)
+    return count
+
+
+def encode(loaded: LoadedRun, frame: pl.DataFrame) -> tokens.Tokens:
+    """The token rows of a frame, truncated as in training."""
+    pairs = frame["text_pair"].fill_null("").to_list() if loaded.config.data.text_pair is not None else None
+    texts = frame["text"].fill_null("").to_list()
+    return tokens.encode(loaded.tokenizer, texts, pairs, loaded.config.model.max_length)
+
+
+def predict_logits(
+    model: models.Classifier, rows: tokens.Tokens, shape: batches.PredictionShape | None = None
+) -> np.ndarray:
+    """Logits float32 [N, C] of N examples, in their order."""
+    count = len(rows.offsets) - 1
+    if not count:
+        return np.zeros((0, model.architecture.outputs), np.float32)
+    shape = shape or choose_shape(model, rows)
+    where, steps = batches.prediction_steps(rows, shape)
+    made = model.predict(batches.prediction_dataset(rows, shape, where, steps), verbose=0)  # [S * R, K, C]
+    logits = np.empty((count, model.architecture.outputs), np.float32)
+    logits[where.examples[0]] = made[steps * shape.rows + where.rows[0], where.slots[0]]
+    return logits
+
+
+def choose_shape(model: models.Classifier, *rows: tokens.Tokens) -> batches.PredictionShape:
+    """The prediction batches that hold all of `rows`, as large as the device likes them."""
+    lengths = np.concatenate([np.diff(r.offsets) for r in rows])
+    devices = backend.device_count()
+    step_tokens = STEP_TOKENS["accelerator" if backend.on_accelerator() else "cpu"]
+    longest = model.architecture.backbone["max_sequence_length"]
+    return batches.prediction_shape(lengths, longest, step_tokens, devices)
+
+
+def score(
+    frame: pl.DataFrame,
+    logits: np.ndarray,
+    architecture: models.Architecture,
+    task: Task,
+    labels: list[str],
+    detailed: bool = True,
+) -> Scored:
+    """Scores logits [N, C] against the labels of a frame; the details (intervals and so on) cost a second or two.
+
+    Raises:
+        KftError: a label is missing, unknown or no finite number; names the row.
+    """
+    targets = task.targets(frame, labels)
+    predictions = _decode(logits, architecture, task)
+    kind = architecture.task
+    flat = targets if kind == "classification" else targets[:, 0].astype(np.float64)
+    values = metrics.scores(kind, flat, predictions, labels)
+    told = frame["label"] if kind == "classification" else pl.Series(flat)
+    columns = [c for c in ("id", "text", "text_pair") if c in frame.columns]
+    table = frame.select(columns).with_columns(told.alias("target"), *task.columns(predictions, labels))
+    loss = values["log_loss"] if kind == "classification" else values["mean_squared_error"]
+    details = metrics.details(kind, flat, predictions, labels) if detailed else {}
+    return Scored(values, details, table, loss)
+
+
+def _decode(logits: np.ndarray, architecture: models.Architecture, task: Task) -> np.ndarray:
+    predictions = task.predictions(logits)
+    if architecture.task == "regression":
+        predictions = predictions * architecture.score_scale + architecture.score_mean
+    return predictions
+
+
+def _read_texts(loaded: LoadedRun, file: str):
+    if file != "-" and (loaded.config.data.format == "folder" or sources.format_of(file) is not None):
+        return sources.read_file(file, loaded.config.data, need_label=False)
+    return _lines(file, paired=loaded.config.data.text_pair is not None)
+
+
+def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]:
+    name = "standard input" if file == "-" else file
+    try:
+        stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")
+    except OSError as error:
+        raise KftError(f"{file}: cannot be read: {error.strerror}") from None
+    with stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                text = (
+                    line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n").removesuffix("\r")
+                )
+            except UnicodeDecodeError as error:
+                raise KftError(
+                    f"{name}, line {number}: not UTF-8 text (byte {error.start + 1})",
+                    "convert it: iconv -t utf-8",
+                ) from None
+            if not paired:
+                yield text
+                continue
+            pair = tuple(text.split("\t"))
+            if len(pair) != 2:
+                raise KftError(
+                    f"{name}, line {number}: must be two texts with a tab between, got {len(pair) - 1} tabs",
+                    "the run was trained on pairs; a CSV with the run's columns works too",
+                )
+            yield pair
+
+
+def _write_lines(answers: Iterator[dict[str, Any]], stream) -> int:
+    count = 0
+    for answer in answers:
+        stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        count += 1
+    stream.flush()
+    return count
+
+
+def _rows_of(loaded: LoadedRun, split: str) -> pl.DataFrame:
+    if split == "train":
+        config = loaded.config
+        return splits.prepare(sources.read(config.data), config.split, config.clean, config.task).train
+    file = loaded.run.split(split)
+    if not file.exists():
+        have = [name for name in ("validation", "test") if loaded.run.split(name).exists()]
+        raise KftError(
+            f"{loaded.run.path}: the run has no {split} split",
+            f"it has {', '.join(have)}; or give a file with --data",
+        )
+    try:
+        return pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise KftError(f"{file}: is damaged: {error}", "copy the run folder again") from None
+
+
+def _chunks(texts, paired: bool) -> Iterator[pl.DataFrame]:
+    if isinstance(texts, pl.DataFrame):
+        yield from texts.iter_slices(CHUNK_EXAMPLES)
+        return
+    iterator = iter(texts)
+    while chunk := list(islice(iterator, CHUNK_EXAMPLES)):
+        if paired:
+            wrong = next((t for t in chunk if isinstance(t, str) or len(t) != 2), None)
+            if wrong is not None:
+                raise KftError(
+                    f"the run reads pairs of texts, got: {str(wrong)[:60]!r}", "give (text, text_pair) tuples"
+                )
+            first, second = zip(*chunk, strict=True)
+            yield pl.DataFrame(
+                {"text": first, "text_pair": second}, schema={"text": pl.String, "text_pair": pl.String}
+            )
+        else:
+            wrong = next((t for t in chunk if not isinstance(t, str)), None)
+            if wrong is not None:
+                raise KftError(f"the run reads single texts, got: {str(wrong)[:60]!r}", "give strings")
+            yield pl.DataFrame({"text": chunk}, schema={"text": pl.String})

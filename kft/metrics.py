@@ -1,0 +1,411 @@
+"""Scores of predictions against targets, by scikit-learn and scipy, with bootstrap intervals.
+
+N is the number of examples, C of classes. Classification scores class ids, int [N], against probabilities, float
+[N, C] with rows that sum to 1; regression scores targets, float [N], against values, float [N].
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from scipy import sparse, stats
+from sklearn import metrics as sk
+
+from kft.errors import KftError, did_you_mean
+
+Kind = Literal["classification", "regression"]
+
+CALIBRATION_BINS = 15
+INTERVAL = (2.5, 97.5)  # percentiles of the resampled scores
+CHUNK_CELLS = 2_000_000  # numbers of a bootstrap held in memory at a time
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One score.
+
+    Attributes:
+        kind: the task that it scores.
+        compute: (targets, predictions) → float; nan where the score is not defined for these examples.
+        greater_is_better: its direction.
+        needs_binary: defined for two classes only; the second one (class id 1) is the positive one.
+        interval: whether `details` gives a bootstrap interval.
+    """
+
+    kind: Kind
+    compute: Callable[[np.ndarray, np.ndarray], float]
+    greater_is_better: bool = True
+    needs_binary: bool = False
+    interval: bool = False
+
+
+def scores(
+    kind: Kind, targets: np.ndarray, predictions: np.ndarray, labels: list[str] | None = None
+) -> dict[str, float]:
+    """Every score of the task, the task's main one first.
+
+    Args:
+        kind: "classification" or "regression".
+        targets: class ids, int [N], or float [N].
+        predictions: probabilities, float [N, C], or values, float [N].
+        labels: the C label names in id order; not needed for regression.
+
+    Returns:
+        {metric: score}, in the order of `METRICS`; nan for a score that is not defined here, such as a correlation
+        with a constant.
+
+    Raises:
+        KftError: a prediction is not a finite number.
+    """
+    targets, predictions = _checked(kind, targets, predictions, labels)
+    classes = predictions.shape[1] if kind == "classification" else None
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # an undefined score is nan, which says it all
+        return {
+            name: float(METRICS[name].compute(targets, predictions)) if len(targets) else math.nan
+            for name in names(kind, classes)
+        }
+
+
+def details(
+    kind: Kind,
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    labels: list[str] | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """What stands behind the scores, ready for JSON.
+
+    Args:
+        kind, targets, predictions, labels: as for `scores`.
+        seed: of the bootstrap; the same seed gives the same intervals.
+        resamples: of the bootstrap.
+
+    Returns:
+        {"examples": N, "intervals": {metric: [low, high]}}, where an interval is the 95 % percentile bootstrap over
+        the examples, [None, None] if the score is not defined. For classes also "labels", "per_class" {label:
+        {"precision", "recall", "f1", "support"}}, "confusion_matrix" (a row for each target, a column for each
+        prediction, in label order) and "calibration", a list of {"low", "high", "count", "confidence", "accuracy"}
+        for the bins of the highest probability, None in empty ones.
+
+    Raises:
+        KftError: a prediction is not a finite number.
+    """
+    targets, predictions = _checked(kind, targets, predictions, labels)
+    generator = np.random.default_rng(seed)
+    if kind == "regression":
+        resampled = _resampled_regression(targets, predictions, generator, resamples)
+        return {"examples": len(targets), "intervals": _intervals(resampled)}
+    matrix = confusion_matrix(targets, predictions)
+    return {
+        "examples": len(targets),
+        "intervals": _intervals(_resampled_classes(matrix, generator, resamples)),
+        "labels": list(labels),
+        "per_class": _per_class(targets, predictions, labels),
+        "confusion_matrix": matrix.tolist(),
+        "calibration": calibration(targets, predictions),
+    }
+
+
+def names(kind: Kind, n_classes: int | None = None) -> list[str]:
+    """The metrics of a task, in their order; `n_classes` None lists those for two classes too."""
+    binary = n_classes in (None, 2)
+    return [name for name, m in METRICS.items() if m.kind == kind and (binary or not m.needs_binary)]
+
+
+def main_metric(kind: Kind) -> str:
+    """The metric that picks the best epoch unless the user names another."""
+    return names(kind)[0]
+
+
+def better(metric: str, a: float | None, b: float | None) -> bool:
+    """Whether score `a` is better than score `b`; an undefined one (nan or None) is worse than any other."""
+    a, b = (math.nan if value is None else value for value in (a, b))
+    if math.isnan(a) or math.isnan(b):
+        return math.isnan(b) and not math.isnan(a)
+    return a > b if METRICS[metric].greater_is_better else a < b
+
+
+def check_name(kind: Kind, name: str, n_classes: int | None = None, where: str = "train.best_metric") -> str:
+    """`name`, if it is a metric of the task with that many classes.
+
+    Args:
+        kind: "classification" or "regression".
+        name: what the user wrote.
+        n_classes: None where it is not known yet.
+        where: the setting that the message names.
+
+    Raises:
+        KftError: it is none; names the nearest one.
+    """
+    options = names(kind, n_classes)
+    if name in options:
+        return name
+    hint = f"the metrics are {', '.join(options)}"
+    metric = METRICS.get(name)
+    if metric is None:
+        raise KftError(f"`{where}`: there is no metric {name!r}{did_you_mean(name, options)}", hint)
+    if metric.kind != kind:
+        raise KftError(f"`{where}`: {name!r} is a metric of {metric.kind}, and `task` is {kind}", hint)
+    near = did_you_mean(f"{name}_macro", options)
+    raise KftError(f"`{where}`: {name!r} needs two classes, the data has {n_classes}{near}", hint)
+
+
+def confusion_matrix(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Examples by target (rows) and predicted class (columns), int [C, C]."""
+    classes = predictions.shape[1]
+    counts = np.bincount(targets * classes + predictions.argmax(axis=1), minlength=classes**2)
+    return counts.reshape(classes, classes)
+
+
+def calibration(targets: np.ndarray, predictions: np.ndarray) -> list[dict[str, Any]]:
+    """Equal-width bins (low, high] of the highest probability: how many, how confident, how often right."""
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    confidence = predictions.max(axis=1, initial=0)
+    right = predictions.argmax(axis=1) == targets
+    bins = np.digitize(confidence, edges[1:-1], right=True)
+    return [
+        {
+            "low": float(edges[i]),
+            "high": float(edges[i + 1]),
+            "count": int((bins == i).sum()),
+            "confidence": float(confidence[bins == i].mean()) if (bins == i).any() else None,
+            "accuracy": float(right[bins == i].mean()) if (bins == i).any() else None,
+        }
+        for i in range(CALIBRATION_BINS)
+    ]
+
+
+def _checked(kind, targets, predictions, labels) -> tuple[np.ndarray, np.ndarray]:
+    if kind == "classification":
+        targets, predictions = np.asarray(targets, np.int64), np.asarray(predictions, np.float64)
+        if predictions.shape != (len(targets), len(labels)):
+            raise ValueError(f"predictions must be [{len(targets)}, {len(labels)}], got: {predictions.shape}")
+    else:
+        targets, predictions = np.asarray(targets, np.float64), np.asarray(predictions, np.float64)
+        if targets.ndim != 1 or predictions.shape != targets.shape:
+            raise ValueError(
+                f"targets and predictions must be [N], got: {targets.shape} and {predictions.shape}"
+            )
+    finite = np.isfinite(predictions)
+    wrong = ~(finite.all(axis=1) if finite.ndim == 2 else finite)
+    if wrong.any():
+        raise KftError(
+            f"{wrong.sum()} of {len(targets)} predictions are not finite numbers (the first is number {wrong.argmax() + 1})",
+            "the training has diverged: lower train.learning_rate, or train in float32",
+        )
+    return targets, predictions
+
+
+# Classification.
+
+
+def _accuracy(targets, predictions) -> float:
+    return sk.accuracy_score(targets, predictions.argmax(axis=1))
+
+
+def _positive(score: Callable, targets, predictions) -> float:
+    # Naming the label, unlike average="binary", also takes examples that are all of one class.
+    return score(targets, predictions.argmax(axis=1), labels=[1], average="macro", zero_division=0)
+
+
+def _averaged(score: Callable, average: str, targets, predictions) -> float:
+    # The average is over the classes that occur among targets or predictions, as in scikit-learn by default.
+    return score(targets, predictions.argmax(axis=1), average=average, zero_division=0)
+
+
+def _matthews(targets, predictions) -> float:
+    return sk.matthews_corrcoef(targets, predictions.argmax(axis=1))
+
+
+def _roc_auc(targets, predictions) -> float:
+    classes = predictions.shape[1]
+    if len(np.unique(targets)) < max(classes, 2):
+        return math.nan
+    if classes == 2:
+        return sk.roc_auc_score(targets, predictions[:, 1])
+    return sk.roc_auc_score(
+        targets, predictions, multi_class="ovr", average="macro", labels=np.arange(classes)
+    )
+
+
+def _log_loss(targets, predictions) -> float:
+    return sk.log_loss(targets, predictions, labels=np.arange(predictions.shape[1]))
+
+
+def _calibration_error(targets, predictions) -> float:
+    """Mean gap between confidence and accuracy over bins (Guo et al. 2017, equation 3)."""
+    bins = [b for b in calibration(targets, predictions) if b["count"]]
+    return sum(b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins) / len(targets)
+
+
+def _per_class(targets, predictions, labels) -> dict[str, dict[str, float]]:
+    predicted, ids = predictions.argmax(axis=1), np.arange(len(labels))
+    columns = np.zeros((4, len(labels)))
+    if len(targets):
+        columns = sk.precision_recall_fscore_support(targets, predicted, labels=ids, zero_division=0)
+    return {
+        label: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
+        for label, p, r, f, s in zip(labels, *columns, strict=True)
+    }
+
+
+# Regression.
+
+
+def _r2(targets, values) -> float:
+    return sk.r2_score(targets, values) if len(targets) > 1 else math.nan
+
+
+def _correlation(correlate: Callable, targets, values) -> float:
+    return correlate(targets, values).statistic if len(targets) > 1 else math.nan
+
+
+# Bootstrap. Scores of many resamples at once, each equal to the metric of the same name.
+
+
+def _intervals(resampled: dict[str, np.ndarray]) -> dict[str, list[float | None]]:
+    intervals = {}
+    for name, values in resampled.items():
+        defined = values[np.isfinite(values)]
+        intervals[name] = np.percentile(defined, INTERVAL).tolist() if len(defined) else [None, None]
+    return intervals
+
+
+def _chunks(resamples: int, cells: int) -> Iterator[int]:
+    """Sizes that add up to `resamples`, of which one times `cells` fits in memory."""
+    size = max(1, CHUNK_CELLS // max(cells, 1))
+    yield from (min(size, resamples - done) for done in range(0, resamples, size))
+
+
+def _resampled_classes(matrix: np.ndarray, generator, resamples: int) -> dict[str, np.ndarray]:
+    """Scores of resampled examples. They depend on the confusion matrix alone, and its cells are multinomial."""
+    total, classes = matrix.sum(), len(matrix)
+    if not total:
+        return {name: np.array([]) for name in _interval_names("classification", classes)}
+    rows, columns = np.nonzero(matrix)  # [Z] cells that can be drawn
+    frequencies = matrix[rows, columns] / total
+    # [Z, 2C]: cell → its target and its predicted class, so that one product sums rows and columns.
+    cell = np.arange(len(rows))
+    sums = sparse.csr_array(
+        (np.ones(2 * len(rows)), (np.r_[cell, cell], np.r_[rows, columns + classes])),
+        shape=(len(rows), 2 * classes),
+    )
+    diagonal = rows == columns
+    parts = []
+    for size in _chunks(resamples, len(rows) + 3 * classes):
+        drawn = generator.multinomial(total, frequencies, size=size)  # [S, Z]
+        support, predicted = np.split(drawn @ sums, 2, axis=1)  # each [S, C]
+        right = np.zeros((size, classes))
+        right[:, rows[diagonal]] = drawn[:, diagonal]
+        parts.append(_class_scores(right, support, predicted))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _class_scores(right: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores [S] from the right predictions, targets and predictions of each class, each [S, C]."""
+    total = support.sum(axis=1)
+    occurs = support + predicted
+    f1 = np.divide(2 * right, occurs, out=np.zeros_like(right), where=occurs > 0)
+    # Matthews correlation of C classes (Gorodkin 2004), 0 where one side is constant, as in scikit-learn.
+    covariance = total * right.sum(axis=1) - (support * predicted).sum(axis=1)
+    spread = (total**2 - (support**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
+    scores = {
+        "accuracy": right.sum(axis=1) / total,
+        "f1": f1[:, -1],
+        "f1_macro": f1.sum(axis=1) / (occurs > 0).sum(axis=1),
+        "matthews_correlation": np.divide(
+            covariance, np.sqrt(spread), out=np.zeros_like(total), where=spread > 0
+        ),
+    }
+    return {name: scores[name] for name in _interval_names("classification", right.shape[1])}
+
+
+def _resampled_regression(targets, values, generator, resamples: int) -> dict[str, np.ndarray]:
+    """Scores of resampled examples. A resample is how often it holds each example, so nothing is sorted twice."""
+    total = len(targets)
+    if not total:
+        return {name: np.array([]) for name in _interval_names("regression", None)}
+    parts = []
+    for size in _chunks(resamples, total):
+        drawn = generator.integers(total, size=(size, total)) + total * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * total).reshape(size, total)
+        parts.append(_value_scores(targets, values, counts.astype(np.float64)))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _value_scores(targets: np.ndarray, values: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores [S] of resamples that hold the examples so often, counts [S, N]; nan for one with a constant side."""
+    total = counts.sum(axis=1)
+    a, b = (
+        _resampled_ranks(targets, counts),
+        _resampled_ranks(values, counts),
+    )  # centred at 0, exact in floats
+    spread = (counts * a * a).sum(axis=1) * (counts * b * b).sum(axis=1)
+    spearman = np.divide(
+        (counts * a * b).sum(axis=1), np.sqrt(spread), out=np.full(len(total), np.nan), where=spread > 0
+    )
+    x, y = ((side - side.mean()) / (side.std() or 1) for side in (targets, values))
+    x_mean, y_mean = counts @ x / total, counts @ y / total
+    x_spread = np.maximum(counts @ (x * x) / total - x_mean**2, 0)
+    y_spread = np.maximum(counts @ (y * y) / total - y_mean**2, 0)
+    covariance = counts @ (x * y) / total - x_mean * y_mean
+    pearson = np.full(len(total), np.nan)
+    np.divide(
+        covariance, np.sqrt(x_spread * y_spread), out=pearson, where=(spread > 0) & (x_spread * y_spread > 0)
+    )
+    return {
+        "spearman": spearman,
+        "pearson": np.clip(pearson, -1, 1),
+        "root_mean_squared_error": np.sqrt(counts @ (targets - values) ** 2 / total),
+    }
+
+
+def _resampled_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mid-ranks [S, N] of the values within each resample, less their mean.
+
+    values 0.1 0.4 0.4 0.9, counts 2 0 1 1:  ranks of 0.1 0.1 0.4 0.9 are 1.5 1.5 3 4, less 2.5: -1 . 0.5 1.5
+    """
+    _, group = np.unique(values, return_inverse=True)  # [N] tied values share a group, in rising order
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    size = np.add.reduceat(counts[:, order], starts, axis=1)  # [S, G]
+    middle = size.cumsum(axis=1) - (size - 1) / 2
+    return (middle - (counts.sum(axis=1, keepdims=True) + 1) / 2)[:, group]
+
+
+def _interval_names(kind: Kind, n_classes: int | None) -> list[str]:
+    return [name for name in names(kind, n_classes) if METRICS[name].interval]
+
+
+_classes = partial(Metric, "classification")
+_values = partial(Metric, "regression")
+
+# The first of each kind is the task's main metric.
+METRICS: dict[str, Metric] = {
+    "accuracy": _classes(_accuracy, interval=True),
+    "precision": _classes(partial(_positive, sk.precision_score), needs_binary=True),
+    "recall": _classes(partial(_positive, sk.recall_score), needs_binary=True),
+    "f1": _classes(partial(_positive, sk.f1_score), needs_binary=True, interval=True),
+    "precision_macro": _classes(partial(_averaged, sk.precision_score, "macro")),
+    "recall_macro": _classes(partial(_averaged, sk.recall_score, "macro")),
+    "f1_macro": _classes(partial(_averaged, sk.f1_score, "macro"), interval=True),
+    "precision_weighted": _classes(partial(_averaged, sk.precision_score, "weighted")),
+    "recall_weighted": _classes(partial(_averaged, sk.recall_score, "weighted")),
+    "f1_weighted": _classes(partial(_averaged, sk.f1_score, "weighted")),
+    "matthews_correlation": _classes(_matthews, interval=True),
+    "roc_auc": _classes(_roc_auc),
+    "log_loss": _classes(_log_loss, greater_is_better=False),
+    "expected_calibration_error": _classes(_calibration_error, greater_is_better=False),
+    "spearman": _values(partial(_correlation, stats.spearmanr), interval=True),
+    "pearson": _values(partial(_correlation, stats.pearsonr), interval=True),
+    "mean_squared_error": _values(sk.mean_squared_error, greater_is_better=False),
+    "root_mean_squared_error": _values(sk.root_mean_squared_error, greater_is_better=False, interval=True),
+    "mean_absolute_error": _values(sk.mean_absolute_error, greater_is_better=False),
+    "r2": _values(_r2),
+}

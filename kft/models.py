@@ -1,0 +1,256 @@
+"""Preset, handle or folder → backbone and dense head; save it in a run, load it from one."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kft import backend, rundir
+from kft.encoder import ACTIVATIONS, Dropout, Encoding, encode_first_tokens
+from kft.errors import KftError
+from kft.presets import Preset, head_weights
+from kft.rundir import RunDir
+
+backend.select()
+
+import keras  # noqa: E402
+
+PRECISIONS = ("float32", "mixed_bfloat16")
+_BACKBONE = (
+    "vocabulary_size",
+    "num_layers",
+    "num_heads",
+    "hidden_dim",
+    "intermediate_dim",
+    "max_sequence_length",
+    "num_segments",
+)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What rebuilds a model without its preset; with the weights and the vocabulary it is the whole model.
+
+    Attributes:
+        task: "classification" or "regression".
+        backbone: arguments of `keras_hub.models.BertBackbone`.
+        encoding: activation, epsilon, dropout rates of the encoder.
+        head_dropout: rate before the head.
+        pooling: "cls" or "mean".
+        outputs: C, units of the head.
+        score_mean, score_scale: a regression's value is `logit * score_scale + score_mean`.
+    """
+
+    task: str
+    backbone: dict[str, int]
+    encoding: Encoding
+    head_dropout: float
+    pooling: str
+    outputs: int
+    score_mean: float = 0.0
+    score_scale: float = 1.0
+
+
+class Classifier(keras.Model):
+    """A BERT backbone and a dense head over packed rows: inputs as `batches` makes them → logits float32 [R, K, C]."""
+
+    def __init__(self, architecture: Architecture, backbone, seed: int = 0):
+        super().__init__(name="classifier")
+        self.architecture = architecture
+        self.backbone = backbone
+        initializer = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)  # BERT's own
+        self.head = keras.layers.Dense(
+            architecture.outputs, kernel_initializer=initializer, dtype="float32", name="head"
+        )
+        self.head.build((None, backbone.hidden_dim))
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def call(self, inputs, training=False):
+        dropout = Dropout(self.seed_generator if training else None)
+        architecture = self.architecture
+        x = encode_first_tokens(self.backbone, inputs, architecture.encoding, architecture.pooling, dropout)
+        return self.head(dropout(keras.ops.cast(x, "float32"), architecture.head_dropout))
+
+
+def build(
+    preset: Preset,
+    task: str,
+    labels: list[str],
+    outputs: int,
+    *,
+    pooling: str = "cls",
+    dropout: float | None = None,
+    freeze_layers: int = 0,
+    precision: str = "float32",
+    seed: int = 0,
+    score_mean: float = 0.0,
+    score_scale: float = 1.0,
+) -> Classifier:
+    """A pretrained backbone with a dense head.
+
+    The head is new, drawn from `seed`, unless the preset is a fine-tuned classifier with the same label names (in any
+    order): then its head is kept, its units in the order of `labels`.
+
+    Args:
+        preset: from `presets.locate`.
+        task: "classification" or "regression".
+        labels: label names in id order; empty for regression.
+        outputs: C, units of the head.
+        pooling: "cls" or "mean".
+        dropout: rate everywhere; None keeps the checkpoint's rates.
+        freeze_layers: the embeddings and this many of the lowest layers keep their weights.
+        precision: "float32" or "mixed_bfloat16".
+        seed: of the head and of dropout.
+        score_mean, score_scale: see `Architecture`.
+
+    Raises:
+        KftError: the weights cannot be read, or there are fewer layers than are to be frozen.
+    """
+    backbone = _load_backbone(preset, precision)
+    if freeze_layers > backbone.num_layers:
+        raise KftError(
+            f"`model.freeze_layers` is {freeze_layers}, {preset.name} has {backbone.num_layers} layers",
+            f"freeze at most {backbone.num_layers}",
+        )
+    if preset.activation not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise KftError(
+            f"{preset.name}: activation {preset.activation!r} is not supported", f"supported: {known}"
+        )
+    rates = (preset.dropout, preset.attention_dropout) if dropout is None else (dropout, dropout)
+    head_rate = (
+        preset.classifier_dropout if dropout is None and preset.classifier_dropout is not None else rates[0]
+    )
+    architecture = Architecture(
+        task=task,
+        backbone={key: int(getattr(backbone, key)) for key in _BACKBONE},
+        encoding=Encoding(preset.activation, preset.epsilon, *rates),
+        head_dropout=head_rate,
+        pooling=pooling,
+        outputs=outputs,
+        score_mean=score_mean,
+        score_scale=score_scale,
+    )
+    model = Classifier(architecture, backbone, seed)
+    kept = _matching_head(preset, labels, outputs, pooling)
+    if kept is not None:
+        model.head.set_weights(kept)
+    _freeze(backbone, freeze_layers)
+    return model
+
+
+def parameter_counts(model: Classifier) -> dict[str, int]:
+    """{"total", "trainable"} numbers of weights; the pooler does not count as trainable where the head skips it."""
+    count = {"total": model.weights, "trainable": model.trainable_weights}
+    return {
+        name: int(sum(np.prod(w.shape) for w in weights if "seed" not in w.name))
+        for name, weights in count.items()
+    }
+
+
+def architecture_file(architecture: Architecture, **more: Any) -> dict[str, Any]:
+    """The content of model.json: the architecture, the run's format and what else is given."""
+    return {"format": rundir.FORMAT, **asdict(architecture), **more}
+
+
+def save(model: Classifier, file: Path) -> None:
+    """Writes the weights of a model as a Keras `.weights.h5` file, whole or not at all."""
+    rundir.write_whole(file, _without_optimizer(model).save_weights)
+
+
+def load_weights(model: Classifier, file: Path) -> None:
+    """Puts the weights of a file that `save` wrote into a model.
+
+    Raises:
+        KftError: the file is missing, damaged or of another model.
+    """
+    try:
+        _without_optimizer(model).load_weights(file)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise KftError(f"{file}: is damaged or of another model: {reason}", "copy the run folder again") from None
+
+
+def load(run: RunDir, precision: str = "float32") -> Classifier:
+    """The model of a run, with its trained weights.
+
+    Raises:
+        KftError: a file is missing or damaged, or the weights do not fit the architecture.
+    """
+    architecture = read_architecture(run)
+    backbone = _make_backbone(architecture.backbone, precision)
+    model = Classifier(architecture, backbone)
+    try:
+        model.load_weights(run.weights)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise KftError(
+            f"{run.weights}: is damaged or of another model: {reason}", "copy the run folder again"
+        ) from None
+    return model
+
+
+def read_architecture(run: RunDir) -> Architecture:
+    """Raises KftError: model.json is missing, damaged or edited."""
+    content = rundir.read_json(run.model)
+    try:
+        fields = {key: content[key] for key in Architecture.__dataclass_fields__}
+        return Architecture(**(fields | {"encoding": Encoding(**fields["encoding"])}))
+    except (KeyError, TypeError) as error:
+        raise KftError(f"{run.model}: is damaged: {error}", "copy the run folder again") from None
+
+
+def _without_optimizer(model: Classifier) -> Classifier:
+    """The same layers in a model that is not compiled: Keras saves a compiled model's moments with it, 3 times the size."""
+    bare = Classifier(model.architecture, model.backbone)
+    bare.head = model.head
+    return bare
+
+
+def _load_backbone(preset: Preset, precision: str):
+    try:
+        backbone = backend.keras_hub().models.BertBackbone.from_preset(str(preset.path), dtype=_policy(precision))
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise KftError(
+            f"{preset.name}: its weights cannot be read: {reason}", "is the folder whole?"
+        ) from error
+    backbone.trainable = True
+    return backbone
+
+
+def _make_backbone(arguments: dict[str, int], precision: str):
+    return backend.keras_hub().models.BertBackbone(**arguments, dtype=_policy(precision))
+
+
+def _policy(precision: str):
+    return keras.dtype_policies.DTypePolicy(precision)
+
+
+def _matching_head(preset: Preset, labels: list[str], outputs: int, pooling: str) -> list[np.ndarray] | None:
+    """Kernel [H, C] and bias [C] of the preset's own head in the order of `labels`, or None where it does not fit."""
+    if preset.head is None or pooling != "cls":
+        return None
+    names = list(preset.head.labels)
+    if labels and sorted(names) != sorted(labels):
+        return None
+    if len(names) != outputs:
+        return None
+    kernel, bias = head_weights(preset)
+    order = [names.index(label) for label in labels] if labels else slice(None)
+    return [kernel[:, order], bias[order]]
+
+
+def _freeze(backbone, layers: int) -> None:
+    if not layers:
+        return
+    for part in (
+        backbone.token_embedding,
+        backbone.position_embedding,
+        backbone.segment_embedding,
+        backbone.embeddings_layer_norm,
+        *backbone.transformer_layers[:layers],
+    ):
+        part.trainable = False

@@ -1,0 +1,310 @@
+"""Gathers what report.html shows of a run directory; page.html.j2 lays it out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import polars as pl
+import tomli_w
+from pydantic import BaseModel
+
+from kft import metrics, rundir
+from kft.config import Config, ModelConfig
+from kft.errors import KftError
+from kft.report import charts
+from kft.report.charts import Chart
+from kft.report.history import History, followed_metrics, read_history, read_settings, run_curves
+from kft.report.table import classes_to_show, interval, metric_name, number
+from kft.rundir import RunDir
+
+SPLITS = ("test", "validation", "train", "data")  # in the order that a reader cares about
+MISTAKES = 20  # shown for each split
+CONFUSIONS = 10
+TEXT_LENGTH = 400  # characters shown of a text
+NAMED_MATRIX = 25  # classes of the largest confusion matrix with names and numbers
+LARGEST_MATRIX = 100  # of the largest one at all
+BALANCE_LABELS = 40
+BACKENDS = {"jax": "JAX", "torch": "PyTorch", "tensorflow": "TensorFlow"}
+
+
+@dataclass(frozen=True)
+class SplitPage:
+    """What the page tells of one split.
+
+    Attributes:
+        name: of the split.
+        scores: {metric: score}.
+        examples: their number, or None where details.json is missing.
+        intervals: {metric: [low, high]}.
+        per_class: (label, its scores).
+        class_count: C, which may be more than `per_class` shows.
+        matrix: (label, [(count, share of the target's examples)]) for each target.
+        confusions: the commonest pairs of target and prediction that differ.
+        charts: reliability and confidence, or the scatter.
+        mistakes: the worst ones first.
+        mistake_count: how many there are in all; None for values.
+    """
+
+    name: str
+    scores: dict[str, float | None]
+    examples: int | None = None
+    intervals: dict[str, list[float | None]] = field(default_factory=dict)
+    per_class: list[tuple[str, dict[str, float]]] = field(default_factory=list)
+    class_count: int = 0
+    matrix: list[tuple[str, list[tuple[int, float]]]] = field(default_factory=list)
+    confusions: list[dict[str, Any]] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
+    mistakes: list[dict[str, Any]] = field(default_factory=list)
+    mistake_count: int | None = None
+
+
+def report(run: RunDir) -> Path:
+    """Writes report.html, one page that needs no network, from whatever the run's folder holds so far.
+
+    Raises:
+        KftError: a file of the run is damaged, or the disk is full.
+    """
+    rundir.write_text(run.report, _template().render(_content(run), chart=charts, named_matrix=NAMED_MATRIX))
+    return run.report
+
+
+@cache
+def _template() -> jinja2.Template:
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {
+        "number": number,
+        "interval": interval,
+        "metric": metric_name,
+        "shortened": _shortened,
+        "percent": lambda share: f"{share:.1%}",
+    }
+    return templates.get_template("page.html.j2")
+
+
+def _content(run: RunDir) -> dict[str, Any]:
+    settings, environment, history = read_settings(run), _read(run.environment), read_history(run)
+    account, scores, details = _read(run.data), _read(run.metrics), _read(run.details)
+    labels = _read(run.labels).get("labels", [])
+    kind = settings.get("task", "classification")
+    backend = environment.get("backend") or settings.get("backend", "jax")
+    names = sorted(scores, key=lambda name: SPLITS.index(name) if name in SPLITS else len(SPLITS))
+    return {
+        "kind": kind,
+        "main": metrics.main_metric(kind),
+        "lower_is_better": [name for name, metric in metrics.METRICS.items() if not metric.greater_is_better],
+        "preset": Path(settings.get("model", {}).get("preset", ModelConfig().preset)).name,
+        "source": _source(settings),
+        "backend_name": BACKENDS.get(backend, backend),
+        "facts": list(_facts(history, account, labels)),
+        "splits": [_split(run, kind, labels, name, scores[name], details.get(name, {})) for name in names],
+        "metric_names": list(dict.fromkeys(metric for name in names for metric in scores[name])),
+        "curves": [charts.over_epochs(curve) for curve in run_curves(history, settings) if curve.series],
+        "epochs": history.evaluation,
+        "followed": followed_metrics(settings),
+        "account": _account(account),
+        "changed": tomli_w.dumps(_changed(settings)),
+        "settings": tomli_w.dumps(settings),
+        "environment": list(_leaves(environment)),
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return rundir.read_json(path) if path.exists() else {}
+
+
+def _source(settings: dict[str, Any]) -> str:
+    data = settings.get("data", {})
+    return data.get("source") or Path(data.get("train", "")).name
+
+
+def _facts(history: History, account: dict[str, Any], labels: list[str]) -> Iterator[tuple[str, str]]:
+    """The small figures beside the main score."""
+    for name, split in account.get("splits", {}).items():
+        if split.get("examples"):
+            yield f"{name} examples", f"{split['examples']:,}"
+    if labels:
+        yield "classes", f"{len(labels):,}"
+    if history.evaluation:
+        best = [e["epoch"] for e in history.evaluation if e.get("best")][-1:]
+        yield "epochs", f"{len(history.evaluation)}" + (f", best {best[0]}" if best else "")
+    rates = [e["examples_per_second"] for e in history.train if e.get("examples_per_second")]
+    if rates:
+        yield "training examples/s", f"{np.median(rates):,.0f}"
+
+
+def _changed(settings: dict[str, Any], section: type[BaseModel] = Config) -> dict[str, Any]:
+    """The settings that differ from their defaults."""
+    changed = {}
+    for key, value in settings.items():
+        default = section.model_fields[key].default if key in section.model_fields else None
+        if isinstance(default, BaseModel):
+            value, default = _changed(value, type(default)), {}
+        if value != default:
+            changed[key] = value
+    return changed
+
+
+# One split.
+
+
+def _split(run: RunDir, kind: str, labels: list[str], name: str, scores: dict, details: dict) -> SplitPage:
+    per_class, matrix = details.get("per_class", {}), np.array(details.get("confusion_matrix", []), int)
+    frame = _predictions(run, name)
+    shown = _bins(details.get("calibration", []))
+    mistakes, mistake_count = [], None
+    try:
+        if frame is not None and len(frame) and kind == "regression":
+            shown, mistakes = [charts.scatter(frame), charts.errors(frame)], _largest_errors(frame)
+        elif frame is not None and len(frame):
+            wrong = frame.filter(pl.col("target") != pl.col("label"))
+            mistakes, mistake_count = _worst_mistakes(wrong, details.get("labels", labels)), len(wrong)
+    except pl.exceptions.ColumnNotFoundError as error:
+        raise KftError(
+            f"{run.predictions(name)}: lacks a column: {error}", "copy the run folder again"
+        ) from None
+    return SplitPage(
+        name=name,
+        scores=scores,
+        examples=details.get("examples"),
+        intervals=details.get("intervals", {}),
+        per_class=classes_to_show(per_class),
+        class_count=len(per_class),
+        matrix=_heat_map(details["labels"], matrix) if 0 < len(matrix) <= LARGEST_MATRIX else [],
+        confusions=_confusions(details["labels"], matrix) if len(matrix) else [],
+        charts=shown,
+        mistakes=mistakes,
+        mistake_count=mistake_count,
+    )
+
+
+def _predictions(run: RunDir, split: str) -> pl.DataFrame | None:
+    file = run.predictions(split)
+    try:
+        return pl.read_parquet(file) if file.exists() else None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise KftError(f"{file}: is damaged: {error}", "copy the run folder again, or train again") from None
+
+
+def _bins(calibration: list[dict[str, Any]]) -> list[Chart]:
+    if not any(b["count"] for b in calibration):
+        return []
+    return [charts.reliability(calibration), charts.confidences(calibration)]
+
+
+def _heat_map(labels: list[str], matrix: np.ndarray) -> list[tuple[str, list[tuple[int, float]]]]:
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return [
+        (label, list(zip(counts, part, strict=True)))
+        for label, counts, part in zip(labels, matrix.tolist(), shares.tolist(), strict=True)
+    ]
+
+
+def _confusions(labels: list[str], matrix: np.ndarray) -> list[dict[str, Any]]:
+    wrong = matrix - np.diag(np.diag(matrix))
+    commonest = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]
+    pairs = zip(*np.unravel_index(commonest, matrix.shape), strict=True)
+    return [
+        {
+            "target": labels[i],
+            "label": labels[j],
+            "count": int(wrong[i, j]),
+            "share": wrong[i, j] / matrix[i].sum(),
+        }
+        for i, j in pairs
+        if wrong[i, j]
+    ]
+
+
+def _worst_mistakes(wrong: pl.DataFrame, labels: list[str]) -> list[dict[str, Any]]:
+    """The wrong predictions that the model was surest of."""
+    worst = wrong.sort("score", descending=True, maintain_order=True).head(MISTAKES)
+    return [
+        row
+        | {
+            "target_score": row["probabilities"][labels.index(row["target"])]
+            if row["target"] in labels
+            else None
+        }
+        for row in worst.iter_rows(named=True)
+    ]
+
+
+def _largest_errors(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    errors = frame.with_columns(error=pl.col("value") - pl.col("target"))
+    return errors.sort(pl.col("error").abs(), descending=True, maintain_order=True).head(MISTAKES).to_dicts()
+
+
+def _shortened(text: str | None) -> str:
+    words = " ".join((text or "").split())
+    return words if len(words) <= TEXT_LENGTH else words[:TEXT_LENGTH].rstrip() + " …"
+
+
+# data.json and environment.json as rows.
+
+
+def _account(account: dict[str, Any]) -> dict[str, Any]:
+    """data.json as tables with a column for each split."""
+    splits = account.get("splits", {})
+    told = [
+        dict(_leaves({key: value for key, value in s.items() if key != "labels"})) for s in splits.values()
+    ]
+    names = list(dict.fromkeys(name for part in told for name in part))
+    groups = list(dict.fromkeys(name.split()[0] for name in names))
+    names.sort(
+        key=lambda name: groups.index(name.split()[0])
+    )  # reasons that one split alone has join the others
+    counts = [s.get("labels", {}) for s in splits.values()]
+    labels = list(dict.fromkeys(label for part in counts for label in part))
+    sums = [max(sum(part.values()), 1) for part in counts]
+    balance = [
+        (
+            label,
+            [
+                (part.get(label, 0), part.get(label, 0) / total)
+                for part, total in zip(counts, sums, strict=True)
+            ],
+        )
+        for label in labels[:BALANCE_LABELS]
+    ]
+    return {
+        "splits": list(splits),
+        "rows": [(name, [part.get(name, "") for part in told]) for name in names],
+        "balance": balance,
+        "labels_left_out": len(labels) - len(balance),
+        "largest_share": max((share for _, cells in balance for _, share in cells), default=0) or 1,
+        "rest": list(
+            _leaves({key: value for key, value in account.items() if key not in ("splits", "format")})
+        ),
+    }
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """(name, text) of everything in nested dictionaries: {"tokens": {"p50": 21}} → ("tokens p50", "21")."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{name} {key}".strip().replace("_", " "))
+    elif isinstance(value, list):
+        more = f" … and {len(value) - 5:,} more" if len(value) > 5 else ""
+        yield name, ", ".join(map(str, value[:5])) + more
+    else:
+        yield name.removesuffix(" fraction"), _leaf(name, value)
+
+
+def _leaf(name: str, value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.1%}" if name.endswith("fraction") else f"{value:,.4g}"
+    return value[:8] if name.endswith("sha256") else str(value)

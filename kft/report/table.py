@@ -1,0 +1,89 @@
+"""Scores as an aligned plain text table, and how scores and names are written for people."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+
+LARGEST_MATRIX = 12  # classes
+CLASSES = 30  # with more, the table of classes shows those with the lowest F1
+NAME_WIDTH = 40  # terminal cells
+ABBREVIATIONS = {"f1": "F1", "roc": "ROC", "auc": "AUC", "r2": "R²"}
+
+
+def summary(scores: dict[str, dict[str, float | None]], details: dict[str, dict[str, Any]]) -> str:
+    """The scores as a plain text table.
+
+    Args:
+        scores: {split: {metric: score}}, as in metrics.json.
+        details: {split: what `metrics.details` gave}, as in details.json; splits may be missing.
+    """
+    return "\n\n".join(
+        "\n".join(_split_lines(split, scores[split], details.get(split, {}))) for split in scores
+    )
+
+
+def number(value: float | None) -> str:
+    """A score with four decimals, fewer where it is large; a dash where it is not defined."""
+    if value is None or value != value:
+        return "-"
+    if value and abs(value) < 0.001:
+        return f"{value:.1e}"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
+
+
+def interval(pair: list[float | None] | None, between: str = " to ") -> str:
+    """The two ends of an interval, or nothing where there is none."""
+    return between.join(map(number, pair)) if pair and None not in pair else ""
+
+
+def metric_name(name: str) -> str:
+    """`f1_macro` → "F1 macro"."""
+    return " ".join(ABBREVIATIONS.get(word, word) for word in name.split("_"))
+
+
+def classes_to_show(per_class: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
+    """The classes in label order, or of very many those with the lowest F1."""
+    if len(per_class) <= CLASSES:
+        return list(per_class.items())
+    return sorted(per_class.items(), key=lambda item: item[1]["f1"])[:CLASSES]
+
+
+def _split_lines(split: str, scores: dict[str, float | None], details: dict[str, Any]) -> Iterator[str]:
+    examples = details.get("examples")
+    yield split if examples is None else f"{split}: {examples:,} example{'' if examples == 1 else 's'}"
+    intervals = details.get("intervals", {})
+    rows = [(name, number(value), interval(intervals.get(name))) for name, value in scores.items()]
+    yield from _aligned([("metric", "score", "95 % interval"), *rows])
+    if per_class := details.get("per_class"):
+        yield from _class_lines(per_class)
+    if 0 < len(details.get("confusion_matrix", [])) <= LARGEST_MATRIX:
+        yield from _matrix_lines(details["labels"], details["confusion_matrix"])
+
+
+def _class_lines(per_class: dict[str, dict[str, float]]) -> Iterator[str]:
+    shown = classes_to_show(per_class)
+    yield ""
+    if len(shown) < len(per_class):
+        yield f"  the {len(shown)} of {len(per_class)} classes with the lowest F1"
+    keys = ("precision", "recall", "f1")
+    rows = [(label, *(number(c[key]) for key in keys), f"{c['support']:,}") for label, c in shown]
+    yield from _aligned([("class", *keys, "examples"), *rows])
+
+
+def _matrix_lines(labels: list[str], matrix: list[list[int]]) -> Iterator[str]:
+    yield ""
+    yield "  confusion matrix: a row for each target, a column for each prediction"
+    rows = [(f"{i} {labels[i]}", *(f"{n:,}" for n in counts)) for i, counts in enumerate(matrix)]
+    yield from _aligned([("", *map(str, range(len(matrix)))), *rows])
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    """Rows in columns: the first to the left, numbers to the right, as wide as a terminal shows them."""
+    rows = [("".join(c if c.isprintable() else " " for c in first), *rest) for first, *rest in rows]
+    name_width, *widths = (max(map(cell_len, column)) for column in zip(*rows, strict=True))
+    name_width = min(name_width, NAME_WIDTH)
+    for first, *rest in rows:
+        name = first if cell_len(first) <= name_width else set_cell_size(first, name_width - 1) + "…"
+        cells = [cell.rjust(width) for cell, width in zip(rest, widths, strict=True)]
+        yield "  " + "  ".join([set_cell_size(name, name_width), *cells]).rstrip()

@@ -1,0 +1,134 @@
+"""JSON, JSONL and Parquet."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pyarrow import parquet
+
+from kft.config import DataConfig
+from kft.errors import KftError
+from kft.sources.columns import Pick, kind, strings, typed_strings
+from kft.sources.texts import line, read_text
+
+Row = dict[str, Any]
+
+
+def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    """The picked columns of one document, or of one object a line, which many files named .json hold."""
+    text = read_text(path, name, data)
+    try:
+        rows = _document_rows(json.loads(text), name)
+    except json.JSONDecodeError as error:
+        if not _is_json_lines(text, error):
+            raise KftError(f"{name}, line {error.lineno}: not valid JSON: {_told(error)}") from None
+        rows = _json_lines(text, name, data)
+    except (ValueError, RecursionError) as error:
+        raise KftError(f"{name}: JSON that cannot be read: {error}") from None
+    return _objects(rows, name, data, pick)
+
+
+def read_jsonl(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    """The picked columns; blank lines are no rows, and a field that an object lacks is null."""
+    return _objects(_json_lines(read_text(path, name, data, _place), name, data), name, data, pick)
+
+
+def read_parquet(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    """The picked columns."""
+    if path.stat().st_size == 0:
+        raise KftError(f"{name}: is empty")
+    try:
+        # Polars' own reader aborts the process on some damaged files.
+        with parquet.ParquetFile(path) as file:
+            columns = file.schema_arrow.names
+            found = pick(columns)
+            table = file.read([columns[position] for position in found.values()])
+        table = table.slice(0, data.max_examples).replace_schema_metadata(None)
+        table.validate(full=True)  # polars takes strings that are not UTF-8 as they come
+        frame = pl.from_arrow(table)
+    except KftError:
+        raise
+    except (Exception, pl.exceptions.PanicException) as error:  # a panic is no Exception
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise KftError(f"{name}: cannot be read as Parquet: {told}", "copy or write the file again") from None
+    return pl.DataFrame(
+        {role: typed_strings(frame[columns[i]], name, columns[i]) for role, i in found.items()}
+    )
+
+
+def _is_json_lines(text: str, error: json.JSONDecodeError) -> bool:
+    if error.msg != "Extra data":
+        return False
+    with contextlib.suppress(ValueError):
+        return isinstance(json.loads(text.lstrip().split("\n", 1)[0]), dict)
+    return False
+
+
+def _json_lines(text: str, name: str, data: DataConfig) -> list[Row]:
+    rows: list[Row] = []
+    for number, content in enumerate(text.split("\n"), 1):
+        if not content.strip():
+            continue
+        where = f"{name}, row {len(rows) + 1} (line {number})"
+        try:
+            row = json.loads(content)
+        except json.JSONDecodeError as error:
+            raise KftError(
+                f"{where}: not valid JSON: {_told(error)}",
+                'JSONL holds one object a line; set `data.format = "json"` for one document over many lines',
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise KftError(f"{where}: JSON that cannot be read: {error}") from None
+        if not isinstance(row, dict):
+            raise KftError(
+                f"{where}: must be a JSON object, got {kind(row)}", 'such as {"text": "…", "label": "…"}'
+            )
+        rows.append(row)
+        if len(rows) == data.max_examples:
+            break
+    return rows
+
+
+def _told(error: json.JSONDecodeError) -> str:
+    return f"{error.msg} (column {error.colno})"
+
+
+def _place(before: str) -> str:
+    # The mark makes sure that the row of the mistake is there.
+    row = sum(1 for content in (before + "?").split("\n") if content.strip())
+    return f"row {row} ({line(before)})"
+
+
+def _document_rows(document: Any, name: str) -> list[Row]:
+    """The rows of an array of objects, an object of columns (arrays, or objects as pandas writes), or one object."""
+    if isinstance(document, list):
+        for number, row in enumerate(document, 1):
+            if not isinstance(row, dict):
+                raise KftError(f"{name}, row {number}: must be a JSON object, got {kind(row)}")
+        return document
+    if not isinstance(document, dict):
+        raise KftError(f"{name}: must be an array of objects or an object of columns, got {kind(document)}")
+    columns = list(document.values())
+    if columns and all(isinstance(column, dict) for column in columns):
+        if len({tuple(column) for column in columns}) > 1:
+            raise KftError(f"{name}: the columns have different row names", "write an array of objects")
+        columns = [list(column.values()) for column in columns]
+    if not all(isinstance(column, list) for column in columns):
+        return [document]
+    if len({len(column) for column in columns}) > 1:
+        told = ", ".join(f"`{key}` {len(column)}" for key, column in zip(document, columns, strict=True))
+        raise KftError(f"{name}: the columns are not equally long: {told}")
+    return [dict(zip(document, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    rows = rows[: data.max_examples]
+    if not rows:
+        raise KftError(f"{name}: holds no examples")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    found = pick(columns)
+    return pl.DataFrame(
+        {role: strings([row.get(columns[i]) for row in rows], name, columns[i]) for role, i in found.items()}
+    )

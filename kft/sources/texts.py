@@ -1,0 +1,98 @@
+"""The text of a file: decompressed, decoded, without its byte-order mark."""
+
+import gzip
+import zlib
+from collections.abc import Callable
+from encodings.aliases import aliases
+from pathlib import Path
+
+from kft.config import DataConfig
+from kft.errors import KftError, did_you_mean
+
+# Beginnings of files that people rename to .csv.
+SIGNATURES = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x1f\x8b": "gzip-compressed (name it .gz)",
+    b"PAR1": 'Parquet (`data.format = "parquet"` reads it)',
+    b"%PDF": "a PDF document",
+    b"\x89PNG": "a PNG image",
+    b"SQLite format 3": "an SQLite database",
+}
+Place = Callable[[str], str]  # the text before a mistake → where it ends, in words
+
+
+def line(before: str) -> str:
+    """The `Place` of a text without rows."""
+    return f"line {before.count(chr(10)) + 1}"
+
+
+def read_bytes(path: Path, name: str) -> bytes:
+    """The bytes of a file; those of a .gz file decompressed."""
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise KftError(
+            f"{name}: is not a whole gzip file: {error}", "copy or compress the file again"
+        ) from None
+    except OSError as error:
+        raise KftError(f"{name}: cannot be read: {error.strerror}", "check the file's permissions") from None
+
+
+def read_text(path: Path, name: str, data: DataConfig, place: Place = line) -> str:
+    """The text of a file that holds something.
+
+    Raises:
+        KftError: nothing is in it, or what `decode` raises.
+    """
+    raw = read_bytes(path, name)
+    if not raw.strip():
+        raise KftError(f"{name}: is empty")
+    return decode(raw, name, data.encoding, place)
+
+
+def decode(raw: bytes, name: str, encoding: str, place: Place = line) -> str:
+    """The text without its byte-order mark.
+
+    Raises:
+        KftError: unknown encoding, a binary file, or a byte that the encoding does not have.
+    """
+    _check_encoding(encoding)
+    _refuse_binary(raw, name, encoding)
+    try:
+        return raw.decode(encoding).removeprefix("\ufeff")
+    except UnicodeError as error:
+        start = min(getattr(error, "start", 0), len(raw) - 1)
+        before = raw[:start].decode(encoding, "ignore").removeprefix("\ufeff")
+        raise KftError(
+            f"{name}, {place(before)}: byte 0x{raw[start]:02x} (number {start} of the file) is not {encoding} text",
+            "set `data.encoding` to the file's encoding, for example cp1252 (Western Windows), latin-1, "
+            "gb18030 (Chinese) or utf-16, or save the file as UTF-8",
+        ) from None
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        " ".encode(encoding)
+    except (LookupError, ValueError):
+        known = sorted({alias.replace("_", "-") for alias in aliases.values()})
+        raise KftError(
+            f"`data.encoding`: there is no encoding `{encoding}`{did_you_mean(encoding, known)}",
+            "common ones are utf-8, utf-16, cp1252 (Western Windows), latin-1, gb18030 (Chinese), shift_jis",
+        ) from None
+
+
+def _refuse_binary(raw: bytes, name: str, encoding: str) -> None:
+    for signature, what in SIGNATURES.items():
+        if raw.startswith(signature):
+            raise KftError(f"{name}: is {what}, not text", "save it as CSV, JSONL or Parquet")
+    if encoding.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32", "u16", "u32")):
+        return
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise KftError(f"{name}: is not {encoding} text but UTF-16", 'set `data.encoding = "utf-16"`')
+    if b"\0" in raw[:4096]:
+        raise KftError(
+            f"{name}: is a binary file (it holds NUL bytes), not text",
+            'save it as CSV, JSONL or Parquet; if it is UTF-16 text, set `data.encoding = "utf-16"`',
+        )

@@ -1,0 +1,89 @@
+"""Texts or pairs of texts → rows of token ids, end to end in flat arrays."""
+
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+
+from kft.tokens.text import Tokenizer
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token rows of N examples, end to end; [CLS] a [SEP], or [CLS] a [SEP] b [SEP] for pairs.
+
+    Attributes:
+        ids: int32 [total tokens].
+        offsets: int64 [N + 1]; example i is ids[offsets[i]:offsets[i + 1]].
+        second_starts: int32 [N], the position in the example where the second text begins; its length if there is none.
+        full_lengths: int32 [N], tokens before truncation, special tokens included.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    second_starts: np.ndarray
+    full_lengths: np.ndarray
+
+
+def encode(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int) -> Tokens:
+    """The token rows of N texts, or of N pairs of texts.
+
+    A row longer than `max_length` loses tokens at its end; of a pair the longer text loses first, as in transformers'
+    "longest_first".
+
+    Args:
+        tokenizer: from `load_tokenizer`.
+        texts: first texts.
+        pairs: second texts, or None.
+        max_length: tokens of a row at most, special tokens included; at least 3.
+    """
+    cls, sep = tokenizer.ids["[CLS]"], tokenizer.ids["[SEP]"]
+    ids, lengths, starts, full = array("i"), array("i"), array("i"), array("i")
+    for first, second in zip(texts, pairs or [None] * len(texts), strict=True):
+        a = tokenizer(first)
+        if second is None:
+            row = [cls, *a[: max_length - 2], sep]
+            full.append(len(a) + 2)
+            starts.append(len(row))
+        else:
+            b = tokenizer(second)
+            kept_a, kept_b = _kept(len(a), len(b), max_length - 3)
+            row = [cls, *a[:kept_a], sep, *b[:kept_b], sep]
+            full.append(len(a) + len(b) + 3)
+            starts.append(kept_a + 2)
+        ids.extend(row)
+        lengths.append(len(row))
+    return Tokens(np.asarray(ids), offsets_of(np.asarray(lengths)), np.asarray(starts), np.asarray(full))
+
+
+def account(tokens: Tokens, max_length: int) -> dict[str, float | int | None]:
+    """Lengths in tokens before truncation, special tokens included, and the share of examples that are truncated."""
+    full = tokens.full_lengths
+    if not len(full):
+        return dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "max", "truncated_fraction"))
+    at = {f"p{q}": int(np.percentile(full, q, method="inverted_cdf")) for q in (50, 90, 95, 99)}
+    truncated = float((full > max_length).mean())
+    return {
+        "mean": round(float(full.mean()), 2),
+        **at,
+        "max": int(full.max()),
+        "truncated_fraction": truncated,
+    }
+
+
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def _kept(first: int, second: int, limit: int) -> tuple[int, int]:
+    """Tokens kept of each text of a pair.
+
+    As `truncate_encodings` of Hugging Face's tokenizers: the longer text gives way until both are as long, of an odd
+    limit the second text gets one more where the texts are as long or it is the longer one.
+    """
+    if first + second <= limit:
+        return first, second
+    short = min(first, second, limit // 2)
+    return (limit - short, short) if first > second else (short, limit - short)

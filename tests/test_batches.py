@@ -1,0 +1,135 @@
+"""Every example once an epoch, whole, in its own place; order from (seed, epoch) alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kft import batches
+from kft.tokens import Tokens
+
+
+def make_tokens(lengths, seed: int = 0) -> Tokens:
+    rng = np.random.default_rng(seed)
+    lengths = np.asarray(lengths)
+    return Tokens(
+        ids=rng.integers(1, 1000, lengths.sum()).astype(np.int32),
+        offsets=np.r_[0, np.cumsum(lengths)].astype(np.int64),
+        second_starts=(lengths // 2).astype(np.int32),
+        full_lengths=lengths.astype(np.int32),
+    )
+
+
+def read_back(inputs: dict, target, weight) -> list[tuple[tuple[int, ...], int]]:
+    """(token ids, target) of the examples in one step, read as the encoder reads them; checks each array."""
+    found = []
+    for r in range(inputs["token_ids"].shape[0]):
+        for k in range(inputs["first_tokens"].shape[1]):
+            if weight[r, k] == 0:
+                assert not (inputs["example_ids"][r] == k + 1).any()
+                continue
+            at = np.flatnonzero(inputs["example_ids"][r] == k + 1)
+            assert at[0] == inputs["first_tokens"][r, k]
+            assert (np.diff(at) == 1).all()
+            assert (inputs["positions"][r, at] == np.arange(len(at))).all()
+            assert (inputs["segment_ids"][r, at] == (np.arange(len(at)) >= len(at) // 2)).all()
+            found.append((tuple(inputs["token_ids"][r, at].tolist()), int(target[r, k])))
+    padding = inputs["example_ids"] == 0
+    assert not inputs["token_ids"][padding].any()
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(2, 60), min_size=1, max_size=90),
+    batch_size=st.integers(1, 17),
+    packed=st.booleans(),
+    devices=st.sampled_from([1, 2, 4]),
+)
+def test_every_example_is_seen_once_an_epoch(lengths, batch_size, packed, devices):
+    tokens = make_tokens(lengths)
+    targets = np.arange(len(lengths), dtype=np.int32)
+    plan = batches.plan(np.array(lengths), batch_size, 2, 7, packed=packed, devices=devices)
+    assert plan.rows % devices == 0
+    for epoch in range(2):
+        steps = list(batches.dataset(plan, tokens, targets, np.ones(len(lengths), np.float32), epoch).as_numpy_iterator())
+        seen = [read_back(*step) for step in steps]
+        counts = [len(step) for step in seen]
+        assert counts[:-1] == [batch_size] * (plan.steps - 1)
+        assert sum(counts) == len(lengths)
+        for ids, target in sum(seen, []):
+            assert ids == tuple(tokens.ids[tokens.offsets[target] : tokens.offsets[target + 1]].tolist())
+        assert sorted(target for _, target in sum(seen, [])) == targets.tolist()
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    lengths = np.random.default_rng(0).integers(5, 50, 100)
+    plan = batches.plan(lengths, 16, 3, 1)
+    again = batches.plan(lengths, 16, 3, 1)
+    assert (batches.placement(plan, 2).examples == batches.placement(again, 2).examples).all()
+    assert (batches.placement(plan, 0).examples != batches.placement(plan, 1).examples).any()
+    other = batches.plan(lengths, 16, 3, 2)
+    assert (batches.placement(plan, 0).examples != batches.placement(other, 0).examples).any()
+
+
+def test_resumed_epoch_goes_on_with_the_same_steps():
+    tokens = make_tokens(np.random.default_rng(0).integers(5, 50, 100))
+    plan = batches.plan(np.diff(tokens.offsets), 16, 1, 0)
+    targets, weights = np.arange(100, dtype=np.int32), np.ones(100, np.float32)
+    whole = list(batches.dataset(plan, tokens, targets, weights, 0).as_numpy_iterator())
+    rest = list(batches.dataset(plan, tokens, targets, weights, 0, first_step=4).as_numpy_iterator())
+    assert len(rest) == len(whole) - 4
+    for a, b in zip(whole[4:], rest, strict=True):
+        assert all((a[0][name] == b[0][name]).all() for name in batches.INPUT_NAMES)
+        assert (a[1] == b[1]).all()
+
+
+def test_regression_targets_have_the_shape_of_the_predictions():
+    tokens = make_tokens([4, 5, 6])
+    plan = batches.plan(np.array([4, 5, 6]), 3, 1, 0)
+    targets = np.array([[0.5], [1.5], [2.5]], np.float32)
+    _, placed, weights = next(batches.dataset(plan, tokens, targets, np.ones(3, np.float32), 0).as_numpy_iterator())
+    assert placed.shape == (*weights.shape, 1)
+    assert placed.sum() == 4.5
+
+
+def test_class_weights_reach_the_batch():
+    tokens = make_tokens([4, 5, 6])
+    plan = batches.plan(np.array([4, 5, 6]), 3, 1, 0)
+    weights = np.array([0.5, 2.0, 4.0], np.float32)
+    _, _, placed = next(batches.dataset(plan, tokens, np.zeros(3, np.int32), weights, 0).as_numpy_iterator())
+    assert sorted(placed[placed > 0].tolist()) == [0.5, 2.0, 4.0]
+
+
+@pytest.mark.parametrize("mean", [12, 25, 60])
+def test_rows_are_nearly_full_and_steps_nearly_equal(mean):
+    rng = np.random.default_rng(mean)
+    lengths = np.clip(rng.gamma(4, mean / 4, 4000).astype(int), 3, 128)
+    plan = batches.plan(lengths, 32, 2, 0)
+    assert plan.filled > 0.93
+    totals = lengths[batches.placement(plan, 0).examples].sum(axis=1)
+    assert totals.max() / totals.mean() < 1.06
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=st.lists(st.integers(2, 128), min_size=1, max_size=200), step_tokens=st.sampled_from([128, 700, 4096]))
+def test_prediction_holds_every_example_once(lengths, step_tokens):
+    tokens = make_tokens(lengths)
+    shape = batches.prediction_shape(np.array(lengths), 128, step_tokens)
+    where, steps = batches.prediction_steps(tokens, shape)
+    found = {}
+    for number, inputs in enumerate(batches.prediction_dataset(tokens, shape, where, steps).as_numpy_iterator()):
+        for i in np.flatnonzero(steps == number):
+            r, k = where.rows[0, i], where.slots[0, i]
+            example = where.examples[0, i]
+            ids = inputs["token_ids"][r, inputs["example_ids"][r] == k + 1]
+            assert inputs["first_tokens"][r, k] == where.starts[0, i]
+            found[example] = ids.tolist()
+    for example in range(len(lengths)):
+        assert found[example] == tokens.ids[tokens.offsets[example] : tokens.offsets[example + 1]].tolist()
+
+
+def test_prediction_shapes_are_few():
+    assert batches.prediction_shape(np.array([3, 40]), 512, 4096) == batches.PredictionShape(64, 64, 8)
+    assert batches.prediction_shape(np.array([65]), 512, 4096).length == 128
+    assert batches.prediction_shape(np.array([65]), 512, 4096, devices=8).rows % 8 == 0

