@@ -1,8 +1,9 @@
 """One frozen, fully checked `Config` from a TOML file and `--set key=value` overrides."""
 
+import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -24,11 +25,15 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Where the examples are and which columns they stand in."""
 
-    source: str | None = Field(None, description="a TFDS name such as glue/sst2, or the built-in bbc_news")
-    data_dir: str | None = Field(None, description="folder in which TFDS finds its prepared data sets")
-    train: str | None = Field(None, description="file or class folder with the training examples")
-    validation: str | None = Field(None, description="file or class folder; else split off train")
-    test: str | None = Field(None, description="file or class folder; else split off train")
+    source: str | None = Field(None, min_length=1, description="a TFDS name such as glue/sst2, or the built-in bbc_news")
+    data_dir: str | None = Field(None, min_length=1, description="folder in which TFDS finds its prepared data sets")
+    train: str | None = Field(
+        None, min_length=1, description="file or class folder with the training examples"
+    )
+    validation: str | None = Field(
+        None, min_length=1, description="file or class folder; else split off train"
+    )
+    test: str | None = Field(None, min_length=1, description="file or class folder; else split off train")
     format: Literal["csv", "tsv", "json", "jsonl", "parquet", "folder"] | None = Field(
         None, description="format of the files; else what the file's ending says"
     )
@@ -86,7 +91,7 @@ class ModelConfig(_Section):
     """The pretrained model and the head on it."""
 
     preset: str = Field(
-        "all_minilm_l6_v2_en", description="KerasHub name, kaggle:// or hf:// handle, or a folder"
+        "all_minilm_l6_v2_en", min_length=1, description="KerasHub name, kaggle:// or hf:// handle, or a folder"
     )
     max_length: int = Field(128, ge=3, description="tokens of an example at most, special tokens included")
     pooling: Literal["cls", "mean"] = Field(
@@ -123,8 +128,13 @@ class TrainConfig(_Section):
     )
     gradient_accumulation_steps: int = Field(1, ge=1, description="steps whose gradients make one update")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
-    class_weight: Literal["balanced"] | dict[str, float] | None = Field(
-        None, description="balanced (inverse frequency), or a weight for each label"
+    class_weight: (
+        Literal["balanced"]
+        | Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)]
+        | None
+    ) = Field(
+        None,
+        description="balanced (inverse frequency), or a table of label = weight; labels left out weigh 1",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the head, the order of examples and dropout")
     precision: Literal["float32", "mixed_bfloat16"] = Field(

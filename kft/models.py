@@ -211,7 +211,9 @@ def _without_optimizer(model: Classifier) -> Classifier:
 
 def _load_backbone(preset: Preset, precision: str):
     try:
-        backbone = backend.keras_hub().models.BertBackbone.from_preset(str(preset.path), dtype=_policy(precision))
+        backbone = backend.keras_hub().models.BertBackbone.from_preset(
+            str(preset.path), dtype=_policy(precision), **_segments(preset)
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise KftError(
@@ -219,6 +221,11 @@ def _load_backbone(preset: Preset, precision: str):
         ) from error
     backbone.trainable = True
     return backbone
+
+
+def _segments(preset: Preset) -> dict[str, int]:
+    # KerasHub's reader of Hugging Face folders takes 2 segments for granted.
+    return {"num_segments": preset.num_segments} if preset.kind == "huggingface" else {}
 
 
 def _make_backbone(arguments: dict[str, int], precision: str):

@@ -34,6 +34,10 @@ def make_bert_folder(folder: Path, *, labels: list[str] | None = None, seed: int
         "pooler.dense.weight": draw(width, width),
         "pooler.dense.bias": draw(width),
     }
+    # Words of one kind are alike, as in a pretrained model: a few steps then learn what they mean.
+    for words, side in ((GOOD, 1.0), (BAD, -1.0)):
+        for word in words:
+            weights["embeddings.word_embeddings.weight"][VOCABULARY.index(word)] += side * np.resize([2.0, -2.0], width)
     norms = ["embeddings.LayerNorm"]
     for i in range(layers):
         at = f"encoder.layer.{i}"

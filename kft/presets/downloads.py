@@ -90,10 +90,8 @@ def from_huggingface(name: str, handle: str) -> Path:
 
 def keras_hub_presets() -> dict[str, str]:
     """KerasHub's BERT presets: name → kaggle:// handle."""
-    backend.select()
-    import keras_hub  # takes seconds, and Keras's backend must be chosen before
-
-    return {name: entry["kaggle_handle"] for name, entry in keras_hub.models.BertBackbone.presets.items()}
+    presets = backend.keras_hub().models.BertBackbone.presets  # the import takes seconds
+    return {name: entry["kaggle_handle"] for name, entry in presets.items()}
 
 
 def _fetch(name: str, download: Callable[[], Any]) -> Any:

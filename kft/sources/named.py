@@ -72,7 +72,7 @@ def _builder(tfds: Any, data: DataConfig) -> Any:
         return tfds.builder(data.source, data_dir=data.data_dir)
     except Exception as error:  # TFDS raises whatever a builder's own code raises
         message, hint = _why_no_builder(tfds, data, error)
-        raise KftError(f"{message}", hint) from None
+        raise KftError(message, hint) from None
 
 
 def _why_no_builder(tfds: Any, data: DataConfig, error: Exception) -> tuple[str, str]:

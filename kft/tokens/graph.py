@@ -1,5 +1,6 @@
 """The tokenizer inside a TensorFlow graph, for SavedModels: the same ids as `Tokenizer` for every text."""
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -94,24 +95,26 @@ def load_graph_tokenizer(tokenizer: Tokenizer) -> GraphTokenizer:
     backend.tensorflow()
     import tensorflow_text  # after the backend is chosen: it imports Keras
 
-    made = _made_by_point(Characters(tokenizer.characters.normalizer))
-    outputs = {text: i for i, text in enumerate(dict.fromkeys(made))}
-    points = np.fromiter(map(outputs.__getitem__, made), np.int32).reshape(-1, 256)
-    entries, blocks = np.unique(points, axis=0, return_inverse=True)
     wordpiece = tensorflow_text.FastWordpieceTokenizer(
         _distinct_tokens(tokenizer.vocabulary),
         token_out_type="int32",
         max_bytes_per_word=4 * MAX_WORD_CHARACTERS,  # the limit in characters is kept in `_words_of`
         no_pretokenization=True,
     )
-    return GraphTokenizer(
-        tokenizer.ids,
-        blocks.astype(np.int32).reshape(-1),
-        entries,
-        offsets_of(np.array([len(text) for text in outputs])).astype(np.int32),
-        np.array([ord(character) for text in outputs for character in text], np.int32),
-        wordpiece,
-    )
+    tables = _tables(tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars)
+    return GraphTokenizer(tokenizer.ids, *tables, wordpiece)
+
+
+@functools.lru_cache(maxsize=2)
+def _tables(*settings: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """`blocks`, `entries`, `starts` and `made` of a GraphTokenizer."""
+    made = _made_by_point(Characters(*settings))
+    outputs = {text: i for i, text in enumerate(dict.fromkeys(made))}
+    points = np.fromiter(map(outputs.__getitem__, made), np.int32).reshape(-1, 256)
+    entries, blocks = np.unique(points, axis=0, return_inverse=True)
+    starts = offsets_of(np.array([len(text) for text in outputs])).astype(np.int32)
+    letters = np.array([ord(character) for text in outputs for character in text], np.int32)
+    return blocks.astype(np.int32).reshape(-1), entries, starts, letters
 
 
 def _distinct_tokens(vocabulary: tuple[str, ...]) -> list[str]:

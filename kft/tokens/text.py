@@ -22,9 +22,14 @@ class Characters(dict):
     transformers' own normaliser fills it, one character when it is first met.
     """
 
-    def __init__(self, normalizer: tokenizers.normalizers.Normalizer):
+    def __init__(self, lowercase: bool, strip_accents: bool, tokenize_chinese_chars: bool):
         super().__init__()
-        self.normalizer = normalizer
+        self._normalizer = tokenizers.normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=tokenize_chinese_chars,
+            strip_accents=strip_accents,
+            lowercase=lowercase,
+        )
         self._splitter = tokenizers.pre_tokenizers.BertPreTokenizer()
 
     def __missing__(self, point: int) -> str:
@@ -35,7 +40,7 @@ class Characters(dict):
         """What the table holds for a code point."""
         if 0xD800 <= point <= 0xDFFF:  # half a pair, no character: decoders make it U+FFFD, which BERT drops
             return ""
-        return "".join(map(self._between_spaces, self.normalizer.normalize_str(chr(point))))
+        return "".join(map(self._between_spaces, self._normalizer.normalize_str(chr(point))))
 
     def _between_spaces(self, character: str) -> str:
         alone = len(self._splitter.pre_tokenize_str("a" + character)) > 1
@@ -75,7 +80,7 @@ class Tokenizer:
     strip_accents: bool
     tokenize_chinese_chars: bool
     ids: dict[str, int]
-    characters: Characters = field(repr=False, compare=False)
+    _characters: Characters = field(repr=False, compare=False)
     _words: _Words = field(repr=False, compare=False)
 
     def __call__(self, text: str) -> list[int]:
@@ -83,7 +88,7 @@ class Tokenizer:
         if "[" in text and _SPECIAL.search(text):
             return self._with_special_tokens(text)
         return list(
-            chain.from_iterable(map(self._words.__getitem__, text.translate(self.characters).split()))
+            chain.from_iterable(map(self._words.__getitem__, text.translate(self._characters).split()))
         )
 
     def _with_special_tokens(self, text: str) -> list[int]:
@@ -118,12 +123,6 @@ def load_tokenizer(
             f"the vocabulary has no {', '.join(missing)}", "is it a BERT vocabulary, copied whole?"
         )
     strip_accents = lowercase if strip_accents is None else strip_accents
-    normalizer = tokenizers.normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=tokenize_chinese_chars,
-        strip_accents=strip_accents,
-        lowercase=lowercase,
-    )
     model = tokenizers.models.WordPiece(
         ids, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARACTERS, continuing_subword_prefix="##"
     )
@@ -133,6 +132,6 @@ def load_tokenizer(
         strip_accents,
         tokenize_chinese_chars,
         {token: ids[token] for token in SPECIAL_TOKENS},
-        Characters(normalizer),
+        Characters(lowercase, strip_accents, tokenize_chinese_chars),
         _Words(model),
     )

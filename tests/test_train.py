@@ -1,0 +1,475 @@
+"""A run's files, its resumption to the last bit, and the controls of training."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import polars as pl
+import pytest
+from conftest import SHARED_DATA, run_kft, sentences, write_csv
+
+from kft import config as configs
+from kft import rundir, tasks, train
+from kft.errors import KftError
+
+FILES = """
+    DONE config.toml curves.png data.json details.json environment.json history.jsonl labels.json metrics.json model.json
+    model.weights.h5 predictions.test.parquet predictions.validation.parquet report.html splits/test.parquet
+    splits/validation.parquet vocabulary.txt
+""".split()
+
+
+def settings_with(settings: dict, **changes: dict) -> configs.Config:
+    merged = {name: dict(section) for name, section in settings.items()}
+    for name, section in changes.items():
+        merged[name] = merged.get(name, {}) | section if isinstance(section, dict) else section
+    return configs.parse(merged)
+
+
+def history(run: Path, event: str) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
+def weights_of(run: Path) -> dict[str, np.ndarray]:
+    found = {}
+    with h5py.File(run / "model.weights.h5") as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    assert (a / "metrics.json").read_bytes() == (b / "metrics.json").read_bytes()
+    first, second = weights_of(a), weights_of(b)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert value.tobytes() == second[name].tobytes(), name
+    for name in ("train", "evaluation"):
+        kept = [{k: line[k] for k in ("step", "loss")} for line in history(a, name)]
+        again = [{k: line[k] for k in ("step", "loss")} for line in history(b, name)]
+        assert [line["step"] for line in kept] == [line["step"] for line in again]
+        np.testing.assert_allclose([line["loss"] for line in kept], [line["loss"] for line in again], rtol=1e-4)
+
+
+class TestRun:
+    def test_leaves_exactly_these_files(self, tiny_run):
+        found = sorted(str(p.relative_to(tiny_run)) for p in tiny_run.rglob("*") if p.is_file())
+        kept = [name for name in found if not name.startswith(("logs/", "checkpoints/"))]
+        assert kept == sorted(FILES)
+        assert [n for n in found if n.startswith("checkpoints/")] == [
+            "checkpoints/step-000000010.safetensors",
+            "checkpoints/step-000000020.safetensors",
+        ]
+        assert any(name.startswith("logs/events") for name in found)
+
+    def test_learns(self, tiny_run):
+        metrics = json.loads((tiny_run / "metrics.json").read_text())
+        assert list(metrics) == ["validation", "test"]
+        assert metrics["test"]["accuracy"] >= 0.9
+        losses = [line["loss"] for line in history(tiny_run, "train")]
+        assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+    def test_history_has_a_line_for_each_step_and_epoch(self, tiny_run):
+        assert [line["step"] for line in history(tiny_run, "train")] == list(range(1, 21))
+        evaluations = history(tiny_run, "evaluation")
+        assert [line["epoch"] for line in evaluations] == [1, 2]
+        # The epoch's loss is the mean over examples: the last step of 160 / 16 is as full as the others.
+        steps = [line["loss"] for line in history(tiny_run, "train")]
+        assert evaluations[0]["train_loss"] == pytest.approx(np.mean(steps[:10]), rel=1e-4)
+
+    def test_learning_rate_follows_the_schedule_of_transformers(self, tiny_run):
+        import torch
+        from transformers import get_linear_schedule_with_warmup
+
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+        schedule = get_linear_schedule_with_warmup(optimizer, 2, 20)  # 0.06 of 20 steps, rounded up
+        expected = []
+        for _ in range(20):
+            expected.append(schedule.get_last_lr()[0])
+            optimizer.step()
+            schedule.step()
+        np.testing.assert_allclose([line["learning_rate"] for line in history(tiny_run, "train")], expected, rtol=1e-5)
+
+    def test_predictions_hold_every_row(self, tiny_run):
+        predictions = pl.read_parquet(tiny_run / "predictions.test.parquet")
+        rows = pl.read_parquet(tiny_run / "splits" / "test.parquet")
+        assert predictions["text"].to_list() == rows["text"].to_list()
+        accuracy = (predictions["target"] == predictions["label"]).mean()
+        assert accuracy == json.loads((tiny_run / "metrics.json").read_text())["test"]["accuracy"]
+
+    def test_same_seed_gives_the_same_run(self, tiny_run, tiny_settings, tmp_path):
+        train.train(settings_with(tiny_settings), tmp_path / "again")
+        assert_same_run(tiny_run, tmp_path / "again")
+
+    def test_compiles_one_training_step_and_one_prediction(self, tiny_settings, tmp_path, monkeypatch):
+        from keras.src.backend.jax import trainer
+
+        counts = {}
+        for name in ("train_step", "predict_step"):
+            step = getattr(trainer.JAXTrainer, name)
+
+            def traced(self, *arguments, _step=step, _name=name):
+                counts[_name] = counts.get(_name, 0) + 1  # the body runs once for each compilation
+                return _step(self, *arguments)
+
+            monkeypatch.setattr(trainer.JAXTrainer, name, traced)
+        train.train(settings_with(tiny_settings), tmp_path / "run")
+        assert counts == {"train_step": 1, "predict_step": 1}
+
+    def test_best_epoch_is_kept(self, tiny_settings, tmp_path):
+        # A rate that ruins the model in the second epoch: the first one's weights must come out.
+        config = settings_with(tiny_settings, train={"learning_rate": 0.3, "warmup_fraction": 0.9, "epochs": 3})
+        result = train.train(config, tmp_path / "run")
+        lines = history(tmp_path / "run", "evaluation")
+        best = max(line["metrics"]["accuracy"] for line in lines)
+        assert result["metrics"]["validation"]["accuracy"] == best
+        assert [line["best"] for line in lines].count(True) >= 1
+
+    def test_patience_stops_early(self, tiny_settings, tmp_path):
+        config = settings_with(tiny_settings, train={"epochs": 30, "learning_rate": 1e-9, "patience_epochs": 2})
+        train.train(config, tmp_path / "run")
+        assert len(history(tmp_path / "run", "evaluation")) == 3
+
+    def test_finished_run_is_never_overwritten(self, tiny_run, tiny_settings):
+        before = {p: p.stat().st_mtime_ns for p in tiny_run.rglob("*")}
+        with pytest.raises(KftError, match="finished run"):
+            train.train(settings_with(tiny_settings), tiny_run)
+        assert train.resume(tiny_run)["metrics"] == json.loads((tiny_run / "metrics.json").read_text())
+        assert before == {p: p.stat().st_mtime_ns for p in tiny_run.rglob("*")}
+
+    def test_infinite_loss_is_told(self, tiny_settings, tmp_path):
+        config = settings_with(tiny_settings, train={"learning_rate": 1e30, "gradient_clip_norm": 0, "optimizer": "sgd"})
+        with pytest.raises(KftError, match="the loss is"):
+            train.train(config, tmp_path / "run")
+
+    def test_dry_run_writes_nothing(self, tiny_settings, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        told = train.dry_run(settings_with(tiny_settings))
+        assert list(tmp_path.iterdir()) == []
+        assert told["batches"]["steps"] == 10
+        assert told["data"]["splits"]["train"]["examples"] == 160
+        assert 0.3 < told["first_loss"] < 2
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL: no handler of kft's catches it."""
+
+
+def _die_before(monkeypatch, name: str, call: int) -> None:
+    """Makes the n-th call of a function of `train` (or of what it imports) the moment of death."""
+    owner = train
+    *path, name = name.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    whole, calls = getattr(owner, name), 0
+
+    def dying(*arguments, **named):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise Killed
+        return whole(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, dying)
+
+
+class TestResume:
+    # Mid-epoch, at each write of an epoch's end, and in the writes after the last epoch.
+    MOMENTS = [
+        ("_Recorder.on_train_batch_end", 2),
+        ("_Recorder.on_train_batch_end", 7),
+        ("_Recorder.on_train_batch_end", 14),
+        ("_Recorder.on_train_batch_end", 20),
+        ("save_checkpoint", 1),
+        ("save_checkpoint", 4),
+        ("models.save", 1),
+        ("models.save", 2),
+        ("_append_history", 12),
+        ("_finish", 1),
+        ("rundir.write_json", 6),
+        ("report.report", 1),
+    ]
+
+    @pytest.mark.parametrize(("name", "call"), MOMENTS)
+    def test_killed_run_ends_as_if_nothing_had_happened(self, tiny_run, tiny_settings, tmp_path, monkeypatch, name, call):
+        config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, name, call)
+            train.train(config, tmp_path / "run")
+        train.resume(tmp_path / "run")
+        assert_same_run(tiny_run, tmp_path / "run")
+
+    def test_every_control_resumes(self, tiny_settings, tmp_path, monkeypatch):
+        config = settings_with(
+            tiny_settings,
+            train={
+                "checkpoint_every_steps": 3,
+                "gradient_accumulation_steps": 2,
+                "optimizer": "sgd",
+                "momentum": 0.9,
+                "nesterov": True,
+                "learning_rate": 0.05,
+                "label_smoothing": 0.1,
+                "class_weight": "balanced",
+                "schedule": "cosine",
+                "weight_decay": 0.01,
+            },
+            model={"freeze_layers": 1, "pooling": "mean"},
+        )
+        train.train(config, tmp_path / "whole")
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, "_Recorder.on_train_batch_end", 8)
+            train.train(config, tmp_path / "killed")
+        train.resume(tmp_path / "killed")
+        assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+    def test_two_checkpoints_are_kept(self, tiny_settings, tmp_path, monkeypatch):
+        config = settings_with(tiny_settings, train={"checkpoint_every_steps": 2})
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, "_Recorder.on_train_batch_end", 10)
+            train.train(config, tmp_path / "run")
+        names = [p.name for p in rundir.checkpoint_files(rundir.RunDir(tmp_path / "run"))]
+        assert names == ["step-000000006.safetensors", "step-000000008.safetensors"]
+
+    def test_damaged_checkpoint_falls_back_to_the_one_before(self, tiny_run, tiny_settings, tmp_path, monkeypatch, capsys):
+        config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, "_Recorder.on_train_batch_end", 8)
+            train.train(config, tmp_path / "run")
+        last = rundir.checkpoint_files(rundir.RunDir(tmp_path / "run"))[-1]
+        last.write_bytes(last.read_bytes()[:1000])
+        train.resume(tmp_path / "run")
+        assert "damaged" in capsys.readouterr().err
+        assert_same_run(tiny_run, tmp_path / "run")
+
+    def test_changed_data_is_told(self, tiny_settings, tmp_path, monkeypatch):
+        file = write_csv(tmp_path / "films.csv", sentences(200))
+        config = settings_with(tiny_settings, data={"train": str(file)}, train={"checkpoint_every_steps": 3})
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, "_Recorder.on_train_batch_end", 8)
+            train.train(config, tmp_path / "run")
+        write_csv(file, sentences(200, seed=1))
+        with pytest.raises(KftError, match="not what this run was started with"):
+            train.resume(tmp_path / "run")
+
+    def test_sigterm_saves_and_the_run_goes_on(self, tiny_run, tiny_settings, tmp_path, monkeypatch):
+        with monkeypatch.context() as patched:
+            whole = train._Recorder.on_train_batch_end
+
+            def signalled(self, batch, logs=None):
+                if self.at.step == 4:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                whole(self, batch, logs)
+
+            patched.setattr(train._Recorder, "on_train_batch_end", signalled)
+            with pytest.raises(train.Stopped, match="kft train --resume"):
+                train.train(settings_with(tiny_settings), tmp_path / "run")
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        train.resume(tmp_path / "run")
+        assert_same_run(tiny_run, tmp_path / "run")
+
+    def test_real_kill_and_real_sigterm_on_the_command_line(self, tiny_run, tmp_path):
+        """The same two things from outside, with the exit status that scripts see."""
+        config = tiny_run / "config.toml"
+        code = (
+            "import os, signal, sys\n"
+            "from kft import backend; backend.select('jax')\n"
+            "from kft import train\n"
+            "whole = train._Recorder.on_train_batch_end\n"
+            "def dying(self, batch, logs=None):\n"
+            "    whole(self, batch, logs)\n"
+            "    if self.at.step == int(sys.argv[2]): os.kill(os.getpid(), int(sys.argv[1]))\n"
+            "train._Recorder.on_train_batch_end = dying\n"
+            "from kft.cli import main\n"
+            "main(sys.argv[3:])\n"
+        )
+        run = str(tmp_path / "run")
+        start = ["train", str(config), "--set", "train.checkpoint_every_steps=3", "--run", run]
+        killed = subprocess.run([sys.executable, "-c", code, str(int(signal.SIGKILL)), "5", *start], capture_output=True)
+        assert killed.returncode == -signal.SIGKILL
+        again = ["train", "--resume", run]
+        stopped = subprocess.run(
+            [sys.executable, "-c", code, str(int(signal.SIGTERM)), "8", *again], capture_output=True, text=True
+        )
+        assert stopped.returncode == 75, stopped.stderr
+        assert f"kft train --resume {run}" in stopped.stderr
+        done = run_kft("train", "--resume", run, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["metrics"] == json.loads((tiny_run / "metrics.json").read_text())
+        assert_same_run(tiny_run, Path(run))
+
+
+class TestControls:
+    def test_loss_functions_equal_torchs(self):
+        import torch
+        from keras import ops
+
+        rng = np.random.default_rng(0)
+        logits = rng.normal(size=(3, 4, 5)).astype(np.float32)
+        targets = rng.integers(0, 5, (3, 4)).astype(np.int32)
+        weights = (rng.random((3, 4)) * (rng.random((3, 4)) > 0.4)).astype(np.float32)
+        for smoothing in (0.0, 0.1):
+            each = torch.nn.functional.cross_entropy(
+                torch.tensor(logits).reshape(12, 5), torch.tensor(targets).reshape(12).long(), reduction="none",
+                label_smoothing=smoothing,
+            ).numpy()  # fmt: skip
+            expected = (each * weights.ravel()).sum() / weights.sum()
+            loss = tasks.TASKS["classification"].loss(smoothing)
+            found = loss(ops.convert_to_tensor(targets), ops.convert_to_tensor(logits), sample_weight=weights)
+            assert float(found) == pytest.approx(expected, rel=1e-5)
+        values = rng.normal(size=(3, 4, 1)).astype(np.float32)
+        scores = rng.normal(size=(3, 4, 1)).astype(np.float32)
+        found = tasks.TASKS["regression"].loss(0.0)(scores, values, sample_weight=weights)
+        expected = (((values - scores)[..., 0] ** 2) * weights).sum() / weights.sum()
+        assert float(found) == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize(
+        ("name", "options", "reference"),
+        [
+            ("adamw", {"weight_decay": 0.1}, lambda t, p: t.optim.AdamW(p, lr=0.01, weight_decay=0.1)),
+            ("adam", {}, lambda t, p: t.optim.Adam(p, lr=0.01)),
+            ("sgd", {}, lambda t, p: t.optim.SGD(p, lr=0.01)),
+            ("sgd", {"momentum": 0.9}, lambda t, p: t.optim.SGD(p, lr=0.01, momentum=0.9)),
+        ],
+    )
+    def test_updates_equal_torchs(self, name, options, reference):
+        import keras
+        import torch
+
+        from kft import optim
+
+        rng = np.random.default_rng(0)
+        start = rng.normal(size=(4, 3)).astype(np.float32)
+        variable = keras.Variable(start, name="kernel")
+        parameter = torch.nn.Parameter(torch.tensor(start))
+        theirs = reference(torch, [parameter])
+        ours = optim.build(name, learning_rate=0.01, steps=20, gradient_clip_norm=1.0, **options)
+        ours.build([variable])
+        for _ in range(20):
+            gradient = rng.normal(size=(4, 3)).astype(np.float32)
+            parameter.grad = torch.tensor(gradient)
+            torch.nn.utils.clip_grad_norm_([parameter], 1.0)
+            theirs.step()
+            ours.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        np.testing.assert_allclose(np.asarray(variable.value), parameter.detach().numpy(), atol=1e-5)
+
+    def test_weight_decay_spares_biases_and_norms(self, tiny_preset):
+        from kft import models, optim, presets
+
+        model = models.build(presets.locate(str(tiny_preset)), "classification", ["a", "b"], 2)
+        optimizer = optim.build("adamw", learning_rate=0.01, steps=1, weight_decay=0.1)
+        optimizer.build(model.trainable_variables)
+        decayed = {v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)}
+        assert decayed
+        for variable in model.trainable_variables:
+            assert (variable.path in decayed) == (len(variable.shape) > 1 and "bias" not in variable.name), variable.path
+
+    def test_class_weights(self):
+        from sklearn.utils.class_weight import compute_class_weight
+
+        targets = np.array([0, 0, 0, 1, 2, 2])
+        labels = ["a", "b", "c"]
+        balanced = tasks.example_weights(targets, labels, "balanced")
+        np.testing.assert_allclose(balanced, compute_class_weight("balanced", classes=np.arange(3), y=targets)[targets])
+        assert tasks.example_weights(targets, labels, {"b": 3.0}).tolist() == [1, 1, 1, 3, 1, 1]
+        with pytest.raises(KftError, match="did you mean `aa`|is no label"):
+            tasks.example_weights(targets, labels, {"bb": 1.0})
+
+    def test_regression_recovers_scores_of_any_scale(self, tiny_settings, tmp_path):
+        rows = [(text, 500 + 100 * (label == "positive")) for text, label in sentences(300)]
+        file = write_csv(tmp_path / "scores.csv", rows)
+        config = settings_with(tiny_settings, task="regression", data={"train": str(file)})
+        result = train.train(config, tmp_path / "run")
+        assert result["metrics"]["test"]["root_mean_squared_error"] < 30
+        first = history(tmp_path / "run", "train")[0]["loss"]
+        assert 1000 < first < 5000  # in the scores' own unit: their variance is about 2,200
+
+    @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+    def test_unpacked_and_bfloat16_learn_too(self, tiny_settings, tmp_path, precision):
+        config = settings_with(tiny_settings, train={"packing": False, "precision": precision})
+        assert train.train(config, tmp_path / "run")["metrics"]["test"]["accuracy"] >= 0.9
+
+
+class TestParity:
+    def test_backends_agree_on_a_run_trained_on_jax(self, tiny_run, tmp_path):
+        self.check(tiny_run, tmp_path, ["torch", "tensorflow"])
+
+    def test_backends_agree_on_a_run_trained_on_torch(self, tiny_run, tmp_path):
+        run = tmp_path / "torch-run"
+        done = run_kft("train", str(tiny_run / "config.toml"), "--backend", "torch", "--run", str(run), "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["metrics"]["test"]["accuracy"] >= 0.8
+        self.check(run, tmp_path, ["jax"])
+
+    @staticmethod
+    def check(run: Path, tmp_path: Path, backends: list[str]) -> None:
+        stored = pl.read_parquet(run / "predictions.test.parquet")
+        texts = "\n".join(stored["text"]) + "\n"
+        for backend in backends:
+            scored = run_kft("evaluate", str(run), "--backend", backend, "--json")
+            assert scored.returncode == 0, scored.stderr
+            told = json.loads((run / "metrics.json").read_text())["test"]
+            assert json.loads(scored.stdout)["metrics"] == pytest.approx(told, abs=1e-6)
+            predicted = run_kft("predict", str(run), "-", "--backend", backend, stdin=texts)
+            assert predicted.returncode == 0, predicted.stderr
+            rows = [json.loads(line)["probabilities"] for line in predicted.stdout.splitlines()]
+            # Log-probabilities are logits up to a constant of the row.
+            found = np.log([list(row.values()) for row in rows])
+            np.testing.assert_allclose(found, np.log(np.array(stored["probabilities"].to_list())), atol=1e-4)
+
+    @pytest.mark.slow
+    def test_losses_of_the_plain_torch_loop(self):
+        """Fifty steps of all-MiniLM: the loop that kft replaces, kft on JAX, kft on torch."""
+        tool = Path(__file__).parents[1] / "tools" / "parity.py"
+        done = subprocess.run([sys.executable, tool, "--max-length", "32", "--json"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        assert all(len(losses) == 50 for losses in result["losses"].values())
+        assert max(result["largest_difference"].values()) < 1e-3
+        assert result["losses"]["loop"][-1] < result["losses"]["loop"][0] - 0.05
+        assert len({round(accuracy, 2) for accuracy in result["accuracy"].values()}) == 1
+
+
+@pytest.mark.slow
+def test_trains_on_several_devices(tiny_run, tmp_path):
+    """Batches shared over 4 virtual devices give the losses of one."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    command = [sys.executable, "-m", "kft.cli", "train", str(tiny_run / "config.toml"), "--run", str(tmp_path / "four")]
+    command += ["--set", "model.dropout=0.0", "--json"]
+    one = subprocess.run([*command[:6], str(tmp_path / "one"), *command[7:]], capture_output=True, text=True)
+    four = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert one.returncode == four.returncode == 0, four.stderr
+    assert len(re.findall("cpu", json.loads((tmp_path / "four" / "environment.json").read_text())["devices"].__repr__())) == 4
+    losses = [[line["loss"] for line in history(tmp_path / name, "train")] for name in ("one", "four")]
+    np.testing.assert_allclose(*losses, atol=1e-4)
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the real data sets lie beside a checkout, not in it")
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("sst2", {"data": {"train": "train.tsv", "validation": "dev.tsv", "header": False, "text": 0, "label": 1}}),
+        ("stsb", {"task": "regression", "data": {"train": "train.csv", "validation": "dev.csv", "test": "test.csv",
+                  "header": False, "text": 0, "text_pair": 1, "label": 2}}),
+        ("mrpc", {"data": {"train": "train.tsv", "test": "test.tsv", "text": "#1 String", "text_pair": "#2 String",
+                  "label": "Quality"}}),
+        ("emotion", {"data": {"train": "train.txt", "validation": "dev.txt", "format": "tsv", "delimiter": ";",
+                     "label": "label_name"}}),
+        ("chnsenticorp", {"data": {"train": "train.csv", "text": "review"}}),
+    ],
+)  # fmt: skip
+def test_real_files_train_as_they_are(tiny_preset, tmp_path, name, changes):
+    data = {k: str(SHARED_DATA / name / v) if k in ("train", "validation", "test") else v for k, v in changes["data"].items()}
+    settings = changes | {
+        "data": data | ({} if name == "chnsenticorp" else {"max_examples": 300}),  # that one is sorted by label
+        "model": {"preset": str(tiny_preset), "max_length": 32},
+        "train": {"epochs": 1, "learning_rate": 0.001},
+    }
+    result = train.train(configs.parse(settings), tmp_path / "run")
+    assert all(value is not None for key, value in result["metrics"]["validation"].items() if key in ("accuracy", "r2"))

@@ -1,0 +1,900 @@
+"""Times kft against what people run today: same texts, checkpoint, batch size and machine, in one command and one table.
+
+    python tools/bench.py [--data FILE --text COLUMN --label COLUMN …] [--only NAME …] [--output bench.json]
+
+Each contestant is a process of its own, with all cores, that lives through the whole bench and works only when asked:
+a block of steps each, in turn, again and again, so that a machine that slows down slows all of them. What is counted:
+
+- Real examples and real tokens in the wall seconds of a block, input pipeline included. Starting, compiling and a
+  warm-up block are not in the rates; starting and compiling are in the time to the first step.
+- A block is a fair sample of the data: steps (of transformers) or texts (of prediction) at evenly spaced ranks of
+  length. The steps of kft all have one shape and come in its own order.
+- Training on transformers is the plain loop of its `Trainer` (fused AdamW, linear schedule, clipping at norm 1,
+  dropout as in the checkpoint) without the Trainer's own overhead, on texts that were tokenized before, as kft's are.
+  KerasHub's `fit` tokenizes as it goes, at its preset's sequence length, with the optimizer that it brings.
+- Prediction starts from strings.
+- The share of the matmul peak is what the model has to compute for real tokens (see `example_flops`), as a share of
+  what plain float32 matmuls of the model's shapes reach on this machine in the same minutes.
+- Ratios pair the blocks of one round. kft starts with empty caches; "again" is a second start, as on a second run.
+
+Needs the extras `demo`, `torch` and `test`.
+"""
+
+import argparse
+import importlib.metadata
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+SETTLE_SECONDS = 0.5  # between two blocks, for what a worker reads ahead
+LOG_EVERY_STEPS = 10  # how often `kft train` reads the loss
+LEARNING_RATE = 2e-5
+EPOCHS = 3
+MATMUL_FLOPS = 2e11  # of a block
+PACKAGES = ("kft", "keras", "keras-hub", "jax", "torch", "transformers", "tensorflow", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker has to know.
+
+    `examples` is a Parquet file with columns text, text_pair (of pairs), label, target (class id or score) and tokens
+    (number before truncation, special tokens included). `folder` is the preset's, `flops_shape` the (rows, hidden,
+    intermediate) of the model's matmuls, `log` takes what the worker prints.
+    """
+
+    part: str
+    name: str
+    examples: str
+    folder: str
+    outputs: int
+    regression: bool
+    max_length: int
+    batch_size: int
+    seed: int
+    flops_shape: tuple[int, int, int]
+    log: str
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to do it: title for the table, what runs, Keras's backend, and its blocks as a share of the others'.
+
+    `caches` tells that a second start is another matter than the first.
+    """
+
+    title: str
+    run: Callable[[Job, "Gate"], None]
+    backend: str = "jax"
+    share: float = 1.0
+    caches: bool = False
+
+
+class Finished(Exception):  # noqa: N818 (it is not an error)
+    """The parent asks for no more blocks."""
+
+
+class Died(Exception):  # noqa: N818 (told in the table)
+    """A worker ended before it was told to."""
+
+
+# The parent: starts workers, asks them for blocks in turn, and makes tables of their answers.
+
+
+def main() -> int:
+    arguments = read_arguments()
+    from kft.errors import KftError
+
+    try:
+        result = bench(arguments)
+    except KftError as error:
+        print(f"Error: {error.message}\n\nhint: {error.hint}", file=sys.stderr)
+        return 1
+    Path(arguments.output).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(markdown(result))
+    return int(any("error" in row for part in PARTS for row in result[part].values()))
+
+
+def bench(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Everything measured, as plain JSON: machine, data, settings, matmul rates, and a dictionary for each part."""
+    names = chosen(arguments.only)
+    result: dict[str, Any] = {"machine": machine(), "settings": settings_of(arguments)}
+    with tempfile.TemporaryDirectory() as scratch:
+        job, facts = prepare(arguments, Path(scratch))
+        result["data"] = facts
+        with Worker(job, MATMUL) as matmul:
+            matmul.ask(1)
+            for part in PARTS:
+                taken = names[part] if part in arguments.part else []
+                result[part] = measure(replace(job, part=part), taken, arguments, matmul, Path(scratch))
+    result["machine"]["load_average_after"] = os.getloadavg()
+    return result
+
+
+def prepare(arguments: argparse.Namespace, scratch: Path) -> tuple[Job, dict[str, Any]]:
+    """Writes the examples that every worker reads; returns the job and what the data is.
+
+    Raises:
+        KftError: the data or the preset cannot be read.
+    """
+    from kft import presets, sources, tokens
+    from kft.config import DataConfig
+    from kft.errors import KftError
+
+    where = {"train": str(Path(arguments.data).resolve())} if arguments.data else {"source": "bbc_news"}
+    columns = {
+        key: as_column(getattr(arguments, key), arguments.header) for key in ("text", "text_pair", "label")
+    }
+    config = DataConfig(
+        **where,
+        **columns,
+        format=arguments.format,
+        header=arguments.header,
+        max_examples=arguments.max_examples,
+    )
+    frame = sources.read(config)["train"]
+    kept = [name for name in ("text", "text_pair", "label") if name in frame.columns]
+    frame = frame.select(kept).drop_nulls().filter(pl.col("text").str.strip_chars() != "")
+    if len(frame) < arguments.batch_size:
+        raise KftError(
+            f"{len(frame)} examples do not fill a batch of {arguments.batch_size}", "give more data"
+        )
+    preset = presets.locate(arguments.preset)
+    if preset.kind != "huggingface":
+        raise KftError(
+            f"{preset.name}: transformers cannot read it", "give the folder of a Hugging Face model"
+        )
+    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
+    pairs = frame["text_pair"].to_list() if "text_pair" in frame.columns else None
+    lengths = tokens.encode(tokenizer, frame["text"].to_list(), pairs, arguments.max_length).full_lengths
+    labels = [] if arguments.regression else sorted(frame["label"].unique())
+    target = (
+        pl.col("label").cast(pl.Float32)
+        if arguments.regression
+        else pl.col("label").replace_strict(labels, list(range(len(labels))), return_dtype=pl.Int32)
+    )
+    file = scratch / "examples.parquet"
+    frame.with_columns(target=target, tokens=pl.Series(lengths)).write_parquet(file)
+    kept_tokens = np.minimum(lengths, arguments.max_length)
+    outputs = len(labels) or 1
+    job = Job(
+        part="matmul",
+        name="matmul",
+        examples=str(file),
+        folder=str(preset.path),
+        outputs=outputs,
+        regression=arguments.regression,
+        max_length=arguments.max_length,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        flops_shape=(
+            max(round(arguments.batch_size * float(kept_tokens.mean())), 256),
+            preset.hidden_size,
+            preset.intermediate_size,
+        ),
+        log=str(scratch / "matmul.log"),
+    )
+    return job, {
+        "name": arguments.data or "BBC News",
+        "examples": len(frame),
+        "outputs": outputs,
+        "mean_tokens": float(kept_tokens.mean()),
+        "longest_tokens": int(kept_tokens.max()),
+        "preset": preset.name,
+    }
+
+
+def measure(
+    job: Job, names: list[str], arguments: argparse.Namespace, matmul: "Worker", scratch: Path
+) -> dict[str, dict[str, Any]]:
+    """{contestant: its figures, or {"title", "error"}} of one part."""
+    workers: dict[str, Worker] = {}
+    figures: dict[str, dict[str, Any]] = {name: {"title": PARTS[job.part][name].title} for name in names}
+    rounds: list[dict[str, dict]] = []
+
+    def attempt(name: str, act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except Died as died:
+            note(f"{job.part}: {name} failed: {died}")
+            figures[name]["error"] = str(died)
+            if name in workers:
+                workers.pop(name).stop()
+            return None
+
+    first = job.batch_size if job.part == "prediction" else 1
+    whole = arguments.texts if job.part == "prediction" else arguments.steps
+    try:
+        for name in names:
+            own = replace(job, name=name, log=str(scratch / f"{job.part}-{name}.log"))
+            contestant = PARTS[job.part][name]
+            attempt(name, partial(_start, workers, own, contestant, scratch, first, figures[name]))
+        for name in list(workers):
+            attempt(name, partial(workers[name].ask, block_size(PARTS[job.part][name], whole / 4)))
+        for r in range(arguments.repetitions if workers else 0):
+            note(f"{job.part}: round {r + 1} of {arguments.repetitions}")
+            told = {"matmul": matmul.ask(math.ceil(MATMUL_FLOPS / layer_matmul_flops(*job.flops_shape)))}
+            for name in list(workers):
+                time.sleep(SETTLE_SECONDS)
+                told[name] = attempt(
+                    name, partial(workers[name].ask, block_size(PARTS[job.part][name], whole))
+                )
+            rounds.append(told)
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    for name in workers:
+        figures[name] |= summary(job, name, rounds)
+    return figures
+
+
+def _start(workers: dict, job: Job, contestant: Contestant, scratch: Path, first: int, figures: dict) -> None:
+    """Starts a worker and times its first step; of one that keeps things on disk, also the second time."""
+    note(f"{job.part}: starting {job.name}")
+    cache = scratch / f"cache-{job.part}-{job.name}"
+    for key in ("first_step_seconds", "first_step_again_seconds")[: 1 + contestant.caches]:
+        if job.name in workers:
+            workers.pop(job.name).stop()
+        began = time.perf_counter()
+        workers[job.name] = Worker(job, contestant, cache)
+        workers[job.name].ask(first)
+        figures[key] = time.perf_counter() - began
+
+
+def summary(job: Job, name: str, rounds: list[dict[str, dict]]) -> dict[str, Any]:
+    """Medians and spread of a contestant's rates, and its ratios to kft on JAX in the same rounds."""
+    own = [told[name] for told in rounds]
+    frame = pl.read_parquet(job.examples)
+    lengths = np.minimum(frame["tokens"].to_numpy(), own[0]["max_length"])
+    flops = float(example_flops(read_shape(job.folder), lengths).mean())
+    flops *= 3 if job.part == "training" else 1  # the backward pass is two matmuls for each of the forward's
+    rates = [rate(block) for block in own]
+    peaks = [max(told["matmul"]["gflops"].values()) for told in rounds]
+    figures = {
+        "examples_per_second": spread(rates),
+        "tokens_per_second": spread([r * float(lengths.mean()) for r in rates]),
+        "matmul_peak_share": spread([r * flops / peak / 1e9 for r, peak in zip(rates, peaks, strict=True)]),
+        "peak_memory_bytes": own[-1]["peak_bytes"],
+        "max_length": own[0]["max_length"],
+        "block_examples": own[0]["examples"],
+        "matmul_gflops": spread(peaks),
+    }
+    if all(told.get("kft-jax") for told in rounds):
+        figures["kft_jax_times_faster"] = spread([rate(t["kft-jax"]) / rate(t[name]) for t in rounds])
+    return figures
+
+
+def rate(block: dict[str, Any]) -> float:
+    """Examples per second."""
+    return block["examples"] / block["seconds"]
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    return {"median": median(values), "min": min(values), "max": max(values), "samples": values}
+
+
+def block_size(contestant: Contestant, whole: float) -> int:
+    return max(round(whole * contestant.share), 1)
+
+
+def read_shape(folder: str) -> dict[str, int]:
+    """The config.json of a BERT in Hugging Face's format."""
+    return json.loads((Path(folder) / "config.json").read_text("utf-8"))
+
+
+def example_flops(shape: dict[str, int], lengths: np.ndarray, whole_last_layer: bool = False) -> np.ndarray:
+    """Floating-point operations of the matmuls that the forward pass of examples of these lengths cannot do without.
+
+    Attention is counted within the example, padding is not, nor is the embedding look-up. Of the last layer the
+    classifier reads the first token only, so that only its share counts, unless `whole_last_layer`. The head's few
+    operations are left out.
+    """
+    layers, n = shape["num_hidden_layers"], np.asarray(lengths, np.float64)
+    last = n if whole_last_layer else 1.0
+    pooler = 2 * shape["hidden_size"] ** 2
+    return (layers - 1) * _layer_flops(shape, n, n) + _layer_flops(shape, last, n) + pooler
+
+
+def _layer_flops(shape: dict[str, int], queries, length):
+    hidden, inner = shape["hidden_size"], shape["intermediate_size"]
+    projections = 2 * (2 * queries + 2 * length) * hidden**2  # query and output; key and value
+    attention = 2 * 2 * queries * length * hidden  # scores, and the sum they weigh
+    return projections + attention + 2 * 2 * queries * hidden * inner
+
+
+def layer_matmul_flops(rows: int, hidden: int, inner: int) -> int:
+    """Of one round of the matmul worker: a layer's dense parts."""
+    return 2 * rows * (4 * hidden**2 + 2 * hidden * inner)
+
+
+def evenly(costs: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` indices at evenly spaced ranks of cost, so that they stand for all; in random order."""
+    order = np.lexsort((rng.random(len(costs)), costs))  # ties in random order
+    ranks = (np.arange(count) + rng.random()) * len(costs) / count
+    return rng.permutation(order[ranks.astype(np.int64)])
+
+
+def as_column(name: str | None, header: bool) -> str | int | None:
+    return int(name) if name is not None and not header and name.isdigit() else name
+
+
+def chosen(only: list[str] | None) -> dict[str, list[str]]:
+    """{part: names of the contestants}, in the order of the tables."""
+    return {part: [name for name in rows if not only or name in only] for part, rows in PARTS.items()}
+
+
+def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    keys = ("batch_size", "max_length", "repetitions", "steps", "texts", "seed")
+    return {key: getattr(arguments, key) for key in keys}
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "processor": processor(),
+        "cores": cores(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "load_average_before": os.getloadavg(),
+    }
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The tables that people read."""
+    data, settings, host = result["data"], result["settings"], result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in host["versions"].items())
+    load = " → ".join(f"{host[f'load_average_{when}'][0]:.1f}" for when in ("before", "after"))
+    lines = [
+        f"{data['name']}: {data['examples']:,} examples, {data['mean_tokens']:.1f} tokens on average at most "
+        f"{settings['max_length']}; {data['preset']}, float32, batch {settings['batch_size']}. "
+        f"Medians (least–most) of {settings['repetitions']} interleaved blocks.",
+        "",
+    ]
+    for part in PARTS:
+        if result[part]:
+            lines += [*_table(part, result[part]), ""]
+    return "\n".join(
+        [
+            *lines,
+            f"{host['processor']}, {host['cores']} cores, {host['memory_bytes'] / 2**30:.0f} GiB, load average {load}; "
+            f"Python {host['python']}, {versions}.",
+        ]
+    )
+
+
+def _table(part: str, rows: dict[str, dict[str, Any]]) -> list[str]:
+    first = "first step, s" if part == "training" else "first answers, s"
+    head = [part, "examples/s", "real tokens/s", "of matmul peak", first, "memory, GB", "kft (JAX) is faster"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for row in rows.values():
+        cells = [f"failed: {row['error']}"] if "error" in row else _cells(row)
+        lines.append("| " + " | ".join([row["title"], *cells]) + " |")
+    peaks = [row["matmul_gflops"]["median"] for row in rows.values() if "error" not in row]
+    return [*lines, "", f"Matmul peak {peaks[0]:.0f} GFLOP/s."] if peaks else lines
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    rates, ratio = row["examples_per_second"], row.get("kft_jax_times_faster")
+    again = row.get("first_step_again_seconds")
+    return [
+        f"{rates['median']:.3g} ({rates['min']:.3g}–{rates['max']:.3g})",
+        f"{row['tokens_per_second']['median']:,.0f}",
+        f"{row['matmul_peak_share']['median']:.0%}",
+        f"{row['first_step_seconds']:.1f}" + (f", again {again:.1f}" if again else ""),
+        f"{row['peak_memory_bytes'] / 1e9:.1f}",
+        f"{ratio['median']:.2f}× ({ratio['min']:.2f}–{ratio['max']:.2f})" if ratio else "–",
+    ]
+
+
+class Worker:
+    """A contestant's process, as the parent sees it."""
+
+    def __init__(self, job: Job, contestant: Contestant, cache: Path | None = None):
+        self.log = Path(job.log)
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(theirs, job, contestant.run), daemon=True)
+        with _environment(contestant.backend, cache):
+            self.process.start()
+        theirs.close()  # else its end would not be seen
+
+    def ask(self, count: int) -> dict[str, Any]:
+        """What the worker tells of a block of `count` steps, or texts.
+
+        Raises:
+            Died: it ended instead.
+        """
+        try:
+            self.connection.send(count)
+            return self.connection.recv()
+        except (EOFError, OSError):
+            said = self.log.read_text("utf-8", "replace").strip() if self.log.exists() else ""
+            raise Died(said.splitlines()[-1] if said else "ended without a word") from None
+
+    def stop(self) -> None:
+        with suppress(OSError):  # it may have ended by itself
+            self.connection.send(None)
+        self.connection.close()
+        self.process.join(10)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+
+@contextmanager
+def _environment(backend: str, cache: Path | None) -> Iterator[None]:
+    """What the environment holds while a process is started: the same threads for all, and caches of its own."""
+    before = dict(os.environ)
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+    os.environ |= {
+        "KERAS_BACKEND": backend,
+        "OMP_NUM_THREADS": str(cores()),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "HF_HUB_OFFLINE": "1",
+    }
+    if cache is not None:
+        os.environ["KFT_CACHE_DIR"] = str(cache)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+# The worker: runs one contestant, a block at a time.
+
+
+class Gate:
+    """Stands before every block of a contestant: waits until the parent asks for it, and times it."""
+
+    def __init__(self, connection, max_length: int):
+        self.connection, self.max_length = connection, max_length
+
+    def wait(self) -> int:
+        """The steps, or texts, of the next block.
+
+        Raises:
+            Finished: there is none.
+        """
+        count = self.connection.recv()
+        if count is None:
+            raise Finished
+        return count
+
+    def start(self) -> None:
+        self.began = time.perf_counter()
+
+    def end(self, examples: int, **more: Any) -> None:
+        seconds = time.perf_counter() - self.began
+        told = {
+            "examples": examples,
+            "seconds": seconds,
+            "max_length": self.max_length,
+            "peak_bytes": peak_bytes(),
+        }
+        self.connection.send(told | more)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What transformers and KerasHub are given: texts, second texts or None, targets [N] and tokens of each [N]."""
+
+    texts: list[str]
+    pairs: list[str] | None
+    targets: np.ndarray
+    lengths: np.ndarray
+
+    def take(self, which: np.ndarray) -> "Examples":
+        pairs = [self.pairs[i] for i in which] if self.pairs else None
+        return Examples([self.texts[i] for i in which], pairs, self.targets[which], self.lengths[which])
+
+
+def work(connection, job: Job, run: Callable[[Job, Gate], None]) -> None:
+    log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    with suppress(Finished):
+        run(job, Gate(connection, job.max_length))
+
+
+def read_examples(job: Job) -> Examples:
+    frame = pl.read_parquet(job.examples)
+    pairs = frame["text_pair"].to_list() if "text_pair" in frame.columns else None
+    lengths = np.minimum(frame["tokens"].to_numpy(), job.max_length)
+    return Examples(frame["text"].to_list(), pairs, frame["target"].to_numpy(), lengths)
+
+
+def peak_bytes() -> int:
+    """The most resident memory that this process has had."""
+    try:  # getrusage would tell the parent's where that is more
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    except (OSError, IndexError):
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
+
+
+def multiply(job: Job, gate: Gate) -> None:
+    """The dense matmuls of a layer, on torch and on JAX: GFLOP/s of both."""
+    import jax
+    import torch
+
+    rows, hidden, inner = job.flops_shape
+    shapes = [(hidden, hidden)] * 4 + [(hidden, inner), (inner, hidden)]
+    rng = np.random.default_rng(job.seed)
+    pairs = [(rng.normal(size=(rows, i)), rng.normal(size=(i, o))) for i, o in shapes]
+    pairs = [(x.astype(np.float32), w.astype(np.float32)) for x, w in pairs]
+    in_torch = [(torch.tensor(x), torch.tensor(w), torch.empty(rows, w.shape[1])) for x, w in pairs]
+    in_jax = [(jax.device_put(x), jax.device_put(w)) for x, w in pairs]
+    product = jax.jit(jax.numpy.matmul)
+
+    def by_torch():
+        for x, w, out in in_torch:
+            torch.mm(x, w, out=out)
+
+    def by_jax():
+        jax.block_until_ready([product(x, w) for x, w in in_jax])
+
+    while True:
+        count, gflops = gate.wait(), {}
+        gate.start()
+        for name, once in (("torch", by_torch), ("jax", by_jax)):
+            once()
+            began = time.perf_counter()
+            for _ in range(count):
+                once()
+            gflops[name] = count * layer_matmul_flops(*job.flops_shape) / (time.perf_counter() - began) / 1e9
+        gate.end(count, gflops=gflops)
+
+
+def train_transformers(padding: str, job: Job, gate: Gate) -> None:
+    """`padding` is "full" (to max_length), "dynamic" (to the longest of the batch), or "grouped" (batches of like length)."""
+    import torch
+    from torch.utils.data import DataLoader
+    from transformers import DataCollatorWithPadding, default_data_collator, get_linear_schedule_with_warmup
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    examples = read_examples(job)
+    model, tokenizer = _transformers_model(job)
+    model.train()
+    count = len(examples.texts)
+    full = padding == "full"
+    encoded = tokenizer(
+        examples.texts,
+        examples.pairs,
+        truncation=True,
+        max_length=job.max_length,
+        padding="max_length" if full else False,
+    )
+    rows = [{key: column[i] for key, column in encoded.items()} for i in range(count)]
+    rows = [row | {"label": target} for row, target in zip(rows, examples.targets.tolist(), strict=True)]
+    lengths = [len(row["input_ids"]) for row in rows]
+    collate = default_data_collator if full else DataCollatorWithPadding(tokenizer)
+    shuffle = torch.utils.data.RandomSampler(rows)
+    sampler = LengthGroupedSampler(job.batch_size, lengths=lengths) if padding == "grouped" else shuffle
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
+    steps = EPOCHS * math.ceil(count / job.batch_size)
+    schedule = get_linear_schedule_with_warmup(optimizer, round(0.06 * steps), steps)
+    rng = np.random.default_rng(job.seed)
+    while True:
+        wanted = gate.wait()
+        order = list(sampler)
+        batches = [order[i : i + job.batch_size] for i in range(0, count, job.batch_size)]
+        costs = [max(lengths[i] for i in batch) * len(batch) for batch in batches]
+        batches = [batches[i] for i in evenly(np.array(costs), wanted, rng)]
+        gate.start()
+        for batch in DataLoader(rows, batch_sampler=batches, collate_fn=collate):
+            model(**batch).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            model.zero_grad()
+        gate.end(sum(map(len, batches)))
+
+
+def _transformers_model(job: Job):
+    """A classifier with a new head, and its tokenizer."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(job.seed)
+    model = AutoModelForSequenceClassification.from_pretrained(job.folder, num_labels=job.outputs)
+    return model, AutoTokenizer.from_pretrained(job.folder)
+
+
+def train_kerashub(job: Job, gate: Gate) -> None:
+    import keras
+
+    keras.utils.set_random_seed(job.seed)
+    examples = read_examples(job)
+    classifier = _kerashub_model(job, gate)
+    if job.regression:
+        classifier.compile(
+            optimizer=keras.optimizers.Adam(LEARNING_RATE), loss=keras.losses.MeanSquaredError()
+        )
+    count = len(examples.texts) // job.batch_size * job.batch_size  # a shorter last step would compile again
+    examples = examples.take(np.random.default_rng(job.seed).permutation(len(examples.texts))[:count])
+    x = (examples.texts, examples.pairs) if examples.pairs else examples.texts
+    pause = _pauses(gate, count, job.batch_size)
+    classifier.fit(
+        x, examples.targets, batch_size=job.batch_size, epochs=1_000_000, callbacks=[pause], verbose=0
+    )
+
+
+def _kerashub_model(job: Job, gate: Gate):
+    import keras_hub
+
+    classifier = keras_hub.models.BertTextClassifier.from_preset(job.folder, num_classes=job.outputs)
+    # KerasHub's own default, but for models that cannot read as much.
+    length = min(classifier.preprocessor.sequence_length, classifier.backbone.max_sequence_length)
+    gate.max_length = classifier.preprocessor.sequence_length = length
+    return classifier
+
+
+def _pauses(gate: Gate, count: int, batch_size: int):
+    """A callback that holds `fit` between two blocks and, like `kft train`, reads the loss now and then.
+
+    `count` is the number of examples of an epoch.
+    """
+    import keras
+
+    class Pauses(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.pause()
+
+        def pause(self):
+            self.left, self.done = gate.wait(), 0
+            gate.start()
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.left -= 1
+            self.done += min(batch_size, count - batch * batch_size)
+            if self.left % LOG_EVERY_STEPS == 0:  # so that a block ends when its last step has been computed
+                float(logs["loss"])
+            if self.left == 0:
+                gate.end(self.done)
+                self.pause()
+
+    return Pauses()
+
+
+def train_kft(job: Job, gate: Gate) -> None:
+    """As `kft.train` does, epoch by epoch, without the scores and files at their ends."""
+    from kft import backend, batches, optim, tasks
+
+    devices = backend.distribute()
+    frame, rows, task, labels = _kft_examples(job, cached=True)
+    targets = task.targets(frame, labels)
+    if job.regression:
+        targets = ((targets - targets.mean()) / targets.std()).astype(np.float32)
+    weights = tasks.example_weights(targets, labels, None)
+    plan = batches.plan(np.diff(rows.offsets), job.batch_size, EPOCHS, job.seed, devices=devices)
+    model = _kft_model(job, labels)
+    optimizer = optim.build(
+        "adamw",
+        learning_rate=LEARNING_RATE,
+        steps=plan.steps * EPOCHS,
+        schedule="linear",
+        warmup_fraction=0.06,
+        gradient_clip_norm=1.0,
+    )
+    model.compile(optimizer=optimizer, loss=task.loss(0.0))
+    pause = _pauses(gate, len(frame), job.batch_size)
+    for epoch in itertools.count():
+        steps = batches.dataset(plan, rows, targets, weights, epoch % EPOCHS)
+        model.fit(steps, initial_epoch=epoch, epochs=epoch + 1, callbacks=[pause], verbose=0, shuffle=False)
+
+
+def _kft_examples(job: Job, cached: bool):
+    """The frame as kft reads it, its token rows, its task and the label names."""
+    from kft import sources, tasks, tokens
+    from kft.config import DataConfig
+
+    paired = "text_pair" in pl.read_parquet_schema(job.examples)
+    frame = sources.read(DataConfig(train=job.examples, text_pair="text_pair" if paired else None))["train"]
+    task = tasks.TASKS["regression" if job.regression else "classification"]
+    pairs = frame["text_pair"].to_list() if paired else None
+    encode = tokens.encode_cached if cached else tokens.encode
+    rows = encode(_kft_tokenizer(job), frame["text"].to_list(), pairs, job.max_length)
+    return frame, rows, task, task.labels(frame)
+
+
+def _kft_tokenizer(job: Job):
+    from kft import presets, tokens
+
+    preset = presets.locate(job.folder)
+    return tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
+
+
+def _kft_model(job: Job, labels: list[str]):
+    from kft import models, presets
+
+    task = "regression" if job.regression else "classification"
+    return models.build(presets.locate(job.folder), task, labels, job.outputs, seed=job.seed)
+
+
+def predict_pipeline(batched: bool, job: Job, gate: Gate) -> None:
+    """`batched` sorts the texts by their characters and hands them over in batches, else one at a time."""
+    from transformers import pipeline
+
+    examples = read_examples(job)
+    model, tokenizer = _transformers_model(job)
+    pipe = pipeline("text-classification", model=model, tokenizer=tokenizer)
+    options = {"truncation": True, "max_length": job.max_length}
+    rng = np.random.default_rng(job.seed)
+    while True:
+        taken = examples.take(evenly(examples.lengths, gate.wait(), rng))
+        items: list = taken.texts
+        if taken.pairs:
+            items = [{"text": a, "text_pair": b} for a, b in zip(taken.texts, taken.pairs, strict=True)]
+        gate.start()
+        if batched:
+            size = [
+                len(a) + len(b) for a, b in zip(taken.texts, taken.pairs or [""] * len(items), strict=True)
+            ]
+            order = sorted(range(len(items)), key=size.__getitem__)
+            answers = dict(
+                zip(order, pipe([items[i] for i in order], batch_size=job.batch_size, **options), strict=True)
+            )
+        else:
+            answers = {i: pipe(item, **options) for i, item in enumerate(items)}
+        gate.end(len(answers))
+
+
+def predict_loop(job: Job, gate: Gate) -> None:
+    """What a careful person writes: tokenize all, batches of like length, no gradients."""
+    import torch
+
+    examples = read_examples(job)
+    model, tokenizer = _transformers_model(job)
+    model.eval()
+    rng = np.random.default_rng(job.seed)
+    while True:
+        taken = examples.take(evenly(examples.lengths, gate.wait(), rng))
+        gate.start()
+        encoded = tokenizer(taken.texts, taken.pairs, truncation=True, max_length=job.max_length)
+        order = sorted(range(len(taken.texts)), key=lambda i, ids=encoded["input_ids"]: -len(ids[i]))
+        logits = torch.empty(len(order), job.outputs)
+        with torch.inference_mode():
+            for i in range(0, len(order), job.batch_size):
+                rows = order[i : i + job.batch_size]
+                columns = {key: [column[row] for row in rows] for key, column in encoded.items()}
+                logits[rows] = model(**tokenizer.pad(columns, return_tensors="pt")).logits
+        gate.end(len(logits))
+
+
+def predict_kerashub(job: Job, gate: Gate) -> None:
+    examples = read_examples(job)
+    classifier = _kerashub_model(job, gate)
+    rng = np.random.default_rng(job.seed)
+    while True:
+        count = (
+            max(gate.wait() // job.batch_size, 1) * job.batch_size
+        )  # a shorter last step would compile again
+        taken = examples.take(evenly(examples.lengths, count, rng))
+        gate.start()
+        x = (taken.texts, taken.pairs) if taken.pairs else taken.texts
+        gate.end(len(classifier.predict(x, batch_size=job.batch_size, verbose=0)))
+
+
+def predict_kft(job: Job, gate: Gate) -> None:
+    from kft import evaluate, tokens
+
+    examples = read_examples(job)
+    _, rows, _, labels = _kft_examples(job, cached=False)
+    tokenizer, model = _kft_tokenizer(job), _kft_model(job, labels)
+    shape = evaluate.choose_shape(model, rows)
+    rng = np.random.default_rng(job.seed)
+    while True:
+        taken = examples.take(evenly(examples.lengths, gate.wait(), rng))
+        gate.start()
+        rows = tokens.encode(tokenizer, taken.texts, taken.pairs, job.max_length)
+        gate.end(len(evaluate.predict_logits(model, rows, shape)))
+
+
+MATMUL = Contestant("plain matmuls", multiply)
+PARTS = {
+    "training": {
+        "padded": Contestant(
+            "transformers, padded to max_length", partial(train_transformers, "full"), share=0.25
+        ),
+        "dynamic": Contestant("transformers, dynamic padding", partial(train_transformers, "dynamic")),
+        "grouped": Contestant(
+            "transformers, dynamic padding, grouped by length", partial(train_transformers, "grouped")
+        ),
+        "kerashub": Contestant("KerasHub `fit` on strings (JAX)", train_kerashub, share=0.05),
+        "kft-torch": Contestant("kft (torch)", train_kft, "torch"),
+        "kft-jax": Contestant("kft (JAX)", train_kft, caches=True),
+    },
+    "prediction": {
+        "one-by-one": Contestant(
+            "transformers `pipeline`, one text at a time", partial(predict_pipeline, False), share=0.125
+        ),
+        "pipeline": Contestant(
+            "transformers `pipeline`, batched and sorted", partial(predict_pipeline, True)
+        ),
+        "loop": Contestant("torch loop by hand, sorted, `inference_mode`", predict_loop),
+        "kerashub": Contestant("KerasHub `predict` on strings (JAX)", predict_kerashub, share=0.03),
+        "kft-torch": Contestant("kft (torch)", predict_kft, "torch"),
+        "kft-jax": Contestant("kft (JAX)", predict_kft, caches=True),
+    },
+}
+
+
+def read_arguments(given: list[str] | None = None) -> argparse.Namespace:
+    from kft.config import FORMATS
+
+    names = sorted({name for rows in PARTS.values() for name in rows})
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", help="file or class folder; BBC News where not given")
+    parser.add_argument("--format", choices=FORMATS, help="else what the file's ending says")
+    parser.add_argument("--text", default="text", help="column: a name, or a number from 0 with --no-header")
+    parser.add_argument("--text-pair", help="column of the second text of a pair")
+    parser.add_argument("--label", default="label", help="column of the label or score")
+    parser.add_argument("--no-header", dest="header", action="store_false", help="the first row is data")
+    parser.add_argument("--regression", action="store_true", help="labels are scores")
+    parser.add_argument("--max-examples", type=int, default=20_000, help="read at most so many")
+    parser.add_argument(
+        "--preset", default="all_minilm_l6_v2_en", help="a Hugging Face folder, or a name that kft knows"
+    )
+    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--repetitions", type=int, default=5, help="blocks of each contestant")
+    parser.add_argument(
+        "--steps", type=int, default=20, help="training steps of a block; slow contestants do fewer"
+    )
+    parser.add_argument(
+        "--texts", type=int, default=2048, help="texts of a block of prediction; slow ones do fewer"
+    )
+    parser.add_argument("--part", nargs="+", choices=tuple(PARTS), default=list(PARTS))
+    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", default="bench.json")
+    return parser.parse_args(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
