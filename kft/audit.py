@@ -10,6 +10,7 @@ from kft import presets, rundir, sources, splits, tokens
 from kft.config import Config
 from kft.errors import KftError
 
+SHOWN_ORIGINS = 5
 SHOWN_LABELS = 30
 SHOWN_ERRORS = 20
 
@@ -62,12 +63,16 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
     from cleanlab.filter import find_label_issues
 
     run = rundir.open_run(run_path)
-    labels = rundir.read_json(run.labels)["labels"]
+    labels = rundir.read_labels(run)
     if not labels:
-        raise KftError(f"{run_path}: predicts scores; label errors are found among classes only")
+        raise KftError(
+            f"{run_path}: predicts scores; label errors are found among classes only", "leave out --run"
+        )
     frames = []
     for name in ("validation", "test"):
-        if run.predictions(name).exists():
+        if rundir.had_split(run, name):
+            if not run.predictions(name).exists():
+                raise KftError(f"{run.predictions(name)}: is missing", rundir.COPY_HINT)
             frames.append(pl.read_parquet(run.predictions(name)).with_columns(split=pl.lit(name)))
     rows = pl.concat(frames)
     given = np.array([labels.index(label) for label in rows["target"]])
@@ -100,7 +105,9 @@ def text(account: dict[str, Any]) -> str:
 
 def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
     dropped = sum(part["dropped"].values())
-    lines = [f"{name}: {part['examples']:,} examples from {', '.join(part['origins'][:3])}"]
+    more = len(part["origins"]) - SHOWN_ORIGINS
+    origins = ", ".join(part["origins"][:SHOWN_ORIGINS]) + (f" and {more} more" if more > 0 else "")
+    lines = [f"{name}: {part['examples']:,} example{'' if part['examples'] == 1 else 's'} from {origins}"]
     if dropped:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in part["dropped"].items() if count)
         lines.append(f"  dropped     {dropped:,} of {part['read']:,}: {reasons}")

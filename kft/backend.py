@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,7 +40,10 @@ def select(name: str | None = None) -> str:
     running = _running()
     name = name or running or os.environ.get("KERAS_BACKEND") or "jax"
     if name not in BACKENDS:
-        raise KftError(f"backend must be one of {', '.join(BACKENDS)}, got: {name!r}")
+        raise KftError(
+            f"backend must be one of {', '.join(BACKENDS)}, got: {name!r}",
+            "pass one of them, or none for jax",
+        )
     if running and running != name:
         raise KftError(
             f"Keras already runs on {running} in this process, {name} was asked for",
@@ -127,10 +130,8 @@ def describe() -> dict[str, Any]:
 def cache_dir() -> Path:
     """The user's private folder for compiled programs and tokens."""
     path = Path(os.environ.get("KFT_CACHE_DIR") or platformdirs.user_cache_dir("kft"))
-    try:
+    with suppress(OSError):  # a read-only home: everything works without a cache, slower
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:  # a read-only home: everything works without a cache, slower
-        pass
     return path
 
 

@@ -183,7 +183,11 @@ def prediction_dataset(tokens: Tokens, shape: PredictionShape, where: Placement,
 
 
 def _compose(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """Examples of each step, int64 [S, B]: one of each of B length classes, so that step totals are nearly equal."""
+    """Examples of each step, int64 [S, B]: one of each of B length classes, so that step totals are nearly equal.
+
+    The examples of the shorter classes fall to steps at random. Those of the longest quarter, whose lengths differ
+    most, level the totals: the longest goes to the step that is shortest so far, and so on.
+    """
     rng = np.random.default_rng([seed, epoch])
     steps = -(-len(lengths) // batch_size)
     by_length = np.lexsort((rng.random(len(lengths)), lengths))  # ties in random order
@@ -191,10 +195,20 @@ def _compose(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.
     # The first `empty` classes are one example short; their empty place falls to the last step.
     sizes = np.full(batch_size, steps)
     sizes[:empty] -= 1
-    composed = np.full((steps, batch_size), -1, np.int64)
     ends = np.cumsum(sizes)
-    for b in range(batch_size):
-        composed[: sizes[b], b] = rng.permutation(by_length[ends[b] - sizes[b] : ends[b]])
+    composed = np.full((steps, batch_size), -1, np.int64)
+    totals = np.zeros(steps, np.int64)
+    levelling = max(batch_size // 4, 2)
+    order = [*range(batch_size - levelling), *range(batch_size - 1, batch_size - levelling - 1, -1)]
+    for b in order:
+        members = by_length[ends[b] - sizes[b] : ends[b]]
+        if b < batch_size - levelling:
+            at = rng.permutation(sizes[b])
+        else:
+            shortest_first = np.lexsort((rng.random(sizes[b]), totals[: sizes[b]]))
+            at = shortest_first[::-1]  # `members` are sorted upwards
+        composed[at, b] = members
+        totals[at] += lengths[members]
     full = steps - 1 if empty else steps
     composed[:full] = composed[rng.permutation(full)]
     return composed

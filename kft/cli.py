@@ -1,6 +1,8 @@
 """Click commands: read options, call one function, print. Nothing heavy is imported before a command needs it."""
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -8,8 +10,8 @@ import click
 
 from kft import __version__
 
-
 EXIT_MISTAKE = 1
+EXIT_PIPE = 141  # as a shell tells of a program that SIGPIPE ended
 EXIT_STOPPED = 75  # sysexits.h: EX_TEMPFAIL, try again later
 
 _BACKEND = click.option("--backend", type=click.Choice(["jax", "torch", "tensorflow"]), help="Keras backend.")
@@ -30,8 +32,20 @@ class _Commands(click.Group):
         except errors.KftError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(EXIT_MISTAKE)
-        except BrokenPipeError:  # `kft … | head`
-            sys.stderr.close()
+        except (
+            BrokenPipeError
+        ):  # `kft … | head`: nobody is left to talk to, not even when Python flushes at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_PIPE)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            name = error.filename or "standard output"
+            click.echo(
+                f"Error: {name}: cannot be written: no space left on the disk\n\nhint: free some space",
+                err=True,
+            )
+            sys.stdout = None  # what it still holds cannot be written either
             sys.exit(EXIT_MISTAKE)
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -61,17 +75,21 @@ def main() -> None:
 @_BACKEND
 @_SET
 @click.option(
-    "--run", "run_path", type=click.Path(), help="Folder to make for the run. [default: runs/DATA-TIME]"
+    "--run", "run_path", type=click.Path(), help="Folder to make for the run.  [default: runs/DATA-TIME]"
 )
 @click.option(
-    "--resume", "resume_path", metavar="RUN", type=click.Path(), help="Go on with an unfinished run."
+    "--resume", "resume_path", metavar="RUN", type=click.Path(), help="Go on with this unfinished run."
 )
 @click.option(
     "--dry-run", is_flag=True, help="Show settings, data and shapes, train one step, write nothing."
 )
 @_JSON
 def train(config, backend, overrides, run_path, resume_path, dry_run, as_json) -> None:
-    """Train a model. CONFIG is a TOML file or the name of a built-in config."""
+    """Train a model.
+
+    CONFIG is a TOML file or the name of a built-in config; without it, bbc_news. Stopped by Ctrl-C or SIGTERM, the run
+    is saved first and --resume goes on with it.
+    """
     from kft import config as configs
 
     if resume_path and (config or backend or overrides or run_path or dry_run):
@@ -92,7 +110,7 @@ def train(config, backend, overrides, run_path, resume_path, dry_run, as_json) -
     _result(_run_training(settings.backend, lambda training: training.train(settings, run_path)), as_json)
 
 
-@main.command()
+@main.command(short_help="Score a finished RUN on a split or a labelled file.")
 @click.argument("run")
 @click.option(
     "--split", type=click.Choice(["test", "validation", "train"]), help="[default: test, else validation]"
@@ -121,7 +139,7 @@ def evaluate(run, split, data, backend, as_json) -> None:
 @main.command()
 @click.argument("run")
 @click.argument("file", default="-")
-@click.option("--output", type=click.Path(), help="File for the answers, else stdout.")
+@click.option("--output", type=click.Path(dir_okay=False), help="File for the answers, else stdout.")
 @_BACKEND
 def predict(run, file, output, backend) -> None:
     """Label texts with a finished RUN.
@@ -129,13 +147,15 @@ def predict(run, file, output, backend) -> None:
     FILE holds one text a line, or is CSV, TSV, JSON, JSONL or Parquet with the run's columns; - is standard input.
     Writes one JSON object a text, in the order of the input.
     """
+    if file == "-" and sys.stdin.isatty():
+        click.echo("reading texts from the terminal, one a line; Ctrl-D ends them", err=True)
     _select(run, backend)
     from kft import evaluate as evaluation
 
     evaluation.predict_file(run, file, output)
 
 
-@main.command()
+@main.command(short_help="Show what the data of a config hold.")
 @click.argument("config", required=False)
 @_SET
 @click.option(
@@ -146,7 +166,7 @@ def predict(run, file, output, backend) -> None:
 )
 @_JSON
 def data(config, overrides, run_path, as_json) -> None:
-    """Show what the data holds: counts, drops, labels, duplicates, leaks, token lengths."""
+    """Show what the data of CONFIG hold: counts, drops, labels, duplicates, leaks, token lengths."""
     from kft import audit
     from kft import config as configs
 
@@ -154,7 +174,7 @@ def data(config, overrides, run_path, as_json) -> None:
     click.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else audit.text(told))
 
 
-@main.command("config")
+@main.command("config", short_help="Show the settings of a config, or all there are.")
 @click.argument("config", required=False)
 @_SET
 @click.option("--schema", is_flag=True, help="Every setting with its type, default and meaning.")
@@ -166,8 +186,7 @@ def show_config(config, overrides, schema, as_json) -> None:
     if schema and as_json:
         click.echo(json.dumps(configs.schema(), indent=2))
     elif schema:
-        for name, kind, default, meaning in configs.settings_table():
-            click.echo(f"{name:34} {kind:16} {default:20} {meaning}")
+        click.echo(_settings_text(configs.settings_table()))
     else:
         settings = configs.load(config, overrides)
         click.echo(
@@ -175,7 +194,7 @@ def show_config(config, overrides, schema, as_json) -> None:
         )
 
 
-@main.command("configs")
+@main.command("configs", short_help="List the built-in configs, or print one.")
 @click.argument("name", required=False)
 def list_configs(name) -> None:
     """List the built-in configs, or print the one called NAME."""
@@ -201,10 +220,9 @@ def _select(run: str, backend: str | None) -> None:
 
 
 def _backend_of(run: str) -> str:
-    from kft import config as configs
     from kft import rundir
 
-    return configs.load(rundir.open_run(run, finished=False).config).backend
+    return rundir.read_config(rundir.open_run(run, finished=False)).backend
 
 
 def _run_training(backend: str, work) -> dict:
@@ -233,6 +251,14 @@ def _result(result: dict, as_json: bool) -> None:
     click.echo(f"report    {run.report}", err=True)
 
 
+def _settings_text(rows: list[tuple[str, str, str, str]]) -> str:
+    name_width, default_width = (max(len(row[i]) for row in rows) for i in (0, 2))
+    return "\n".join(
+        f"{name:{name_width}}  {default:{default_width}}  {meaning} ({kind})"
+        for name, kind, default, meaning in rows
+    )
+
+
 def _dry_run_text(settings, told: dict) -> str:
     from kft import audit
     from kft import config as configs
@@ -243,10 +269,10 @@ def _dry_run_text(settings, told: dict) -> str:
             configs.dump(settings),
             audit.text(told["data"]),
             "",
-            f"batches     {shape['steps']} steps an epoch, {shape['examples']} examples in {shape['rows']} rows of "
-            f"{shape['length']} tokens, {shape['filled']:.1%} filled (padded: {shape['filled_if_padded']:.1%})",
+            f"batches     steps an epoch: {shape['steps']:,}; a step: {shape['examples']} examples in {shape['rows']} × "
+            f"{shape['length']} tokens, {shape['filled']:.1%} filled (padding would fill {shape['filled_if_padded']:.1%})",
             f"parameters  {count['total']:,}, of which {count['trainable']:,} are trained",
-            f"memory      about {told['memory_bytes'] / 2**20:,.0f} MiB for training",
+            f"memory      about {max(1, told['memory_bytes'] / 2**20):,.0f} MiB for training",
             f"first step  loss {told['first_loss']:.4f}, {told['first_step_seconds']:.1f} s with compilation",
         ]
     )

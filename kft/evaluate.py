@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 
 from kft import backend, batches, metrics, models, rundir, sources, splits, tokens
-from kft import config as configs
 from kft.config import Config
 from kft.errors import KftError
 from kft.rundir import RunDir
@@ -57,8 +56,8 @@ def load_run(path: str | Path, backend_name: str | None = None) -> LoadedRun:
     """
     backend.select(backend_name)
     run = rundir.open_run(path)
-    config = configs.load(run.config)
-    labels = rundir.read_json(run.labels)["labels"]
+    config = rundir.read_config(run)
+    labels = rundir.read_labels(run)
     model = models.load(run, config.train.precision)
     if model.architecture.outputs != TASKS[config.task].outputs(labels):
         raise KftError(
@@ -71,7 +70,7 @@ def load_run(path: str | Path, backend_name: str | None = None) -> LoadedRun:
 
 def read_tokenizer(run: RunDir) -> tokens.Tokenizer:
     """The tokenizer of a run, from its vocabulary and model.json."""
-    settings = rundir.read_json(run.model).get("tokenizer", {})
+    settings = rundir.read_json(run.model, "tokenizer")["tokenizer"]
     return tokens.load_tokenizer(tokens.read_vocabulary(run.vocabulary), **settings)
 
 
@@ -96,10 +95,10 @@ def evaluate(
     if data is not None:
         name, frame = "data", sources.read_file(data, loaded.config.data)
     else:
-        name = split or ("test" if loaded.run.split("test").exists() else "validation")
+        name = split or ("test" if rundir.had_split(loaded.run, "test") else "validation")
         frame = _rows_of(loaded, name)
     if not len(frame):
-        raise KftError(f"{data or name}: holds no examples to score")
+        raise KftError(f"{data or name}: holds no examples to score", "give a file with at least one row")
     logits = predict_logits(loaded.model, encode(loaded, frame))
     scored = score(frame, logits, loaded.model.architecture, loaded.task, loaded.labels)
     return {
@@ -233,7 +232,7 @@ def _decode(logits: np.ndarray, architecture: models.Architecture, task: Task) -
 
 
 def _read_texts(loaded: LoadedRun, file: str):
-    if file != "-" and (loaded.config.data.format == "folder" or sources.format_of(file) is not None):
+    if file != "-" and sources.format_of(file) is not None:
         return sources.read_file(file, loaded.config.data, need_label=False)
     return _lines(file, paired=loaded.config.data.text_pair is not None)
 
@@ -241,9 +240,12 @@ def _read_texts(loaded: LoadedRun, file: str):
 def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]:
     name = "standard input" if file == "-" else file
     try:
-        stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")
+        stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115 (closed below)
     except OSError as error:
-        raise KftError(f"{file}: cannot be read: {error.strerror}") from None
+        raise KftError(
+            f"{file}: cannot be read: {error.strerror}",
+            "check the path and its permissions; - reads standard input",
+        ) from None
     with stream:
         for number, line in enumerate(stream, 1):
             try:
@@ -282,7 +284,11 @@ def _rows_of(loaded: LoadedRun, split: str) -> pl.DataFrame:
         return splits.prepare(sources.read(config.data), config.split, config.clean, config.task).train
     file = loaded.run.split(split)
     if not file.exists():
-        have = [name for name in ("validation", "test") if loaded.run.split(name).exists()]
+        if rundir.had_split(loaded.run, split):
+            raise KftError(
+                f"{file}: is missing", "copy the whole run folder again, or give a file with --data"
+            )
+        have = [name for name in ("validation", "test") if rundir.had_split(loaded.run, name)]
         raise KftError(
             f"{loaded.run.path}: the run has no {split} split",
             f"it has {', '.join(have)}; or give a file with --data",

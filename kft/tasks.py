@@ -63,7 +63,10 @@ def example_weights(
                 f"`train.class_weight`: {name!r} is no label{near}", f"the labels are {', '.join(labels)}"
             )
         if weight < 0:
-            raise KftError(f"`train.class_weight`: the weight of {name!r} is negative: {weight}")
+            raise KftError(
+                f"`train.class_weight`: the weight of {name!r} is negative: {weight}",
+                "0 leaves a label out of the loss",
+            )
         weights[targets == labels.index(name)] = weight
     return weights
 

@@ -1,18 +1,11 @@
 """One config → one run directory."""
 
-import json
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from kft import (
     audit,
@@ -31,16 +24,14 @@ from kft import (
     tokens,
 )
 from kft import config as configs
+from kft.checkpoints import Position, append_history, cut_history, restore, save_checkpoint
 from kft.config import Config
 from kft.errors import KftError
-from kft.progress import bar, duration, note
+from kft.progress import note
+from kft.recorder import Recorder, stop_signals
 from kft.rundir import RunDir
 
 backend.select()
-
-import keras  # noqa: E402
-
-KEPT_CHECKPOINTS = 2
 
 
 class Stopped(Exception):  # noqa: N818 (it is not an error)
@@ -63,16 +54,6 @@ class Data:
     weights: np.ndarray
     score_mean: float
     score_scale: float
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a run stands: epochs finished, steps done in this one, best score so far and the epoch (from 1) it had."""
-
-    epoch: int = 0
-    step: int = 0
-    best: float | None = None
-    best_epoch: int = 0
 
 
 def train(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
@@ -104,9 +85,10 @@ def resume(run_path: str | Path) -> dict[str, Any]:
     """
     run = rundir.open_run(run_path, finished=False)
     if run.done.exists():
+        rundir.open_run(run_path)  # whole?
         note(f"{run_path}: the run is finished, nothing to do")
         return {"run": str(run.path), "metrics": rundir.read_json(run.metrics)}
-    config = configs.load(run.config)
+    config = rundir.read_config(run)
     backend.select(config.backend)
     if not rundir.checkpoint_files(run):
         note(f"{run_path}: no checkpoint yet, starting again")
@@ -151,7 +133,7 @@ def default_run_path(config: Config) -> Path:
 
 
 def _train(config: Config, run: RunDir, resumed: bool) -> dict[str, Any]:
-    with _signals() as stop:
+    with stop_signals() as stop:
         # Data, and everything that must be on disk before the first step.
         devices = backend.distribute()
         data = _prepare_data(config)
@@ -164,21 +146,29 @@ def _train(config: Config, run: RunDir, resumed: bool) -> dict[str, Any]:
         _describe(data, plan, config, model)
 
         # Epochs, from wherever the last checkpoint stands.
-        at, running_loss = _restore(model, run) if resumed else (Position(), None)
-        _cut_history(run, plan.steps * at.epoch + at.step)
+        at, running_loss = restore(model, run) if resumed else (Position(), None)
+        cut_history(run, plan.steps * at.epoch + at.step)
         shape = evaluate.choose_shape(model, *(r for name, r in data.rows.items() if name != "train"))
         metric = config.train.best_metric or metrics.main_metric(config.task)
         schedule, loss_scale = model.optimizer._learning_rate, data.score_scale**2
-        recorder = _Recorder(run, config, plan, schedule, loss_scale, stop, running_loss)
+        recorder = Recorder(run, config, plan, schedule, loss_scale, stop, running_loss)
         while at.epoch < config.train.epochs and not _out_of_patience(at, config):
             steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, at.epoch, at.step)
             with recorder.epoch(at):
-                model.fit(steps, initial_epoch=at.epoch, epochs=at.epoch + 1, callbacks=[recorder], verbose=0, shuffle=False)
+                model.fit(
+                    recorder.timed(steps),
+                    steps_per_epoch=plan.steps - at.step,
+                    initial_epoch=at.epoch,
+                    epochs=at.epoch + 1,
+                    callbacks=[recorder],
+                    verbose=0,
+                    shuffle=False,
+                )
             at = recorder.at
             if at.step < plan.steps:
                 save_checkpoint(model, run, at, plan)
                 raise Stopped(run)
-            at = _finish_epoch(model, run, config, data, plan, at, shape, metric, recorder.train_loss)
+            at = _finish_epoch(model, run, config, data, plan, at, shape, metric, recorder)
             if stop.is_set():
                 raise Stopped(run)
 
@@ -202,9 +192,7 @@ def _prepare_data(config: Config) -> Data:
     settings = presets.tokenizer_settings(preset)
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **settings)
     paired = config.data.text_pair is not None
-    rows = audit.add_token_lengths(
-        made, tokenizer, config.data.text_pair is not None, config.model.max_length
-    )
+    rows = audit.add_token_lengths(made, tokenizer, paired, config.model.max_length)
     targets = task.targets(made.train, labels)
     mean, scale = 0.0, 1.0
     if config.task == "regression":
@@ -316,7 +304,7 @@ def _memory_bytes(model: models.Classifier, plan: batches.Plan, counts: dict[str
 
 
 def _finish_epoch(
-    model, run, config, data, plan, at: Position, shape, metric: str, train_loss: float
+    model, run, config, data, plan, at: Position, shape, metric: str, recorder: Recorder
 ) -> Position:
     """Scores the validation split, keeps the weights when they are the best so far, and writes a checkpoint."""
     started = time.monotonic()
@@ -332,16 +320,19 @@ def _finish_epoch(
         "event": "evaluation",
         "epoch": at.epoch + 1,
         "step": plan.steps * (at.epoch + 1),
-        "train_loss": train_loss,
+        "train_loss": recorder.train_loss,
         "loss": scored.loss,
         "metrics": scored.metrics,
         "best": best,
         "seconds": time.monotonic() - started,
+        "input_wait_fraction": recorder.input_wait_fraction,
     }
-    _append_history(run, line)
+    append_history(run, line)
     shown = f"{metric} {value:.4f}"
     mark = " (best so far)" if best else ""
-    note(f"epoch {at.epoch + 1}/{config.train.epochs}: train loss {train_loss:.4f}, validation {shown}{mark}")
+    note(
+        f"epoch {at.epoch + 1}/{config.train.epochs}: train loss {recorder.train_loss:.4f}, validation {shown}{mark}"
+    )
     if best:
         at = replace(at, best=value, best_epoch=at.epoch + 1)
     at = replace(at, epoch=at.epoch + 1, step=0)
@@ -357,7 +348,8 @@ def _out_of_patience(at: Position, config: Config) -> bool:
 def _finish(
     model: models.Classifier, run: RunDir, data: Data, shape: batches.PredictionShape
 ) -> dict[str, Any]:
-    models.load_weights(model, run.checkpoints / "best.weights.h5")
+    best = run.checkpoints / "best.weights.h5"
+    models.load_weights(model, best if best.exists() else run.weights)  # the latter if only DONE was lost
     models.save(model, run.weights)
     task = tasks.TASKS[model.architecture.task]
     scores, details = {}, {}
@@ -373,201 +365,17 @@ def _finish(
     rundir.write_json(run.metrics, scores)
     report.curves(run)
     report.report(run)
-    rundir.write_text(run.done, "")
-    (run.checkpoints / "best.weights.h5").unlink()
+    rundir.finish(run)
+    best.unlink(missing_ok=True)
     return {"run": str(run.path), "metrics": rundir.finite(scores)}
-
-
-# What happens while an epoch runs.
-
-
-class _Recorder(keras.callbacks.Callback):
-    """Tells how an epoch goes, writes history and checkpoints, and stops when asked to.
-
-    `schedule` tells the learning rate of an update: asking the model for it would copy its state off the device.
-    `loss_scale` turns the loss on standardised scores into one on scores as they are (1 for classes).
-    `running_loss` holds the values of Keras's loss metric in the checkpoint that the run goes on from.
-    """
-
-    def __init__(
-        self, run: RunDir, config: Config, plan: batches.Plan, schedule, loss_scale, stop, running_loss
-    ):
-        super().__init__()
-        self.run, self.config, self.plan, self.stop = run, config, plan, stop
-        self.schedule, self.loss_scale = schedule, loss_scale
-        self.running_loss = running_loss
-        self.summaries = backend.tensorflow().summary.create_file_writer(str(run.logs))
-        self.train_loss = float("nan")  # of the epoch that ended last
-        self.words = ""
-
-    @contextmanager
-    def epoch(self, at: Position) -> Iterator[None]:
-        self.at = at
-        self.began = time.monotonic()
-        with bar(f"epoch {at.epoch + 1}/{self.config.train.epochs}", self.plan.steps, at.step) as self.track:
-            yield
-
-    def on_epoch_begin(self, epoch, logs=None):
-        # Keras has just set the running loss to zero; a resumed epoch goes on from its own.
-        mean = 0.0
-        if self.running_loss is not None:
-            for variable, value in zip(self.model.metrics_variables, self.running_loss, strict=True):
-                variable.assign(value)
-            total, count = (float(v) for v in self.running_loss)
-            mean = total / count * self.loss_scale if count else 0.0
-            self.running_loss = None
-        self.logged = (self.at.step, mean, self.began)
-
-    def on_train_batch_end(self, batch, logs=None):
-        steps, train = self.plan.steps, self.config.train
-        self.at = replace(self.at, step=self.at.step + 1)
-        step = self.at.step
-        # Reading a loss waits for the device, so only now and then; the last two tell the last step's own loss.
-        if step % train.log_every_steps == 0 or step in (steps - 1, steps):
-            self._log(float(logs["loss"]) * self.loss_scale)
-        self.track(step, self.words)
-        if self.stop.is_set():
-            self.model.stop_training = True
-        elif step % train.checkpoint_every_steps == 0 and step < steps:
-            save_checkpoint(self.model, self.run, self.at, self.plan)
-
-    def _log(self, mean: float) -> None:
-        """One line of history from the mean loss of the epoch's steps so far."""
-        step, now = self.at.step, time.monotonic()
-        last_step, last_mean, last_time = self.logged
-        taken = step - last_step
-        loss = (mean * step - last_mean * last_step) / taken
-        rate = taken * self.plan.batch_size / max(now - last_time, 1e-9)
-        done = self.plan.steps * self.at.epoch + step
-        updates = (done - 1) // self.config.train.gradient_accumulation_steps
-        learning_rate = float(keras.ops.convert_to_numpy(self.schedule(updates)))
-        if not np.isfinite(loss):
-            raise KftError(
-                f"the loss is {loss} at step {done}",
-                "lower train.learning_rate, or train in float32; the last checkpoint is kept",
-            )
-        if step == self.plan.steps:  # this loss is the last step's alone, which may hold fewer examples
-            examples = len(self.plan.lengths)
-            full = last_step * self.plan.batch_size
-            self.train_loss = (last_mean * full + loss * (examples - full)) / examples
-        line = {
-            "event": "train",
-            "step": done,
-            "epoch": self.at.epoch + step / self.plan.steps,
-            "loss": loss,
-            "learning_rate": learning_rate,
-            "examples_per_second": rate,
-        }
-        _append_history(self.run, line)
-        _summarise(self.summaries, done, {"train/" + key: line[key] for key in ("loss", "learning_rate")})
-        self.logged = (step, mean, now)
-        self.words = f"loss {loss:.4f}, {rate:.0f} examples/s"
-
-
-def _summarise(writer, step: int, values: dict[str, float]) -> None:
-    """For TensorBoard."""
-    tf = backend.tensorflow()
-    with writer.as_default(step):
-        for name, value in values.items():
-            tf.summary.scalar(name, value)
-
-
-@contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets, instead of ending the process; a second one ends it."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # a notebook's worker cannot take signals
-        yield stop
-        return
-
-    def ask(number, frame):
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        note("stopping after this step …")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-# History and checkpoints.
-
-
-def _append_history(run: RunDir, line: dict[str, Any]) -> None:
-    with run.history.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(rundir.finite(line), allow_nan=False) + "\n")
-
-
-def _cut_history(run: RunDir, steps: int) -> None:
-    """Drops the lines after a step: the resumed run writes them again."""
-    if not run.history.exists():
-        return
-    kept = []
-    for text in run.history.read_text("utf-8").splitlines(keepends=True):
-        try:
-            if json.loads(text)["step"] <= steps:
-                kept.append(text)
-        except (json.JSONDecodeError, KeyError):  # the line that a kill cut short
-            break
-    rundir.write_text(run.history, "".join(kept))
-
-
-def save_checkpoint(model: models.Classifier, run: RunDir, at: Position, plan: batches.Plan) -> None:
-    """Writes the whole state of training as `checkpoints/step-N.safetensors`, and keeps the last two."""
-    arrays = {name: np.asarray(keras.ops.convert_to_numpy(v.value)) for name, v in _state(model).items()}
-    position = {"position": json.dumps(asdict(at))}
-    step = plan.steps * at.epoch + at.step
-    file = run.checkpoints / f"step-{step:09}.safetensors"
-    rundir.write_whole(file, lambda path: save_file(arrays, path, metadata=position))
-    for old in rundir.checkpoint_files(run)[:-KEPT_CHECKPOINTS]:
-        old.unlink()
-
-
-def _restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.ndarray] | None]:
-    """Puts the last whole checkpoint back; returns where it stands and the values of Keras's loss metric."""
-    for file in reversed(rundir.checkpoint_files(run)):
-        try:
-            with safe_open(file, "numpy") as stored:
-                at = Position(**json.loads(stored.metadata()["position"]))
-                arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-            note(f"{file}: is damaged, going back to the one before")
-            continue
-        state = _state(model)
-        if {n: a.shape for n, a in arrays.items()} != {n: tuple(v.shape) for n, v in state.items()}:
-            raise KftError(
-                f"{file}: is of another model or optimizer", "was config.toml edited? train a new run instead"
-            )
-        for name, variable in state.items():
-            variable.assign(arrays[name])
-        return at, [arrays[n] for n in state if n.startswith("metrics/")] if at.step else None
-    return Position(), None
-
-
-def _state(model: models.Classifier) -> dict[str, Any]:
-    """Every variable that training changes, numbered: Keras's own names depend on what else a process has built."""
-    parts = {
-        "model": model.variables,
-        "optimizer": model.optimizer.variables,
-        "metrics": model.metrics_variables,
-    }
-    return {
-        f"{part}/{i:04}": variable
-        for part, variables in parts.items()
-        for i, variable in enumerate(variables)
-    }
 
 
 def _check_same_data(run: RunDir, account: dict[str, Any]) -> None:
     if not run.data.exists():
         return
-    before = rundir.read_json(run.data)["splits"]
+    before = rundir.read_json(run.data, "splits")["splits"]
     for name, part in account["splits"].items():
-        if before.get(name, {}).get("sha256") != part["sha256"]:
+        if not isinstance(before, dict) or (before.get(name) or {}).get("sha256") != part["sha256"]:
             raise KftError(
                 f"{run.path}: the {name} data is not what this run was started with",
                 "put the old data back, or train a new run",

@@ -52,7 +52,11 @@ def test_every_example_is_seen_once_an_epoch(lengths, batch_size, packed, device
     plan = batches.plan(np.array(lengths), batch_size, 2, 7, packed=packed, devices=devices)
     assert plan.rows % devices == 0
     for epoch in range(2):
-        steps = list(batches.dataset(plan, tokens, targets, np.ones(len(lengths), np.float32), epoch).as_numpy_iterator())
+        steps = list(
+            batches.dataset(
+                plan, tokens, targets, np.ones(len(lengths), np.float32), epoch
+            ).as_numpy_iterator()
+        )
         seen = [read_back(*step) for step in steps]
         counts = [len(step) for step in seen]
         assert counts[:-1] == [batch_size] * (plan.steps - 1)
@@ -88,7 +92,9 @@ def test_regression_targets_have_the_shape_of_the_predictions():
     tokens = make_tokens([4, 5, 6])
     plan = batches.plan(np.array([4, 5, 6]), 3, 1, 0)
     targets = np.array([[0.5], [1.5], [2.5]], np.float32)
-    _, placed, weights = next(batches.dataset(plan, tokens, targets, np.ones(3, np.float32), 0).as_numpy_iterator())
+    _, placed, weights = next(
+        batches.dataset(plan, tokens, targets, np.ones(3, np.float32), 0).as_numpy_iterator()
+    )
     assert placed.shape == (*weights.shape, 1)
     assert placed.sum() == 4.5
 
@@ -112,13 +118,18 @@ def test_rows_are_nearly_full_and_steps_nearly_equal(mean):
 
 
 @settings(max_examples=30, deadline=None)
-@given(lengths=st.lists(st.integers(2, 128), min_size=1, max_size=200), step_tokens=st.sampled_from([128, 700, 4096]))
+@given(
+    lengths=st.lists(st.integers(2, 128), min_size=1, max_size=200),
+    step_tokens=st.sampled_from([128, 700, 4096]),
+)
 def test_prediction_holds_every_example_once(lengths, step_tokens):
     tokens = make_tokens(lengths)
     shape = batches.prediction_shape(np.array(lengths), 128, step_tokens)
     where, steps = batches.prediction_steps(tokens, shape)
     found = {}
-    for number, inputs in enumerate(batches.prediction_dataset(tokens, shape, where, steps).as_numpy_iterator()):
+    for number, inputs in enumerate(
+        batches.prediction_dataset(tokens, shape, where, steps).as_numpy_iterator()
+    ):
         for i in np.flatnonzero(steps == number):
             r, k = where.rows[0, i], where.slots[0, i]
             example = where.examples[0, i]

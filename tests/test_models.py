@@ -6,7 +6,13 @@ from conftest import VOCABULARY, make_bert_folder
 
 from kft import batches, encoder, evaluate, models, presets, tokens
 
-TEXTS = ["good film", "the plot a bad bad actor", "dull", "", "the great great fine film a the plot a poor actor unknown"]
+TEXTS = [
+    "good film",
+    "the plot a bad bad actor",
+    "dull",
+    "",
+    "the great great fine film a the plot a poor actor unknown",
+]
 
 
 def encode(preset, texts=TEXTS, pairs=None, max_length=32):
@@ -48,7 +54,12 @@ def test_head_is_new_where_the_labels_differ(tmp_path):
     folder = make_bert_folder(tmp_path / "bert", labels=["no", "yes", "maybe"])
     kept, new, again, other = (
         build(folder, labels, seed=seed).head.get_weights()[0]
-        for labels, seed in [(("no", "yes", "maybe"), 0), (("a", "b", "c"), 0), (("a", "b", "c"), 0), (("a", "b", "c"), 1)]
+        for labels, seed in [
+            (("no", "yes", "maybe"), 0),
+            (("a", "b", "c"), 0),
+            (("a", "b", "c"), 0),
+            (("a", "b", "c"), 1),
+        ]
     )
     assert (new == again).all()
     assert (new != kept).any()
@@ -67,7 +78,9 @@ def test_mean_pooling_is_the_mean_of_each_examples_tokens(tmp_path, tiny_preset)
     mask = batch["attention_mask"].numpy()[:, :, None]
     kernel, bias = model.head.get_weights()
     expected = (hidden * mask).sum(1) / mask.sum(1) @ kernel + bias
-    np.testing.assert_allclose(evaluate.predict_logits(model, encode(presets.locate(str(tiny_preset)))), expected, atol=2e-6)
+    np.testing.assert_allclose(
+        evaluate.predict_logits(model, encode(presets.locate(str(tiny_preset)))), expected, atol=2e-6
+    )
 
 
 def test_tanh_gelu_equals_keras_hubs_own_model(tmp_path):
@@ -75,7 +88,9 @@ def test_tanh_gelu_equals_keras_hubs_own_model(tmp_path):
     model = build(folder)
     rows = encode(presets.locate(str(folder)))
     width = int(np.diff(rows.offsets).max())
-    inputs = {name: np.zeros((len(TEXTS), width), np.int32) for name in ("token_ids", "padding_mask", "segment_ids")}
+    inputs = {
+        name: np.zeros((len(TEXTS), width), np.int32) for name in ("token_ids", "padding_mask", "segment_ids")
+    }
     for i, (begin, end) in enumerate(zip(rows.offsets[:-1], rows.offsets[1:], strict=True)):
         inputs["token_ids"][i, : end - begin] = rows.ids[begin:end]
         inputs["padding_mask"][i, : end - begin] = 1
@@ -191,10 +206,20 @@ def test_real_checkpoint_gives_the_logits_of_transformers(tmp_path):
     preset = presets.locate("all_minilm_l6_v2_en")
     labels = ["contradiction", "entailment", "neutral"]
     torch.manual_seed(0)
-    config = BertConfig.from_pretrained(preset.path, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
-    BertForSequenceClassification.from_pretrained(preset.path, config=config).save_pretrained(tmp_path / "classifier")
+    config = BertConfig.from_pretrained(
+        preset.path, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)}
+    )
+    BertForSequenceClassification.from_pretrained(preset.path, config=config).save_pretrained(
+        tmp_path / "classifier"
+    )
     tokens.save_vocabulary(preset.vocabulary, tmp_path / "classifier" / "vocab.txt")
-    texts = ["José didn't see the Männer…", "它是一部好电影", "x" * 120, "", "An ordinary sentence about films. " * 8]
+    texts = [
+        "José didn't see the Männer…",
+        "它是一部好电影",
+        "x" * 120,
+        "",
+        "An ordinary sentence about films. " * 8,
+    ]
     found = build(tmp_path / "classifier", labels)
     rows = encode(presets.locate(str(tmp_path / "classifier")), texts, texts[::-1], 64)
     expected = transformers_logits(tmp_path / "classifier", texts, texts[::-1], 64)

@@ -15,7 +15,7 @@ import pytest
 from conftest import SHARED_DATA, run_kft, sentences, write_csv
 
 from kft import config as configs
-from kft import rundir, tasks, train
+from kft import recorder, rundir, tasks, train
 from kft.errors import KftError
 
 FILES = """
@@ -40,7 +40,9 @@ def history(run: Path, event: str) -> list[dict]:
 def weights_of(run: Path) -> dict[str, np.ndarray]:
     found = {}
     with h5py.File(run / "model.weights.h5") as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        file.visititems(
+            lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+        )
     return found
 
 
@@ -54,7 +56,9 @@ def assert_same_run(a: Path, b: Path) -> None:
         kept = [{k: line[k] for k in ("step", "loss")} for line in history(a, name)]
         again = [{k: line[k] for k in ("step", "loss")} for line in history(b, name)]
         assert [line["step"] for line in kept] == [line["step"] for line in again]
-        np.testing.assert_allclose([line["loss"] for line in kept], [line["loss"] for line in again], rtol=1e-4)
+        np.testing.assert_allclose(
+            [line["loss"] for line in kept], [line["loss"] for line in again], rtol=1e-4
+        )
 
 
 class TestRun:
@@ -94,7 +98,9 @@ class TestRun:
             expected.append(schedule.get_last_lr()[0])
             optimizer.step()
             schedule.step()
-        np.testing.assert_allclose([line["learning_rate"] for line in history(tiny_run, "train")], expected, rtol=1e-5)
+        np.testing.assert_allclose(
+            [line["learning_rate"] for line in history(tiny_run, "train")], expected, rtol=1e-5
+        )
 
     def test_predictions_hold_every_row(self, tiny_run):
         predictions = pl.read_parquet(tiny_run / "predictions.test.parquet")
@@ -124,7 +130,9 @@ class TestRun:
 
     def test_best_epoch_is_kept(self, tiny_settings, tmp_path):
         # A rate that ruins the model in the second epoch: the first one's weights must come out.
-        config = settings_with(tiny_settings, train={"learning_rate": 0.3, "warmup_fraction": 0.9, "epochs": 3})
+        config = settings_with(
+            tiny_settings, train={"learning_rate": 0.3, "warmup_fraction": 0.9, "epochs": 3}
+        )
         result = train.train(config, tmp_path / "run")
         lines = history(tmp_path / "run", "evaluation")
         best = max(line["metrics"]["accuracy"] for line in lines)
@@ -132,7 +140,9 @@ class TestRun:
         assert [line["best"] for line in lines].count(True) >= 1
 
     def test_patience_stops_early(self, tiny_settings, tmp_path):
-        config = settings_with(tiny_settings, train={"epochs": 30, "learning_rate": 1e-9, "patience_epochs": 2})
+        config = settings_with(
+            tiny_settings, train={"epochs": 30, "learning_rate": 1e-9, "patience_epochs": 2}
+        )
         train.train(config, tmp_path / "run")
         assert len(history(tmp_path / "run", "evaluation")) == 3
 
@@ -144,7 +154,9 @@ class TestRun:
         assert before == {p: p.stat().st_mtime_ns for p in tiny_run.rglob("*")}
 
     def test_infinite_loss_is_told(self, tiny_settings, tmp_path):
-        config = settings_with(tiny_settings, train={"learning_rate": 1e30, "gradient_clip_norm": 0, "optimizer": "sgd"})
+        config = settings_with(
+            tiny_settings, train={"learning_rate": 1e30, "gradient_clip_norm": 0, "optimizer": "sgd"}
+        )
         with pytest.raises(KftError, match="the loss is"):
             train.train(config, tmp_path / "run")
 
@@ -182,22 +194,25 @@ def _die_before(monkeypatch, name: str, call: int) -> None:
 class TestResume:
     # Mid-epoch, at each write of an epoch's end, and in the writes after the last epoch.
     MOMENTS = [
-        ("_Recorder.on_train_batch_end", 2),
-        ("_Recorder.on_train_batch_end", 7),
-        ("_Recorder.on_train_batch_end", 14),
-        ("_Recorder.on_train_batch_end", 20),
+        ("Recorder.on_train_batch_end", 2),
+        ("Recorder.on_train_batch_end", 7),
+        ("Recorder.on_train_batch_end", 14),
+        ("Recorder.on_train_batch_end", 20),
+        ("rundir.write_whole", 10),
         ("save_checkpoint", 1),
-        ("save_checkpoint", 4),
+        ("save_checkpoint", 2),
         ("models.save", 1),
         ("models.save", 2),
-        ("_append_history", 12),
+        ("append_history", 2),
         ("_finish", 1),
         ("rundir.write_json", 6),
         ("report.report", 1),
     ]
 
     @pytest.mark.parametrize(("name", "call"), MOMENTS)
-    def test_killed_run_ends_as_if_nothing_had_happened(self, tiny_run, tiny_settings, tmp_path, monkeypatch, name, call):
+    def test_killed_run_ends_as_if_nothing_had_happened(
+        self, tiny_run, tiny_settings, tmp_path, monkeypatch, name, call
+    ):
         config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
         with monkeypatch.context() as patched, pytest.raises(Killed):
             _die_before(patched, name, call)
@@ -224,7 +239,7 @@ class TestResume:
         )
         train.train(config, tmp_path / "whole")
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "_Recorder.on_train_batch_end", 8)
+            _die_before(patched, "Recorder.on_train_batch_end", 8)
             train.train(config, tmp_path / "killed")
         train.resume(tmp_path / "killed")
         assert_same_run(tmp_path / "whole", tmp_path / "killed")
@@ -232,15 +247,17 @@ class TestResume:
     def test_two_checkpoints_are_kept(self, tiny_settings, tmp_path, monkeypatch):
         config = settings_with(tiny_settings, train={"checkpoint_every_steps": 2})
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "_Recorder.on_train_batch_end", 10)
+            _die_before(patched, "Recorder.on_train_batch_end", 10)
             train.train(config, tmp_path / "run")
         names = [p.name for p in rundir.checkpoint_files(rundir.RunDir(tmp_path / "run"))]
         assert names == ["step-000000006.safetensors", "step-000000008.safetensors"]
 
-    def test_damaged_checkpoint_falls_back_to_the_one_before(self, tiny_run, tiny_settings, tmp_path, monkeypatch, capsys):
+    def test_damaged_checkpoint_falls_back_to_the_one_before(
+        self, tiny_run, tiny_settings, tmp_path, monkeypatch, capsys
+    ):
         config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "_Recorder.on_train_batch_end", 8)
+            _die_before(patched, "Recorder.on_train_batch_end", 8)
             train.train(config, tmp_path / "run")
         last = rundir.checkpoint_files(rundir.RunDir(tmp_path / "run"))[-1]
         last.write_bytes(last.read_bytes()[:1000])
@@ -252,7 +269,7 @@ class TestResume:
         file = write_csv(tmp_path / "films.csv", sentences(200))
         config = settings_with(tiny_settings, data={"train": str(file)}, train={"checkpoint_every_steps": 3})
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "_Recorder.on_train_batch_end", 8)
+            _die_before(patched, "Recorder.on_train_batch_end", 8)
             train.train(config, tmp_path / "run")
         write_csv(file, sentences(200, seed=1))
         with pytest.raises(KftError, match="not what this run was started with"):
@@ -260,14 +277,14 @@ class TestResume:
 
     def test_sigterm_saves_and_the_run_goes_on(self, tiny_run, tiny_settings, tmp_path, monkeypatch):
         with monkeypatch.context() as patched:
-            whole = train._Recorder.on_train_batch_end
+            whole = recorder.Recorder.on_train_batch_end
 
             def signalled(self, batch, logs=None):
                 if self.at.step == 4:
                     os.kill(os.getpid(), signal.SIGTERM)
                 whole(self, batch, logs)
 
-            patched.setattr(train._Recorder, "on_train_batch_end", signalled)
+            patched.setattr(recorder.Recorder, "on_train_batch_end", signalled)
             with pytest.raises(train.Stopped, match="kft train --resume"):
                 train.train(settings_with(tiny_settings), tmp_path / "run")
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -280,22 +297,26 @@ class TestResume:
         code = (
             "import os, signal, sys\n"
             "from kft import backend; backend.select('jax')\n"
-            "from kft import train\n"
-            "whole = train._Recorder.on_train_batch_end\n"
+            "from kft import recorder\n"
+            "whole = recorder.Recorder.on_train_batch_end\n"
             "def dying(self, batch, logs=None):\n"
             "    whole(self, batch, logs)\n"
             "    if self.at.step == int(sys.argv[2]): os.kill(os.getpid(), int(sys.argv[1]))\n"
-            "train._Recorder.on_train_batch_end = dying\n"
+            "recorder.Recorder.on_train_batch_end = dying\n"
             "from kft.cli import main\n"
             "main(sys.argv[3:])\n"
         )
         run = str(tmp_path / "run")
         start = ["train", str(config), "--set", "train.checkpoint_every_steps=3", "--run", run]
-        killed = subprocess.run([sys.executable, "-c", code, str(int(signal.SIGKILL)), "5", *start], capture_output=True)
+        killed = subprocess.run(
+            [sys.executable, "-c", code, str(int(signal.SIGKILL)), "5", *start], capture_output=True
+        )
         assert killed.returncode == -signal.SIGKILL
         again = ["train", "--resume", run]
         stopped = subprocess.run(
-            [sys.executable, "-c", code, str(int(signal.SIGTERM)), "8", *again], capture_output=True, text=True
+            [sys.executable, "-c", code, str(int(signal.SIGTERM)), "8", *again],
+            capture_output=True,
+            text=True,
         )
         assert stopped.returncode == 75, stopped.stderr
         assert f"kft train --resume {run}" in stopped.stderr
@@ -368,7 +389,9 @@ class TestControls:
         decayed = {v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)}
         assert decayed
         for variable in model.trainable_variables:
-            assert (variable.path in decayed) == (len(variable.shape) > 1 and "bias" not in variable.name), variable.path
+            assert (variable.path in decayed) == (len(variable.shape) > 1 and "bias" not in variable.name), (
+                variable.path
+            )
 
     def test_class_weights(self):
         from sklearn.utils.class_weight import compute_class_weight
@@ -376,7 +399,9 @@ class TestControls:
         targets = np.array([0, 0, 0, 1, 2, 2])
         labels = ["a", "b", "c"]
         balanced = tasks.example_weights(targets, labels, "balanced")
-        np.testing.assert_allclose(balanced, compute_class_weight("balanced", classes=np.arange(3), y=targets)[targets])
+        np.testing.assert_allclose(
+            balanced, compute_class_weight("balanced", classes=np.arange(3), y=targets)[targets]
+        )
         assert tasks.example_weights(targets, labels, {"b": 3.0}).tolist() == [1, 1, 1, 3, 1, 1]
         with pytest.raises(KftError, match="did you mean `aa`|is no label"):
             tasks.example_weights(targets, labels, {"bb": 1.0})
@@ -402,7 +427,9 @@ class TestParity:
 
     def test_backends_agree_on_a_run_trained_on_torch(self, tiny_run, tmp_path):
         run = tmp_path / "torch-run"
-        done = run_kft("train", str(tiny_run / "config.toml"), "--backend", "torch", "--run", str(run), "--json")
+        done = run_kft(
+            "train", str(tiny_run / "config.toml"), "--backend", "torch", "--run", str(run), "--json"
+        )
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["metrics"]["test"]["accuracy"] >= 0.8
         self.check(run, tmp_path, ["jax"])
@@ -427,7 +454,9 @@ class TestParity:
     def test_losses_of_the_plain_torch_loop(self):
         """Fifty steps of all-MiniLM: the loop that kft replaces, kft on JAX, kft on torch."""
         tool = Path(__file__).parents[1] / "tools" / "parity.py"
-        done = subprocess.run([sys.executable, tool, "--max-length", "32", "--json"], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, tool, "--max-length", "32", "--json"], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout)
         assert all(len(losses) == 50 for losses in result["losses"].values())
@@ -440,12 +469,27 @@ class TestParity:
 def test_trains_on_several_devices(tiny_run, tmp_path):
     """Batches shared over 4 virtual devices give the losses of one."""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    command = [sys.executable, "-m", "kft.cli", "train", str(tiny_run / "config.toml"), "--run", str(tmp_path / "four")]
+    command = [
+        sys.executable,
+        "-m",
+        "kft.cli",
+        "train",
+        str(tiny_run / "config.toml"),
+        "--run",
+        str(tmp_path / "four"),
+    ]
     command += ["--set", "model.dropout=0.0", "--json"]
     one = subprocess.run([*command[:6], str(tmp_path / "one"), *command[7:]], capture_output=True, text=True)
     four = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert one.returncode == four.returncode == 0, four.stderr
-    assert len(re.findall("cpu", json.loads((tmp_path / "four" / "environment.json").read_text())["devices"].__repr__())) == 4
+    assert (
+        len(
+            re.findall(
+                "cpu", json.loads((tmp_path / "four" / "environment.json").read_text())["devices"].__repr__()
+            )
+        )
+        == 4
+    )
     losses = [[line["loss"] for line in history(tmp_path / name, "train")] for name in ("one", "four")]
     np.testing.assert_allclose(*losses, atol=1e-4)
 
@@ -465,11 +509,19 @@ def test_trains_on_several_devices(tiny_run, tmp_path):
     ],
 )  # fmt: skip
 def test_real_files_train_as_they_are(tiny_preset, tmp_path, name, changes):
-    data = {k: str(SHARED_DATA / name / v) if k in ("train", "validation", "test") else v for k, v in changes["data"].items()}
+    data = {
+        k: str(SHARED_DATA / name / v) if k in ("train", "validation", "test") else v
+        for k, v in changes["data"].items()
+    }
     settings = changes | {
-        "data": data | ({} if name == "chnsenticorp" else {"max_examples": 300}),  # that one is sorted by label
+        "data": data
+        | ({} if name == "chnsenticorp" else {"max_examples": 300}),  # that one is sorted by label
         "model": {"preset": str(tiny_preset), "max_length": 32},
         "train": {"epochs": 1, "learning_rate": 0.001},
     }
     result = train.train(configs.parse(settings), tmp_path / "run")
-    assert all(value is not None for key, value in result["metrics"]["validation"].items() if key in ("accuracy", "r2"))
+    assert all(
+        value is not None
+        for key, value in result["metrics"]["validation"].items()
+        if key in ("accuracy", "r2")
+    )

@@ -46,7 +46,7 @@ SETTLE_SECONDS = 0.5  # between two blocks, for what a worker reads ahead
 LOG_EVERY_STEPS = 10  # how often `kft train` reads the loss
 LEARNING_RATE = 2e-5
 EPOCHS = 3
-MATMUL_FLOPS = 2e11  # of a block
+MATMUL_SECONDS = 1.5  # of a block, on torch and on JAX each
 PACKAGES = ("kft", "keras", "keras-hub", "jax", "torch", "transformers", "tensorflow", "tokenizers", "numpy")
 
 
@@ -229,7 +229,7 @@ def measure(
             attempt(name, partial(workers[name].ask, block_size(PARTS[job.part][name], whole / 4)))
         for r in range(arguments.repetitions if workers else 0):
             note(f"{job.part}: round {r + 1} of {arguments.repetitions}")
-            told = {"matmul": matmul.ask(math.ceil(MATMUL_FLOPS / layer_matmul_flops(*job.flops_shape)))}
+            told = {"matmul": matmul.ask(1)}
             for name in list(workers):
                 time.sleep(SETTLE_SECONDS)
                 told[name] = attempt(
@@ -377,6 +377,7 @@ def markdown(result: dict[str, Any]) -> str:
     """The tables that people read."""
     data, settings, host = result["data"], result["settings"], result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in host["versions"].items())
+    busy = " (busy with other work: do not trust the times)" if host["load_average_before"][0] > 0.5 else ""
     load = " → ".join(f"{host[f'load_average_{when}'][0]:.1f}" for when in ("before", "after"))
     lines = [
         f"{data['name']}: {data['examples']:,} examples, {data['mean_tokens']:.1f} tokens on average at most "
@@ -390,7 +391,7 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(
         [
             *lines,
-            f"{host['processor']}, {host['cores']} cores, {host['memory_bytes'] / 2**30:.0f} GiB, load average {load}; "
+            f"{host['processor']}, {host['cores']} cores, {host['memory_bytes'] / 2**30:.0f} GiB, load average {load}{busy}; "
             f"Python {host['python']}, {versions}.",
         ]
     )
@@ -411,13 +412,18 @@ def _cells(row: dict[str, Any]) -> list[str]:
     rates, ratio = row["examples_per_second"], row.get("kft_jax_times_faster")
     again = row.get("first_step_again_seconds")
     return [
-        f"{rates['median']:.3g} ({rates['min']:.3g}–{rates['max']:.3g})",
-        f"{row['tokens_per_second']['median']:,.0f}",
+        f"{_three(rates['median'])} ({_three(rates['min'])}–{_three(rates['max'])})",
+        _three(row["tokens_per_second"]["median"]),
         f"{row['matmul_peak_share']['median']:.0%}",
         f"{row['first_step_seconds']:.1f}" + (f", again {again:.1f}" if again else ""),
         f"{row['peak_memory_bytes'] / 1e9:.1f}",
-        f"{ratio['median']:.2f}× ({ratio['min']:.2f}–{ratio['max']:.2f})" if ratio else "–",
+        f"{_three(ratio['median'])} × ({_three(ratio['min'])}–{_three(ratio['max'])})" if ratio else "–",
     ]
+
+
+def _three(value: float) -> str:
+    """At least three digits: 0.123, 1.23, 12.3, 1,234."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
 
 
 class Worker:
@@ -578,15 +584,21 @@ def multiply(job: Job, gate: Gate) -> None:
         jax.block_until_ready([product(x, w) for x, w in in_jax])
 
     while True:
-        count, gflops = gate.wait(), {}
+        count = gate.wait()
         gate.start()
-        for name, once in (("torch", by_torch), ("jax", by_jax)):
-            once()
-            began = time.perf_counter()
-            for _ in range(count):
-                once()
-            gflops[name] = count * layer_matmul_flops(*job.flops_shape) / (time.perf_counter() - began) / 1e9
+        gflops = {
+            name: _flops_per_second(job, once) / 1e9 for name, once in (("torch", by_torch), ("jax", by_jax))
+        }
         gate.end(count, gflops=gflops)
+
+
+def _flops_per_second(job: Job, once: Callable[[], None]) -> float:
+    once()
+    began, rounds = time.perf_counter(), 0
+    while (seconds := time.perf_counter() - began) < MATMUL_SECONDS:
+        once()
+        rounds += 1
+    return rounds * layer_matmul_flops(*job.flops_shape) / seconds
 
 
 def train_transformers(padding: str, job: Job, gate: Gate) -> None:

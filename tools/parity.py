@@ -39,7 +39,14 @@ def main() -> None:
 
 
 def compare(
-    folder: Path, preset: str, data: str | None, steps: int, batch_size: int, max_length: int, seed: int, as_json=None
+    folder: Path,
+    preset: str,
+    data: str | None,
+    steps: int,
+    batch_size: int,
+    max_length: int,
+    seed: int,
+    as_json=None,
 ) -> dict:
     """{"losses": {name: [float]}, "largest_difference": {backend: float}, "accuracy": {name: float}}."""
     train, validation = examples(data, steps * batch_size, seed)
@@ -53,7 +60,9 @@ def compare(
     losses = {name: loss for name, (loss, _) in made.items()}
     return {
         "losses": losses,
-        "largest_difference": {b: float(np.abs(np.subtract(losses[b], losses["loop"])).max()) for b in BACKENDS},
+        "largest_difference": {
+            b: float(np.abs(np.subtract(losses[b], losses["loop"])).max()) for b in BACKENDS
+        },
         "accuracy": {name: accuracy for name, (_, accuracy) in made.items()},
     }
 
@@ -70,7 +79,9 @@ def examples(data: str | None, count: int, seed: int) -> tuple[pl.DataFrame, pl.
 def starting_point(folder: Path, preset: presets.Preset, labels: list[str], seed: int) -> Path:
     """A Hugging Face classifier folder: the preset's backbone and a head drawn from `seed`."""
     torch.manual_seed(seed)
-    config = BertConfig.from_pretrained(preset.path, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
+    config = BertConfig.from_pretrained(
+        preset.path, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)}
+    )
     BertForSequenceClassification.from_pretrained(preset.path, config=config).save_pretrained(folder)
     tokens.save_vocabulary(preset.vocabulary, folder / "vocab.txt")
     settings = {"do_lower_case": preset.lowercase, "tokenizer_class": "BertTokenizer"}
@@ -79,7 +90,13 @@ def starting_point(folder: Path, preset: presets.Preset, labels: list[str], seed
 
 
 def plain_loop(
-    start: Path, train: pl.DataFrame, validation: pl.DataFrame, labels: list[str], batch_size: int, max_length: int, seed: int
+    start: Path,
+    train: pl.DataFrame,
+    validation: pl.DataFrame,
+    labels: list[str],
+    batch_size: int,
+    max_length: int,
+    seed: int,
 ) -> tuple[list[float], float]:
     """Losses of the steps, and accuracy on the validation rows, of the loop written by hand."""
     tokenizer = BertTokenizerFast(vocab_file=str(start / "vocab.txt"))
@@ -108,7 +125,9 @@ def plain_loop(
     return losses, float(np.mean([p == t for p, t in zip(predicted, validation["label"], strict=True)]))
 
 
-def step_order(tokenizer, train: pl.DataFrame, batch_size: int, max_length: int, seed: int) -> list[list[int]]:
+def step_order(
+    tokenizer, train: pl.DataFrame, batch_size: int, max_length: int, seed: int
+) -> list[list[int]]:
     """The examples of each step in the order that kft trains them in, a function of their lengths and the seed."""
     encoded = tokenizer(train["text"].to_list(), truncation=True, max_length=max_length)["input_ids"]
     plan = batches.plan(np.array([len(ids) for ids in encoded]), batch_size, 1, seed)
@@ -161,7 +180,9 @@ def print_table(result: dict) -> None:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--preset", default="all_minilm_l6_v2_en", help="a preset that `kft` reads from a folder")
+    parser.add_argument(
+        "--preset", default="all_minilm_l6_v2_en", help="a preset that `kft` reads from a folder"
+    )
     parser.add_argument("--data", help="file with columns text and label; BBC News where not given")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--batch-size", type=int, default=8)

@@ -12,6 +12,7 @@ from kft.errors import KftError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WHOLE_HINT = "copy the whole folder again"
+ANOTHER_HINT = "take another preset with --set model.preset=NAME, such as bert_base_en_uncased"
 
 
 def damaged(name: str, what: str) -> KftError:

@@ -99,15 +99,18 @@ def _check_bert(name: str, config: dict) -> None:
         )
     positions = config.get("position_embedding_type", "absolute")
     if positions != "absolute":
-        raise KftError(f"{name}: position embeddings must be absolute, got: {positions}")
+        raise KftError(f"{name}: position embeddings must be absolute, got: {positions}", files.ANOTHER_HINT)
     if config.get("is_decoder") or config.get("add_cross_attention"):
-        raise KftError(f"{name}: is a BERT decoder, kft fine-tunes encoders")
+        raise KftError(f"{name}: is a BERT decoder, kft fine-tunes encoders", files.ANOTHER_HINT)
 
 
 def _activation(name: str, config: dict) -> str:
     value = config.get("hidden_act", "gelu")
     if value not in ACTIVATIONS:
-        raise KftError(f"{name}: activation {value!r} is not supported, kft knows {', '.join(ACTIVATIONS)}")
+        raise KftError(
+            f"{name}: activation {value!r} is not supported, kft knows {', '.join(ACTIVATIONS)}",
+            files.ANOTHER_HINT,
+        )
     return ACTIVATIONS[value]
 
 
@@ -198,7 +201,7 @@ def _tokenizer(name: str, folder: Path) -> tuple[list[str], dict[str, Any]]:
     whole = files.read_json_if_there(name, folder / "tokenizer.json")
     kind = str(told.get("tokenizer_class") or "BertTokenizer").removesuffix("Fast")
     if kind not in _BERT_TOKENIZERS + _PLAIN_TOKENIZERS:
-        raise KftError(f"{name}: its tokenizer is a {kind}, kft needs a BertTokenizer")
+        raise KftError(f"{name}: its tokenizer is a {kind}, kft needs a BertTokenizer", files.ANOTHER_HINT)
     _check_added_tokens(name, folder, told, whole)
     vocabulary = _json_vocabulary(name, whole) or files.read_vocabulary(name, folder / "vocab.txt")
     if kind in _PLAIN_TOKENIZERS:
@@ -215,7 +218,8 @@ def _plain_settings(name: str, whole: dict) -> dict[str, Any]:
     kinds = (normalizer.get("type"), (whole.get("pre_tokenizer") or {}).get("type"))
     if kinds != ("BertNormalizer", "BertPreTokenizer") or not normalizer.get("clean_text", True):
         raise KftError(
-            f"{name}: tokenizer.json is not BERT's: it normalizes and splits with {kinds[0]}, {kinds[1]}"
+            f"{name}: tokenizer.json is not BERT's: it normalizes and splits with {kinds[0]}, {kinds[1]}",
+            files.ANOTHER_HINT,
         )
     return {
         "lowercase": bool(normalizer.get("lowercase", True)),
@@ -230,7 +234,10 @@ def _check_added_tokens(name: str, folder: Path, told: dict, whole: dict) -> Non
         token = told.get(role) or expected
         token = token.get("content") if isinstance(token, dict) else token
         if token != expected:
-            raise KftError(f"{name}: tokenizer_config.json: `{role}` must be {expected}, got: {token}")
+            raise KftError(
+                f"{name}: tokenizer_config.json: `{role}` must be {expected}, got: {token}",
+                files.ANOTHER_HINT,
+            )
     added = [*(whole.get("added_tokens") or []), *(told.get("added_tokens_decoder") or {}).values()]
     contents = {str(entry.get("content")) for entry in added}
     contents |= set(files.read_json_if_there(name, folder / "added_tokens.json"))
@@ -249,7 +256,8 @@ def _json_vocabulary(name: str, whole: dict) -> list[str] | None:
         return None
     if model.get("type", "WordPiece") != "WordPiece" or model.get("continuing_subword_prefix", "##") != "##":
         raise KftError(
-            f"{name}: tokenizer.json must hold a WordPiece model with ## prefixes, not {model.get('type')}"
+            f"{name}: tokenizer.json must hold a WordPiece model with ## prefixes, not {model.get('type')}",
+            files.ANOTHER_HINT,
         )
     by_id = {i: token for token, i in vocabulary.items()} if isinstance(vocabulary, dict) else {}
     counted = all(type(i) is int and 0 <= i < 2 * len(vocabulary) for i in by_id)

@@ -36,7 +36,10 @@ def read(name: str, folder: Path, config: dict, activation: str) -> Preset:
     _check_weights(name, folder)
     tokenizer = files.read_json(name, folder / "tokenizer.json")
     if tokenizer.get("class_name") != "BertTokenizer":
-        raise KftError(f"{name}: its tokenizer is a {tokenizer.get('class_name')}, kft needs a BertTokenizer")
+        raise KftError(
+            f"{name}: its tokenizer is a {tokenizer.get('class_name')}, kft needs a BertTokenizer",
+            files.ANOTHER_HINT,
+        )
     settings = tokenizer.get("config", {})
     vocabulary = files.read_vocabulary(name, folder / "assets" / "tokenizer" / "vocabulary.txt")
     classifier = _classifier(name, folder)

@@ -136,7 +136,8 @@ def _check_readable(path: Path) -> None:
         ) from None
     except (OSError, ValueError) as error:
         raise KftError(
-            f"{shown(path)}: cannot be read: {getattr(error, 'strerror', None) or error}"
+            f"{shown(path)}: cannot be read: {getattr(error, 'strerror', None) or error}",
+            "check the path and its permissions",
         ) from None
     if not os.access(path, os.R_OK):
         raise KftError(f"{shown(path)}: cannot be read: permission denied", "check the file's permissions")

@@ -69,7 +69,7 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
         KftError: there are no rows.
     """
     if frame.height == 0:
-        raise KftError(f"{name}: holds no examples")
+        raise KftError(f"{name}: holds no examples", "give a file with at least one row")
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
     frame = frame.with_columns(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("id"),
@@ -120,7 +120,10 @@ def strings(values: list[Any], name: str, title: str = "") -> pl.Series:
         return pl.Series(values, dtype=pl.String)
     except UnicodeEncodeError:
         row = next(row for row, value in enumerate(values, 1) if value and not _is_unicode(value))
-        raise KftError(f"{name}, row {row}: `{title}` holds half a character (a lone surrogate)") from None
+        raise KftError(
+            f"{name}, row {row}: `{title}` holds half a character (a lone surrogate)",
+            "write the text again with an encoder that checks it, or remove the row",
+        ) from None
 
 
 def _as_string(value: Any, name: str, title: str, row: int) -> str | None:
@@ -163,7 +166,8 @@ def array_strings(values: np.ndarray, name: str, title: str) -> pl.Series:
             texts.append(value.decode("utf-8") if isinstance(value, bytes) else value)
         except UnicodeDecodeError as error:
             raise KftError(
-                f"{name}, row {row}: `{title}` is not UTF-8 text (byte 0x{value[error.start]:02x})"
+                f"{name}, row {row}: `{title}` is not UTF-8 text (byte 0x{value[error.start]:02x})",
+                "write the data set again with UTF-8 text",
             ) from None
     return strings(texts, name, title)
 

@@ -23,10 +23,16 @@ def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFra
         rows = _document_rows(json.loads(text), name)
     except json.JSONDecodeError as error:
         if not _is_json_lines(text, error):
-            raise KftError(f"{name}, line {error.lineno}: not valid JSON: {_told(error)}") from None
+            raise KftError(
+                f"{name}, line {error.lineno}: not valid JSON: {_told(error)}",
+                'one object a line is JSONL: `data.format = "jsonl"`',
+            ) from None
         rows = _json_lines(text, name, data)
     except (ValueError, RecursionError) as error:
-        raise KftError(f"{name}: JSON that cannot be read: {error}") from None
+        raise KftError(
+            f"{name}: JSON that cannot be read: {error}",
+            "write numbers with fewer digits and lists with fewer levels",
+        ) from None
     return _objects(rows, name, data, pick)
 
 
@@ -38,7 +44,7 @@ def read_jsonl(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFr
 def read_parquet(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns."""
     if path.stat().st_size == 0:
-        raise KftError(f"{name}: is empty")
+        raise KftError(f"{name}: is empty", "write the file again, it may have been cut while it was copied")
     try:
         # Polars' own reader aborts the process on some damaged files.
         with parquet.ParquetFile(path) as file:
@@ -80,7 +86,10 @@ def _json_lines(text: str, name: str, data: DataConfig) -> list[Row]:
                 'JSONL holds one object a line; set `data.format = "json"` for one document over many lines',
             ) from None
         except (ValueError, RecursionError) as error:
-            raise KftError(f"{where}: JSON that cannot be read: {error}") from None
+            raise KftError(
+                f"{where}: JSON that cannot be read: {error}",
+                "write numbers with fewer digits and lists with fewer levels",
+            ) from None
         if not isinstance(row, dict):
             raise KftError(
                 f"{where}: must be a JSON object, got {kind(row)}", 'such as {"text": "…", "label": "…"}'
@@ -106,10 +115,16 @@ def _document_rows(document: Any, name: str) -> list[Row]:
     if isinstance(document, list):
         for number, row in enumerate(document, 1):
             if not isinstance(row, dict):
-                raise KftError(f"{name}, row {number}: must be a JSON object, got {kind(row)}")
+                raise KftError(
+                    f"{name}, row {number}: must be a JSON object, got {kind(row)}",
+                    'such as [{"text": "…", "label": "…"}, …]',
+                )
         return document
     if not isinstance(document, dict):
-        raise KftError(f"{name}: must be an array of objects or an object of columns, got {kind(document)}")
+        raise KftError(
+            f"{name}: must be an array of objects or an object of columns, got {kind(document)}",
+            'such as [{"text": "…", "label": "…"}, …]',
+        )
     columns = list(document.values())
     if columns and all(isinstance(column, dict) for column in columns):
         if len({tuple(column) for column in columns}) > 1:
@@ -119,14 +134,14 @@ def _document_rows(document: Any, name: str) -> list[Row]:
         return [document]
     if len({len(column) for column in columns}) > 1:
         told = ", ".join(f"`{key}` {len(column)}" for key, column in zip(document, columns, strict=True))
-        raise KftError(f"{name}: the columns are not equally long: {told}")
+        raise KftError(f"{name}: the columns are not equally long: {told}", "write an array of objects")
     return [dict(zip(document, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     rows = rows[: data.max_examples]
     if not rows:
-        raise KftError(f"{name}: holds no examples")
+        raise KftError(f"{name}: holds no examples", "give a file with at least one object")
     columns = list(dict.fromkeys(key for row in rows for key in row))
     found = pick(columns)
     return pl.DataFrame(

@@ -35,7 +35,10 @@ def read_classes(
         KftError: no sub-folders, sub-folders that are splits, no .txt files, or a file that cannot be decoded.
     """
     if data.text_pair is not None:
-        raise KftError(f"{name}: a class folder holds no pairs, and `data.text_pair` is set")
+        raise KftError(
+            f"{name}: a class folder holds no pairs, and `data.text_pair` is set",
+            "leave out `data.text_pair`, or give a CSV, JSONL or Parquet file",
+        )
     classes = sorted(
         entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )

@@ -146,7 +146,10 @@ def _read_split(tfds: Any, builder: Any, split: str, data: DataConfig) -> pl.Dat
     wanted = [columns[position] for position in found.values()]
     for column in wanted:
         if features[column].shape != ():
-            raise KftError(f"{name}: `{column}` must be a text, number or boolean, got {features[column]}")
+            raise KftError(
+                f"{name}: `{column}` must be a text, number or boolean, got {features[column]}",
+                "`data.text`, `data.text_pair` and `data.label` name the columns",
+            )
     try:
         values = _columns(
             tfds, builder.as_dataset(split=split, shuffle_files=False), wanted, data.max_examples

@@ -48,7 +48,7 @@ def read_text(path: Path, name: str, data: DataConfig, place: Place = line) -> s
     """
     raw = read_bytes(path, name)
     if not raw.strip():
-        raise KftError(f"{name}: is empty")
+        raise KftError(f"{name}: is empty", "write the file again, it may have been cut while it was copied")
     return decode(raw, name, data.encoding, place)
 
 

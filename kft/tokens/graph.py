@@ -126,7 +126,10 @@ def _distinct_tokens(vocabulary: tuple[str, ...]) -> list[str]:
         tokens.append(token if possible and last[token] == i else f"[never {i}]")
     too_long = next((token for token in tokens if len(token.encode()) > _MAX_TOKEN_BYTES), None)
     if too_long:
-        raise KftError(f"the vocabulary holds a token of more than {_MAX_TOKEN_BYTES} bytes: {too_long}")
+        raise KftError(
+            f"the vocabulary holds a token of more than {_MAX_TOKEN_BYTES} bytes: {too_long}",
+            "remove the token from the vocabulary, or take another preset",
+        )
     return tokens
 
 

@@ -16,7 +16,10 @@ def save_vocabulary(vocabulary: Iterable[str], path: str | Path) -> None:
     vocabulary = list(vocabulary)
     broken = [i for i, token in enumerate(vocabulary) if "\n" in token]
     if broken:
-        raise KftError(f"token {broken[0]} of the vocabulary holds a line feed: {vocabulary[broken[0]]!r}")
+        raise KftError(
+            f"token {broken[0]} of the vocabulary holds a line feed: {vocabulary[broken[0]]!r}",
+            "mend the vocabulary of the preset, or take another one",
+        )
     # Bytes: text mode would turn line ends into the platform's.
     content = "".join(token + "\n" for token in vocabulary).encode()
     rundir.write_whole(Path(path), lambda aside: aside.write_bytes(content))

@@ -1,0 +1,115 @@
+"""One frozen, fully checked `Config` from a TOML file and `--set key=value` overrides."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from kft.config import reading
+from kft.config.mistakes import explain
+from kft.config.reading import FORMATS, PATH_KEYS, SCHEMA_HINT
+from kft.config.sections import CleanConfig, Config, DataConfig, ModelConfig, SplitConfig, TrainConfig
+from kft.config.table import settings_table
+from kft.errors import KftError, closest
+
+__all__ = [
+    "BACKENDS", "FORMATS", "PATH_KEYS", "SCHEMA_HINT", "CleanConfig", "Config", "DataConfig", "ModelConfig",
+    "SplitConfig", "TrainConfig", "builtin", "dump", "find", "load", "parse", "schema", "settings_table",
+]  # fmt: skip
+
+BACKENDS = ("jax", "torch", "tensorflow")
+_PACKAGE_CONFIGS = Path(__file__).parents[1] / "configs"  # where the wheel puts them
+_SOURCE_CONFIGS = Path(__file__).parents[2] / "configs"  # where a checkout has them
+
+
+def load(path: str | Path | None = None, overrides: tuple[str, ...] | list[str] = ()) -> Config:
+    """The checked settings of a file, with overrides on top.
+
+    Args:
+        path: a TOML file, the name of a built-in config, or None for the built-in `bbc_news`.
+        overrides: `"train.learning_rate=5e-5"`; the value is TOML, and a bare word is a string.
+
+    Paths in the file are relative to the file, paths in overrides to the current folder.
+
+    Raises:
+        KftError: every mistake at once, each with the nearest name.
+    """
+    file = find(path)
+    where = reading.shown(file) if path is not None and file.name == Path(path).name else file.stem
+    return parse(reading.read_toml(file), overrides, where, base=file.parent)
+
+
+def parse(
+    settings: dict[str, Any],
+    overrides: tuple[str, ...] | list[str] = (),
+    where: str = "settings",
+    base: Path | None = None,
+) -> Config:
+    """`load` for settings that are already a dictionary; `base` is what their paths are relative to."""
+    settings = reading.absolute_paths(settings, base or Path.cwd())
+    changes: dict[str, Any] = {}
+    for override in overrides:
+        keys, text = reading.split_override(override)
+        reading.assign(changes, keys, reading.toml_value(text), override)
+    changes = reading.absolute_paths(changes, Path.cwd())
+    settings = reading.merge(reading.without_replaced_data(settings, changes), changes)
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        # Several alternatives of one setting (`class_weight`, `text`) fail with one and the same line.
+        problems = dict.fromkeys(line for item in error.errors() for line in explain(item))
+        told = f"{where} and --set" if overrides else where
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise KftError(f"{told}: {len(problems)} to fix\n{lines}", SCHEMA_HINT) from None
+
+
+def dump(config: Config) -> str:
+    """The settings as TOML that `load` reads back to an equal `Config`; unset ones are left out."""
+    settings = config.model_dump(exclude_none=True)
+    if not config.data.label_names:
+        del settings["data"]["label_names"]
+    return tomli_w.dumps(settings)
+
+
+def builtin() -> dict[str, Path]:
+    """The built-in configs: name (such as `sst2` or `glue/cola`) → file."""
+    root = _PACKAGE_CONFIGS if _PACKAGE_CONFIGS.is_dir() else _SOURCE_CONFIGS
+    return {str(p.relative_to(root).with_suffix("")): p for p in sorted(root.rglob("*.toml"))}
+
+
+def find(path: str | Path | None) -> Path:
+    """The file of a config given as a path, a built-in name or None (`bbc_news`).
+
+    Raises:
+        KftError: there is no such file and no built-in config of that name.
+    """
+    names = builtin()
+    if path is None:
+        return names["bbc_news"]
+    if str(path) in names and not os.path.isfile(path):  # noqa: PTH113 (Path's raises for a name that is too long)
+        return names[str(path)]
+    file = Path(os.path.expanduser(path))  # noqa: PTH111 (Path's raises for an unknown user)
+    try:
+        if file.is_dir():
+            raise KftError(f"{path}: is a folder, not a config file", "give the TOML file in it")
+        if file.is_file():
+            return file.resolve()
+        siblings = [str(file.with_name(entry.name)) for entry in file.absolute().parent.glob("*.toml")]
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise KftError(
+            f"{path}: cannot be read: {reason}", "give a TOML file, or a built-in config's name"
+        ) from None
+    near = closest(str(path), [*names, *siblings]) or next((s for s in siblings if s == f"{path}.toml"), None)
+    hint = f"did you mean `{near}`? " if near else ""
+    raise KftError(
+        f"{path}: no such config file, and no built-in config of that name",
+        f"{hint}the built-in ones are {', '.join(names)}",
+    )
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a config file."""
+    return Config.model_json_schema()

@@ -1,0 +1,110 @@
+"""TOML files and `--set key=value` overrides → one dictionary of settings with absolute paths."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from kft.errors import KftError
+
+FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "folder")
+SCHEMA_HINT = "`kft config --schema` lists every setting with its default"
+PATH_KEYS = ("data_dir", "train", "validation", "test")
+
+
+def shown(file: Path) -> str:
+    try:
+        return str(file.relative_to(Path.cwd()))
+    except ValueError:
+        return str(file)
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        hint = 'strings need quotes: task = "regression"'
+        if file.suffix.lower().lstrip(".") in FORMATS:
+            hint = f"CONFIG is a TOML file; data are a setting: --set data.train={shown(file)}"
+        raise KftError(f"{shown(file)}: not valid TOML: {error}", hint) from None
+    except UnicodeDecodeError as error:
+        raise KftError(
+            f"{shown(file)}: not UTF-8 text (byte {error.start + 1})", "save the config as UTF-8"
+        ) from None
+    except OSError as error:
+        raise KftError(
+            f"{shown(file)}: cannot be read: {error.strerror}", "check the file's permissions"
+        ) from None
+
+
+def split_override(override: str) -> tuple[list[str], str]:
+    """The keys and the value of `a.b=value`; a key that is no bare word stands in quotes, as in TOML."""
+    ends = [i for i, character in enumerate(override) if character == "="]
+    for end in ends:
+        try:
+            inner, keys = tomllib.loads(override[:end] + "= 0"), []
+        except tomllib.TOMLDecodeError:
+            continue
+        while isinstance(inner, dict):
+            ((key, inner),) = inner.items()
+            keys.append(key)
+        return keys, override[end + 1 :].strip()
+    keys = [key.strip() for key in override[: ends[0]].split(".")] if ends else []
+    if not keys or not all(keys):
+        raise KftError(f"--set {override}: must look like train.epochs=2", SCHEMA_HINT)
+    return keys, override[ends[0] + 1 :].strip()  # such as data.label_names.schön=good
+
+
+def toml_value(text: str) -> Any:
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+    return found["value"] if len(found) == 1 else text  # else lines that are more settings
+
+
+def assign(settings: dict, keys: list[str], value: Any, override: str) -> None:
+    for key in keys[:-1]:
+        settings = settings.setdefault(key, {})
+        if not isinstance(settings, dict):
+            raise KftError(f"--set {override}: `{key}` is set twice, as a value and as a table", SCHEMA_HINT)
+    settings[keys[-1]] = value
+
+
+def merge(below: dict, above: dict) -> dict:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def without_replaced_data(settings: dict, changes: dict) -> dict:
+    """The settings, less the data of the file where an override says where else the examples are."""
+    data, changed = settings.get("data"), changes.get("data")
+    if not isinstance(data, dict) or not isinstance(changed, dict):
+        return settings
+    drop = {"source", "data_dir"} if "train" in changed else set()
+    drop |= {"train", "validation", "test"} if "source" in changed else set()
+    return settings | {"data": {key: value for key, value in data.items() if key not in drop}}
+
+
+def absolute_paths(settings: dict[str, Any], base: Path) -> dict[str, Any]:
+    settings = dict(settings)
+    if isinstance(settings.get("data"), dict):
+        data = settings["data"] = dict(settings["data"])
+        for key in PATH_KEYS:
+            if isinstance(data.get(key), str) and data[key]:
+                data[key] = str(_under(base, data[key]))
+    if isinstance(settings.get("model"), dict) and isinstance(settings["model"].get("preset"), str):
+        preset = settings["model"]["preset"]
+        folder = _under(base, preset)
+        if preset.startswith((".", "/", "~")) or (preset and "://" not in preset and os.path.isdir(folder)):  # noqa: PTH112
+            settings["model"] = settings["model"] | {"preset": str(folder)}
+    return settings
+
+
+def _under(base: Path, path: str) -> Path:
+    # os.path and not Path, whose expanduser and resolve raise for odd names: they are told where they are read.
+    whole = base / os.path.expanduser(path)  # noqa: PTH111
+    return Path(os.path.realpath(whole)) if "\0" not in path else whole

@@ -1,0 +1,204 @@
+"""Every setting with its type, limits, default and meaning, and the mistakes that no single setting shows."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Where the examples are and which columns they stand in."""
+
+    source: str | None = Field(
+        None, min_length=1, description="a TFDS name such as glue/sst2, or the built-in bbc_news"
+    )
+    data_dir: str | None = Field(
+        None, min_length=1, description="folder in which TFDS finds its prepared data sets"
+    )
+    train: str | None = Field(
+        None, min_length=1, description="file or class folder with the training examples"
+    )
+    validation: str | None = Field(
+        None, min_length=1, description="file or class folder; else split off train"
+    )
+    test: str | None = Field(None, min_length=1, description="file or class folder; else split off train")
+    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "folder"] | None = Field(
+        None, description="format of the files; else what the file's ending says"
+    )
+    header: bool = Field(True, description="whether the first row of CSV and TSV holds column names")
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="column separator; else , or tab"
+    )
+    encoding: str = Field("utf-8", description="character encoding of the files")
+    text: str | int = Field(
+        "text", description="column of the text: a name, or a number from 0 without header"
+    )
+    text_pair: str | int | None = Field(None, description="column of the second text of a pair")
+    label: str | int = Field("label", description="column of the label or score")
+    label_names: dict[str, str] = Field(
+        {}, description="readable names for the labels as the files hold them"
+    )
+    max_examples: int | None = Field(None, ge=1, description="examples read from each file at most")
+
+
+class SplitConfig(Section):
+    """How the splits that have no file of their own are cut off train."""
+
+    validation_fraction: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share cut off train for validation; 0.1 where there is no validation file",
+    )
+    test_fraction: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share cut off train for test; 0.1 where neither a validation nor a test file is there",
+    )
+    method: Literal["stratified", "random", "hash"] | None = Field(
+        None,
+        description="stratified (by label), random, or hash (of the text); stratified for classes, else random",
+    )
+    seed: int = Field(0, ge=0, description="seed of the split")
+
+
+class CleanConfig(Section):
+    """What is dropped before training, beyond empty texts and missing labels."""
+
+    duplicates: Literal["keep", "exact", "normalized"] = Field(
+        "keep",
+        description="repeated train rows: keep all, or keep the first by exact or case/space-free text",
+    )
+    leaks: Literal["report", "drop"] = Field(
+        "report", description="train rows that also stand in validation or test: report, or drop from train"
+    )
+
+
+class ModelConfig(Section):
+    """The pretrained model and the head on it."""
+
+    preset: str = Field(
+        "all_minilm_l6_v2_en",
+        min_length=1,
+        description="KerasHub name, kaggle:// or hf:// handle, or a folder",
+    )
+    max_length: int = Field(128, ge=3, description="tokens of an example at most, special tokens included")
+    pooling: Literal["cls", "mean"] = Field(
+        "cls", description="the head reads the first token through the tanh pooler, or the mean of the tokens"
+    )
+    dropout: float | None = Field(None, ge=0, lt=1, description="dropout rate; else the checkpoint's")
+    freeze_layers: int = Field(0, ge=0, description="lowest encoder layers kept fixed, embeddings included")
+
+
+class TrainConfig(Section):
+    """Optimisation."""
+
+    epochs: int = Field(3, ge=1, description="passes over the training examples")
+    batch_size: int = Field(32, ge=1, description="examples in a step")
+    learning_rate: float = Field(2e-5, gt=0, description="highest learning rate of the schedule")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="the update rule")
+    loss: Literal["cross_entropy", "mse"] | None = Field(
+        None, description="cross_entropy for classes, mse else"
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="decay after the warm-up")
+    warmup_fraction: float = Field(
+        0.06, ge=0, lt=1, description="share of the steps with a rising learning rate"
+    )
+    weight_decay: float | None = Field(
+        None, ge=0, description="decoupled decay, sparing biases and LayerNorm; 0.01 for adamw, else 0"
+    )
+    beta_1: float = Field(0.9, ge=0, lt=1, description="Adam's decay rate of the first moment")
+    beta_2: float = Field(0.999, ge=0, lt=1, description="Adam's decay rate of the second moment")
+    epsilon: float = Field(1e-8, gt=0, description="Adam's epsilon (torch's value)")
+    momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
+    nesterov: bool = Field(False, description="Nesterov momentum of sgd")
+    gradient_clip_norm: float | None = Field(
+        1.0, ge=0, description="largest global gradient norm; 0 turns it off"
+    )
+    gradient_accumulation_steps: int = Field(1, ge=1, description="steps whose gradients make one update")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    class_weight: (
+        Literal["balanced"] | Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)] | None
+    ) = Field(
+        None,
+        description="balanced (inverse frequency), or a table of label = weight; labels left out weigh 1",
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the head, the order of examples and dropout")
+    precision: Literal["float32", "mixed_bfloat16"] = Field(
+        "float32", description="type that the layers compute in"
+    )
+    best_metric: str | None = Field(
+        None, description="metric that picks the best epoch; else the task's first"
+    )
+    patience_epochs: int | None = Field(
+        None, ge=1, description="epochs without a better score before stopping"
+    )
+    checkpoint_every_steps: int = Field(
+        500, ge=1, description="steps between checkpoints; one every epoch besides"
+    )
+    log_every_steps: int = Field(10, ge=1, description="steps between two lines of loss in the history")
+    packing: bool = Field(
+        True, description="several examples share a row of a batch (the scores do not change)"
+    )
+
+
+class Config(Section):
+    """Every setting of a run. Build it with `load`."""
+
+    task: Literal["classification", "regression"] = Field("classification", description="what is predicted")
+    backend: Literal["jax", "torch", "tensorflow"] = Field("jax", description="Keras backend")
+    data: DataConfig = Field(DataConfig(), description="where the examples are")
+    split: SplitConfig = Field(SplitConfig(), description="how train is split")
+    clean: CleanConfig = Field(CleanConfig(), description="what is dropped")
+    model: ModelConfig = Field(ModelConfig(), description="the pretrained model and its head")
+    train: TrainConfig = Field(TrainConfig(), description="optimisation")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        problems = list(_conflicts(self))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def _conflicts(config: Config) -> Iterator[str]:
+    """Mistakes that no single setting shows."""
+    data, split, train = config.data, config.split, config.train
+    if data.source is None and data.train is None:
+        yield "`data` names no examples: set `data.train` to a file or folder, or `data.source` to a data set's name"
+    if data.source is not None and (data.train or data.validation or data.test):
+        yield "`data.source` and `data.train`, `data.validation`, `data.test` exclude each other"
+    if not data.header:
+        for key in ("text", "text_pair", "label"):
+            value = getattr(data, key)
+            if isinstance(value, str):
+                yield f"`data.{key}` must be a column number (from 0) where `data.header` is false, got: {value!r}"
+    if data.text_pair is not None and data.text_pair == data.text:
+        yield f"`data.text_pair` is the same column as `data.text`: {data.text!r}"
+    if data.label in (data.text, data.text_pair):
+        yield f"`data.label` is the same column as a text: {data.label!r}"
+    if (split.validation_fraction or 0) + (split.test_fraction or 0) >= 1:
+        yield "`split.validation_fraction` and `split.test_fraction` leave nothing to train on"
+    if config.task == "classification" and train.loss == "mse":
+        yield '`train.loss` = "mse" needs `task` = "regression"; classes take "cross_entropy"'
+    if config.task == "regression":
+        if train.loss == "cross_entropy":
+            yield '`train.loss` = "cross_entropy" needs `task` = "classification"; scores take "mse"'
+        if split.method == "stratified":
+            yield '`split.method` = "stratified" needs classes; a regression takes "random" or "hash"'
+        for key in ("label_smoothing", "class_weight"):
+            if getattr(train, key):
+                yield f"`train.{key}` needs classes, and `task` is regression"
+        if data.label_names:
+            yield "`data.label_names` needs classes, and `task` is regression"
+    if train.optimizer != "sgd":
+        for key in ("momentum", "nesterov"):
+            if getattr(train, key):
+                yield f'`train.{key}` needs `train.optimizer` = "sgd", got: {train.optimizer!r}'
+    elif train.nesterov and not train.momentum:
+        yield "`train.nesterov` needs `train.momentum` above 0"

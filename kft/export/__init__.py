@@ -1,0 +1,230 @@
+"""A finished run → an artefact for others to load, and proof that it answers as the run does."""
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kft import backend, rundir
+from kft.errors import KftError, did_you_mean
+from kft.export import huggingface, keras_preset, onnx_folder, proof, savedmodel
+from kft.export import source as sources
+from kft.export.source import Source
+from kft.progress import note
+
+__all__ = ["EXPORTERS", "Exporter", "export"]
+
+FORMAT = 1  # of export.json
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """One kind of artefact.
+
+    Attributes:
+        write: (source, empty folder) → what export.json tells of the files.
+        prove: (source, folder) → "comparison" and what else export.json tells; raises KftError where the answers differ.
+        poolings, activations: those that the format can hold; None is every one.
+        packages: what it needs beside kft's own dependencies, by the names they are imported with.
+        extra: of kft, which installs them.
+        versioned: whether the output is a folder of numbered versions, to which one is added.
+    """
+
+    write: Callable[[Source, Path], dict[str, Any]]
+    prove: Callable[[Source, Path], dict[str, Any]]
+    poolings: tuple[str, ...] | None = None
+    activations: tuple[str, ...] | None = None
+    packages: tuple[str, ...] = ()
+    extra: str | None = None
+    versioned: bool = False
+
+
+def export(run: str | Path, to: str, output: str | Path, verify: bool = True) -> dict[str, Any]:
+    """Exports a finished run.
+
+    Args:
+        run: the run's folder.
+        to: a key of EXPORTERS.
+        output: the folder to make; for "savedmodel" the folder of the versions, to which the next one is added.
+        verify: whether to compare the artefact's answers with the run's, and to measure it. An artefact that differs is
+            not kept.
+
+    Returns:
+        The content of export.json and "output", the folder made.
+
+    Raises:
+        KftError: the run is unfinished, the output exists, the format cannot hold the model, a package is missing, or
+            the artefact does not answer as the run does.
+    """
+    exporter = _exporter(to)
+    output = Path(output).expanduser()
+    _check_output(exporter, output)
+    rundir.open_run(run)
+    source = sources.load(run)
+    _check_held(source, to)
+    with _aside(output, exporter.versioned) as folder:
+        told = _describe(source, to) | exporter.write(source, folder)
+        if verify:
+            note("checking that it answers as the run does …")
+            proven = exporter.prove(source, folder)
+            told |= proven | {"notes": told["notes"] + proven.get("notes", [])}
+        else:
+            told["comparison"] = None
+        rundir.write_json(folder / "export.json", told | {"sha256": _hashes(folder)})
+        placed = _place(folder, output, exporter.versioned)
+    return rundir.read_json(placed / "export.json") | {"output": str(placed)}
+
+
+def summary(told: dict[str, Any]) -> str:
+    """What a person wants to know of an export."""
+    lines = []
+    comparison, benchmark = told.get("comparison"), told.get("benchmark") or {}
+    if comparison:
+        lines.append(
+            f"answers     {comparison['examples']} texts, differ from the run by at most {comparison['max_difference']:.1e}"
+        )
+    else:
+        lines.append("answers     not compared with the run's (--no-verify)")
+    for name, at in benchmark.items():
+        if isinstance(at, dict):
+            lines.append(
+                f"{name.replace('_', ' '):11} {at['median_milliseconds']:.1f} ms a call, {at['texts_per_second']:.0f} texts/s"
+            )
+    return "\n".join(lines + told.get("notes", []))
+
+
+def _exporter(to: str) -> Exporter:
+    if to not in EXPORTERS:
+        raise KftError(
+            f"cannot export to {to!r}{did_you_mean(to, EXPORTERS)}", f"formats: {', '.join(EXPORTERS)}"
+        )
+    exporter = EXPORTERS[to]
+    missing = [name for name in exporter.packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise KftError(
+            f"exporting to {to} needs {', '.join(missing)}", f"pip install 'kft[{exporter.extra}]'"
+        )
+    return exporter
+
+
+def _check_output(exporter: Exporter, output: Path) -> None:
+    if exporter.versioned:
+        if output.exists() and not output.is_dir():
+            raise KftError(
+                f"{output}: is a file, not a folder of versions", "choose another folder with --output"
+            )
+        held = [name for name in ("config.toml", "config.json", "saved_model.pb") if (output / name).exists()]
+        if held:
+            raise KftError(
+                f"{output}: holds {held[0]}, not versions of a model", "choose another folder with --output"
+            )
+    elif os.path.lexists(output):
+        raise KftError(f"{output}: exists, and is never overwritten", "choose another folder with --output")
+
+
+def _check_held(source: Source, to: str) -> None:
+    """Raises KftError: the format cannot hold the run's model."""
+    architecture = source.architecture
+    for what, value, field in (
+        ("pooling", architecture.pooling, "poolings"),
+        ("activation", architecture.encoding.activation, "activations"),
+    ):
+        held = getattr(EXPORTERS[to], field)
+        if held is not None and value not in held:
+            able = [name for name, other in EXPORTERS.items() if value in (getattr(other, field) or (value,))]
+            raise KftError(
+                f"the run's {what} is {value!r}, which --to {to} cannot hold (only {', '.join(held)})",
+                f"formats that can: {', '.join(able)}",
+            )
+
+
+def _describe(source: Source, to: str) -> dict[str, Any]:
+    """The part of export.json that is the same for every format."""
+    run, architecture = source.loaded.run, source.architecture
+    trained_in = source.loaded.config.train.precision
+    told = {
+        "format": FORMAT,
+        "to": to,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "run": run.path.name,
+        "run_sha256": {
+            file.name: rundir.read_json(run.done, "sha256")["sha256"].get(file.name)
+            for file in (run.config, run.model, run.labels, run.vocabulary, run.weights)
+        },
+        "task": architecture.task,
+        "labels": source.labels,
+        "inputs": savedmodel.text_names(source),
+        "max_length": source.max_length,
+        "pooling": architecture.pooling,
+        "activation": architecture.encoding.activation,
+        "environment": backend.describe(),
+        "notes": [],
+    }
+    if trained_in != "float32":
+        told["notes"] = [
+            f"trained in {trained_in}; the export computes in float32, as does the run it is compared with"
+        ]
+    return told
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): _sha256(file) for file in files}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _aside(output: Path, versioned: bool) -> Iterator[Path]:
+    """An empty folder on the disk of the output, gone at the end unless it was renamed; nothing else stays on failure."""
+    parent = output if versioned else output.parent
+    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+    aside = parent / f".{uuid.uuid4().hex[:8]}.{output.name}"
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+    except OSError as error:
+        raise rundir.cannot_write(output, error) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        for folder in made:
+            with contextlib.suppress(OSError):  # it holds the artefact
+                folder.rmdir()
+
+
+def _place(folder: Path, output: Path, versioned: bool) -> Path:
+    """Renames the finished folder to its place; another export may have taken that in the meantime."""
+    if not versioned:
+        if os.path.lexists(output):
+            raise KftError(
+                f"{output}: exists by now, and is never overwritten", "choose another folder with --output"
+            )
+        return folder.rename(output)
+    while True:
+        taken = [int(entry.name) for entry in output.iterdir() if entry.name.isdecimal()]
+        version = output / str(max(taken, default=0) + 1)
+        try:
+            return folder.rename(version)
+        except OSError:
+            if not version.exists():
+                raise
+
+
+EXPORTERS = {
+    "savedmodel": Exporter(savedmodel.write, proof.saved_model, versioned=True),
+    "hf": Exporter(huggingface.write, huggingface.prove, poolings=("cls",)),
+    "keras": Exporter(
+        keras_preset.write, keras_preset.prove, poolings=("cls",), activations=("gelu_tanh", "gelu_exact")
+    ),
+    "onnx": Exporter(onnx_folder.write, onnx_folder.prove, packages=("onnx", "onnxruntime"), extra="onnx"),
+}

@@ -1,0 +1,91 @@
+"""A program of its own: what a SavedModel answers in a process that has TensorFlow and tensorflow-text only.
+
+    python -P bare_savedmodel.py MODEL REQUEST.json ANSWERS.json
+
+REQUEST is {"names": text names, "texts": one list for each name, "rows": inputs of the signature `tokens`, "benchmark":
+texts to time}. ANSWERS tells each signature's outputs, a few texts answered alone, and the benchmark.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+# What a server does not have must not be needed. (TensorFlow itself imports JAX where it finds it.)
+sys.modules.update(dict.fromkeys(("kft", "jax", "torch", "keras_hub", "transformers")))
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+import tensorflow_text  # noqa: E402, F401  brings the tokenizer's operation
+
+ALONE = 12  # texts that are also answered one by one
+CALLS = {1: 40, 32: 6}  # batch size → timed calls
+
+
+def main(model_path: str, request_path: str, answers_path: str) -> None:
+    started = time.perf_counter()
+    signatures = tf.saved_model.load(model_path).signatures
+    load_seconds = time.perf_counter() - started
+    request = json.loads(Path(request_path).read_text("utf-8"))
+    names, texts = request["names"], request["texts"]
+    serve = signatures["serving_default"]
+
+    def answer(columns: list[list]) -> dict[str, list]:
+        return plain(
+            serve(**{name: tf.constant(c, tf.string) for name, c in zip(names, columns, strict=True)})
+        )
+
+    answers = {
+        "serving_default": answer(texts),
+        "alone": [answer([column[i : i + 1] for column in texts]) for i in range(min(ALONE, len(texts[0])))],
+        "empty": answer([[] for _ in names]),
+        "invalid": answer(
+            [[b"\xff\xfe" + text.encode() + b"\xc3" for text in column[:ALONE]] for column in texts]
+        ),
+        "tokens": plain(
+            signatures["tokens"](**{k: tf.constant(v, tf.int32) for k, v in request["rows"].items()})
+        ),
+    }
+    examples = tf.constant([example(names, row) for row in zip(*texts, strict=True)], tf.string)
+    answers |= {k: plain(signatures[k](inputs=examples)) for k in ("classify", "regress") if k in signatures}
+    answers["benchmark"] = {"load_seconds": round(load_seconds, 3)}
+    for size, calls in CALLS.items():
+        answers["benchmark"][f"batch_{size}"] = timed(answer, request["benchmark"], size, calls)
+    Path(answers_path).write_text(json.dumps(answers), "utf-8")
+
+
+def plain(outputs: dict) -> dict[str, list]:
+    """Tensors → lists, bytes → text."""
+    found = {name: value.numpy() for name, value in outputs.items()}
+    decode = np.vectorize(lambda value: value.decode("utf-8"), otypes=[object])
+    return {name: (decode(v) if v.dtype == object and v.size else v).tolist() for name, v in found.items()}
+
+
+def example(names: list[str], row: tuple[str, ...]) -> bytes:
+    features = {
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
+        for name, text in zip(names, row, strict=True)
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def timed(answer, columns: list[list[str]], size: int, calls: int) -> dict[str, float]:
+    """Milliseconds of calls with different texts, the first one (a cold start) apart."""
+    taken = []
+    for call in range(calls + 1):
+        at = [(call * size + i) % len(columns[0]) for i in range(size)]
+        started = time.perf_counter()
+        answer([[column[i] for i in at] for column in columns])
+        taken.append(1000 * (time.perf_counter() - started))
+    first, *rest = taken
+    return {
+        "calls": calls,
+        "first_milliseconds": round(first, 2),
+        "median_milliseconds": round(float(np.median(rest)), 2),
+        "p90_milliseconds": round(float(np.quantile(rest, 0.9)), 2),
+        "texts_per_second": round(1000 * size * calls / sum(rest), 1),
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

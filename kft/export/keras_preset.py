@@ -1,0 +1,108 @@
+"""A run → a KerasHub preset folder, which `keras_hub.models.BertTextClassifier.from_preset` loads.
+
+KerasHub's BERT always uses the tanh approximation of GELU, and its tokenizer treats a few characters otherwise than
+BERT's. Both are measured and told; neither is hidden.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kft import backend, tokens
+from kft.export import proof
+from kft.export.source import Source
+
+# Of a probability, or of a score's standard deviation: what the tanh approximation may change at most.
+APPROXIMATION_TOLERANCE = 0.02
+
+
+def write(source: Source, folder: Path) -> dict[str, Any]:
+    """Writes the preset."""
+    _make(source).save_to_preset(str(folder))
+    return {}
+
+
+def prove(source: Source, folder: Path) -> dict[str, Any]:
+    """Measures a preset on the run's tokens and on raw texts.
+
+    Raises:
+        KftError: on the run's tokens it answers otherwise than the run, or further off than the approximation explains.
+    """
+    expected = proof.reference(source)
+    with proof.full_precision():
+        classifier = backend.keras_hub().models.BertTextClassifier.from_preset(str(folder))
+        by_tokens = proof.compare(source, expected, _predict(source, classifier, expected.rows))
+        by_texts = proof.compare(source, expected, _predict_texts(source, classifier, expected))
+    if not _is_exact(source):
+        by_tokens["tolerance"] = APPROXIMATION_TOLERANCE * max(1.0, source.architecture.score_scale)
+        by_tokens["labels_changed_by_approximation"] = by_tokens.pop("labels_that_differ", 0)
+    by_tokens["exact"] = _is_exact(source)
+    proof.check(by_tokens, "the preset")
+    return {
+        "comparison": by_tokens,
+        "comparison_of_raw_texts": by_texts,
+        "notes": _notes(source, by_tokens, by_texts),
+    }
+
+
+def _notes(source: Source, by_tokens: dict[str, Any], by_texts: dict[str, Any]) -> list[str]:
+    notes = []
+    if not by_tokens["exact"]:
+        changed = by_tokens["labels_changed_by_approximation"]
+        notes.append(
+            "keras       KerasHub's BERT approximates GELU, the run does not: answers differ by up to "
+            f"{by_tokens['max_difference']:.1e}, {changed} of {by_tokens['examples']} labels change"
+        )
+    if by_texts["max_difference"] > by_tokens["tolerance"]:
+        notes.append(
+            f"tokenizer   KerasHub's splits some texts (odd spaces, full-width signs) otherwise: answers to raw texts of many "
+            f"alphabets differ by up to {by_texts['max_difference']:.1e}, {by_texts.get('labels_that_differ', 0)} of "
+            f"{by_texts['examples']} labels change"
+        )
+    return notes
+
+
+def _is_exact(source: Source) -> bool:
+    return source.architecture.encoding.activation == "gelu_tanh"
+
+
+def _make(source: Source) -> Any:
+    """The run's weights as KerasHub's own classifier; it gives logits, or the value of a regression."""
+    hub, ours = backend.keras_hub().models, source.loaded.tokenizer
+    tokenizer = hub.BertTokenizer(
+        source.vocabulary,
+        lowercase=ours.lowercase,
+        strip_accents=ours.strip_accents,
+        split_on_cjk=ours.tokenize_chinese_chars,
+    )
+    classifier = hub.BertTextClassifier(
+        backbone=source.loaded.model.backbone,
+        num_classes=source.architecture.outputs,
+        preprocessor=hub.BertTextClassifierPreprocessor(tokenizer, sequence_length=source.max_length),
+        dropout=source.architecture.head_dropout,
+    )
+    classifier.output_dense.set_weights([source.weights[f"classifier.{part}"] for part in ("weight", "bias")])
+    return classifier
+
+
+def _predict(source: Source, classifier: Any, rows: tokens.Tokens) -> np.ndarray:
+    """The predictions for given tokens."""
+    ids, segments, mask = (_widened(array, source.max_length) for array in proof.padded(rows))
+    inputs = {"token_ids": ids, "segment_ids": segments, "padding_mask": mask}
+    kept, classifier.preprocessor = classifier.preprocessor, None
+    try:
+        return proof.predictions_of(source, classifier.predict(inputs, batch_size=16, verbose=0))
+    finally:
+        classifier.preprocessor = kept
+
+
+def _predict_texts(source: Source, classifier: Any, expected: proof.Reference) -> np.ndarray:
+    columns = tuple(expected.frame[name].to_list() for name in expected.frame.columns)
+    given = columns if source.paired else columns[0]
+    return proof.predictions_of(source, classifier.predict(given, batch_size=16, verbose=0))
+
+
+def _widened(array: np.ndarray, length: int) -> np.ndarray:
+    """Padded to one length, so that one program is compiled."""
+    return np.pad(array, [(0, 0), (0, length - array.shape[1])])

@@ -1,0 +1,110 @@
+"""A run → an ONNX graph and its int8 variant, the tokenizer beside them."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kft import evaluate, metrics, tokens
+from kft.export import huggingface, onnx_graph, proof, tokenizer_files
+from kft.export.source import Source
+from kft.progress import note
+
+FLOAT, INT8 = "model.onnx", "model.int8.onnx"
+_BATCH_TOKENS = 4096
+
+
+def write(source: Source, folder: Path) -> dict[str, Any]:
+    """Writes both graphs, config.json and the tokenizer's files."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # optional, like onnx
+
+    onnx_graph.save(source.architecture, source.weights, folder / FLOAT)
+    logging.disable(logging.WARNING)  # it advises a preprocessing that is for convolutions
+    try:
+        quantize_dynamic(folder / FLOAT, folder / INT8, weight_type=QuantType.QInt8, per_channel=True)
+    finally:
+        logging.disable(logging.NOTSET)
+    (folder / "config.json").write_text(json.dumps(huggingface.config(source), indent=2) + "\n", "utf-8")
+    tokenizer_files.write(source, folder)
+    return {
+        "inputs_of_graph": {
+            "input_ids": "int64 [N, T]",
+            "attention_mask": "int64 [N, T]",
+            "token_type_ids": "int64 [N, T]",
+        },
+        "bytes": {name: (folder / name).stat().st_size for name in (FLOAT, INT8)},
+    }
+
+
+def prove(source: Source, folder: Path) -> dict[str, Any]:
+    """Proves the graph, and measures what int8 costs on the validation split.
+
+    Raises:
+        KftError: the float32 graph answers otherwise than the run.
+    """
+    expected = proof.reference(source)
+    tokenizer_files.check(source, expected, folder)
+    logits = run_graph(folder / FLOAT, expected.rows)
+    told = proof.check(
+        proof.compare(source, expected, proof.predictions_of(source, logits)), "the ONNX graph"
+    )
+    told["max_logit_difference"] = proof.logit_difference(source, expected, logits)
+    coarse = proof.predictions_of(source, run_graph(folder / INT8, expected.rows))
+    quantised = proof.compare(source, expected, coarse) | _on_validation(source, folder)
+    quantised.pop("tolerance")
+    return {"comparison": told, "int8": quantised, "notes": [_words(quantised)]}
+
+
+def run_graph(file: Path, rows: tokens.Tokens) -> np.ndarray:
+    """Logits [N, C] of a graph for token rows, computed by like length."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    ids, segments, mask = proof.padded(rows)
+    lengths = mask.sum(axis=1)
+    order = np.argsort(lengths, kind="stable")
+    logits = np.zeros((len(ids), session.get_outputs()[0].shape[1]), np.float32)
+    begin = 0
+    while begin < len(order):
+        size = max(_BATCH_TOKENS // max(lengths[order[min(begin + 31, len(order) - 1)]], 1), 1)
+        at = order[begin : begin + min(size, 32)]
+        longest = lengths[at].max()
+        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
+        feeds = {name: array[at, :longest].astype(np.int64) for name, array in given.items()}
+        logits[at] = session.run(None, feeds)[0]
+        begin += len(at)
+    return logits
+
+
+def _on_validation(source: Source, folder: Path) -> dict[str, Any]:
+    """Scores of both graphs on the run's validation split; nothing where a copied run lacks it."""
+    file = source.loaded.run.split("validation")
+    if not file.exists():
+        return {}
+    frame = pl.read_parquet(file)
+    if not len(frame):
+        return {}
+    note(f"measuring int8 on {len(frame):,} validation examples …")
+    rows = evaluate.encode(source.loaded, frame)
+    architecture = replace(source.architecture, score_mean=0.0, score_scale=1.0)  # the graph gives values
+    scores = {}
+    for name, graph in (("float32", FLOAT), ("int8", INT8)):
+        logits = run_graph(folder / graph, rows)
+        scored = evaluate.score(
+            frame, logits, architecture, source.loaded.task, source.labels, detailed=False
+        )
+        scores[name] = scored.metrics
+    return {"validation_examples": len(frame), "validation_metrics": scores}
+
+
+def _words(quantised: dict[str, Any]) -> str:
+    if "validation_metrics" not in quantised:
+        return "int8        not scored: the run has no validation split"
+    scores = quantised["validation_metrics"]
+    name = metrics.main_metric("classification" if "accuracy" in scores["int8"] else "regression")
+    before, after = scores["float32"][name], scores["int8"][name]
+    return f"int8        {name} {after:.4f} on the validation split, float32 {before:.4f} ({after - before:+.4f})"

@@ -1,0 +1,252 @@
+"""The texts that an export is tried on, what the run answers, and whether the export answers alike."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kft import backend, evaluate, tokens
+from kft.errors import KftError
+from kft.export.source import Source
+from kft.export.texts import own_texts, sample_texts
+
+TOLERANCE = 1e-4
+FAULT_HINT = "this is a fault of kft or of an installed package: `pip install --upgrade kft`, or report it"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the run answers to N examples.
+
+    Attributes:
+        frame: columns text and text_pair.
+        rows: their tokens.
+        logits: float64 [N, C], or the values [N, 1] of a regression.
+        predictions: what `kft predict` tells: probabilities [N, C], or values [N].
+        columns: those of a frame of predictions: label, …
+    """
+
+    frame: pl.DataFrame
+    rows: tokens.Tokens
+    logits: np.ndarray
+    predictions: np.ndarray
+    columns: dict[str, list]
+
+
+def reference(source: Source) -> Reference:
+    """The run's own answers to texts of many lengths and alphabets."""
+    frame = sample_texts(source)
+    rows = evaluate.encode(source.loaded, frame)
+    with full_precision():
+        logits = evaluate.predict_logits(source.loaded.model, rows).astype(np.float64)
+    architecture = source.architecture
+    predictions = source.loaded.task.predictions(logits)
+    if architecture.task == "regression":
+        logits = logits * architecture.score_scale + architecture.score_mean
+        predictions = logits[:, 0]
+    columns = source.loaded.task.columns(predictions, source.labels)
+    return Reference(frame, rows, logits, predictions, {column.name: column.to_list() for column in columns})
+
+
+def tolerance(source: Source) -> float:
+    """The largest difference allowed: 1e-4 in a probability, or in a value measured in standard deviations of the scores.
+
+    A value far from zero also carries the rounding of a float32 of its size.
+    """
+    architecture = source.architecture
+    if architecture.task == "classification":
+        return TOLERANCE
+    return TOLERANCE * architecture.score_scale + 2.0**-21 * abs(architecture.score_mean)
+
+
+def compare(
+    source: Source, expected: Reference, predictions: Any, labels: list[str] | None = None
+) -> dict[str, Any]:
+    """How far an export's predictions are from the run's.
+
+    Args:
+        source: the run.
+        expected: its answers.
+        predictions: probabilities [N, C] or values [N].
+        labels: the labels that the export tells; None takes those with the largest probability.
+
+    Returns:
+        {"examples", "max_difference", "tolerance", "labels_that_differ", "near_ties"}: labels differ where no near tie
+        (two probabilities within twice the tolerance) explains it.
+
+    Raises:
+        KftError: the answers have another shape.
+    """
+    predictions = np.asarray(predictions, np.float64)
+    if predictions.shape != expected.predictions.shape:
+        raise KftError(
+            f"the export answers with shape {predictions.shape}, the run with {expected.predictions.shape}",
+            FAULT_HINT,
+        )
+    allowed = tolerance(source)
+    told: dict[str, Any] = {
+        "examples": len(predictions),
+        "max_difference": float(np.abs(predictions - expected.predictions).max(initial=0)),
+        "tolerance": allowed,
+    }
+    if source.architecture.task == "classification":
+        top = -np.sort(-expected.predictions, axis=1)[:, :2]
+        tie = top[:, 0] - top[:, -1] <= 2 * allowed
+        labels = labels if labels is not None else [source.labels[i] for i in predictions.argmax(axis=1)]
+        differs = np.array(labels) != np.array(expected.columns["label"])
+        told["labels_that_differ"] = int((differs & ~tie).sum())
+        told["near_ties"] = int((differs & tie).sum())
+    return told
+
+
+def check(told: dict[str, Any], what: str) -> dict[str, Any]:
+    """`told`, of `compare`, where it is within the tolerance.
+
+    Raises:
+        KftError: it is not.
+    """
+    # Not `>`: a NaN must fail.
+    if not told["max_difference"] <= told["tolerance"] or told.get("labels_that_differ"):
+        words = (
+            f"differs from the run by up to {told['max_difference']:.2g} (allowed: {told['tolerance']:.2g})"
+        )
+        if told.get("labels_that_differ"):
+            words += (
+                f" and answers {told['labels_that_differ']} of {told['examples']} texts with another label"
+            )
+        raise KftError(f"{what} {words}; nothing was kept", FAULT_HINT)
+    return told
+
+
+def in_fresh_process(program: str, folder: Path, request: dict[str, Any]) -> Any:
+    """The answers of one of the programs beside this file, in a process of its own, on the CPU.
+
+    It is given the folder, a JSON file with the request, and the path of a JSON file for its answers; kft is not on its
+    path unless it is installed.
+
+    Raises:
+        KftError: it fails; tells the last lines of its output.
+    """
+    environment = os.environ | {
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "KERAS_BACKEND": "tensorflow",  # tensorflow-text imports Keras, which would import JAX
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        asked, answered = Path(scratch, "request.json"), Path(scratch, "answers.json")
+        asked.write_text(json.dumps(request), "utf-8")
+        # -P: the folder of the program, which holds other modules of this package, is not searched.
+        command = [sys.executable, "-P", Path(__file__).with_name(program), folder, asked, answered]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+        if done.returncode:
+            told = "\n".join(done.stderr.strip().splitlines()[-5:])
+            raise KftError(
+                f"the export fails in a fresh process (status {done.returncode}):\n{told}", FAULT_HINT
+            )
+        return json.loads(answered.read_text("utf-8"))
+
+
+def saved_model(source: Source, folder: Path) -> dict[str, Any]:
+    """Proves a SavedModel: all of its signatures, in a fresh process, answer as the run does.
+
+    Returns:
+        {"comparison", "benchmark"}.
+
+    Raises:
+        KftError: they do not.
+    """
+    expected = reference(source)
+    answers = _bare_answers(source, expected, folder)
+    name = "probabilities" if source.architecture.task == "classification" else "value"
+    serving = answers["serving_default"]
+    told = check(compare(source, expected, serving[name], serving.get("label")), "the SavedModel")
+    logits = np.asarray(answers["tokens"]["logits"], np.float64)
+    told["tokens_max_logit_difference"] = logit_difference(source, expected, logits)
+    _check_signatures(source, answers, name)
+    return {"comparison": told, "benchmark": answers["benchmark"]}
+
+
+def logit_difference(source: Source, expected: Reference, logits: np.ndarray) -> float:
+    """The largest difference of logits from the run's, measured against the largest logit where that is above 1.
+
+    Raises:
+        KftError: it is above the tolerance.
+    """
+    difference = float(np.abs(logits - expected.logits).max(initial=0))
+    allowed = tolerance(source) * max(1.0, float(np.abs(expected.logits).max(initial=0)))
+    if not difference <= allowed:
+        raise KftError(
+            f"the logits differ from the run's by up to {difference:.2g} (allowed: {allowed:.2g})", FAULT_HINT
+        )
+    return difference
+
+
+def _check_signatures(source: Source, answers: dict[str, Any], name: str) -> None:
+    """The other ways to ask give what `serving_default` gives: one by one, as tf.Example, with stray bytes, nothing."""
+    serving, allowed = answers["serving_default"], tolerance(source)
+    alone = [answer[name][0] for answer in answers["alone"]]
+    asked = {
+        "texts one by one": (alone, serving[name]),
+        "stray bytes": (answers["invalid"][name], serving[name]),
+    }
+    if name == "value":
+        asked["regress"] = (answers["regress"]["outputs"], serving[name])
+    else:
+        asked["classify"] = (answers["classify"]["scores"], serving[name])
+        if not answers["classify"]["classes"] == serving["labels"] == [source.labels] * len(serving[name]):
+            raise KftError("the SavedModel tells other labels than the run", FAULT_HINT)
+    if any(len(value) for value in answers["empty"].values()):
+        raise KftError("the SavedModel answers a request without texts", FAULT_HINT)
+    for what, (got, wanted) in asked.items():
+        difference = np.abs(np.subtract(got, wanted[: len(got)])).max(initial=0)
+        if not difference <= allowed:
+            raise KftError(f"the SavedModel answers {what} otherwise, by up to {difference:.2g}", FAULT_HINT)
+
+
+def _bare_answers(source: Source, expected: Reference, folder: Path) -> dict[str, Any]:
+    frame, own = expected.frame, own_texts(source)
+    ids, segments, mask = padded(expected.rows)
+    rows = {"token_ids": ids, "padding_mask": mask} | ({"segment_ids": segments} if source.paired else {})
+    request = {
+        "names": frame.columns,
+        "texts": [frame[name].to_list() for name in frame.columns],
+        "rows": {name: array.tolist() for name, array in rows.items()},
+        "benchmark": [(own if len(own) else frame)[name].to_list() for name in frame.columns],
+    }
+    return in_fresh_process("bare_savedmodel.py", folder, request)
+
+
+def predictions_of(source: Source, logits: np.ndarray) -> np.ndarray:
+    """Probabilities [N, C] of an export's logits, or its values [N]."""
+    return source.loaded.task.predictions(np.asarray(logits, np.float64))
+
+
+def padded(rows: tokens.Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids, segment ids and mask, int32 [N, T]."""
+    lengths = np.diff(rows.offsets)
+    places = np.arange(lengths.max(initial=1))
+    mask = (places < lengths[:, None]).astype(np.int32)
+    ids = np.zeros(mask.shape, np.int32)
+    ids[mask == 1] = rows.ids
+    return ids, ((places >= rows.second_starts[:, None]) & (mask == 1)).astype(np.int32), mask
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """JAX multiplies float32 with fewer bits on GPUs and TPUs unless told."""
+    if backend.select() != "jax":
+        yield
+        return
+    import jax
+
+    with jax.default_matmul_precision("highest"):
+        yield

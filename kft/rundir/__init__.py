@@ -1,0 +1,45 @@
+"""Knows the name and the fields of every file of a run, and writes each whole or not at all."""
+
+from kft.rundir.fields import FIELDS
+from kft.rundir.files import (
+    COPY_HINT,
+    append_line,
+    cannot_write,
+    finite,
+    read_json,
+    write_json,
+    write_text,
+    write_whole,
+)
+from kft.rundir.folder import (
+    FORMAT,
+    RunDir,
+    checkpoint_files,
+    create,
+    finish,
+    had_split,
+    open_run,
+    read_config,
+    read_labels,
+)
+
+__all__ = [
+    "COPY_HINT",
+    "FIELDS",
+    "FORMAT",
+    "RunDir",
+    "append_line",
+    "cannot_write",
+    "checkpoint_files",
+    "create",
+    "finish",
+    "finite",
+    "had_split",
+    "open_run",
+    "read_config",
+    "read_json",
+    "read_labels",
+    "write_json",
+    "write_text",
+    "write_whole",
+]

@@ -1,0 +1,139 @@
+"""Writes files whole or not at all, reads JSON, and explains what the disk refuses."""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kft.errors import KftError
+
+COPY_HINT = "copy the whole run folder again, or train again"
+FULL = "no space left on the disk"
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a temporary path beside `path`, then renames it: `path` is whole or absent.
+
+    The temporary name keeps the suffix of `path`, since several libraries choose the format by it.
+
+    Raises:
+        KftError: the disk is full or the folder cannot be written.
+    """
+    if (
+        path.exists() and not path.is_file() and not path.is_dir()
+    ):  # a device or a pipe: nothing to rename over
+        write(path)
+        return
+    path = Path(os.path.realpath(path))  # through a link, not over it
+    aside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(aside)
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except Exception as error:
+        if not _is_write_failure(error, path.parent):
+            raise
+        raise cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds one line to a file.
+
+    Raises:
+        KftError: the disk is full or the file cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path | str, error: Exception) -> KftError:
+    """The error of a file that cannot be written."""
+    if _is_full(error):
+        return KftError(f"{path}: cannot be written: {FULL}", "free some space, or choose another folder")
+    return KftError(
+        f"{path}: cannot be written: {reason(error)}", "choose another folder, or check its permissions"
+    )
+
+
+def _is_write_failure(error: Exception, folder: Path) -> bool:
+    """Whether an exception tells of the disk; libraries wrap the system's error in their own, or lose its number."""
+    if isinstance(error, KftError):
+        return False
+    if isinstance(error, OSError) or _is_full(error):
+        return True
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free < 2**16
+    return False
+
+
+def _is_full(error: BaseException) -> bool:
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    words = str(error).lower()
+    return any(told in words for told in ("no space left", "quota exceeded", "errno = 28", "os error 28"))
+
+
+def write_text(path: Path, text: str) -> None:
+    write_whole(path, lambda aside: aside.write_text(text, "utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Strict JSON: a number that is not finite becomes null."""
+    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path, *fields: str) -> Any:
+    """The value in a JSON file; with `fields`, an object that has them.
+
+    Raises:
+        KftError: the file is missing, not JSON, or lacks a field.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise KftError(f"{path}: is missing", COPY_HINT) from None
+    except (ValueError, RecursionError) as error:  # bytes that are not UTF-8 are a ValueError too
+        raise KftError(f"{path}: is damaged: {error}", COPY_HINT) from None
+    except OSError as error:
+        raise KftError(f"{path}: cannot be read: {reason(error)}", "check the file's permissions") from None
+    if fields and not isinstance(value, dict):
+        raise KftError(f"{path}: is damaged: must be a JSON object", COPY_HINT)
+    lacking = [field for field in fields if field not in value]
+    if lacking:
+        raise KftError(f"{path}: is damaged: lacks {', '.join(lacking)}", COPY_HINT)
+    return value
+
+
+def finite(value: Any) -> Any:
+    """`value` with every float that is not finite replaced by None, at any depth."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def reason(error: BaseException) -> str:
+    """What the system says, in a few words."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a folder in its path is a file"
+    return getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
