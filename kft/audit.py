@@ -1,5 +1,6 @@
 """Describes data before anything trains on it: counts, drops, labels, duplicates, leaks, token lengths, label errors."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
     (Northcutt et al. 2021; cleanlab computes it).
 
     Returns:
-        [{"split", "id", "text", "label", "suggested", "probability"}], the probability being that of the given label.
+        [{"split", "origin", "id", "text", "label", "suggested", "probability"}], the probability being that of the
+        given label; id + 1 is the row in the file `origin`.
 
     Raises:
         KftError: the run is not finished, or predicts scores.
@@ -73,15 +75,23 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
         if rundir.had_split(run, name):
             if not run.predictions(name).exists():
                 raise KftError(f"{run.predictions(name)}: is missing", rundir.COPY_HINT)
-            frames.append(pl.read_parquet(run.predictions(name)).with_columns(split=pl.lit(name)))
+            frame = pl.read_parquet(run.predictions(name)).with_columns(split=pl.lit(name))
+            if run.split(name).exists():
+                frame = frame.with_columns(pl.read_parquet(run.split(name))["origin"])
+            else:
+                frame = frame.with_columns(origin=pl.lit(name))
+            frames.append(frame)
     rows = pl.concat(frames)
     given = np.array([labels.index(label) for label in rows["target"]])
     probabilities = np.array(rows["probabilities"].to_list())
-    ranked = find_label_issues(given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of classes without rows, which small splits have
+        ranked = find_label_issues(given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
     found = rows[[int(i) for i in ranked]]
     return [
         {
             "split": row["split"],
+            "origin": row["origin"],
             "id": row["id"],
             "text": row["text"],
             "label": row["target"],
@@ -114,7 +124,9 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
     if part.get("labels"):
         total = max(part["examples"], 1)
         shown = list(part["labels"].items())
-        cells = [f"{label} {count:,} ({count / total:.1%})" for label, count in shown[:SHOWN_LABELS]]
+        cells = [
+            f"{_clipped(label)} {count:,} ({count / total:.1%})" for label, count in shown[:SHOWN_LABELS]
+        ]
         more = f", and {len(shown) - SHOWN_LABELS} more" if len(shown) > SHOWN_LABELS else ""
         lines.append(f"  labels      {', '.join(cells)}{more}")
     if part.get("values"):
@@ -154,9 +166,16 @@ def _error_lines(errors: list[dict[str, Any]]) -> list[str]:
         return ["label errors: none found"]
     lines = [f"label errors: {len(errors)} likely"]
     for row in errors[:SHOWN_ERRORS]:
-        words = " ".join(row["text"].split())[:70]
         lines.append(
-            f"  {row['split']}, row {row['id'] + 1}: {row['label']} ({row['probability']:.1%}), "
-            f"rather {row['suggested']}: {words}"
+            f"  {row['origin']}, row {row['id'] + 1}: label {_clipped(row['label'])} ({row['probability']:.1%}), "
+            f"rather {_clipped(row['suggested'])}: {_clipped(row['text'], 70)}"
         )
+    if len(errors) > SHOWN_ERRORS:
+        lines.append(f"  and {len(errors) - SHOWN_ERRORS} more; --json lists them all")
     return lines
+
+
+def _clipped(text: str, width: int = 40) -> str:
+    """A text on one line, long ones cut."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1] + "…"

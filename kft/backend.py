@@ -5,6 +5,7 @@ import importlib.util
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -155,6 +156,8 @@ def _running() -> str | None:
 
 
 def _cache_compilations() -> None:
+    # On a full or read-only disk everything works without the cache, slower, and JAX would say so at each program.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     # JAX reads these when it is imported: before the first array, as the cache demands.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

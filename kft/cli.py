@@ -155,6 +155,29 @@ def predict(run, file, output, backend) -> None:
     evaluation.predict_file(run, file, output)
 
 
+@main.command(short_help="Turn a finished RUN into a model that others load.")
+@click.argument("run")
+@click.option("--to", required=True, type=click.Choice(["savedmodel", "hf", "keras", "onnx"]), help="Format.")
+@click.option("--output", required=True, type=click.Path(), help="Folder to make; for savedmodel, to add a version to.")
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Compare its answers with the run's.")
+@_JSON
+def export(run, to, output, verify, as_json) -> None:
+    """Turn a finished RUN into a model that others load.
+
+    savedmodel takes raw text and goes to TensorFlow Serving, as OUTPUT/1, OUTPUT/2, …; hf is a Hugging Face folder, keras
+    a KerasHub preset, onnx a graph with an int8 variant. What does not answer as the run does is not kept.
+    """
+    _select(run, None)
+    from kft import export as exporting
+
+    told = exporting.export(run, to, output, verify)
+    if as_json:
+        click.echo(json.dumps(told, ensure_ascii=False))
+        return
+    click.echo(exporting.summary(told), err=True)
+    click.echo(told["output"])
+
+
 @main.command(short_help="Show what the data of a config hold.")
 @click.argument("config", required=False)
 @_SET

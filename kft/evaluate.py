@@ -18,6 +18,8 @@ from kft.rundir import RunDir
 from kft.tasks import TASKS, Task
 
 CHUNK_EXAMPLES = 16_384  # texts that prediction holds in memory at a time
+# Line ends to some readers of JSONL, as they are in Python's `splitlines`; JSON escapes the others by itself.
+LINE_BREAKS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 STEP_TOKENS = {"cpu": 4096, "accelerator": 32_768}  # tokens in a prediction step
 
 
@@ -272,7 +274,8 @@ def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]
 def _write_lines(answers: Iterator[dict[str, Any]], stream) -> int:
     count = 0
     for answer in answers:
-        stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        line = json.dumps(answer, ensure_ascii=False)
+        stream.write(line.translate(LINE_BREAKS) + "\n")
         count += 1
     stream.flush()
     return count

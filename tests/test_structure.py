@@ -7,7 +7,7 @@ from pathlib import Path
 
 ORDER = (
     "errors config backend rundir sources splits presets metrics tokens audit batches tasks encoder models optim "
-    "evaluate report progress checkpoints recorder train cli"
+    "evaluate report progress checkpoints recorder train export cli"
 ).split()
 PACKAGE = Path(__file__).parents[1] / "kft"
 

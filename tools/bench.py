@@ -28,6 +28,7 @@ import math
 import multiprocessing
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -227,8 +228,7 @@ def measure(
             attempt(name, partial(_start, workers, own, contestant, scratch, first, figures[name]))
         for name in list(workers):
             attempt(name, partial(workers[name].ask, block_size(PARTS[job.part][name], whole / 4)))
-        for r in range(arguments.repetitions if workers else 0):
-            note(f"{job.part}: round {r + 1} of {arguments.repetitions}")
+        for _ in range(arguments.repetitions if workers else 0):
             told = {"matmul": matmul.ask(1)}
             for name in list(workers):
                 time.sleep(SETTLE_SECONDS)
@@ -236,6 +236,7 @@ def measure(
                     name, partial(workers[name].ask, block_size(PARTS[job.part][name], whole))
                 )
             rounds.append(told)
+            note(", ".join(f"{name} {rate(told[name]):.3g}" for name in workers) + " examples/s")
     finally:
         for worker in workers.values():
             worker.stop()
@@ -246,7 +247,6 @@ def measure(
 
 def _start(workers: dict, job: Job, contestant: Contestant, scratch: Path, first: int, figures: dict) -> None:
     """Starts a worker and times its first step; of one that keeps things on disk, also the second time."""
-    note(f"{job.part}: starting {job.name}")
     cache = scratch / f"cache-{job.part}-{job.name}"
     for key in ("first_step_seconds", "first_step_again_seconds")[: 1 + contestant.caches]:
         if job.name in workers:
@@ -255,6 +255,7 @@ def _start(workers: dict, job: Job, contestant: Contestant, scratch: Path, first
         workers[job.name] = Worker(job, contestant, cache)
         workers[job.name].ask(first)
         figures[key] = time.perf_counter() - began
+        note(f"{job.part}: {job.name} made its first step after {figures[key]:.1f} s")
 
 
 def summary(job: Job, name: str, rounds: list[dict[str, dict]]) -> dict[str, Any]:
@@ -909,4 +910,5 @@ def read_arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers are stopped
     sys.exit(main())

@@ -70,6 +70,7 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
     source = sources.load(run)
     _check_held(source, to)
     with _aside(output, exporter.versioned) as folder:
+        _check_space(source, folder, output)
         told = _describe(source, to) | exporter.write(source, folder)
         if verify:
             note("checking that it answers as the run does …")
@@ -145,6 +146,17 @@ def _check_held(source: Source, to: str) -> None:
             )
 
 
+def _check_space(source: Source, folder: Path, output: Path) -> None:
+    """Raises KftError: the disk is nearly full; TensorFlow's own errors would not tell so."""
+    needed = int(1.5 * sum(value.nbytes for value in source.weights.values())) + 2**22
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise KftError(
+            f"{output}: needs about {needed / 2**20:,.0f} MiB, the disk has {free / 2**20:,.0f} MiB left",
+            "free some space, or choose another folder with --output",
+        )
+
+
 def _describe(source: Source, to: str) -> dict[str, Any]:
     """The part of export.json that is the same for every format."""
     run, architecture = source.loaded.run, source.architecture
@@ -191,10 +203,11 @@ def _aside(output: Path, versioned: bool) -> Iterator[Path]:
     made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     aside = parent / f".{uuid.uuid4().hex[:8]}.{output.name}"
     try:
-        aside.mkdir(parents=True)
+        try:
+            aside.mkdir(parents=True)
+        except OSError as error:
+            raise rundir.cannot_write(output, error) from error
         yield aside
-    except OSError as error:
-        raise rundir.cannot_write(output, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         for folder in made:

@@ -6,17 +6,40 @@ REQUEST is {"names": text names, "texts": one list for each name, "rows": inputs
 texts to time}. ANSWERS tells each signature's outputs, a few texts answered alone, and the benchmark.
 """
 
+import importlib.util
 import json
 import sys
 import time
 from pathlib import Path
 
-# What a server does not have must not be needed. (TensorFlow itself imports JAX where it finds it.)
-sys.modules.update(dict.fromkeys(("kft", "jax", "torch", "keras_hub", "transformers")))
+_SERVER_LACKS = {"kft", "keras", "keras_hub", "jax", "torch", "transformers"}
+
+
+class _Without:
+    """A finder of modules that does not find what a server lacks. (TensorFlow imports JAX itself where it finds it.)"""
+
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name: str):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name: str, *more):
+        return None if name.partition(".")[0] in _SERVER_LACKS else self.finder.find_spec(name, *more)
+
+
+sys.meta_path[:] = map(_Without, sys.meta_path)
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
-import tensorflow_text  # noqa: E402, F401  brings the tokenizer's operation
+
+_TEXT = Path(importlib.util.find_spec("tensorflow_text").origin).parent
+_OPERATIONS = list(_TEXT.rglob("_fast_wordpiece_tokenizer.so"))
+if _OPERATIONS:
+    tf.load_op_library(str(_OPERATIONS[0]))  # what TensorFlow Serving has of tensorflow-text
+else:
+    _SERVER_LACKS.discard("keras")  # tensorflow-text's Python imports it
+    import tensorflow_text  # noqa: F401
 
 ALONE = 12  # texts that are also answered one by one
 CALLS = {1: 40, 32: 6}  # batch size → timed calls

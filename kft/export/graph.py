@@ -28,7 +28,7 @@ class Encoder:
         tf.debugging.assert_less_equal(
             tf.shape(ids)[1],
             self.architecture.backbone["max_sequence_length"],
-            "the token ids are longer than the model's position embeddings",
+            "more token ids than the model has positions for",
         )
         seen = tf.cast(mask, tf.bool)[:, None, None, :]  # [B, 1, 1, T]
         x = self._embed(tf, ids, segments)  # [B, T, H]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from kft import evaluate, models, presets
 from kft.errors import KftError
@@ -21,7 +21,8 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     (folder / "config.json").write_text(
         json.dumps(config(source), indent=2, ensure_ascii=False) + "\n", "utf-8"
     )
-    save_file(_tensors(source.weights), folder / "model.safetensors", metadata={"format": "pt"})
+    # Not `save_file`, whose files only their owner may read: a server often runs as somebody else.
+    (folder / "model.safetensors").write_bytes(save(_tensors(source.weights), metadata={"format": "pt"}))
     tokenizer_files.write(source, folder)
     return {}
 

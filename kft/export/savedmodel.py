@@ -31,13 +31,7 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     tf.saved_model.save(module, str(folder), signatures=signatures)
     _name_methods(folder, [name for name in signatures if name in _METHODS])
     return {
-        "signatures": {
-            name: {
-                "inputs": sorted(made.structured_input_signature[1]),
-                "outputs": sorted(made.structured_outputs),
-            }
-            for name, made in signatures.items()
-        },
+        "signatures": {name: _described(made) for name, made in signatures.items()},
         "invalid_utf8": "bytes that are not UTF-8 are left out of the text",
     }
 
@@ -97,6 +91,20 @@ def _with_signature(specs: list[Any], work: Any) -> Any:
     """A concrete function with named inputs."""
     tf = backend.tensorflow()
     return tf.function(work, autograph=False).get_concrete_function(**{spec.name: spec for spec in specs})
+
+
+def _described(signature: Any) -> dict[str, Any]:
+    """Name → type and shape of the inputs and outputs."""
+    positional, named = signature.structured_input_signature
+    inputs = {spec.name: spec for spec in (*positional, *named.values()) if spec is not None}
+    sides = {"inputs": inputs, "outputs": signature.structured_outputs}
+    return {
+        side: {
+            name: f"{spec.dtype.name} {spec.shape.as_list()}".replace("None", "*")
+            for name, spec in specs.items()
+        }
+        for side, specs in sides.items()
+    }
 
 
 def _name_methods(folder: Path, names: list[str]) -> None:
