@@ -51,10 +51,10 @@ def cut_history(run: RunDir, steps: int) -> None:
 def save_checkpoint(model: models.Classifier, run: RunDir, at: Position, plan: batches.Plan) -> None:
     """Writes the whole state of training as `checkpoints/step-N.safetensors`, and keeps the last two."""
     arrays = {name: np.asarray(keras.ops.convert_to_numpy(v.value)) for name, v in _state(model).items()}
-    position = {"position": json.dumps(asdict(at))}
+    metadata = {"position": json.dumps(asdict(at)), "settings": rundir.settings_sha256(run)}
     step = plan.steps * at.epoch + at.step
     file = run.checkpoints / f"step-{step:09}.safetensors"
-    rundir.write_whole(file, lambda path: save_file(arrays, path, metadata=position))
+    rundir.write_whole(file, lambda path: save_file(arrays, path, metadata=metadata))
     for old in rundir.checkpoint_files(run)[:-KEPT_CHECKPOINTS]:
         old.unlink()
 
@@ -64,11 +64,16 @@ def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.nd
     for file in reversed(rundir.checkpoint_files(run)):
         try:
             with safe_open(file, "numpy") as stored:
-                at = Position(**json.loads(stored.metadata()["position"]))
+                metadata = stored.metadata()
+                at = Position(**json.loads(metadata["position"]))
                 arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             note(f"{file}: is damaged, going back to the one before")
             continue
+        if metadata.get("settings") != rundir.settings_sha256(run):
+            raise KftError(
+                f"{run.config}: was changed since the run began", "put it back as it was, or train a new run"
+            )
         state = _state(model)
         if {n: a.shape for n, a in arrays.items()} != {n: tuple(v.shape) for n, v in state.items()}:
             raise KftError(

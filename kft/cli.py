@@ -158,8 +158,12 @@ def predict(run, file, output, backend) -> None:
 @main.command(short_help="Turn a finished RUN into a model that others load.")
 @click.argument("run")
 @click.option("--to", required=True, type=click.Choice(["savedmodel", "hf", "keras", "onnx"]), help="Format.")
-@click.option("--output", required=True, type=click.Path(), help="Folder to make; for savedmodel, to add a version to.")
-@click.option("--verify/--no-verify", default=True, show_default=True, help="Compare its answers with the run's.")
+@click.option(
+    "--output", required=True, type=click.Path(), help="Folder to make; for savedmodel, to add a version to."
+)
+@click.option(
+    "--verify/--no-verify", default=True, show_default=True, help="Compare its answers with the run's."
+)
 @_JSON
 def export(run, to, output, verify, as_json) -> None:
     """Turn a finished RUN into a model that others load.

@@ -170,7 +170,9 @@ def load_weights(model: Classifier, file: Path) -> None:
         _without_optimizer(model).load_weights(file)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise KftError(f"{file}: is damaged or of another model: {reason}", "copy the run folder again") from None
+        raise KftError(
+            f"{file}: is damaged or of another model: {reason}", "copy the run folder again"
+        ) from None
 
 
 def load(run: RunDir, precision: str = "float32") -> Classifier:

@@ -375,7 +375,8 @@ def _check_same_data(run: RunDir, account: dict[str, Any]) -> None:
         return
     before = rundir.read_json(run.data, "splits")["splits"]
     for name, part in account["splits"].items():
-        if not isinstance(before, dict) or (before.get(name) or {}).get("sha256") != part["sha256"]:
+        known = before.get(name) if isinstance(before, dict) else None
+        if not isinstance(known, dict) or known.get("sha256") != part["sha256"]:
             raise KftError(
                 f"{run.path}: the {name} data is not what this run was started with",
                 "put the old data back, or train a new run",

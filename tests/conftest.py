@@ -18,7 +18,9 @@ OTHER = ["a", "the", "film", "plot", "actor"]
 VOCABULARY = [*SPECIAL, *GOOD, *BAD, *OTHER]
 
 
-def make_bert_folder(folder: Path, *, labels: list[str] | None = None, seed: int = 0, hidden_act: str = "gelu") -> Path:
+def make_bert_folder(
+    folder: Path, *, labels: list[str] | None = None, seed: int = 0, hidden_act: str = "gelu"
+) -> Path:
     """A Hugging Face folder of a random BERT over VOCABULARY; with `labels`, a fine-tuned classifier."""
     rng = np.random.default_rng(seed)
     width, inner, layers, positions = 8, 16, 2, 32
@@ -37,7 +39,9 @@ def make_bert_folder(folder: Path, *, labels: list[str] | None = None, seed: int
     # Words of one kind are alike, as in a pretrained model: a few steps then learn what they mean.
     for words, side in ((GOOD, 1.0), (BAD, -1.0)):
         for word in words:
-            weights["embeddings.word_embeddings.weight"][VOCABULARY.index(word)] += side * np.resize([2.0, -2.0], width)
+            weights["embeddings.word_embeddings.weight"][VOCABULARY.index(word)] += side * np.resize(
+                [2.0, -2.0], width
+            )
     norms = ["embeddings.LayerNorm"]
     for i in range(layers):
         at = f"encoder.layer.{i}"
@@ -78,7 +82,9 @@ def make_bert_folder(folder: Path, *, labels: list[str] | None = None, seed: int
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer"}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer"})
+    )
     return folder
 
 
@@ -88,7 +94,9 @@ def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
     made = []
     for i in range(count):
         label = "positive" if i % 3 else "negative"
-        words = list(rng.choice(OTHER, rng.integers(1, 9))) + [str(rng.choice(GOOD if label == "positive" else BAD))]
+        words = list(rng.choice(OTHER, rng.integers(1, 9))) + [
+            str(rng.choice(GOOD if label == "positive" else BAD))
+        ]
         made.append((" ".join(rng.permutation(words)), label))
     return made
 
@@ -101,7 +109,9 @@ def write_csv(path: Path, rows: list[tuple], header: tuple[str, ...] = ("text", 
     return path
 
 
-def run_kft(*arguments: str, backend: str | None = None, stdin: str | None = None) -> subprocess.CompletedProcess:
+def run_kft(
+    *arguments: str, backend: str | None = None, stdin: str | None = None
+) -> subprocess.CompletedProcess:
     """`kft …` in a process of its own, as a user starts it."""
     environment = os.environ | ({"KERAS_BACKEND": backend} if backend else {})
     return subprocess.run(

@@ -404,5 +404,10 @@ class TestFullDisk:
         assert "free some space" in caught.value.hint
         assert not (tmp_path / "r" / "DONE").exists()
         monkeypatch.undo()
+        text = (tmp_path / "r" / "config.toml").read_text()
+        (tmp_path / "r" / "config.toml").write_text(text.replace("epochs = 2", "epochs = 3"))
+        with pytest.raises(KftError, match="config.toml: was changed since the run began"):
+            train.resume(tmp_path / "r")
+        (tmp_path / "r" / "config.toml").write_text(text)
         resumed = train.resume(tmp_path / "r")
         assert resumed["metrics"] == rundir.read_json(tiny_run / "metrics.json")

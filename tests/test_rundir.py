@@ -231,6 +231,9 @@ class TestOpen:
         )
         assert copied.config.read_text() != text
         rundir.open_run(copied.path)
+        changed = rundir.settings_sha256(copied)
+        copied.config.write_text(text)
+        assert rundir.settings_sha256(copied) == changed
         copied.config.write_text(text.replace("max_length = 16", "max_length = 8"))
         with pytest.raises(KftError, match="damaged or changed since training config.toml"):
             rundir.open_run(copied.path)

@@ -9,6 +9,8 @@ a block of steps each, in turn, again and again, so that a machine that slows do
   warm-up block are not in the rates; starting and compiling are in the time to the first step.
 - A block is a fair sample of the data: steps (of transformers) or texts (of prediction) at evenly spaced ranks of
   length. The steps of kft all have one shape and come in its own order.
+- While kft and KerasHub wait to train, `tf.data` reads a few steps ahead, outside the clock: short blocks (`--steps`)
+  flatter their input pipelines. Prediction reads nothing ahead.
 - Training on transformers is the plain loop of its `Trainer` (fused AdamW, linear schedule, clipping at norm 1,
   dropout as in the checkpoint) without the Trainer's own overhead, on texts that were tokenized before, as kft's are.
   KerasHub's `fit` tokenizes as it goes, at its preset's sequence length, with the optimizer that it brings.
@@ -134,7 +136,47 @@ def prepare(arguments: argparse.Namespace, scratch: Path) -> tuple[Job, dict[str
     Raises:
         KftError: the data or the preset cannot be read.
     """
-    from kft import presets, sources, tokens
+    from kft import presets
+    from kft.errors import KftError
+
+    frame = read_frame(arguments)
+    preset = presets.locate(arguments.preset)
+    if preset.kind != "huggingface":
+        raise KftError(
+            f"{preset.name}: transformers cannot read it", "give the folder of a Hugging Face model"
+        )
+    frame, outputs = with_targets(frame, arguments.regression)
+    frame = frame.with_columns(tokens=pl.Series(count_tokens(frame, preset, arguments.max_length)))
+    frame.write_parquet(scratch / "examples.parquet")
+    kept = np.minimum(frame["tokens"].to_numpy(), arguments.max_length)
+    mean = float(kept.mean())
+    rows = max(round(arguments.batch_size * mean), 256)
+    job = Job(
+        part="matmul",
+        name="matmul",
+        examples=str(scratch / "examples.parquet"),
+        folder=str(preset.path),
+        outputs=outputs,
+        regression=arguments.regression,
+        max_length=arguments.max_length,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        flops_shape=(rows, preset.hidden_size, preset.intermediate_size),
+        log=str(scratch / "matmul.log"),
+    )
+    return job, {
+        "name": arguments.data or "BBC News",
+        "examples": len(frame),
+        "outputs": outputs,
+        "mean_tokens": mean,
+        "longest_tokens": int(kept.max()),
+        "preset": preset.name,
+    }
+
+
+def read_frame(arguments: argparse.Namespace) -> pl.DataFrame:
+    """The examples with a text and a label: columns text, text_pair (of pairs) and label."""
+    from kft import sources
     from kft.config import DataConfig
     from kft.errors import KftError
 
@@ -156,49 +198,25 @@ def prepare(arguments: argparse.Namespace, scratch: Path) -> tuple[Job, dict[str
         raise KftError(
             f"{len(frame)} examples do not fill a batch of {arguments.batch_size}", "give more data"
         )
-    preset = presets.locate(arguments.preset)
-    if preset.kind != "huggingface":
-        raise KftError(
-            f"{preset.name}: transformers cannot read it", "give the folder of a Hugging Face model"
-        )
+    return frame
+
+
+def with_targets(frame: pl.DataFrame, regression: bool) -> tuple[pl.DataFrame, int]:
+    """Adds the column target, scores or class ids, and tells how many outputs a model of them has."""
+    if regression:
+        return frame.with_columns(target=pl.col("label").cast(pl.Float32)), 1
+    labels = sorted(frame["label"].unique())
+    ids = pl.col("label").replace_strict(labels, list(range(len(labels))), return_dtype=pl.Int32)
+    return frame.with_columns(target=ids), len(labels)
+
+
+def count_tokens(frame: pl.DataFrame, preset, max_length: int) -> np.ndarray:
+    """Tokens of each example before truncation, special tokens included."""
+    from kft import presets, tokens
+
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     pairs = frame["text_pair"].to_list() if "text_pair" in frame.columns else None
-    lengths = tokens.encode(tokenizer, frame["text"].to_list(), pairs, arguments.max_length).full_lengths
-    labels = [] if arguments.regression else sorted(frame["label"].unique())
-    target = (
-        pl.col("label").cast(pl.Float32)
-        if arguments.regression
-        else pl.col("label").replace_strict(labels, list(range(len(labels))), return_dtype=pl.Int32)
-    )
-    file = scratch / "examples.parquet"
-    frame.with_columns(target=target, tokens=pl.Series(lengths)).write_parquet(file)
-    kept_tokens = np.minimum(lengths, arguments.max_length)
-    outputs = len(labels) or 1
-    job = Job(
-        part="matmul",
-        name="matmul",
-        examples=str(file),
-        folder=str(preset.path),
-        outputs=outputs,
-        regression=arguments.regression,
-        max_length=arguments.max_length,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-        flops_shape=(
-            max(round(arguments.batch_size * float(kept_tokens.mean())), 256),
-            preset.hidden_size,
-            preset.intermediate_size,
-        ),
-        log=str(scratch / "matmul.log"),
-    )
-    return job, {
-        "name": arguments.data or "BBC News",
-        "examples": len(frame),
-        "outputs": outputs,
-        "mean_tokens": float(kept_tokens.mean()),
-        "longest_tokens": int(kept_tokens.max()),
-        "preset": preset.name,
-    }
+    return tokens.encode(tokenizer, frame["text"].to_list(), pairs, max_length).full_lengths
 
 
 def measure(

@@ -119,7 +119,10 @@ def _content(run: RunDir) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return rundir.read_json(path) if path.exists() else {}
+    value = rundir.read_json(path) if path.exists() else {}
+    if not isinstance(value, dict):
+        raise KftError(f"{path}: is damaged: must be a JSON object", rundir.COPY_HINT)
+    return value
 
 
 def _source(settings: dict[str, Any]) -> str:

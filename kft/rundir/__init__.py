@@ -21,6 +21,7 @@ from kft.rundir.folder import (
     open_run,
     read_config,
     read_labels,
+    settings_sha256,
 )
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "read_config",
     "read_json",
     "read_labels",
+    "settings_sha256",
     "write_json",
     "write_text",
     "write_whole",

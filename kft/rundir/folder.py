@@ -204,8 +204,13 @@ def _sealed_files(run: RunDir) -> list[Path]:
     ]  # fmt: skip
 
 
+def settings_sha256(run: RunDir) -> str:
+    """Of the settings in config.toml, without those that may be changed: where the data are, and the backend."""
+    return _sha256(run.config)
+
+
 def _sha256(file: Path) -> str:
-    """Of the bytes; of config.toml without what may be changed: where the data are, and the backend."""
+    """Of the bytes; of config.toml see `settings_sha256`."""
     try:
         if file.suffix == ".toml":
             settings = tomllib.loads(file.read_text("utf-8"))
