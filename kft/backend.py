@@ -91,7 +91,9 @@ def distribute() -> int:
         import keras
 
         listed = keras.distribution.list_devices()
-        keras.distribution.set_distribution(keras.distribution.DataParallel(listed, auto_shard_dataset=False))
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(devices=listed, auto_shard_dataset=False)
+        )
     return devices
 
 

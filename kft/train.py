@@ -271,7 +271,7 @@ def _describe(data: Data, plan: batches.Plan, config: Config, model: models.Clas
     note(f"data      {counts}" + (f"; {len(data.labels)} labels" if data.labels else ""))
     told = _plan_account(plan, config)
     note(
-        f"batches   {plan.steps} steps an epoch of {plan.batch_size} examples in {plan.rows} × {plan.length} tokens, "
+        f"batches   {plan.steps} {'step' if plan.steps == 1 else 'steps'} an epoch of {plan.batch_size} examples in {plan.rows} × {plan.length} tokens, "
         f"{told['filled']:.1%} filled (padding to {config.model.max_length} would fill {told['filled_if_padded']:.1%})"
     )
     count = models.parameter_counts(model)

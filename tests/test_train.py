@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -482,14 +481,8 @@ def test_trains_on_several_devices(tiny_run, tmp_path):
     one = subprocess.run([*command[:6], str(tmp_path / "one"), *command[7:]], capture_output=True, text=True)
     four = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert one.returncode == four.returncode == 0, four.stderr
-    assert (
-        len(
-            re.findall(
-                "cpu", json.loads((tmp_path / "four" / "environment.json").read_text())["devices"].__repr__()
-            )
-        )
-        == 4
-    )
+    environment = json.loads((tmp_path / "four" / "environment.json").read_text())
+    assert len(environment["devices"]) == 4
     losses = [[line["loss"] for line in history(tmp_path / name, "train")] for name in ("one", "four")]
     np.testing.assert_allclose(*losses, atol=1e-4)
 

@@ -99,7 +99,7 @@ def plain_loop(
     seed: int,
 ) -> tuple[list[float], float]:
     """Losses of the steps, and accuracy on the validation rows, of the loop written by hand."""
-    tokenizer = BertTokenizerFast(vocab_file=str(start / "vocab.txt"))
+    tokenizer = BertTokenizerFast.from_pretrained(start)
     whole = BertForSequenceClassification.from_pretrained(start)
     bert = BertModel.from_pretrained(start, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     head = torch.nn.Linear(bert.config.hidden_size, len(labels))
