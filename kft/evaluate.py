@@ -132,7 +132,7 @@ def predict(
     offset = 0
     for frame in _chunks(texts, paired):
         logits = predict_logits(loaded.model, encode(loaded, frame))
-        predictions = _decode(logits, loaded.model.architecture, loaded.task)
+        predictions = decode(logits, loaded.model.architecture, loaded.task)
         answers = frame.with_columns(loaded.task.columns(predictions, loaded.labels))
         for i, row in enumerate(answers.iter_rows(named=True)):
             told = {"id": offset + i, "text": row["text"]} | (
@@ -214,7 +214,7 @@ def score(
         KftError: a label is missing, unknown or no finite number; names the row.
     """
     targets = task.targets(frame, labels)
-    predictions = _decode(logits, architecture, task)
+    predictions = decode(logits, architecture, task)
     kind = architecture.task
     flat = targets if kind == "classification" else targets[:, 0].astype(np.float64)
     values = metrics.scores(kind, flat, predictions, labels)
@@ -226,7 +226,8 @@ def score(
     return Scored(values, details, table, loss)
 
 
-def _decode(logits: np.ndarray, architecture: models.Architecture, task: Task) -> np.ndarray:
+def decode(logits: np.ndarray, architecture: models.Architecture, task: Task) -> np.ndarray:
+    """Logits [N, C] → what `metrics` scores: probabilities float64 [N, C], or values [N] in the scores' own unit."""
     predictions = task.predictions(logits)
     if architecture.task == "regression":
         predictions = predictions * architecture.score_scale + architecture.score_mean

@@ -16,7 +16,6 @@ backend.select()
 
 import keras  # noqa: E402
 
-PRECISIONS = ("float32", "mixed_bfloat16")
 _BACKBONE = (
     "vocabulary_size",
     "num_layers",

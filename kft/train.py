@@ -48,7 +48,7 @@ class Data:
 
     splits: splits.Splits
     labels: list[str]
-    tokenizer: tokens.Tokenizer
+    preset: presets.Preset
     rows: dict[str, tokens.Tokens]
     targets: np.ndarray
     weights: np.ndarray
@@ -189,8 +189,7 @@ def _prepare_data(config: Config) -> Data:
         )
     if config.train.best_metric:
         metrics.check_name(config.task, config.train.best_metric, len(labels))
-    settings = presets.tokenizer_settings(preset)
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **settings)
+    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     paired = config.data.text_pair is not None
     rows = audit.add_token_lengths(made, tokenizer, paired, config.model.max_length)
     targets = task.targets(made.train, labels)
@@ -199,7 +198,7 @@ def _prepare_data(config: Config) -> Data:
         mean, scale = float(targets.mean()), float(targets.std()) or 1.0
         targets = ((targets - mean) / scale).astype(np.float32)
     weights = tasks.example_weights(targets, labels, config.train.class_weight)
-    return Data(made, labels, tokenizer, rows, targets, weights, mean, scale)
+    return Data(made, labels, preset, rows, targets, weights, mean, scale)
 
 
 def _plan(config: Config, data: Data, devices: int) -> batches.Plan:
@@ -210,7 +209,7 @@ def _plan(config: Config, data: Data, devices: int) -> batches.Plan:
 
 def _build_model(config: Config, data: Data) -> models.Classifier:
     return models.build(
-        presets.locate(config.model.preset),
+        data.preset,
         config.task,
         data.labels,
         tasks.TASKS[config.task].outputs(data.labels),
@@ -248,15 +247,14 @@ def _compile(model: models.Classifier, config: Config, plan: batches.Plan) -> No
 def _write_inputs(run: RunDir, config: Config, data: Data, model: models.Classifier) -> None:
     rundir.write_json(run.data, data.splits.account)
     rundir.write_json(run.labels, {"labels": data.labels})
-    tokens.save_vocabulary(data.tokenizer.vocabulary, run.vocabulary)
-    preset = presets.locate(config.model.preset)
+    tokens.save_vocabulary(data.preset.vocabulary, run.vocabulary)
     rundir.write_json(
         run.model,
         models.architecture_file(
             model.architecture,
-            preset=preset.name,
+            preset=data.preset.name,
             max_length=config.model.max_length,
-            tokenizer=presets.tokenizer_settings(preset),
+            tokenizer=presets.tokenizer_settings(data.preset),
         ),
     )
     for name in ("validation", "test"):

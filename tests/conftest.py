@@ -124,6 +124,12 @@ def run_kft(
     )
 
 
+def assert_not_imported(code: str, *packages: str) -> None:
+    """Runs Python code in a process of its own, which must have imported none of the packages at its end."""
+    check = f"import sys\n{code}\nheavy = {set(packages)} & set(sys.modules)\nassert not heavy, heavy\n"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
 @pytest.fixture(scope="session")
 def tiny_preset(tmp_path_factory) -> Path:
     return make_bert_folder(tmp_path_factory.mktemp("presets") / "tiny")

@@ -1,12 +1,11 @@
 """Settings: what is accepted, where paths lead, and how mistakes are told."""
 
 import json
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import assert_not_imported
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -371,9 +370,5 @@ def test_units_are_in_the_names():
 
 
 def test_reading_a_config_needs_nothing_heavy():
-    code = (
-        "import sys; from kft import config; config.load()\n"
-        "heavy = {'keras', 'jax', 'numpy', 'polars', 'tensorflow', 'torch'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "from kft import config; config.load()"
+    assert_not_imported(code, "keras", "jax", "numpy", "polars", "tensorflow", "torch")

@@ -15,11 +15,10 @@ from kft.config.table import settings_table
 from kft.errors import KftError, closest
 
 __all__ = [
-    "BACKENDS", "FORMATS", "PATH_KEYS", "SCHEMA_HINT", "CleanConfig", "Config", "DataConfig", "ModelConfig",
+    "FORMATS", "PATH_KEYS", "SCHEMA_HINT", "CleanConfig", "Config", "DataConfig", "ModelConfig",
     "SplitConfig", "TrainConfig", "builtin", "dump", "find", "load", "parse", "schema", "settings_table",
 ]  # fmt: skip
 
-BACKENDS = ("jax", "torch", "tensorflow")
 _PACKAGE_CONFIGS = Path(__file__).parents[1] / "configs"  # where the wheel puts them
 _SOURCE_CONFIGS = Path(__file__).parents[2] / "configs"  # where a checkout has them
 

@@ -1,7 +1,6 @@
 """A finished run → an artefact for others to load, and proof that it answers as the run does."""
 
 import contextlib
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -66,7 +65,6 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
     exporter = _exporter(to)
     output = Path(output).expanduser()
     _check_output(exporter, output)
-    rundir.open_run(run)
     source = sources.load(run)
     _check_held(source, to)
     with _aside(output, exporter.versioned) as folder:
@@ -188,12 +186,7 @@ def _describe(source: Source, to: str) -> dict[str, Any]:
 
 def _hashes(folder: Path) -> dict[str, str]:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {file.relative_to(folder).as_posix(): _sha256(file) for file in files}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return {file.relative_to(folder).as_posix(): rundir.file_sha256(file) for file in files}
 
 
 @contextlib.contextmanager

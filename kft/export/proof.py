@@ -48,11 +48,9 @@ def reference(source: Source) -> Reference:
     rows = evaluate.encode(source.loaded, frame)
     with full_precision():
         logits = evaluate.predict_logits(source.loaded.model, rows).astype(np.float64)
-    architecture = source.architecture
-    predictions = source.loaded.task.predictions(logits)
-    if architecture.task == "regression":
-        logits = logits * architecture.score_scale + architecture.score_mean
-        predictions = logits[:, 0]
+    predictions = evaluate.decode(logits, source.architecture, source.loaded.task)
+    if source.architecture.task == "regression":
+        logits = predictions[:, None]
     columns = source.loaded.task.columns(predictions, source.labels)
     return Reference(frame, rows, logits, predictions, {column.name: column.to_list() for column in columns})
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kft import backend, evaluate, models, rundir, tokens
+from kft import backend, evaluate, models
 
 backend.select()
 
@@ -33,22 +33,23 @@ class Source:
     Attributes:
         loaded: the run, its model computing in float32 whatever it was trained in.
         weights: float32 arrays by Hugging Face's names; every kernel is [inputs, outputs], unlike theirs.
-        vocabulary: tokens in id order.
-        settings: arguments of `tokens.load_tokenizer` beside the vocabulary.
         max_length: tokens that a text is cut to.
         paired: whether an example is a pair of texts.
     """
 
     loaded: evaluate.LoadedRun
     weights: dict[str, np.ndarray]
-    vocabulary: list[str]
-    settings: dict[str, Any]
     max_length: int
     paired: bool
 
     @property
     def architecture(self) -> models.Architecture:
         return self.loaded.model.architecture
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """Tokens in id order."""
+        return list(self.loaded.tokenizer.vocabulary)
 
     @property
     def labels(self) -> list[str]:
@@ -67,8 +68,6 @@ def load(path: str | Path) -> Source:
     return Source(
         loaded=loaded,
         weights=_weights(loaded.model),
-        vocabulary=tokens.read_vocabulary(loaded.run.vocabulary),
-        settings=rundir.read_json(loaded.run.model, "tokenizer")["tokenizer"],
         max_length=loaded.config.model.max_length,
         paired=loaded.config.data.text_pair is not None,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
+from kft import tokens
 from kft.errors import KftError
 from kft.export.proof import FAULT_HINT, Reference
 from kft.export.source import Source
@@ -18,7 +19,7 @@ _ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")  # i
 def write(source: Source, folder: Path) -> None:
     """Writes tokenizer.json, tokenizer_config.json and vocab.txt."""
     tokenizer = source.loaded.tokenizer
-    (folder / "vocab.txt").write_bytes("".join(token + "\n" for token in source.vocabulary).encode())
+    tokens.save_vocabulary(source.vocabulary, folder / "vocab.txt")
     _whole(source).save(str(folder / "tokenizer.json"))
     told = {
         "tokenizer_class": "BertTokenizer",

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -119,6 +120,12 @@ def read_json(path: Path, *fields: str) -> Any:
     if lacking:
         raise KftError(f"{path}: is damaged: lacks {', '.join(lacking)}", COPY_HINT)
     return value
+
+
+def file_sha256(file: Path) -> str:
+    """Of the bytes, in hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def finite(value: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kft.config import PATH_KEYS, Config, load
 from kft.errors import KftError
-from kft.rundir.files import COPY_HINT, cannot_write, read_json, reason, write_json
+from kft.rundir.files import COPY_HINT, cannot_write, file_sha256, read_json, reason, write_json
 
 FORMAT = 1  # raised when an older kft could not read a new run
 RUN_HINT = "choose another folder with --run"
@@ -218,8 +218,7 @@ def _sha256(file: Path) -> str:
             for key in ("source", *PATH_KEYS) if isinstance(settings.get("data"), dict) else ():
                 settings["data"].pop(key, None)
             return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return file_sha256(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         return ""
     except OSError as error:
