@@ -1,0 +1,29 @@
+"""Click commands: read options, call one function, print. Nothing heavy is imported before a command needs it."""
+
+import click
+
+from kft import __version__
+from kft.cli import runs, settings, training
+from kft.cli.shared import Commands
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="kft")
+def main() -> None:
+    """Fine-tune a pretrained language model on labelled text, measure it, and use it.
+
+    `kft train` without a config trains a topic classifier on BBC News.
+    """
+
+
+COMMANDS = [
+    training.train,
+    runs.evaluate,
+    runs.predict,
+    runs.export,
+    settings.data,
+    settings.show_config,
+    settings.list_configs,
+]
+for command in COMMANDS:  # in the order of use, as `kft --help` lists them
+    main.add_command(command)

@@ -1,0 +1,5 @@
+"""`python -m kft.cli`."""
+
+from kft.cli import main
+
+main()

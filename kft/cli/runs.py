@@ -1,0 +1,80 @@
+"""`kft evaluate`, `kft predict` and `kft export`: what is done with a finished run."""
+
+import json
+import sys
+
+import click
+
+from kft.cli.shared import BACKEND, JSON, select
+
+
+@click.command(short_help="Score a finished RUN on a split or a labelled file.")
+@click.argument("run")
+@click.option(
+    "--split", type=click.Choice(["test", "validation", "train"]), help="[default: test, else validation]"
+)
+@click.option(
+    "--data", type=click.Path(), help="Score this file, with the run's columns, instead of a split."
+)
+@BACKEND
+@JSON
+def evaluate(run, split, data, backend, as_json) -> None:
+    """Score a finished RUN on one of its splits, or on any labelled file."""
+    if split and data:
+        raise click.UsageError("--split and --data exclude each other")
+    select(run, backend)
+    from kft import evaluate as evaluation
+    from kft import report
+
+    scores = evaluation.evaluate(run, split, data)
+    details = scores.pop("details")
+    if as_json:
+        click.echo(json.dumps(scores, ensure_ascii=False))
+    else:
+        click.echo(report.summary({scores["split"]: scores["metrics"]}, {scores["split"]: details}))
+
+
+@click.command()
+@click.argument("run")
+@click.argument("file", default="-")
+@click.option("--output", type=click.Path(dir_okay=False), help="File for the answers, else stdout.")
+@BACKEND
+def predict(run, file, output, backend) -> None:
+    """Label texts with a finished RUN.
+
+    FILE holds one text a line, or is CSV, TSV, JSON, JSONL or Parquet with the run's columns; - is standard input.
+    Writes one JSON object a text, in the order of the input.
+    """
+    if file == "-" and sys.stdin.isatty():
+        click.echo("reading texts from the terminal, one a line; Ctrl-D ends them", err=True)
+    select(run, backend)
+    from kft import evaluate as evaluation
+
+    evaluation.predict_file(run, file, output)
+
+
+@click.command(short_help="Turn a finished RUN into a model that others load.")
+@click.argument("run")
+@click.option("--to", required=True, type=click.Choice(["savedmodel", "hf", "keras", "onnx"]), help="Format.")
+@click.option(
+    "--output", required=True, type=click.Path(), help="Folder to make; for savedmodel, to add a version to."
+)
+@click.option(
+    "--verify/--no-verify", default=True, show_default=True, help="Compare its answers with the run's."
+)
+@JSON
+def export(run, to, output, verify, as_json) -> None:
+    """Turn a finished RUN into a model that others load.
+
+    savedmodel takes raw text and goes to TensorFlow Serving, as OUTPUT/1, OUTPUT/2, …; hf is a Hugging Face folder, keras
+    a KerasHub preset, onnx a graph with an int8 variant. What does not answer as the run does is not kept.
+    """
+    select(run, None)
+    from kft import export as exporting
+
+    told = exporting.export(run, to, output, verify)
+    if as_json:
+        click.echo(json.dumps(told, ensure_ascii=False))
+        return
+    click.echo(exporting.summary(told), err=True)
+    click.echo(told["output"])

@@ -1,0 +1,67 @@
+"""`kft data`, `kft config` and `kft configs`: what would be trained on, and how."""
+
+import json
+
+import click
+
+from kft.cli.shared import JSON, SET
+
+
+@click.command(short_help="Show what the data of a config hold.")
+@click.argument("config", required=False)
+@SET
+@click.option(
+    "--run",
+    "run_path",
+    type=click.Path(),
+    help="A finished run on this data: also lists likely label errors.",
+)
+@JSON
+def data(config, overrides, run_path, as_json) -> None:
+    """Show what the data of CONFIG hold: counts, drops, labels, duplicates, leaks, token lengths."""
+    from kft import audit
+    from kft import config as configs
+
+    told = audit.audit(configs.load(config, overrides), run_path)
+    click.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else audit.text(told))
+
+
+@click.command("config", short_help="Show the settings of a config, or all there are.")
+@click.argument("config", required=False)
+@SET
+@click.option("--schema", is_flag=True, help="Every setting with its type, default and meaning.")
+@JSON
+def show_config(config, overrides, schema, as_json) -> None:
+    """Show the resolved settings of CONFIG, or with --schema every setting there is."""
+    from kft import config as configs
+
+    if schema and as_json:
+        click.echo(json.dumps(configs.schema(), indent=2))
+    elif schema:
+        click.echo(_settings_text(configs.settings_table()))
+    else:
+        settings = configs.load(config, overrides)
+        click.echo(
+            json.dumps(settings.model_dump(), indent=2) if as_json else configs.dump(settings), nl=as_json
+        )
+
+
+@click.command("configs", short_help="List the built-in configs, or print one.")
+@click.argument("name", required=False)
+def list_configs(name) -> None:
+    """List the built-in configs, or print the one called NAME."""
+    from kft import config as configs
+
+    if name:
+        click.echo(configs.find(name).read_text("utf-8"), nl=False)
+        return
+    for known in configs.builtin():
+        click.echo(known)
+
+
+def _settings_text(rows: list[tuple[str, str, str, str]]) -> str:
+    name_width, default_width = (max(len(row[i]) for row in rows) for i in (0, 2))
+    return "\n".join(
+        f"{name:{name_width}}  {default:{default_width}}  {meaning} ({kind})"
+        for name, kind, default, meaning in rows
+    )

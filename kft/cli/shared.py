@@ -1,0 +1,73 @@
+"""What the commands share: the group that tells mistakes, options, exit statuses, the choice of a backend."""
+
+import errno
+import os
+import sys
+
+import click
+
+EXIT_MISTAKE = 1
+EXIT_PIPE = 141  # as a shell tells of a program that SIGPIPE ended
+EXIT_STOPPED = 75  # sysexits.h: EX_TEMPFAIL, try again later
+
+BACKEND = click.option("--backend", type=click.Choice(["jax", "torch", "tensorflow"]), help="Keras backend.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated."
+)
+
+
+class Commands(click.Group):
+    """Turns a user's mistake into a message and an exit status."""
+
+    def invoke(self, context: click.Context):
+        from kft import errors
+
+        try:
+            return super().invoke(context)
+        except errors.KftError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(EXIT_MISTAKE)
+        except (
+            BrokenPipeError
+        ):  # `kft … | head`: nobody is left to talk to, not even when Python flushes at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_PIPE)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            name = error.filename or "standard output"
+            click.echo(
+                f"Error: {name}: cannot be written: no space left on the disk\n\nhint: free some space",
+                err=True,
+            )
+            sys.stdout = None  # what it still holds cannot be written either
+            sys.exit(EXIT_MISTAKE)
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of use, not of the alphabet
+
+    def resolve_command(self, context: click.Context, args: list[str]):
+        from kft.errors import did_you_mean
+
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            context.fail(f"no such command '{args[0]}'{did_you_mean(args[0], self.commands)}")
+        return super().resolve_command(context, args)
+
+
+def select(run: str, backend: str | None) -> None:
+    """The backend asked for, else the one that the run was trained on where it is installed."""
+    import importlib.util
+
+    from kft import backend as backends
+
+    if backend is None:
+        trained_on = backend_of(run)
+        backend = trained_on if importlib.util.find_spec(trained_on) else None
+    backends.select(backend)
+
+
+def backend_of(run: str) -> str:
+    from kft import rundir
+
+    return rundir.read_config(rundir.open_run(run, finished=False)).backend

@@ -1,0 +1,94 @@
+"""`kft train`."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, backend_of
+
+
+@click.command()
+@click.argument("config", required=False)
+@BACKEND
+@SET
+@click.option(
+    "--run", "run_path", type=click.Path(), help="Folder to make for the run.  [default: runs/DATA-TIME]"
+)
+@click.option(
+    "--resume", "resume_path", metavar="RUN", type=click.Path(), help="Go on with this unfinished run."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Show settings, data and shapes, train one step, write nothing."
+)
+@JSON
+def train(config, backend, overrides, run_path, resume_path, dry_run, as_json) -> None:
+    """Train a model.
+
+    CONFIG is a TOML file or the name of a built-in config; without it, bbc_news. Stopped by Ctrl-C or SIGTERM, the run
+    is saved first and --resume goes on with it.
+    """
+    from kft import config as configs
+
+    if resume_path and (config or backend or overrides or run_path or dry_run):
+        raise click.UsageError("--resume takes its settings from the run: it goes with --json only")
+    if resume_path:
+        _result(
+            _run_training(backend_of(resume_path), lambda training: training.resume(resume_path)), as_json
+        )
+        return
+    overrides = (*overrides, *([f'backend="{backend}"'] if backend else []))
+    settings = configs.load(config, overrides)
+    if dry_run:
+        told = _run_training(settings.backend, lambda training: training.dry_run(settings))
+        click.echo(
+            json.dumps(told, indent=2, ensure_ascii=False) if as_json else _dry_run_text(settings, told)
+        )
+        return
+    _result(_run_training(settings.backend, lambda training: training.train(settings, run_path)), as_json)
+
+
+def _run_training(backend: str, work) -> dict:
+    """Calls `work` with the module `train`; a stop by a signal ends the process with status 75."""
+    from kft import backend as backends
+
+    backends.select(backend)  # before `train` imports Keras
+    from kft import train as training
+
+    try:
+        return work(training)
+    except training.Stopped as stopped:
+        click.echo(str(stopped), err=True)
+        sys.exit(EXIT_STOPPED)
+
+
+def _result(result: dict, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result, ensure_ascii=False))
+        return
+    from kft import report, rundir
+
+    run = rundir.RunDir(Path(result["run"]))
+    click.echo(report.summary(result["metrics"], rundir.read_json(run.details)))
+    click.echo(f"run       {result['run']}")
+    click.echo(f"report    {run.report}", err=True)
+
+
+def _dry_run_text(settings, told: dict) -> str:
+    from kft import audit
+    from kft import config as configs
+
+    shape, count = told["batches"], told["parameters"]
+    return "\n".join(
+        [
+            configs.dump(settings),
+            audit.text(told["data"]),
+            "",
+            f"batches     steps an epoch: {shape['steps']:,}; a step: {shape['examples']} examples in {shape['rows']} × "
+            f"{shape['length']} tokens, {shape['filled']:.1%} filled (padding would fill {shape['filled_if_padded']:.1%})",
+            f"parameters  {count['total']:,}, of which {count['trainable']:,} are trained",
+            f"memory      about {max(1, told['memory_bytes'] / 2**20):,.0f} MiB for training",
+            f"first step  loss {told['first_loss']:.4f}, {told['first_step_seconds']:.1f} s with compilation",
+        ]
+    )
