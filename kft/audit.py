@@ -27,7 +27,7 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
         KftError: a mistake in the data, or the run is not finished.
     """
     made = splits.prepare(sources.read(config.data), config.split, config.clean, config.task)
-    preset = presets.locate(config.model.preset)
+    preset = presets.locate(config.model.preset, config.model.from_run)
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     add_token_lengths(made, tokenizer, config.data.text_pair is not None, config.model.max_length)
     if run_path is None:

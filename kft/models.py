@@ -211,6 +211,8 @@ def _without_optimizer(model: Classifier) -> Classifier:
 
 
 def _load_backbone(preset: Preset, precision: str):
+    if preset.kind == "run":
+        return load(RunDir(preset.path), precision).backbone
     try:
         backbone = backend.keras_hub().models.BertBackbone.from_preset(
             str(preset.path), dtype=_policy(precision), **_segments(preset)
@@ -246,9 +248,18 @@ def _matching_head(preset: Preset, labels: list[str], outputs: int, pooling: str
         return None
     if len(names) != outputs:
         return None
-    kernel, bias = head_weights(preset)
+    kernel, bias = _run_head(preset) if preset.kind == "run" else head_weights(preset)
     order = [names.index(label) for label in labels] if labels else slice(None)
     return [kernel[:, order], bias[order]]
+
+
+def keeps_head(preset: Preset, labels: list[str], pooling: str) -> bool:
+    """Whether training from a run starts with that run's head: it has the same label names, in any order."""
+    return pooling == "cls" and preset.head is not None and sorted(preset.head.labels) == sorted(labels)
+
+
+def _run_head(preset: Preset) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(load(RunDir(preset.path)).head.get_weights())
 
 
 def _freeze(backbone, layers: int) -> None:

@@ -181,7 +181,7 @@ def _prepare_data(config: Config) -> Data:
     made = splits.prepare(frames, config.split, config.clean, config.task)
     task = tasks.TASKS[config.task]
     labels = task.labels(made.train)
-    preset = presets.locate(config.model.preset)
+    preset = presets.locate(config.model.preset, config.model.from_run)
     if config.model.max_length > preset.max_length:
         raise KftError(
             f"`model.max_length` is {config.model.max_length}, {preset.name} reads at most {preset.max_length} tokens",
@@ -255,12 +255,23 @@ def _write_inputs(run: RunDir, config: Config, data: Data, model: models.Classif
             preset=data.preset.name,
             max_length=config.model.max_length,
             tokenizer=presets.tokenizer_settings(data.preset),
+            **_origin(data, config),
         ),
     )
     for name in ("validation", "test"):
         frame = getattr(data.splits, name)
         if len(frame):
             rundir.write_whole(run.split(name), frame.write_parquet)
+
+
+def _origin(data: Data, config: Config) -> dict[str, Any]:
+    """What model.json tells of the run that this one starts from."""
+    if data.preset.kind != "run":
+        return {}
+    start = RunDir(data.preset.path)
+    kept = models.keeps_head(data.preset, data.labels, config.model.pooling)
+    told = {"path": str(start.path), "weights_sha256": rundir.file_sha256(start.weights), "head_kept": kept}
+    return {"from_run": told}
 
 
 def _describe(data: Data, plan: batches.Plan, config: Config, model: models.Classifier) -> None:
@@ -274,7 +285,7 @@ def _describe(data: Data, plan: batches.Plan, config: Config, model: models.Clas
     )
     count = models.parameter_counts(model)
     note(
-        f"model     {config.model.preset}, {count['total']:,} weights, {count['trainable']:,} trained, on {backend.select()}"
+        f"model     {config.model.from_run or config.model.preset}, {count['total']:,} weights, {count['trainable']:,} trained, on {backend.select()}"
     )
 
 

@@ -87,6 +87,11 @@ class ModelConfig(Section):
         min_length=1,
         description="KerasHub name, kaggle:// or hf:// handle, or a folder",
     )
+    from_run: str | None = Field(
+        None,
+        min_length=1,
+        description="finished run to start from instead of a preset; its head is kept where its labels match",
+    )
     max_length: int = Field(128, ge=3, description="tokens of an example at most, special tokens included")
     pooling: Literal["cls", "mean"] = Field(
         "cls", description="the head reads the first token through the tanh pooler, or the mean of the tokens"

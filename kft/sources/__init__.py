@@ -18,6 +18,8 @@ from kft.errors import KftError, did_you_mean
 from kft.sources.columns import LabelPolicy, Pick, finish, listed, pick, shown
 from kft.sources.documents import read_json, read_jsonl, read_parquet
 from kft.sources.folders import read_folder
+from kft.sources.named import benchmark_splits as benchmark_splits
+from kft.sources.named import read_benchmark as read_benchmark
 from kft.sources.named import read_named
 from kft.sources.tables import read_csv, read_tsv
 

@@ -5,7 +5,7 @@ import importlib.util
 import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ import polars as pl
 
 from kft.config import DataConfig
 from kft.errors import KftError, did_you_mean
+from kft.sources import benchmarks
 from kft.sources.columns import array_strings, finish, listed, pick
 from kft.sources.folders import read_classes
 
@@ -30,6 +31,8 @@ def read_named(data: DataConfig) -> dict[str, pl.DataFrame]:
     """The frames of `data.source`."""
     if data.source in BUILTIN:
         return BUILTIN[data.source](data)
+    if benchmarks.is_official(data) or data.source in benchmarks.ROWS:
+        return _read_benchmark_splits(data)
     if Path(data.source).is_file():
         raise KftError(
             f"`data.source` is the name of a data set, and {data.source} is a file", "set `data.train` to it"
@@ -39,6 +42,76 @@ def read_named(data: DataConfig) -> dict[str, pl.DataFrame]:
         import tensorflow_datasets as tfds
 
         return _read_tfds(tfds, data)
+
+
+def benchmark_splits(data: DataConfig) -> list[str]:
+    """The splits of a GLUE or SuperGLUE task: those whose files are in `data.data_dir`, or all that TFDS has.
+
+    Raises:
+        KftError: TFDS cannot prepare the data set.
+    """
+    if benchmarks.is_official(data):
+        return benchmarks.official_splits(data)
+    with contextlib.redirect_stdout(sys.stderr):
+        import tensorflow_datasets as tfds
+
+        builder = _builder(tfds, data)
+        _prepare(builder, data.source)
+    return list(builder.info.splits)
+
+
+def read_benchmark(data: DataConfig, split: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A split of a GLUE or SuperGLUE task in the benchmark's order: its frame, and the table with all columns.
+
+    Raises:
+        KftError: a file is missing or malformed, or TFDS cannot prepare the data set.
+    """
+    if benchmarks.is_official(data):
+        return benchmarks.as_frame(data, split, benchmarks.official_examples(data, split))
+    with contextlib.redirect_stdout(sys.stderr):
+        import tensorflow_datasets as tfds
+
+        builder = _builder(tfds, data)
+        _prepare(builder, data.source)
+        # TFDS shuffles what it writes.
+        return benchmarks.as_frame(data, split, sorted(_examples(tfds, builder, split, data), key=_index))
+
+
+def _read_benchmark_splits(data: DataConfig) -> dict[str, pl.DataFrame]:
+    there = benchmark_splits(data)
+    found = {name: next((s for s in options if s in there), None) for name, options in TFDS_SPLITS.items()}
+    if found["train"] is None:
+        raise KftError(
+            f"{data.source}: has no train split in {data.data_dir}", f"its splits are {listed(there)}"
+        )
+    return {name: read_benchmark(data, split)[0] for name, split in found.items() if split}
+
+
+def _examples(tfds: Any, builder: Any, split: str, data: DataConfig) -> Iterator[dict[str, Any]]:
+    """The examples of a prepared split as plain values, labels by name."""
+    benchmark, features = benchmarks.BENCHMARKS[data.source], builder.info.features
+    for example in tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)):
+        raw = {key: _plain(value) for key, value in example.items()}
+        if hasattr(features.get("label"), "int2str") and raw["label"] >= 0:
+            raw["label"] = features["label"].int2str(raw["label"])
+        yield benchmarks.with_label(raw, benchmark, f"{data.source} {split}, example {raw['idx']}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value.tolist()]
+    if isinstance(value, np.floating):
+        return float(str(value))  # 0.1 stays 0.1, not 0.10000000149011612
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _index(example: dict[str, Any]) -> tuple[int, ...]:
+    at = example["idx"]
+    return tuple(at.values()) if isinstance(at, dict) else (at,)
 
 
 def _read_bbc_news(data: DataConfig) -> dict[str, pl.DataFrame]:

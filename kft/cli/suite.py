@@ -1,0 +1,79 @@
+"""`kft suite`."""
+
+import json
+import sys
+
+import click
+
+from kft.cli.shared import BACKEND, EXIT_MISTAKE, EXIT_STOPPED, JSON, SET
+
+
+@click.command(short_help="Train and score GLUE or SuperGLUE.")
+@click.argument("suite", type=click.Choice(["glue", "superglue"]))
+@click.option("--tasks", help="Tasks with commas between, such as rte,mrpc.  [default: all]")
+@click.option("--seeds", default="1,2,3", show_default=True, help="Seeds with commas between.")
+@click.option("--preset", help="Model to start from, as model.preset.")
+@click.option(
+    "--data-dir",
+    type=click.Path(exists=True, file_okay=False),
+    help="Archive's files, or prepared TFDS data sets.",
+)
+@click.option(
+    "--from-mnli", is_flag=True, help="Start RTE, MRPC and STS-B from the MNLI model of the same seed."
+)
+@BACKEND
+@SET
+@click.option("--run", "folder", type=click.Path(), help="Folder of the suite.  [default: runs/SUITE]")
+@click.option(
+    "--check", "checked", metavar="FILE", help="Only check this submission (zip, or one of its files)."
+)
+@JSON
+def suite(
+    suite, tasks, seeds, preset, data_dir, from_mnli, backend, overrides, folder, checked, as_json
+) -> None:
+    """Train and score the tasks of SUITE over seeds, by the benchmark's own metrics.
+
+    What is finished is not trained again when the command is repeated; a task that fails does not stop the others. Writes
+    the table, a page and a zip for the benchmark's server.
+    """
+    from kft import backend as backends
+    from kft import config as configs
+
+    numbers = _seeds(seeds)
+    overrides = (*overrides, *([f'backend="{backend}"'] if backend else []))
+    from kft import suites
+
+    if checked:
+        names = suites.check(suite, checked)
+        click.echo(json.dumps({"files": names}) if as_json else f"right: {', '.join(names)}")
+        return
+    wanted = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else None
+    backends.select(configs.load(None, [o for o in overrides if o.startswith("backend=")]).backend)
+    from kft import train
+    from kft.suites import running
+
+    try:
+        told = running.run(suite, wanted, numbers, preset, data_dir, overrides, folder, from_mnli)
+    except train.Stopped as stopped:
+        click.echo(f"{stopped.run.path}: stopped and saved; the same command goes on", err=True)
+        sys.exit(EXIT_STOPPED)
+    click.echo(json.dumps(told, ensure_ascii=False) if as_json else suites.text(told))
+    click.echo(f"page      {told['folder']}/suite.html", err=True)
+    if told["submission"]["file"]:
+        missing = told["submission"]["missing"]
+        lacks = f" (the server also wants {', '.join(missing)})" if missing else ""
+        click.echo(f"answers   {told['folder']}/{told['submission']['file']}{lacks}", err=True)
+    if told["failed"]:
+        sys.exit(EXIT_MISTAKE)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"must be whole numbers with commas between, got: {text!r}", param_hint="--seeds"
+        ) from None
+    if min(seeds) < 0:
+        raise click.BadParameter(f"must not be negative, got: {text!r}", param_hint="--seeds")
+    return seeds
