@@ -27,7 +27,7 @@ GLUE_FILES: Files = {
 }
 SUPERGLUE_FILES: Files = {
     "train": (("train.jsonl",), ("train.tsv",)),
-    "validation": (("val.jsonl",), ("dev.tsv",)),
+    "validation": (("val.jsonl",), ("dev32.jsonl",), ("dev.tsv",)),  # dev32: FewGLUE's sample
     "test": (("test.jsonl",), ("test.tsv",)),
 }
 

@@ -1,0 +1,596 @@
+"""GLUE and SuperGLUE: readers of the archives' files, the benchmarks' metrics, submissions, and a suite from end to end."""
+
+import json
+import math
+import zipfile
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+from conftest import SHARED_DATA, sentences
+
+from kft import config as configs
+from kft import models, rundir, train
+from kft.cli import main
+from kft.config import DataConfig
+from kft.errors import KftError
+from kft.rundir import RunDir
+from kft.sources import benchmark_splits, benchmarks, read_benchmark
+from kft.suites import SUITES, check, published, running, scoring, submission, summary
+
+TASKS = [(suite, task) for suite, tasks in SUITES.items() for task in tasks]
+needs_data = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="../shared/data is not there")
+
+
+def files(root, **contents: str) -> DataConfig:
+    """Writes files (`CoLA__train.tsv`), and the settings that read them but for the source."""
+    for name, content in contents.items():
+        path = root / name.replace("__", "/").replace("_tsv", ".tsv").replace("_jsonl", ".jsonl")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, "utf-8")
+    return DataConfig(source="x", data_dir=str(root))
+
+
+def table_of(data: DataConfig, source: str, split: str, **columns) -> pl.DataFrame:
+    return read_benchmark(data.model_copy(update={"source": source} | columns), split)[1]
+
+
+class TestReaders:
+    def test_cola_without_header_and_its_test_file_with_one(self, tmp_path):
+        data = files(
+            tmp_path,
+            CoLA__train_tsv='gj04\t1\t\tHe said "no.\ngj04\t0\t*\tHim said.\n',
+            CoLA__test_tsv="index\tsentence\n0\tBill slept.\n",
+        )
+        told = table_of(data, "glue/cola", "train", text="sentence")
+        assert told["sentence"].to_list() == ['He said "no.', "Him said."]
+        assert told["label"].to_list() == ["acceptable", "unacceptable"]
+        assert table_of(data, "glue/cola", "test", text="sentence")["label"].to_list() == [None]
+
+    def test_mnli_labels_travel_by_name(self, tmp_path):
+        # TFDS numbers them entailment, neutral, contradiction; others number them in other orders.
+        head = "index\tpromptID\tsentence1\tsentence2\tlabel1\tgold_label\n"
+        data = files(
+            tmp_path,
+            MNLI__dev_matched_tsv=head + "0\t7\ta\tb\tneutral\tcontradiction\n1\t8\tc\td\tneutral\t-\n",
+            MNLI__dev_mismatched_tsv=head + "0\t7\te\tf\tneutral\tentailment\n",
+        )
+        columns = {"text": "premise", "text_pair": "hypothesis"}
+        assert table_of(data, "glue/mnli", "validation_matched", **columns)["label"].to_list() == [
+            "contradiction",
+            None,
+        ]
+        assert table_of(data, "glue/mnli", "validation_mismatched", **columns)["label"].to_list() == [
+            "entailment"
+        ]
+
+    def test_qqp_leaves_out_broken_rows_as_tfds_does(self, tmp_path):
+        head = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+        data = files(tmp_path, QQP__train_tsv=head + "5\t1\t2\tWhy?\tHow?\t1\n6\t1\t2\tWhy\n")
+        told = table_of(data, "glue/qqp", "train", text="question1", text_pair="question2")
+        assert told["label"].to_list() == ["duplicate"]
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (
+                "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailed\n",
+                "got: entailed, did you mean `entailment`?",
+            ),
+            ("index\tsentence1\tsentence2\tlabel\n0\ta\tb\n", "line 2: expected 4 columns, got 3"),
+            ("index\tsentence1\tlabel\n0\ta\tentailment\n", "no column `sentence2`"),
+        ],
+    )
+    def test_mistakes(self, tmp_path, content, message):
+        data = files(tmp_path, RTE__train_tsv=content)
+        with pytest.raises(KftError) as error:
+            table_of(data, "glue/rte", "train", text="sentence1", text_pair="sentence2")
+        assert message in str(error.value)
+
+    def test_superglue_lines_become_rows(self, tmp_path):
+        copa = {
+            "premise": "It rained.",
+            "choice1": "Wet.",
+            "choice2": "Dry.",
+            "question": "effect",
+            "label": 1,
+            "idx": 4,
+        }
+        passage = {
+            "text": "Ann met Bo, and Ann left.",
+            "entities": [{"start": 0, "end": 2}, {"start": 8, "end": 9}, {"start": 16, "end": 18}],
+        }
+        query = {"query": "@placeholder left.", "idx": 7, "answers": [{"text": "Ann"}]}
+        answer = {"text": "Ann", "idx": 1, "label": 1}
+        question = {"question": "Who left?", "idx": 3, "answers": [answer]}
+        wsc = {"text": "Jo told her , so she knew.", "idx": 2, "label": True}
+        wsc["target"] = {"span1_text": "Jo", "span1_index": 0, "span2_text": "she", "span2_index": 5}
+        data = files(
+            tmp_path,
+            COPA__val_jsonl=json.dumps(copa),
+            ReCoRD__val_jsonl=json.dumps({"idx": 5, "passage": passage, "qas": [query]}),
+            MultiRC__val_jsonl=json.dumps({"idx": 6, "passage": {"text": "P.", "questions": [question]}}),
+            WSC__val_jsonl=json.dumps(wsc),
+            BoolQ__val_jsonl=json.dumps({"question": "q", "passage": "p", "idx": 0, "label": True}),
+        )
+        pair = {"text": "text", "text_pair": "text_pair"}
+        rows = table_of(data, "super_glue/copa", "validation", **pair).rows(named=True)
+        assert [(r["text_pair"], r["label"], r["group"]) for r in rows] == [
+            ("Wet.", "0", "4"),
+            ("Dry.", "1", "4"),
+        ]
+        rows = table_of(data, "super_glue/record", "validation", **pair).rows(named=True)
+        assert [(r["text_pair"], r["label"]) for r in rows] == [("Ann left.", "1"), ("Bo left.", "0")]
+        (row,) = table_of(data, "super_glue/multirc", "validation", **pair).rows(named=True)
+        assert (row["text_pair"], row["label"], row["question"]) == ("Who left? Ann", "True", "6-3")
+        (row,) = table_of(data, "super_glue/wsc.fixed", "validation").rows(named=True)
+        assert row["text"][row["start1"] : row["end1"]], row["text"][row["start2"] : row["end2"]] == (
+            "Jo",
+            "she",
+        )
+        boolq = table_of(data, "super_glue/boolq", "validation", text="passage", text_pair="question")
+        assert boolq["label"].to_list() == ["True"]
+
+    @pytest.mark.parametrize(
+        ("text", "span", "index", "found"),
+        [
+            ("Mark told Pete lies.", "Pete", 2, "Pete"),
+            ("Mark told Pete lies.", "pete", 1, "Pete"),  # index and capitals off
+            ("the cup, the cup fell", "the cup", 2, "the cup"),
+            ("she saw her. Her cat", "her", 3, "Her"),
+            ("a b c", "not there", 1, "b c"),
+        ],
+    )
+    def test_spans_of_words(self, text, span, index, found):
+        start, end = benchmarks.ROWS["super_glue/wsc.fixed"].__globals__["word_span"](text, span, index)
+        assert text[start:end] == found
+
+    @needs_data
+    @pytest.mark.parametrize(
+        ("source", "columns", "split", "labels"),
+        [
+            ("glue/cola", ("sentence", None), "validation", {"acceptable": 719, "unacceptable": 324}),
+            ("glue/mrpc", ("sentence1", "sentence2"), "train", {"equivalent": 2407, "not_equivalent": 1169}),
+            (
+                "glue/rte",
+                ("sentence1", "sentence2"),
+                "validation",
+                {"entailment": 146, "not_entailment": 131},
+            ),
+            ("glue/wnli", ("sentence1", "sentence2"), "test", {None: 146}),
+            (
+                "glue/ax",
+                ("premise", "hypothesis"),
+                "test",
+                {"entailment": 460, "neutral": 386, "contradiction": 258},
+            ),
+            (
+                "super_glue/cb",
+                ("premise", "hypothesis"),
+                "train",
+                {"entailment": 115, "contradiction": 119, "neutral": 16},
+            ),
+            ("super_glue/copa", ("text", "text_pair"), "validation", {"0": 100, "1": 100}),
+            ("super_glue/multirc", ("text", "text_pair"), "validation", {"False": 2773, "True": 2075}),
+            ("super_glue/wic", ("text", "text_pair"), "validation", {"False": 319, "True": 319}),
+            ("super_glue/wsc.fixed", ("text", None), "validation", {"False": 66, "True": 38}),
+        ],
+    )
+    def test_real_files(self, source, columns, split, labels):
+        data = DataConfig(source=source, data_dir=str(SHARED_DATA), text=columns[0], text_pair=columns[1])
+        assert split in benchmark_splits(data)
+        frame, table = read_benchmark(data, split)
+        assert dict(Counter(frame["label"])) == labels
+        assert frame.height == table.height
+
+    @needs_data
+    def test_marked_words_of_wsc_are_the_stated_ones(self):
+        data = DataConfig(source="super_glue/wsc.fixed", data_dir=str(SHARED_DATA))
+        table = table_of(data, "super_glue/wsc.fixed", "train")
+        lines = [
+            json.loads(line) for line in (SHARED_DATA / "wsc/train.jsonl").read_text("utf-8").splitlines()
+        ]
+        for row, line in zip(table.iter_rows(named=True), lines, strict=True):
+            for n in (1, 2):
+                found, stated = (
+                    row["text"][row[f"start{n}"] : row[f"end{n}"]],
+                    line["target"][f"span{n}_text"],
+                )
+                assert found.split()[0].lower().strip(".,") == stated.split()[0].lower().strip(".,"), (
+                    found,
+                    stated,
+                )
+
+
+def predictions(seed: int, labels: tuple[str, ...], rows: int = 300) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    target = rng.choice(labels, rows)
+    return pl.DataFrame(
+        {"target": target, "answer": np.where(rng.random(rows) < 0.6, target, rng.choice(labels, rows))}
+    )
+
+
+def by_hand(table: pl.DataFrame, label: str) -> float:
+    """F1 of one label from its counts."""
+    pairs = list(zip(table["target"], table["answer"], strict=True))
+    right = sum(t == a == label for t, a in pairs)
+    return 2 * right / (sum(t == label for t, _ in pairs) + sum(a == label for _, a in pairs))
+
+
+class TestMetrics:
+    """Against formulas written out here, to 1e-9."""
+
+    @pytest.mark.parametrize("labels", [("not_equivalent", "equivalent"), ("b", "a")])
+    def test_f1_is_that_of_the_benchmarks_positive_class(self, labels):
+        table = predictions(0, labels)
+        assert scoring.classes("f1")(table, labels)["f1"] == pytest.approx(
+            by_hand(table, labels[1]), abs=1e-9
+        )
+
+    def test_accuracy_and_macro_f1(self):
+        labels = ("entailment", "contradiction", "neutral")
+        table = predictions(1, labels)
+        scores = scoring.classes("f1_macro", "accuracy")(table, labels)
+        assert scores["f1_macro"] == pytest.approx(sum(by_hand(table, x) for x in labels) / 3, abs=1e-9)
+        right = sum(t == a for t, a in table.rows())
+        assert scores["accuracy"] == pytest.approx(right / 300, abs=1e-9)
+
+    def test_matthews(self):
+        labels = ("unacceptable", "acceptable")
+        table = predictions(2, labels)
+        n = Counter(table.rows())
+        tp, tn = n[labels[1], labels[1]], n[labels[0], labels[0]]
+        fp, fn = n[labels[0], labels[1]], n[labels[1], labels[0]]
+        expected = (tp * tn - fp * fn) / math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+        assert scoring.classes("matthews_correlation")(table, labels)[
+            "matthews_correlation"
+        ] == pytest.approx(expected, abs=1e-9)
+
+    def test_correlations(self):
+        rng = np.random.default_rng(3)
+        x = np.round(rng.uniform(0, 5, 200), 1)
+        y = x + rng.normal(0, 1, 200)
+        scores = scoring.correlations(pl.DataFrame({"target": x.astype(str), "answer": y}), ())
+
+        def pearson(a, b):
+            a, b = a - a.mean(), b - b.mean()
+            return (a @ b) / math.sqrt((a @ a) * (b @ b))
+
+        def ranks(a):  # the mean rank of equal values
+            return np.array([(a < v).sum() + ((a == v).sum() + 1) / 2 for v in a])
+
+        assert scores["pearson"] == pytest.approx(pearson(x, y), abs=1e-9)
+        assert scores["spearman"] == pytest.approx(pearson(ranks(x), ranks(y)), abs=1e-9)
+
+    def test_multirc(self):
+        labels = ("False", "True")
+        table = predictions(4, labels).with_columns(question=pl.Series([f"{i // 4}" for i in range(300)]))
+        wrong = {q for t, a, q in table.rows() if t != a}
+        scores = scoring.multirc(table, labels)
+        assert scores["f1a"] == pytest.approx(by_hand(table, "True"), abs=1e-9)
+        assert scores["exact_match"] == pytest.approx(1 - len(wrong) / 75, abs=1e-9)
+
+    def test_copa(self):
+        table = pl.DataFrame(
+            {"idx": [0, 0, 1, 1, 2, 2], "answer": [0.1, 0.2, 3.0, -1.0, 1.0, 2.0], "target": list("011001")}
+        )
+        assert scoring.copa(table, ())["accuracy"] == pytest.approx(1.0)
+        swapped = table.with_columns(-pl.col("answer"))
+        assert scoring.copa(swapped, ())["accuracy"] == pytest.approx(0.0)
+
+    def test_record(self):
+        table = pl.DataFrame(
+            {
+                "passage_idx": [0, 0, 1, 1, 2],
+                "query_idx": [0, 0, 1, 1, 2],
+                "entity": ["The U.S. Army", "Bo", "New York City", "Bo", "Paris"],
+                "answers": [["us army"]] * 2 + [["New York", "York"]] * 2 + [["Rome"]],
+                "answer": [2.0, 1.0, 2.0, 1.0, 0.0],
+                "target": ["1", "0", "0", "0", "0"],
+            }
+        )
+        # exactly right but for article, case and points; two of three words (precision 2/3, recall 1); nothing
+        expected = {"f1": (1 + 2 * (2 / 3) / (2 / 3 + 1) + 0) / 3, "exact_match": 1 / 3}
+        assert scoring.record(table, ()) == pytest.approx(expected, abs=1e-9)
+
+    def test_gender_parity(self):
+        table = pl.DataFrame(
+            {
+                "target": ["entailment"] * 4,
+                "answer": ["entailment", "entailment", "entailment", "not_entailment"],
+            }
+        )
+        scores = scoring.gender_parity(table, ("entailment", "not_entailment"))
+        assert scores == {"accuracy": 0.75, "gender_parity": 0.5}
+
+
+def answered(task, rows: int) -> pl.DataFrame:
+    """Any answers to as many rows, with the columns that the task's file needs."""
+    if task.name == "stsb":
+        return pl.DataFrame({"answer": np.linspace(-1, 6, rows)})
+    if task.name == "multirc":
+        at = np.arange(rows)
+        return pl.DataFrame(
+            {
+                "paragraph_idx": at // 50,
+                "question_idx": at // 5,
+                "answer_idx": at,
+                "answer": ["True", "False", "True"] * (rows // 3),
+            }
+        )
+    if task.name in ("copa", "record"):
+        at = np.repeat(np.arange(rows), 2)
+        frame = {
+            "idx": at,
+            "passage_idx": at,
+            "query_idx": at,
+            "choice": [0, 1] * rows,
+            "answer": np.sin(np.arange(2 * rows)),
+        }
+        return pl.DataFrame(frame | {"entity": ["Ann", "Bo"] * rows})
+    return pl.DataFrame(
+        {"idx": range(rows), "answer": [task.labels[i % len(task.labels)] for i in range(rows)]}
+    )
+
+
+@pytest.fixture(scope="module")
+def zips(tmp_path_factory):
+    """A whole submission for each suite."""
+    folder = tmp_path_factory.mktemp("zips")
+    return {
+        suite: submission.write(
+            folder / f"{suite}.zip",
+            [(s, t.labels, answered(t, s.rows)) for t in tasks for s in t.submissions],
+        )
+        for suite, tasks in SUITES.items()
+    }
+
+
+class TestSubmission:
+    @pytest.mark.parametrize("suite", list(SUITES))
+    def test_what_kft_writes_is_right(self, zips, suite):
+        assert len(check(suite, zips[suite])) == {"glue": 11, "superglue": 10}[suite]
+
+    @pytest.mark.parametrize(
+        ("suite", "file", "first"),
+        [
+            ("glue", "CoLA.tsv", ["index\tprediction", "0\t0", "1\t1"]),
+            ("glue", "MNLI-mm.tsv", ["index\tprediction", "0\tentailment", "1\tneutral"]),
+            ("glue", "STS-B.tsv", ["index\tprediction", "0\t0.000"]),
+            ("superglue", "BoolQ.jsonl", ['{"idx": 0, "label": "false"}', '{"idx": 1, "label": "true"}']),
+            ("superglue", "WSC.jsonl", ['{"idx": 0, "label": "False"}']),
+            ("superglue", "COPA.jsonl", ['{"idx": 0, "label": 1}']),
+            ("superglue", "ReCoRD.jsonl", ['{"idx": 0, "label": "Bo"}']),
+        ],
+    )
+    def test_first_lines(self, zips, suite, file, first):
+        with zipfile.ZipFile(zips[suite]) as archive:
+            lines = archive.read(file).decode().split("\n")
+        assert lines[: len(first)] == first
+
+    @pytest.mark.parametrize(
+        ("name", "change", "message"),
+        [
+            ("Cola.tsv", lambda t: t, "takes no file of that name, did you mean `CoLA.tsv`?"),
+            ("RTE.tsv", lambda t: t.rsplit("\n", 2)[0], "must have 3,000 rows, got 2,999"),
+            (
+                "RTE.tsv",
+                lambda t: t.replace("0\tent", "0\tEnt", 1),
+                "must be one of entailment, not_entailment, got: 'Ent",
+            ),
+            ("RTE.tsv", lambda t: t.replace("1\tnot_", "7\tnot_", 1), "must be 1, tab, prediction"),
+            ("RTE.tsv", lambda t: t.replace("index\t", "idx\t"), "line 1: must be index, tab, prediction"),
+            ("CoLA.tsv", lambda t: t.replace("0\t0", "0\tacceptable", 1), "must be 0 or 1"),
+            (
+                "STS-B.tsv",
+                lambda t: t.replace("\t5.000", "\t5.1", 1),
+                "must be a number from 0 to 5, got: '5.1'",
+            ),
+            (
+                "BoolQ.jsonl",
+                lambda t: t.replace('"true"', "true", 1),
+                'label must be "true" or "false", got: True',
+            ),
+            ("COPA.jsonl", lambda t: t.replace('"idx": 0', '"idx": 9', 1), 'must be {"idx": 0, "label"'),
+            (
+                "MultiRC.jsonl",
+                lambda t: t.replace('"label": 1', '"label": 2', 1),
+                "label must be 0 or 1, got: 2",
+            ),
+            ("MultiRC.jsonl", lambda t: t.split("\n", 1)[1], "answers, got"),
+        ],
+    )
+    def test_the_checker_refuses(self, zips, tmp_path, name, change, message):
+        suite = "glue" if name.endswith("tsv") else "superglue"
+        source = {"Cola.tsv": "CoLA.tsv"}.get(name, name)
+        with zipfile.ZipFile(zips[suite]) as archive:
+            (tmp_path / name).write_text(change(archive.read(source).decode()))
+        result = CliRunner().invoke(main, ["suite", suite, "--check", str(tmp_path / name)])
+        assert result.exit_code == 1
+        assert message in result.stderr
+
+    def test_a_zip_lacks_a_file(self, zips, tmp_path):
+        with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+            archive.writestr("README", "x")
+        with pytest.raises(KftError, match="AX.tsv: is missing|README: the server takes no file"):
+            check("glue", tmp_path / "s.zip")
+
+
+class TestRecords:
+    @pytest.mark.parametrize(("suite", "task"), TASKS, ids=[f"{s}-{t.name}" for s, t in TASKS])
+    def test_labels_are_those_of_the_reader(self, suite, task):
+        source = task.source or configs.load(task.config).data.source
+        if task.labels:
+            assert benchmarks.BENCHMARKS[source].labels == task.labels
+
+    def test_published_figures_name_tasks_and_metrics_that_there_are(self):
+        for suite, known in published.PUBLISHED.items():
+            for record in known:
+                assert set(record.scores) <= {task.name for task in SUITES[suite]}
+        assert published.figures("glue", "all_minilm_l6_v2_en") == []
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """Tiny RTE, MNLI, CoLA and AX in the layout of GLUE's archive."""
+    root = tmp_path_factory.mktemp("glue_data")
+    rows = sentences(48, seed=5)
+    names = {"positive": "entailment", "negative": "not_entailment"}
+
+    def table(label, rows=rows):
+        lines = [f"{i}\t{text}\tthe film\t{label(i, kind)}" for i, (text, kind) in enumerate(rows)]
+        return "\n".join(["index\tsentence1\tsentence2\tlabel", *lines]) + "\n"
+
+    nli = ("entailment", "neutral", "contradiction")
+    content = {
+        "RTE/train.tsv": table(lambda i, kind: names[kind]),
+        "RTE/dev.tsv": table(lambda i, kind: names[kind], rows[:17]),
+        "RTE/test.tsv": "index\tsentence1\tsentence2\n0\tgood film\ta plot\n1\tbad film\ta plot\n",
+        "MNLI/train.tsv": table(lambda i, kind: nli[i % 3]).replace("\tlabel", "\tgold_label"),
+        "MNLI/dev_matched.tsv": table(lambda i, kind: nli[i % 3], rows[:9]).replace(
+            "\tlabel", "\tgold_label"
+        ),
+        "MNLI/dev_mismatched.tsv": table(lambda i, kind: nli[i % 3], rows[9:21]).replace(
+            "\tlabel", "\tgold_label"
+        ),
+        "diagnostic/diagnostic.tsv": "index\tsentence1\tsentence2\n0\tgood film\ta plot\n",
+    }
+    for name, text in content.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.fixture(scope="module")
+def suite_run(archive, tiny_preset, tmp_path_factory):
+    """A suite over three tasks and two seeds; CoLA fails, since its files are not there."""
+    folder = tmp_path_factory.mktemp("suite") / "glue"
+    return running.run("glue", folder=folder, **arguments(archive, tiny_preset)), folder
+
+
+def arguments(archive, tiny_preset) -> dict:
+    overrides = ("train.epochs=1", "train.batch_size=16", "model.max_length=16", "train.learning_rate=0.01")
+    return {
+        "tasks": ["rte", "mnli", "ax", "wnli"],
+        "seeds": (1, 2),
+        "preset": str(tiny_preset),
+        "data_dir": str(archive),
+        "overrides": overrides,
+        "from_mnli": True,
+    }
+
+
+class TestSuite:
+    def test_scores_and_average(self, suite_run):
+        told, folder = suite_run
+        tasks = {task["task"]: task for task in told["tasks"]}
+        assert set(tasks["mnli"]["metrics"]) == {"accuracy_matched", "accuracy_mismatched"}
+        rte = tasks["rte"]["metrics"]["accuracy"]
+        values = list(rte["values"].values())
+        assert rte["mean"] == pytest.approx(sum(values) / 2)
+        assert rte["sd"] == pytest.approx(abs(values[0] - values[1]) / math.sqrt(2))
+        mnli = sum(m["mean"] for m in tasks["mnli"]["metrics"].values()) / 2
+        assert told["average"]["score"] == pytest.approx((rte["mean"] + mnli) / 2)
+        assert {"suite.json", "suite.md", "suite.html", "submission.zip"} <= {
+            f.name for f in folder.iterdir()
+        }
+
+    def test_a_failing_task_does_not_stop_the_others(self, suite_run):
+        told, _ = suite_run
+        assert {(f["task"], f["seed"]) for f in told["failed"]} == {("wnli", 1), ("wnli", 2)}
+        assert "failed: wnli, seed 1" in summary.text(told)
+
+    def test_the_score_is_that_of_the_run(self, suite_run):
+        told, folder = suite_run
+        score = next(t for t in told["tasks"] if t["task"] == "rte")["metrics"]["accuracy"]["values"]["1"]
+        assert score == pytest.approx(
+            rundir.read_json(folder / "runs/rte-from-mnli-seed1/metrics.json")["validation"]["accuracy"]
+        )
+
+    def test_finished_pairs_are_not_trained_again(self, suite_run, archive, tiny_preset, monkeypatch):
+        told, folder = suite_run
+        monkeypatch.setattr(train, "_train", lambda *_, **__: pytest.fail("trains again"))
+        asked = arguments(archive, tiny_preset) | {"tasks": ["rte", "mnli", "ax"]}
+        again = running.run("glue", folder=folder, **asked)
+        assert again["average"] == told["average"]
+        other = asked | {"overrides": (*asked["overrides"], "train.weight_decay=0.5")}
+        failed = running.run("glue", folder=folder, **other)["failed"]
+        assert any("was trained with another train.weight_decay" in f["error"] for f in failed)
+
+    def test_starts_from_mnli(self, suite_run):
+        _, folder = suite_run
+        start = rundir.read_json(folder / "runs/rte-from-mnli-seed1/model.json")["from_run"]
+        assert start["path"] == str(folder / "runs/mnli-seed1")
+        assert start["weights_sha256"] == rundir.file_sha256(folder / "runs/mnli-seed1/model.weights.h5")
+        assert start["head_kept"] is False  # two labels, not three
+
+    def test_answers(self, suite_run):
+        told, folder = suite_run
+        assert told["submission"]["seeds"].keys() == {"RTE.tsv", "AX.tsv"}
+        with zipfile.ZipFile(folder / "submission.zip") as zipped:
+            lines = zipped.read("RTE.tsv").decode().splitlines()
+        assert lines[0] == "index\tprediction"
+        assert [line.split("\t")[0] for line in lines[1:]] == ["0", "1"]
+        assert {line.split("\t")[1] for line in lines[1:]} <= {"entailment", "not_entailment"}
+
+    def test_every_field_is_documented(self, suite_run):
+        from test_rundir import is_documented, names
+
+        told, folder = suite_run
+        found = names(json.loads((folder / "suite.json").read_text()))
+        assert not [name for name in found if not is_documented(name, summary.FIELDS)]
+
+    def test_mistakes(self):
+        result = CliRunner().invoke(main, ["suite", "glue", "--tasks", "colla,ax"])
+        assert result.exit_code == 1
+        assert "glue has no task `colla`, did you mean `cola`?" in result.stderr
+        assert CliRunner().invoke(main, ["suite", "glue", "--seeds", "a"]).exit_code == 2
+
+
+class TestFromRun:
+    def test_weights_and_head_are_those_of_the_run(self, tiny_run, tiny_settings, tmp_path):
+        settings = tiny_settings | {
+            "model": tiny_settings["model"] | {"from_run": str(tiny_run)},
+            "train": tiny_settings["train"] | {"epochs": 1, "learning_rate": 1e-9},
+        }
+        told = train.train(configs.parse(settings), tmp_path / "next")
+        start, end = (models.load(RunDir(path)) for path in (tiny_run, tmp_path / "next"))
+        for a, b in zip(start.get_weights(), end.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+        assert rundir.read_json(tmp_path / "next" / "model.json")["from_run"]["head_kept"] is True
+        assert told["metrics"]["validation"] == pytest.approx(
+            rundir.read_json(tiny_run / "metrics.json")["validation"], abs=1e-3
+        )
+
+    def test_no_such_run(self, tiny_settings, tmp_path):
+        settings = tiny_settings | {"model": {"from_run": str(tmp_path / "none")}}
+        with pytest.raises(KftError, match="no such run folder"):
+            train.train(configs.parse(settings), tmp_path / "next")
+
+
+def test_tfds_prepares_a_task_from_a_local_archive(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from tensorflow_datasets.core.download import resource
+
+    builder = tfds.builder("glue/cola", data_dir=tmp_path)
+    url = builder.builder_config.data_url
+    known = builder.url_infos[url]
+    folder = tmp_path / "downloads" / "glue"
+    place = folder / resource.get_dl_fname(url, known.checksum)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    rows = "\n".join(f"gj04\t{i % 2}\t\tSentence {i}." for i in range(6)) + "\n"
+    with zipfile.ZipFile(place, "w") as zipped:
+        zipped.writestr("CoLA/train.tsv", rows)
+        zipped.writestr("CoLA/dev.tsv", rows)
+        zipped.writestr("CoLA/test.tsv", "index\tsentence\n0\tOne.\n1\tTwo.\n")
+    # What TFDS writes beside a download; without it the archive does not count as downloaded.
+    place.with_name(place.name + ".INFO").write_text(
+        json.dumps({"urls": [url], "original_fname": "CoLA.zip"})
+    )
+    data = DataConfig(source="glue/cola", data_dir=str(tmp_path), text="sentence")
+    frame, table = read_benchmark(data, "validation")
+    assert frame["text"].to_list() == [f"Sentence {i}." for i in range(6)]  # TFDS shuffles them
+    assert frame["label"].to_list() == ["unacceptable", "acceptable"] * 3
+    assert read_benchmark(data, "test")[0]["label"].to_list() == [None, None]
