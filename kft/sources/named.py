@@ -90,10 +90,11 @@ def _read_benchmark_splits(data: DataConfig) -> dict[str, pl.DataFrame]:
 def _examples(tfds: Any, builder: Any, split: str, data: DataConfig) -> Iterator[dict[str, Any]]:
     """The examples of a prepared split as plain values, labels by name."""
     benchmark, features = benchmarks.BENCHMARKS[data.source], builder.info.features
+    label = dict(features.items()).get("label")
     for example in tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)):
         raw = {key: _plain(value) for key, value in example.items()}
-        if hasattr(features.get("label"), "int2str") and raw["label"] >= 0:
-            raw["label"] = features["label"].int2str(raw["label"])
+        if hasattr(label, "int2str") and raw["label"] >= 0:
+            raw["label"] = label.int2str(raw["label"])
         yield benchmarks.with_label(raw, benchmark, f"{data.source} {split}, example {raw['idx']}")
 
 
