@@ -7,7 +7,6 @@ from kft.config.sections import Config, Section
 from kft.config.table import alternatives, is_section, settings_table
 from kft.errors import closest, did_you_mean
 
-
 SHAPES = {"data.spans": 'a list such as [["text", "start", "end"]]: a text, and two of the columns'}
 
 

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
 FRAME_COLUMNS = ("id", "text", "text_pair", "label", "group", "origin")
 
 
@@ -46,9 +45,7 @@ class DataConfig(Section):
         None, description="column that the rows of one question share; they never part between splits"
     )
     spans: (
-        Annotated[
-            list[Annotated[list[str | int], Field(min_length=3, max_length=3)]], Field(min_length=1)
-        ]
+        Annotated[list[Annotated[list[str | int], Field(min_length=3, max_length=3)]], Field(min_length=1)]
         | None
     ) = Field(
         None,

@@ -54,7 +54,9 @@ def _mark(text: str | None, *places: int | None) -> str | None:
     return text
 
 
-def _problems(frame: pl.DataFrame, numbers: pl.DataFrame, name: str, text: str, start: str, end: str) -> list[str]:
+def _problems(
+    frame: pl.DataFrame, numbers: pl.DataFrame, name: str, text: str, start: str, end: str
+) -> list[str]:
     """What is wrong with one span, a line for each row. A row without the text is dropped later, so it may hold any."""
     length = pl.col(text).str.len_chars()
     checked = numbers.select(

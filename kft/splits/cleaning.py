@@ -49,7 +49,9 @@ def _normalized(text: pl.Series) -> pl.Series:
 
 def _joined(frame: pl.DataFrame, texts: list[str], change=lambda text: text) -> pl.Series:
     """The texts of each row in one."""
-    return frame.select(pl.concat_str([change(frame[t]) for t in texts], separator="\0", ignore_nulls=True)).to_series()
+    return frame.select(
+        pl.concat_str([change(frame[t]) for t in texts], separator="\0", ignore_nulls=True)
+    ).to_series()
 
 
 def clean(frame: pl.DataFrame, split: str, kind: Kind) -> tuple[pl.DataFrame, Counts]:
