@@ -58,7 +58,13 @@ def choice_settings(tiny_preset, tmp_path_factory) -> dict:
         "task": "choice",
         "data": {"train": str(file), "text_pair": "answer", "group": "question"},
         "model": {"preset": str(tiny_preset), "max_length": 24},
-        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 0.02, "checkpoint_every_steps": 3},
+        "train": {
+            "epochs": 2,
+            "batch_size": 8,
+            "learning_rate": 0.02,
+            "checkpoint_every_steps": 3,
+            "log_every_steps": 1,
+        },
     }
 
 

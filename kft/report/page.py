@@ -150,7 +150,8 @@ def _facts(history: History, account: dict[str, Any], labels: list[str]) -> Iter
         yield "epochs", f"{len(history.evaluation)}" + (f", best {best[0]}" if best else "")
     rates = [e["examples_per_second"] for e in history.train if e.get("examples_per_second")]
     if rates:
-        yield "training examples/s", f"{np.median(rates):,.0f}"
+        questions = any("questions" in split for split in account.get("splits", {}).values())
+        yield f"training {'questions' if questions else 'examples'}/s", f"{np.median(rates):,.0f}"
 
 
 def _changed(settings: dict[str, Any], section: type[BaseModel] = Config) -> dict[str, Any]:
