@@ -1,7 +1,7 @@
 """Texts or pairs of texts → rows of token ids, end to end in flat arrays."""
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 
 import numpy as np
@@ -47,8 +47,6 @@ def encode(
         max_length: tokens of a row at most, special tokens included; at least 3.
         located: whether to tell where each token stands, which takes several times as long.
     """
-    if located:
-        return _encode_located(tokenizer, texts, pairs, max_length)
     cls, sep = tokenizer.ids["[CLS]"], tokenizer.ids["[SEP]"]
     ids, lengths, starts, full = array("i"), array("i"), array("i"), array("i")
     for first, second in zip(texts, pairs or [None] * len(texts), strict=True):
@@ -65,31 +63,21 @@ def encode(
             starts.append(kept_a + 2)
         ids.extend(row)
         lengths.append(len(row))
-    return Tokens(np.asarray(ids), offsets_of(np.asarray(lengths)), np.asarray(starts), np.asarray(full))
+    rows = Tokens(np.asarray(ids), offsets_of(np.asarray(lengths)), np.asarray(starts), np.asarray(full))
+    return replace(rows, characters=_locate(tokenizer, texts, pairs, rows)) if located else rows
 
 
-def _encode_located(
-    tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int
-) -> Tokens:
-    """`encode` with `characters`."""
-    cls, sep = tokenizer.ids["[CLS]"], tokenizer.ids["[SEP]"]
+def _locate(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, rows: Tokens) -> np.ndarray:
+    """`Tokens.characters` of rows that are encoded already."""
     special = np.zeros((1, 2), np.int32)
-    ids, characters, lengths, starts, full = [], [], [], [], []
-    for first, second in zip(texts, pairs or repeat(None, len(texts)), strict=True):
-        a, a_at = tokenizer.locate(first)
-        b, b_at = tokenizer.locate(second) if second is not None else ([], special[:0])
-        specials = 2 if second is None else 3
-        kept_a, kept_b = _kept(len(a), len(b), max_length - specials) if b else (max_length - specials, 0)
-        row = [cls, *a[:kept_a], sep] + ([*b[:kept_b], sep] if second is not None else [])
-        at = [special, a_at[:kept_a], special] + ([b_at[:kept_b], special] if second is not None else [])
-        ids += row
-        characters += at
-        lengths.append(len(row))
-        starts.append(min(kept_a, len(a)) + 2)
-        full.append(len(a) + len(b) + specials)
-    counts = (np.array(numbers, np.int32) for numbers in (ids, lengths, starts, full))
-    ids, lengths, starts, full = counts
-    return Tokens(ids, offsets_of(lengths), starts, full, np.concatenate([special[:0], *characters]))
+    parts = [special[:0]]
+    for first, second, start, length in zip(
+        texts, pairs or repeat(None, len(texts)), rows.second_starts, np.diff(rows.offsets), strict=True
+    ):
+        parts += [special, tokenizer.locate(first)[1][: start - 2], special]
+        if second is not None:
+            parts += [tokenizer.locate(second)[1][: length - start - 1], special]
+    return np.concatenate(parts)
 
 
 def find_spans(tokens: Tokens, marks: np.ndarray, seconds: list[bool]) -> np.ndarray:
