@@ -113,6 +113,7 @@ def plan(
         [_lengths_of(lengths, _examples(lengths, groups, batch_size, seed, e)) for e in range(epochs)]
     )
     steps = -np.sort(-steps, axis=1)
+    steps = steps[:, steps.any(axis=0)]  # no step may hold as many examples as the largest questions have
     rows, length = _choose_shape(steps, devices)
     slots = int(_best_fit(steps, rows, length)[2].max()) + 1
     return Plan(lengths, batch_size, seed, rows, length, slots, True, groups)
@@ -292,6 +293,7 @@ def _choose_shape(steps: np.ndarray, devices: int) -> tuple[int, int]:
     """The [R, T] of least cost in which every step fits; `steps` [S, E] holds lengths, sorted downwards."""
     totals = steps.sum(axis=1)
     longest = int(steps.max())
+    most = steps.max(axis=0)  # [E] the b-th longest example that any step has
     hardest = steps[np.argsort(-totals, kind="stable")[:64]]  # most shapes that fail, fail on these
     best = (np.inf, 0, 0)
     most_rows = -(-steps.shape[1] // devices) * devices
@@ -300,11 +302,17 @@ def _choose_shape(steps: np.ndarray, devices: int) -> tuple[int, int]:
         if length > max(4 * longest, 256) and rows < most_rows:
             continue
         while _cost(rows, length) < best[0]:
-            if _best_fit(hardest, rows, length) is not None and _best_fit(steps, rows, length) is not None:
+            fits = _may_fit(most, rows, length) and _best_fit(hardest, rows, length) is not None
+            if fits and _best_fit(steps, rows, length) is not None:
                 best = (_cost(rows, length), rows, length)
                 break
             length += max(1, length // 100)
     return best[1], best[2]
+
+
+def _may_fit(most: np.ndarray, rows: int, length: int) -> bool:
+    """Whether no count alone forbids it: of examples longer than 1/n of a row, a row holds less than n."""
+    return all(np.count_nonzero(most * n > length) <= (n - 1) * rows for n in range(2, 9))
 
 
 def _cost(rows: int, length: int) -> float:
