@@ -283,6 +283,17 @@ def test_loss_and_gradients_packed_unpacked_and_by_hand(tiny_preset, on_torch, n
             assert min(near) < 1e-5, near
 
 
+def test_every_task_keeps_the_group(tiny_preset):
+    frame = pl.DataFrame({"id": [0, 1], "text": ["a", "b"], "group": ["q", "q"], "label": ["x", "y"]})
+    frame = frame.with_columns(origin=pl.lit("made"))
+    model = models.build(presets.locate(str(tiny_preset)), "classification", ["x", "y"], 2)
+    scored = evaluate.score(
+        frame, np.eye(2, dtype=np.float32), model.architecture, tasks.TASKS["classification"], ["x", "y"]
+    )
+    assert scored.predictions["group"].to_list() == ["q", "q"]
+    assert scored.metrics["accuracy"] == 1
+
+
 class TestRun:
     def test_learns_and_tells_questions(self, choice_run):
         scores = json.loads((choice_run / "metrics.json").read_text())["test"]

@@ -111,6 +111,30 @@ class TestTokens:
         assert tokens.encode_frame(tokenizer, frame, True, joint.SPANS, 32).spans.shape == (0, 3, 2)
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_head_reads_the_pooled_vector_and_the_mean_of_each_span(tiny_preset, tokenizer, pooling):
+    import torch
+    from transformers import BertModel, BertTokenizerFast
+
+    frame, spans = joint.questions(), joint.SPANS[:2]
+    model = models.build(presets.locate(str(tiny_preset)), "regression", [], 1, pooling=pooling, spans=2)
+    model.head.set_weights(joint.head_of(spans))
+    rows = tokens.encode_frame(tokenizer, frame, True, spans, 32)
+    found = evaluate.predict_logits(model, rows)
+    batch = BertTokenizerFast.from_pretrained(tiny_preset)(
+        frame["text"].to_list(), frame["text_pair"].to_list(), padding=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        made = BertModel.from_pretrained(tiny_preset).eval()(**batch)
+    hidden, pooled = made.last_hidden_state.numpy(), made.pooler_output.numpy()
+    mask = batch["attention_mask"].numpy()[:, :, None]
+    first = pooled if pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
+    marked = [[hidden[i, b:e].mean(0) for b, e in places] for i, places in enumerate(rows.spans)]
+    features = np.concatenate([first, np.array(marked).reshape(len(frame), -1)], axis=1)
+    kernel, bias = joint.head_of(spans)
+    np.testing.assert_allclose(found, features @ kernel + bias, atol=2e-6)
+
+
 def write_marked(path: Path, count: int = 120, seed: int = 0) -> Path:
     """Sentences with a good and a bad word, of which the marked one decides: nothing else tells the label."""
     rng = np.random.default_rng(seed)

@@ -239,8 +239,7 @@ def _column_conflicts(data: DataConfig) -> Iterator[str]:
             yield f'{shown}: the first part must be "text" or "text_pair"'
         elif getattr(data, text) is None:
             yield f"{shown}: there is no second text, `data.text_pair` is not set"
-        wrong = sorted({type(end).__name__ for end in ends if isinstance(end, int) == data.header})
-        if wrong:
+        if any(isinstance(end, int) == data.header for end in ends):
             wanted = "column names" if data.header else "column numbers (from 0), `data.header` is false"
             yield f"{shown}: the last two parts must be {wanted}"
         for end in (end for end in dict.fromkeys(ends) if end in taken):

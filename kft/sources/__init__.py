@@ -1,9 +1,10 @@
 """A name or path → polars frames of examples: CSV, TSV, JSON, JSONL, Parquet, class folders, TFDS, built-in.
 
 Every frame has the columns `id` (Int64, row number in its file from 0), `text`, `text_pair` (only with
-`data.text_pair`), `label` (String, null where there is none), `group` (String, only with `data.group`), `origin` (String: the file as messages name it;
-of class folders "class/name.txt") and, under their own names, the Int64 columns of `data.spans`. Values are strings: CSV and TSV as they stand, others in one spelling
-(`columns.as_string`). Text is kept as it is, labels are stripped. Messages count data rows from 1.
+`data.text_pair`), `label` (String, null where there is none), `group` (String, only with `data.group`), `origin`
+(String: the file as messages name it; of class folders "class/name.txt") and, under their own names, the Int64 columns
+of `data.spans`. Other values are strings: CSV and TSV as they stand, others in one spelling (`columns.as_string`). Text
+is kept as it is, labels are stripped. Messages count data rows from 1.
 """
 
 import os

@@ -99,12 +99,9 @@ def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
     if lacking:
         told = ", ".join(f"`data.{setting}`" for setting in lacking)
         raise KftError(f"{name}: has no columns for {told}", "give a CSV, JSONL or Parquet file")
-    empty = (
-        frame["group"].is_null() | (frame["group"] == "") if data.group is not None else pl.Series([False])
-    )
-    if empty.any():
+    if data.group is not None and (empty := (frame["group"].fill_null("") == "").arg_true()).len():
         raise KftError(
-            f"{name}, row {empty.arg_true()[0] + 1}: `{data.group}` is empty, so it belongs to no question",
+            f"{name}, row {empty[0] + 1}: `{data.group}` is empty, so it belongs to no question",
             "`data.group` names the column that the rows of one question share",
         )
 
