@@ -71,7 +71,7 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
     labels = rundir.read_labels(run)
     if not labels:
         raise KftError(
-            f"{run_path}: predicts scores; label errors are found among classes only", "leave out --run"
+            f"{run_path}: predicts no classes; label errors are found among them only", "leave out --run"
         )
     frames = []
     for name in ("validation", "test"):
