@@ -9,7 +9,7 @@ import numpy as np
 from kft import backend, rundir
 from kft.encoder import ACTIVATIONS, Dropout, Encoding, encode_first_tokens
 from kft.errors import KftError
-from kft.presets import Preset, head_weights
+from kft.presets import MULTIPLE_CHOICE, Preset, head_weights
 from kft.rundir import RunDir
 
 backend.select()
@@ -244,6 +244,8 @@ def _policy(precision: str):
 def _matching_head(preset: Preset, labels: list[str], architecture: Architecture) -> list[np.ndarray] | None:
     """Kernel [H, C] and bias [C] of the preset's own head in the order of `labels`, or None where it does not fit."""
     if preset.head is None or architecture.pooling != "cls" or architecture.spans:
+        return None
+    if (preset.head.problem_type == MULTIPLE_CHOICE) != (architecture.task == "choice"):
         return None
     names = list(preset.head.labels)
     if labels and sorted(names) != sorted(labels):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -218,8 +219,8 @@ class TestBatches:
         assert (batches.placement(one, 0).examples != batches.placement(one, 1).examples).any()
 
 
-def test_scores_and_loss_are_those_of_multiple_choice(tiny_preset):
-    """transformers' BertForMultipleChoice, with our head's weights."""
+def test_scores_and_loss_are_those_of_multiple_choice(tiny_preset, tmp_path):
+    """A folder of transformers' BertForMultipleChoice keeps its head, and answers as it does there."""
     import torch
     from transformers import BertForMultipleChoice, BertTokenizerFast
 
@@ -234,15 +235,19 @@ def test_scores_and_loss_are_those_of_multiple_choice(tiny_preset):
         origin=pl.lit("made"),
         id=pl.int_range(len(texts)),
     )
-    preset = presets.locate(str(tiny_preset))
-    model = models.build(preset, "choice", [], 1, seed=5)
+    torch.manual_seed(0)
+    theirs = BertForMultipleChoice.from_pretrained(tiny_preset).eval()
+    theirs.save_pretrained(tmp_path)
+    for file in ("vocab.txt", "tokenizer_config.json"):
+        shutil.copy(tiny_preset / file, tmp_path)
+    preset = presets.locate(str(tmp_path))
+    model = models.build(preset, "choice", [], 1)
+    other = models.build(preset, "regression", [], 1).head.get_weights()[0]
+    assert abs(other - model.head.get_weights()[0]).max() > 0  # a scorer of choices is no regression
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     logits = evaluate.predict_logits(model, tokens.encode(tokenizer, texts, pairs, 32))
     scored = evaluate.score(frame, logits, model.architecture, tasks.TASKS["choice"], [])
 
-    theirs = BertForMultipleChoice.from_pretrained(tiny_preset).eval()
-    kernel, bias = model.head.get_weights()
-    theirs.classifier.load_state_dict({"weight": torch.tensor(kernel.T), "bias": torch.tensor(bias)})
     batch = BertTokenizerFast.from_pretrained(tiny_preset)(texts, pairs, padding=True, return_tensors="pt")
     with torch.no_grad():
         made = theirs(
