@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from kft import presets, rundir, sources, splits, tokens
-from kft.config import Config
+from kft.config import Config, DataConfig
 from kft.errors import KftError
 
 SHOWN_ORIGINS = 5
@@ -26,25 +26,28 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
     Raises:
         KftError: a mistake in the data, or the run is not finished.
     """
-    made = splits.prepare(sources.read(config.data), config.split, config.clean, config.task)
+    made = splits.prepare(
+        sources.read(config.data), config.split, config.clean, config.task, config.data.spans
+    )
     preset = presets.locate(config.model.preset, config.model.from_run)
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    add_token_lengths(made, tokenizer, config.data.text_pair is not None, config.model.max_length)
+    add_token_lengths(made, tokenizer, config.data, config.model.max_length)
     if run_path is None:
         return made.account
     return made.account | {"label_errors": label_errors(run_path)}
 
 
 def add_token_lengths(
-    made: splits.Splits, tokenizer: tokens.Tokenizer, paired: bool, max_length: int
+    made: splits.Splits, tokenizer: tokens.Tokenizer, data: DataConfig, max_length: int
 ) -> dict[str, tokens.Tokens]:
     """Tokenises every split, adds "tokens" to its account, and returns the token rows of the splits with examples."""
     rows = {}
     for name in ("train", "validation", "test"):
         frame = getattr(made, name)
         if len(frame):
-            pairs = frame["text_pair"].to_list() if paired else None
-            rows[name] = tokens.encode_cached(tokenizer, frame["text"].to_list(), pairs, max_length)
+            rows[name] = tokens.encode_frame(
+                tokenizer, frame, data.text_pair is not None, data.spans, max_length, tokens.encode_cached
+            )
             made.account["splits"][name]["tokens"] = tokens.account(rows[name], max_length)
     return rows
 
@@ -68,7 +71,7 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
     labels = rundir.read_labels(run)
     if not labels:
         raise KftError(
-            f"{run_path}: predicts scores; label errors are found among classes only", "leave out --run"
+            f"{run_path}: predicts no classes; label errors are found among them only", "leave out --run"
         )
     frames = []
     for name in ("validation", "test"):
@@ -133,6 +136,11 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
         lines.append(
             "  scores      " + ", ".join(f"{key} {value:.4g}" for key, value in part["values"].items())
         )
+    if part.get("questions"):
+        q = part["questions"]
+        lines.append(
+            f"  questions   {q['count']:,}, of {q['choices_mean']:.3g} choices each, {q['choices_max']:,} at most"
+        )
     twice = part["duplicates"]
     lines.append(
         f"  duplicates  {twice['exact']:,} exact, {twice['normalized']:,} but for case and spaces, "
@@ -144,6 +152,11 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
             f"  tokens      mean {n['mean']:.1f}, median {n['p50']:.0f}, 90 % {n['p90']:.0f}, 99 % {n['p99']:.0f}, "
             f"longest {n['max']:.0f}; {n['truncated_fraction']:.1%} truncated"
         )
+        if "span_lost_fraction" in n:
+            lines.append(
+                f"  spans       {n['span_lost_fraction']:.1%} of the examples lost one to truncation; its place takes the "
+                "first token"
+            )
     return lines
 
 

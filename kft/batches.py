@@ -8,6 +8,10 @@ examples in a row. Several examples share a row, and attention never crosses fro
     positions   [[0 1 2 3 0 1 2 0] [0 1 2 3 4 5 6 0]]   first_tokens [[0 4] [0 0]]   weights [[1 1] [1 0]]
 
 The example in slot k of a row has the number k + 1 in `example_ids`; 0 is padding.
+
+Where several examples are the choices of one question, a step holds B questions, each with all its examples, in any rows:
+so B means what it means to a recipe for one question, whatever the number of choices. E is the number of examples that a
+step has room for: B, or those of the B largest questions.
 """
 
 from collections.abc import Iterator
@@ -30,10 +34,11 @@ class Plan:
 
     Attributes:
         lengths: int64 [N], tokens of each example.
-        batch_size: B.
+        batch_size: B, examples in each step, or questions.
         seed: with the epoch's number, the only source of the order.
         rows, length, slots: R, T and K, the same in every step of the run.
         packed: whether rows hold several examples.
+        groups: int64 [N], number of each example's question, from 0 and without gaps; None where examples stand alone.
     """
 
     lengths: np.ndarray
@@ -43,11 +48,22 @@ class Plan:
     length: int
     slots: int
     packed: bool
+    groups: np.ndarray | None = None
+
+    @property
+    def units(self) -> int:
+        """Examples in an epoch, or questions."""
+        return len(self.lengths) if self.groups is None else int(self.groups.max()) + 1
+
+    @property
+    def unit(self) -> str:
+        """What a step counts."""
+        return "examples" if self.groups is None else "questions"
 
     @property
     def steps(self) -> int:
         """Steps in an epoch."""
-        return -(-len(self.lengths) // self.batch_size)
+        return -(-self.units // self.batch_size)
 
     @property
     def filled(self) -> float:
@@ -57,9 +73,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the examples of some steps go: example, row, start in the row and slot, int64 [S, B].
+    """Where the examples of some steps go: example, row, start in the row and slot, int64 [S, E].
 
-    An example of -1 is an empty place (in the last step of an epoch).
+    An example of -1 is an empty place.
     """
 
     examples: np.ndarray
@@ -69,36 +85,45 @@ class Placement:
 
 
 def plan(
-    lengths: np.ndarray, batch_size: int, epochs: int, seed: int, *, packed: bool = True, devices: int = 1
+    lengths: np.ndarray,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    *,
+    packed: bool = True,
+    devices: int = 1,
+    groups: np.ndarray | None = None,
 ) -> Plan:
     """The cheapest shape [R, T] that holds every step of the run, and K.
 
     Args:
         lengths: [N], tokens of each example.
-        batch_size: B, examples in each step; the last step of an epoch may hold fewer.
+        batch_size: B, examples (or questions) in each step; the last step of an epoch may hold fewer.
         epochs: the order of all of them is tried, so that no later step can fail to fit.
         seed: of the order.
         packed: False gives each example a row of its own, as long as the longest example.
         devices: R is a multiple of this number.
+        groups: see `Plan`.
     """
     lengths = np.asarray(lengths, np.int64)
     if not packed:
-        rows = -(-batch_size // devices) * devices
-        return Plan(lengths, batch_size, seed, rows, int(lengths.max()), 1, False)
+        rows = -(-_room(groups, batch_size) // devices) * devices
+        return Plan(lengths, batch_size, seed, rows, int(lengths.max()), 1, False, groups)
     steps = np.concatenate(
-        [_lengths_of(lengths, _compose(lengths, batch_size, seed, e)) for e in range(epochs)]
+        [_lengths_of(lengths, _examples(lengths, groups, batch_size, seed, e)) for e in range(epochs)]
     )
     steps = -np.sort(-steps, axis=1)
+    steps = steps[:, steps.any(axis=0)]  # no step may hold as many examples as the largest questions have
     rows, length = _choose_shape(steps, devices)
     slots = int(_best_fit(steps, rows, length)[2].max()) + 1
-    return Plan(lengths, batch_size, seed, rows, length, slots, True)
+    return Plan(lengths, batch_size, seed, rows, length, slots, True, groups)
 
 
 def placement(plan: Plan, epoch: int) -> Placement:
     """Where each example of an epoch goes; a pure function of the plan's seed and the epoch's number (from 0)."""
-    examples = _compose(plan.lengths, plan.batch_size, plan.seed, epoch)  # [S, B]
+    examples = _examples(plan.lengths, plan.groups, plan.batch_size, plan.seed, epoch)  # [S, E]
     if not plan.packed:
-        rows = np.broadcast_to(np.arange(plan.batch_size), examples.shape)
+        rows = np.broadcast_to(np.arange(examples.shape[1]), examples.shape)
         return Placement(examples, rows, np.zeros_like(examples), np.zeros_like(examples))
     lengths = _lengths_of(plan.lengths, examples)
     order = np.argsort(-lengths, axis=1, kind="stable")
@@ -115,11 +140,12 @@ def dataset(
     Args:
         plan: made for the lengths of `tokens`.
         tokens: the N examples.
-        targets: int32 [N] (classes) or float32 [N, 1] (scores).
+        targets: [N, …]: int32 [N] (classes), float32 [N, 1] (scores) or int32 [N, 2] (choices).
         weights: float32 [N], of each example in the loss.
 
     Yields inputs `token_ids`, `positions`, `segment_ids`, `example_ids` int32 [R, T] and `first_tokens` int32 [R, K];
-    targets [R, K] or [R, K, 1]; weights float32 [R, K], 0 in empty slots.
+    where the tokens have P spans also `spans` int32 [R, K, P, 2], the places in the row where each begins and before which
+    it ends; targets [R, K, …]; weights float32 [R, K]. Empty slots hold 0.
     """
     where = placement(plan, epoch)
 
@@ -129,7 +155,7 @@ def dataset(
             places = [a[s][real] for a in (where.examples, where.rows, where.starts, where.slots)]
             yield _fill(plan.rows, plan.length, plan.slots, tokens, *places, targets, weights)
 
-    return _as_dataset(steps, plan.rows, plan.length, plan.slots, targets, plan.steps - first_step)
+    return _as_dataset(steps, plan.rows, plan.length, plan.slots, tokens, targets, plan.steps - first_step)
 
 
 @dataclass(frozen=True)
@@ -179,7 +205,28 @@ def prediction_dataset(tokens: Tokens, shape: PredictionShape, where: Placement,
             places = [a[0][at] for a in (where.examples, where.rows, where.starts, where.slots)]
             yield _fill(shape.rows, shape.length, shape.slots, tokens, *places)[0]
 
-    return _as_dataset(batches, shape.rows, shape.length, shape.slots, None, len(bounds) - 1)
+    return _as_dataset(batches, shape.rows, shape.length, shape.slots, tokens, None, len(bounds) - 1)
+
+
+def _room(groups: np.ndarray | None, batch_size: int) -> int:
+    """E: examples that any step may hold."""
+    return batch_size if groups is None else int(np.sort(np.bincount(groups))[-batch_size:].sum())
+
+
+def _examples(
+    lengths: np.ndarray, groups: np.ndarray | None, batch_size: int, seed: int, epoch: int
+) -> np.ndarray:
+    """Examples of each step, int64 [S, E]; -1 in empty places."""
+    if groups is None:
+        return _compose(lengths, batch_size, seed, epoch)
+    members = np.argsort(groups, kind="stable")
+    bounds = np.r_[0, np.cumsum(np.bincount(groups))]
+    questions = _compose(np.add.reduceat(lengths[members], bounds[:-1]), batch_size, seed, epoch)  # [S, B]
+    examples = np.full((len(questions), _room(groups, batch_size)), -1, np.int64)
+    for step, held in enumerate(questions):
+        found = np.concatenate([members[bounds[q] : bounds[q + 1]] for q in held[held >= 0]])
+        examples[step, : len(found)] = found
+    return examples
 
 
 def _compose(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
@@ -221,7 +268,7 @@ def _lengths_of(lengths: np.ndarray, examples: np.ndarray) -> np.ndarray:
 def _best_fit(
     lengths: np.ndarray, rows: int, length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Best-fit decreasing in all steps at once: row, start, slot [S, B] for lengths [S, B] sorted downwards.
+    """Best-fit decreasing in all steps at once: row, start, slot [S, E] for lengths [S, E] sorted downwards.
 
     None when some step does not fit.
     """
@@ -243,9 +290,10 @@ def _best_fit(
 
 
 def _choose_shape(steps: np.ndarray, devices: int) -> tuple[int, int]:
-    """The [R, T] of least cost in which every step fits; `steps` [S, B] holds lengths, sorted downwards."""
+    """The [R, T] of least cost in which every step fits; `steps` [S, E] holds lengths, sorted downwards."""
     totals = steps.sum(axis=1)
     longest = int(steps.max())
+    most = steps.max(axis=0)  # [E] the b-th longest example that any step has
     hardest = steps[np.argsort(-totals, kind="stable")[:64]]  # most shapes that fail, fail on these
     best = (np.inf, 0, 0)
     most_rows = -(-steps.shape[1] // devices) * devices
@@ -254,11 +302,17 @@ def _choose_shape(steps: np.ndarray, devices: int) -> tuple[int, int]:
         if length > max(4 * longest, 256) and rows < most_rows:
             continue
         while _cost(rows, length) < best[0]:
-            if _best_fit(hardest, rows, length) is not None and _best_fit(steps, rows, length) is not None:
+            fits = _may_fit(most, rows, length) and _best_fit(hardest, rows, length) is not None
+            if fits and _best_fit(steps, rows, length) is not None:
                 best = (_cost(rows, length), rows, length)
                 break
             length += max(1, length // 100)
     return best[1], best[2]
+
+
+def _may_fit(most: np.ndarray, rows: int, length: int) -> bool:
+    """Whether no count alone forbids it: of examples longer than 1/n of a row, a row holds less than n."""
+    return all(np.count_nonzero(most * n > length) <= (n - 1) * rows for n in range(2, 9))
 
 
 def _cost(rows: int, length: int) -> float:
@@ -312,6 +366,9 @@ def _fill(
     inputs = {name: array.reshape(rows, length) for name, array in inputs.items()}
     inputs["first_tokens"] = np.zeros((rows, slots), np.int32)
     inputs["first_tokens"][row, slot] = start
+    if tokens.spans is not None:
+        inputs["spans"] = np.zeros((rows, slots, *tokens.spans.shape[1:]), np.int32)
+        inputs["spans"][row, slot] = tokens.spans[examples] + start[:, None, None]
     if targets is None:
         return (inputs,)
     placed = np.zeros((rows, slots, *targets.shape[1:]), targets.dtype)
@@ -321,10 +378,14 @@ def _fill(
     return inputs, placed, weight
 
 
-def _as_dataset(steps, rows: int, length: int, slots: int, targets: np.ndarray | None, count: int):
+def _as_dataset(
+    steps, rows: int, length: int, slots: int, tokens: Tokens, targets: np.ndarray | None, count: int
+):
     tf = backend.tensorflow()
     inputs = {name: tf.TensorSpec((rows, length), tf.int32) for name in INPUT_NAMES[:4]}
     inputs["first_tokens"] = tf.TensorSpec((rows, slots), tf.int32)
+    if tokens.spans is not None:
+        inputs["spans"] = tf.TensorSpec((rows, slots, *tokens.spans.shape[1:]), tf.int32)
     signature = inputs
     if targets is not None:
         placed = tf.TensorSpec((rows, slots, *targets.shape[1:]), tf.as_dtype(targets.dtype))

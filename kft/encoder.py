@@ -2,7 +2,7 @@
 
 KerasHub's own graph takes one example a row and always uses the tanh approximation of GELU. This one lets several
 examples share a row, uses the GELU that the checkpoint was trained with, and computes the last layer only where the
-head reads it. Letters as in `batches`: R rows, T tokens, K slots; H hidden units, A heads, D = H / A.
+head reads it. Letters as in `batches`: R rows, T tokens, K slots, P spans; H hidden units, A heads, D = H / A.
 """
 
 from dataclasses import dataclass
@@ -45,13 +45,15 @@ def encode_first_tokens(backbone, inputs: dict, encoding: Encoding, pooling: str
 
     Args:
         backbone: a `keras_hub.models.BertBackbone`; its weights are used, its graph is not.
-        inputs: int32 `token_ids`, `positions`, `segment_ids`, `example_ids` [R, T] and `first_tokens` [R, K].
+        inputs: int32 `token_ids`, `positions`, `segment_ids`, `example_ids` [R, T] and `first_tokens` [R, K]; where
+            examples have marked words also `spans` [R, K, P, 2].
         encoding: activation, epsilon and dropout rates.
         pooling: "cls", the first token through BERT's tanh pooler, or "mean" of the example's tokens.
         dropout: of this step, a `Dropout`.
 
     Returns:
-        [R, K, H] in the compute type; slots without an example hold finite values without meaning.
+        [R, K, H] in the compute type, or [R, K, (1 + P) * H]: the same vector, then the mean of each span's tokens in the
+        last layer. Slots without an example hold finite values without meaning.
     """
     x = _embed(backbone, inputs, encoding.epsilon)
     x = dropout(x, encoding.dropout)  # [R, T, H]
@@ -60,14 +62,20 @@ def encode_first_tokens(backbone, inputs: dict, encoding: Encoding, pooling: str
     *lower, last = backbone.transformer_layers
     for layer in lower:
         x = _layer(layer, x, x, same_example, encoding, dropout)
-    if pooling == "mean":
+    if pooling == "mean" or "spans" in inputs:  # more than the first tokens are read
         x = _layer(last, x, x, same_example, encoding, dropout)
-        return _mean_of_examples(x, example_ids, ops.shape(first_tokens)[1])
+        first = POOLINGS[pooling](backbone, x, example_ids, first_tokens)  # [R, K, H]
+        spans = [_mean_of_spans(x, inputs["spans"])] if "spans" in inputs else []
+        return ops.concatenate([first, *spans], axis=-1) if spans else first
     first = ops.take_along_axis(x, first_tokens[:, :, None], axis=1)  # [R, K, H]
     first_ids = ops.take_along_axis(example_ids, first_tokens, axis=1)  # [R, K]
     seen = ops.equal(first_ids[:, :, None], example_ids[:, None, :])  # [R, K, T]
     first = _layer(last, first, x, seen, encoding, dropout)
     return ops.tanh(_dense(backbone.pooled_dense, first))
+
+
+def _pooled_first(backbone, x, example_ids, first_tokens):
+    return ops.tanh(_dense(backbone.pooled_dense, ops.take_along_axis(x, first_tokens[:, :, None], axis=1)))
 
 
 def _embed(backbone, inputs: dict, epsilon: float):
@@ -147,6 +155,17 @@ def _mean_of_examples(x, example_ids, slots: int):
     return ops.matmul(belongs, x) / count
 
 
+def _mean_of_spans(x, spans):
+    """[R, T, H] → [R, K, P * H], the mean over the tokens of each span; of an empty one zeros."""
+    rows, slots, count, _ = spans.shape
+    place = ops.arange(x.shape[1], dtype="int32")
+    begins, ends = spans[..., 0], spans[..., 1]
+    inside = ops.logical_and(place >= begins[..., None], place < ends[..., None])  # [R, K, P, T]
+    inside = ops.cast(ops.reshape(inside, (-1, slots * count, x.shape[1])), x.dtype)
+    lengths = ops.maximum(ops.sum(inside, axis=-1, keepdims=True), 1)
+    return ops.reshape(ops.matmul(inside, x) / lengths, (-1, slots, count * x.shape[2]))
+
+
 class Dropout:
     """Inverted dropout at the numbered places of one forward pass, all from one seed of the step.
 
@@ -194,3 +213,9 @@ def _mix(x):
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
+
+
+POOLINGS = {  # (backbone, last layer [R, T, H], example_ids [R, T], first_tokens [R, K]) → [R, K, H]
+    "cls": _pooled_first,
+    "mean": lambda _, x, example_ids, first: _mean_of_examples(x, example_ids, ops.shape(first)[1]),
+}

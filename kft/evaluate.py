@@ -15,7 +15,7 @@ from kft import backend, batches, metrics, models, rundir, sources, splits, toke
 from kft.config import Config
 from kft.errors import KftError
 from kft.rundir import RunDir
-from kft.tasks import TASKS, Task
+from kft.tasks import TASKS, Task, question_numbers
 
 CHUNK_EXAMPLES = 16_384  # texts that prediction holds in memory at a time
 # Line ends to some readers of JSONL, as they are in Python's `splitlines`; JSON escapes the others by itself.
@@ -119,25 +119,29 @@ def predict(
 
     Args:
         run: a run's folder, or what `load_run` gave.
-        texts: strings, pairs of strings for a run on pairs, or a frame with columns text (and text_pair).
+        texts: strings, pairs of strings for a run on pairs, or a frame with columns text (and text_pair, group and those
+            of the marked words, as the run has them).
 
     Yields:
-        {"id", "text", "text_pair"?, "label", "probabilities": {label: float}}, or {"id", "text", "value"} for scores.
+        {"id", "text", "text_pair"?, "group"?, "label", "probabilities": {label: float}}; {"id", "text", "value"} for
+        scores; {…, "group", "score", "probability", "chosen"} for choices, the probability being that among the choices
+        of the question, of which one is chosen.
 
     Raises:
-        KftError: the run reads pairs and the texts are single, or the other way round.
+        KftError: the run reads pairs and the texts are single, or the other way round; or it reads groups or marked
+            words, and the texts come without them.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
-    paired = loaded.config.data.text_pair is not None
+    shown = ["text", *(["text_pair"] if loaded.config.data.text_pair is not None else [])]
     offset = 0
-    for frame in _chunks(texts, paired):
+    for frame in _chunks(loaded, texts):
         logits = predict_logits(loaded.model, encode(loaded, frame))
-        predictions = decode(logits, loaded.model.architecture, loaded.task)
+        questions = question_numbers(frame, loaded.task)
+        predictions = decode(logits, loaded.model.architecture, loaded.task, questions)
         answers = frame.with_columns(loaded.task.columns(predictions, loaded.labels))
+        shown += ["group"] if "group" in frame.columns and "group" not in shown else []
         for i, row in enumerate(answers.iter_rows(named=True)):
-            told = {"id": offset + i, "text": row["text"]} | (
-                {"text_pair": row["text_pair"]} if paired else {}
-            )
+            told = {"id": offset + i} | {column: row[column] for column in shown}
             yield told | loaded.task.answer(row, loaded.labels)
         offset += len(frame)
 
@@ -171,9 +175,8 @@ def predict_file(run: str | Path | LoadedRun, file: str = "-", output: str | Pat
 
 def encode(loaded: LoadedRun, frame: pl.DataFrame) -> tokens.Tokens:
     """The token rows of a frame, truncated as in training."""
-    pairs = frame["text_pair"].fill_null("").to_list() if loaded.config.data.text_pair is not None else None
-    texts = frame["text"].fill_null("").to_list()
-    return tokens.encode(loaded.tokenizer, texts, pairs, loaded.config.model.max_length)
+    data, max_length = loaded.config.data, loaded.config.model.max_length
+    return tokens.encode_frame(loaded.tokenizer, frame, data.text_pair is not None, data.spans, max_length)
 
 
 def predict_logits(
@@ -214,21 +217,21 @@ def score(
         KftError: a label is missing, unknown or no finite number; names the row.
     """
     targets = task.targets(frame, labels)
-    predictions = decode(logits, architecture, task)
-    kind = architecture.task
-    flat = targets if kind == "classification" else targets[:, 0].astype(np.float64)
-    values = metrics.scores(kind, flat, predictions, labels)
-    told = frame["label"] if kind == "classification" else pl.Series(flat)
-    columns = [c for c in ("id", "text", "text_pair") if c in frame.columns]
+    predictions = decode(logits, architecture, task, question_numbers(frame, task))
+    kind, scored = architecture.task, task.scored(targets, predictions)
+    values = metrics.scores(kind, *scored, labels)
+    told = task.shown_targets(frame, targets)
+    columns = [c for c in ("id", "text", "text_pair", "group") if c in frame.columns]
     table = frame.select(columns).with_columns(told.alias("target"), *task.columns(predictions, labels))
-    loss = values["log_loss"] if kind == "classification" else values["mean_squared_error"]
-    details = metrics.details(kind, flat, predictions, labels) if detailed else {}
-    return Scored(values, details, table, loss)
+    details = metrics.details(kind, *scored, labels) if detailed else {}
+    return Scored(values, details, table, values[task.loss_metric])
 
 
-def decode(logits: np.ndarray, architecture: models.Architecture, task: Task) -> np.ndarray:
-    """Logits [N, C] → what `metrics` scores: probabilities float64 [N, C], or values [N] in the scores' own unit."""
-    predictions = task.predictions(logits)
+def decode(
+    logits: np.ndarray, architecture: models.Architecture, task: Task, questions: np.ndarray | None = None
+) -> np.ndarray:
+    """Logits [N, C] → what `Task.predictions` tells, values in the scores' own unit; choices need `question_numbers`."""
+    predictions = task.predictions(logits, questions)
     if architecture.task == "regression":
         predictions = predictions * architecture.score_scale + architecture.score_mean
     return predictions
@@ -237,6 +240,7 @@ def decode(logits: np.ndarray, architecture: models.Architecture, task: Task) ->
 def _read_texts(loaded: LoadedRun, file: str):
     if file != "-" and sources.format_of(file) is not None:
         return sources.read_file(file, loaded.config.data, need_label=False)
+    _check_columns(loaded, [], "standard input" if file == "-" else file)
     return _lines(file, paired=loaded.config.data.text_pair is not None)
 
 
@@ -282,10 +286,26 @@ def _write_lines(answers: Iterator[dict[str, Any]], stream) -> int:
     return count
 
 
+def _check_columns(loaded: LoadedRun, columns: list[str], given: str) -> None:
+    """Raises KftError: the run reads columns beside the texts that are not there."""
+    data = loaded.config.data
+    ends = [str(end) for _, *ends in data.spans or [] for end in ends]
+    missing = [
+        c for c in (*(["group"] if loaded.task.grouped else []), *dict.fromkeys(ends)) if c not in columns
+    ]
+    if missing:
+        names = {"group": f"{data.group} (the question that a row is a choice of)"}
+        raise KftError(
+            f"{given}: the run also reads {', '.join(names.get(c, c) for c in missing)}",
+            "give a CSV, TSV, JSONL or Parquet file with the run's columns, in Python a frame",
+        )
+
+
 def _rows_of(loaded: LoadedRun, split: str) -> pl.DataFrame:
     if split == "train":
         config = loaded.config
-        return splits.prepare(sources.read(config.data), config.split, config.clean, config.task).train
+        frames = sources.read(config.data)
+        return splits.prepare(frames, config.split, config.clean, config.task, config.data.spans).train
     file = loaded.run.split(split)
     if not file.exists():
         if rundir.had_split(loaded.run, split):
@@ -303,10 +323,14 @@ def _rows_of(loaded: LoadedRun, split: str) -> pl.DataFrame:
         raise KftError(f"{file}: is damaged: {error}", "copy the run folder again") from None
 
 
-def _chunks(texts, paired: bool) -> Iterator[pl.DataFrame]:
+def _chunks(loaded: LoadedRun, texts) -> Iterator[pl.DataFrame]:
+    paired = loaded.config.data.text_pair is not None
     if isinstance(texts, pl.DataFrame):
-        yield from texts.iter_slices(CHUNK_EXAMPLES)
+        _check_columns(loaded, texts.columns, "the frame")
+        # A question is never cut.
+        yield from [texts] if loaded.task.grouped else texts.iter_slices(CHUNK_EXAMPLES)
         return
+    _check_columns(loaded, [], "the texts")
     iterator = iter(texts)
     while chunk := list(islice(iterator, CHUNK_EXAMPLES)):
         if paired:

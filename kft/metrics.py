@@ -1,7 +1,9 @@
 """Scores of predictions against targets, by scikit-learn and scipy, with bootstrap intervals.
 
 N is the number of examples, C of classes. Classification scores class ids, int [N], against probabilities, float
-[N, C] with rows that sum to 1; regression scores targets, float [N], against values, float [N].
+[N, C] with rows that sum to 1; regression scores targets, float [N], against values, float [N]. Choice scores questions:
+N of them, C choices at most, the target is the place of the right choice, and probabilities are 0 where a question has
+fewer choices.
 """
 
 import math
@@ -17,7 +19,7 @@ from sklearn import metrics as sk
 
 from kft.errors import KftError, did_you_mean
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "regression", "choice"]
 
 CALIBRATION_BINS = 15
 INTERVAL = (2.5, 97.5)  # percentiles of the resampled scores
@@ -29,14 +31,14 @@ class Metric:
     """One score.
 
     Attributes:
-        kind: the task that it scores.
+        kinds: the tasks that it scores.
         compute: (targets, predictions) → float; nan where the score is not defined for these examples.
         greater_is_better: its direction.
         needs_binary: defined for two classes only; the second one (class id 1) is the positive one.
         interval: whether `details` gives a bootstrap interval.
     """
 
-    kind: Kind
+    kinds: tuple[Kind, ...]
     compute: Callable[[np.ndarray, np.ndarray], float]
     greater_is_better: bool = True
     needs_binary: bool = False
@@ -49,10 +51,10 @@ def scores(
     """Every score of the task, the task's main one first.
 
     Args:
-        kind: "classification" or "regression".
-        targets: class ids, int [N], or float [N].
+        kind: "classification", "regression" or "choice".
+        targets: class ids (or places), int [N], or float [N].
         predictions: probabilities, float [N, C], or values, float [N].
-        labels: the C label names in id order; not needed for regression.
+        labels: the C label names in id order; for classification only.
 
     Returns:
         {metric: score}, in the order of `METRICS`; nan for a score that is not defined here, such as a correlation
@@ -62,7 +64,7 @@ def scores(
         KftError: a prediction is not a finite number.
     """
     targets, predictions = _checked(kind, targets, predictions, labels)
-    classes = predictions.shape[1] if kind == "classification" else None
+    classes = predictions.shape[1] if predictions.ndim == 2 else None
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # an undefined score is nan, which says it all
         return {
@@ -91,16 +93,33 @@ def details(
         the examples, [None, None] if the score is not defined. For classes also "labels", "per_class" {label:
         {"precision", "recall", "f1", "support"}}, "confusion_matrix" (a row for each target, a column for each
         prediction, in label order) and "calibration", a list of {"low", "high", "count", "confidence", "accuracy"}
-        for the bins of the highest probability, None in empty ones.
+        for the bins of the highest probability, None in empty ones. For choices "questions" in place of "examples",
+        "intervals" and "calibration".
 
     Raises:
         KftError: a prediction is not a finite number.
     """
     targets, predictions = _checked(kind, targets, predictions, labels)
-    generator = np.random.default_rng(seed)
-    if kind == "regression":
-        resampled = _resampled_regression(targets, predictions, generator, resamples)
-        return {"examples": len(targets), "intervals": _intervals(resampled)}
+    return _DETAILS[kind](targets, predictions, labels, np.random.default_rng(seed), resamples)
+
+
+def _score_details(targets, values, labels, generator, resamples: int) -> dict[str, Any]:
+    resampled = _resampled_regression(targets, values, generator, resamples)
+    return {"examples": len(targets), "intervals": _intervals(resampled)}
+
+
+def _choice_details(targets, predictions, labels, generator, resamples: int) -> dict[str, Any]:
+    # How often a resample is right is binomial.
+    total, right = len(targets), (predictions.argmax(axis=1) == targets).mean() if len(targets) else 0.0
+    resampled = {"accuracy": generator.binomial(total, right, resamples) / max(total, 1)}
+    return {
+        "questions": total,
+        "intervals": _intervals(resampled),
+        "calibration": calibration(targets, predictions),
+    }
+
+
+def _class_details(targets, predictions, labels, generator, resamples: int) -> dict[str, Any]:
     matrix = confusion_matrix(targets, predictions)
     return {
         "examples": len(targets),
@@ -115,7 +134,7 @@ def details(
 def names(kind: Kind, n_classes: int | None = None) -> list[str]:
     """The metrics of a task, in their order; `n_classes` None lists those for two classes too."""
     binary = n_classes in (None, 2)
-    return [name for name, m in METRICS.items() if m.kind == kind and (binary or not m.needs_binary)]
+    return [name for name, m in METRICS.items() if kind in m.kinds and (binary or not m.needs_binary)]
 
 
 def main_metric(kind: Kind) -> str:
@@ -135,7 +154,7 @@ def check_name(kind: Kind, name: str, n_classes: int | None = None, where: str =
     """`name`, if it is a metric of the task with that many classes.
 
     Args:
-        kind: "classification" or "regression".
+        kind: "classification", "regression" or "choice".
         name: what the user wrote.
         n_classes: None where it is not known yet.
         where: the setting that the message names.
@@ -150,8 +169,10 @@ def check_name(kind: Kind, name: str, n_classes: int | None = None, where: str =
     metric = METRICS.get(name)
     if metric is None:
         raise KftError(f"`{where}`: there is no metric {name!r}{did_you_mean(name, options)}", hint)
-    if metric.kind != kind:
-        raise KftError(f"`{where}`: {name!r} is a metric of {metric.kind}, and `task` is {kind}", hint)
+    if kind not in metric.kinds:
+        raise KftError(
+            f"`{where}`: {name!r} is a metric of {' and '.join(metric.kinds)}, and `task` is {kind}", hint
+        )
     near = did_you_mean(f"{name}_macro", options)
     raise KftError(f"`{where}`: {name!r} needs two classes, the data has {n_classes}{near}", hint)
 
@@ -182,10 +203,11 @@ def calibration(targets: np.ndarray, predictions: np.ndarray) -> list[dict[str, 
 
 
 def _checked(kind, targets, predictions, labels) -> tuple[np.ndarray, np.ndarray]:
-    if kind == "classification":
+    if kind != "regression":
         targets, predictions = np.asarray(targets, np.int64), np.asarray(predictions, np.float64)
-        if predictions.shape != (len(targets), len(labels)):
-            raise ValueError(f"predictions must be [{len(targets)}, {len(labels)}], got: {predictions.shape}")
+        classes = len(labels) if kind == "classification" else predictions.shape[-1]
+        if predictions.shape != (len(targets), classes):
+            raise ValueError(f"predictions must be [{len(targets)}, {classes}], got: {predictions.shape}")
     else:
         targets, predictions = np.asarray(targets, np.float64), np.asarray(predictions, np.float64)
         if targets.ndim != 1 or predictions.shape != targets.shape:
@@ -383,12 +405,14 @@ def _interval_names(kind: Kind, n_classes: int | None) -> list[str]:
     return [name for name in names(kind, n_classes) if METRICS[name].interval]
 
 
-_classes = partial(Metric, "classification")
-_values = partial(Metric, "regression")
+_DETAILS = {"classification": _class_details, "regression": _score_details, "choice": _choice_details}
+_classes = partial(Metric, ("classification",))
+_chosen = partial(Metric, ("classification", "choice"))
+_values = partial(Metric, ("regression",))
 
 # The first of each kind is the task's main metric.
 METRICS: dict[str, Metric] = {
-    "accuracy": _classes(_accuracy, interval=True),
+    "accuracy": _chosen(_accuracy, interval=True),
     "precision": _classes(partial(_positive, sk.precision_score), needs_binary=True),
     "recall": _classes(partial(_positive, sk.recall_score), needs_binary=True),
     "f1": _classes(partial(_positive, sk.f1_score), needs_binary=True, interval=True),
@@ -400,8 +424,8 @@ METRICS: dict[str, Metric] = {
     "f1_weighted": _classes(partial(_averaged, sk.f1_score, "weighted")),
     "matthews_correlation": _classes(_matthews, interval=True),
     "roc_auc": _classes(_roc_auc),
-    "log_loss": _classes(_log_loss, greater_is_better=False),
-    "expected_calibration_error": _classes(_calibration_error, greater_is_better=False),
+    "log_loss": _chosen(_log_loss, greater_is_better=False),
+    "expected_calibration_error": _chosen(_calibration_error, greater_is_better=False),
     "spearman": _values(partial(_correlation, stats.spearmanr), interval=True),
     "pearson": _values(partial(_correlation, stats.pearsonr), interval=True),
     "mean_squared_error": _values(sk.mean_squared_error, greater_is_better=False),

@@ -9,7 +9,7 @@ import numpy as np
 from kft import backend, rundir
 from kft.encoder import ACTIVATIONS, Dropout, Encoding, encode_first_tokens
 from kft.errors import KftError
-from kft.presets import Preset, head_weights
+from kft.presets import MULTIPLE_CHOICE, Preset, head_weights
 from kft.rundir import RunDir
 
 backend.select()
@@ -32,13 +32,14 @@ class Architecture:
     """What rebuilds a model without its preset; with the weights and the vocabulary it is the whole model.
 
     Attributes:
-        task: "classification" or "regression".
+        task: "classification", "regression" or "choice".
         backbone: arguments of `keras_hub.models.BertBackbone`.
         encoding: activation, epsilon, dropout rates of the encoder.
         head_dropout: rate before the head.
         pooling: "cls" or "mean".
         outputs: C, units of the head.
         score_mean, score_scale: a regression's value is `logit * score_scale + score_mean`.
+        spans: P, marked words of an example that the head reads beside it.
     """
 
     task: str
@@ -49,6 +50,7 @@ class Architecture:
     outputs: int
     score_mean: float = 0.0
     score_scale: float = 1.0
+    spans: int = 0
 
 
 class Classifier(keras.Model):
@@ -62,7 +64,7 @@ class Classifier(keras.Model):
         self.head = keras.layers.Dense(
             architecture.outputs, kernel_initializer=initializer, dtype="float32", name="head"
         )
-        self.head.build((None, backbone.hidden_dim))
+        self.head.build((None, (1 + architecture.spans) * backbone.hidden_dim))
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 
@@ -86,6 +88,7 @@ def build(
     seed: int = 0,
     score_mean: float = 0.0,
     score_scale: float = 1.0,
+    spans: int = 0,
 ) -> Classifier:
     """A pretrained backbone with a dense head.
 
@@ -94,15 +97,15 @@ def build(
 
     Args:
         preset: from `presets.locate`.
-        task: "classification" or "regression".
-        labels: label names in id order; empty for regression.
+        task: "classification", "regression" or "choice".
+        labels: label names in id order; for classification only.
         outputs: C, units of the head.
         pooling: "cls" or "mean".
         dropout: rate everywhere; None keeps the checkpoint's rates.
         freeze_layers: the embeddings and this many of the lowest layers keep their weights.
         precision: "float32" or "mixed_bfloat16".
         seed: of the head and of dropout.
-        score_mean, score_scale: see `Architecture`.
+        score_mean, score_scale, spans: see `Architecture`.
 
     Raises:
         KftError: the weights cannot be read, or there are fewer layers than are to be frozen.
@@ -131,9 +134,10 @@ def build(
         outputs=outputs,
         score_mean=score_mean,
         score_scale=score_scale,
+        spans=spans,
     )
     model = Classifier(architecture, backbone, seed)
-    kept = _matching_head(preset, labels, outputs, pooling)
+    kept = _matching_head(preset, labels, architecture)
     if kept is not None:
         model.head.set_weights(kept)
     _freeze(backbone, freeze_layers)
@@ -195,7 +199,7 @@ def load(run: RunDir, precision: str = "float32") -> Classifier:
 
 def read_architecture(run: RunDir) -> Architecture:
     """Raises KftError: model.json is missing, damaged or edited."""
-    content = rundir.read_json(run.model)
+    content = {"spans": 0} | rundir.read_json(run.model)  # runs from before there were spans
     try:
         fields = {key: content[key] for key in Architecture.__dataclass_fields__}
         return Architecture(**(fields | {"encoding": Encoding(**fields["encoding"])}))
@@ -239,14 +243,16 @@ def _policy(precision: str):
     return keras.dtype_policies.DTypePolicy(precision)
 
 
-def _matching_head(preset: Preset, labels: list[str], outputs: int, pooling: str) -> list[np.ndarray] | None:
+def _matching_head(preset: Preset, labels: list[str], architecture: Architecture) -> list[np.ndarray] | None:
     """Kernel [H, C] and bias [C] of the preset's own head in the order of `labels`, or None where it does not fit."""
-    if preset.head is None or pooling != "cls":
+    if preset.head is None or architecture.pooling != "cls" or architecture.spans:
+        return None
+    if (preset.head.problem_type == MULTIPLE_CHOICE) != (architecture.task == "choice"):
         return None
     names = list(preset.head.labels)
     if labels and sorted(names) != sorted(labels):
         return None
-    if len(names) != outputs:
+    if len(names) != architecture.outputs:
         return None
     kernel, bias = _run_head(preset) if preset.kind == "run" else head_weights(preset)
     order = [names.index(label) for label in labels] if labels else slice(None)

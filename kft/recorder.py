@@ -104,7 +104,7 @@ class Recorder(keras.callbacks.Callback):
                 "lower train.learning_rate, or train in float32; the last checkpoint is kept",
             )
         if step == self.plan.steps:  # this loss is the last step's alone, which may hold fewer examples
-            examples = len(self.plan.lengths)
+            examples = self.plan.units
             full = last_step * self.plan.batch_size
             self.train_loss = (last_mean * full + loss * (examples - full)) / examples
         line = {
@@ -118,7 +118,7 @@ class Recorder(keras.callbacks.Callback):
         append_history(self.run, line)
         _summarise(self.summaries, done, {"train/" + key: line[key] for key in ("loss", "learning_rate")})
         self.logged = (step, mean, now)
-        self.words = f"loss {loss:.4f}, {rate:.0f} examples/s"
+        self.words = f"loss {loss:.4f}, {rate:.0f} {self.plan.unit}/s"
 
 
 def _summarise(writer, step: int, values: dict[str, float]) -> None:

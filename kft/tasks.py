@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 from kft import backend
 from kft.errors import KftError, did_you_mean
+from kft.splits.labels import RIGHT, check_questions
 
 backend.select()
 
@@ -21,23 +22,40 @@ class Task:
     """One kind of problem.
 
     Attributes:
-        labels: train frame → label names in id order; none for scores.
+        labels: train frame → label names in id order; none for scores and choices.
         outputs: label names → C, the units of the head.
-        targets: (frame, label names) → int32 [N] class ids, or float32 [N, 1] scores.
-        loss: label smoothing → a Keras loss for targets [R, K] or [R, K, 1] and predictions [R, K, C] with weights
-            [R, K]: the weighted mean over the real examples.
-        predictions: logits [N, C] → what `metrics` scores: probabilities [N, C], or values [N].
-        columns: (predictions, label names) → the columns that they add to a frame of predictions.
+        targets: (frame, label names) → int32 [N] class ids, float32 [N, 1] scores, or int32 [N, 2] choices: 1 for the
+            right one, and the number of the question from 1 (below 2**24, since losses compute in float32).
+        weights: (targets, label names, `train.class_weight`) → float32 [N], of each example in the loss.
+        loss: label smoothing → a Keras loss for targets [R, K, …] and predictions [R, K, C] with weights [R, K]: the
+            weighted mean over the real examples, or questions.
+        loss_metric: the metric that is this loss on a split.
+        predictions: (logits [N, C], question numbers [N] or None) → probabilities [N, C]; values [N]; or of choices [N, 3]
+            the score, its probability among those of the question, and 1 where that is the highest.
+        scored: (targets, predictions) → both as `metrics` takes them.
+        shown_targets: (frame, targets) → the column "target" of a frame of predictions.
+        columns: (predictions, label names) → the columns that they add to such a frame.
         answer: (row of such a frame, label names) → the fields of one line of `kft predict`.
+        grouped: whether the rows of a question are predicted together, so that steps hold whole questions.
     """
 
     labels: Callable[[pl.DataFrame], list[str]]
     outputs: Callable[[list[str]], int]
     targets: Callable[[pl.DataFrame, list[str]], np.ndarray]
+    weights: Callable[[np.ndarray, list[str], str | dict[str, float] | None], np.ndarray]
     loss: Callable[[float], keras.losses.Loss]
-    predictions: Callable[[np.ndarray], np.ndarray]
+    loss_metric: str
+    predictions: Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+    scored: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    shown_targets: Callable[[pl.DataFrame, np.ndarray], pl.Series]
     columns: Callable[[np.ndarray, list[str]], list[pl.Series]]
     answer: Callable[[dict[str, Any], list[str]], dict[str, Any]]
+    grouped: bool = False
+
+
+def question_numbers(frame: pl.DataFrame, task: Task) -> np.ndarray | None:
+    """Number of each row's question, int64 [N] from 0 without gaps; None for tasks whose rows stand alone."""
+    return np.unique(frame["group"].to_numpy(), return_inverse=True)[1] if task.grouped else None
 
 
 def example_weights(
@@ -142,13 +160,80 @@ def _class_answer(row: dict[str, Any], labels: list[str]) -> dict[str, Any]:
     return {"label": row["label"], "probabilities": dict(zip(labels, row["probabilities"], strict=True))}
 
 
+# Choices: the rows of a question compete.
+
+
+def _choices(frame: pl.DataFrame, labels: list[str]) -> np.ndarray:
+    check_questions(frame)
+    right = frame["label"].is_in(RIGHT).to_numpy()
+    return np.stack([right, question_numbers(frame, TASKS["choice"]) + 1], axis=1).astype(np.int32)
+
+
+class _ChoiceCrossEntropy(keras.losses.Loss):
+    """Cross-entropy of a softmax over the scores of each question, wherever in the step its choices stand.
+
+    The right choice alone has a weight, so the weighted mean is one over questions. Empty slots make up a question
+    without weight.
+    """
+
+    def __init__(self):
+        super().__init__(name="choice_cross_entropy", reduction="mean_with_sample_weight")
+
+    def call(self, y_true, y_pred):
+        ops = keras.ops
+        question, score = ops.reshape(y_true[..., 1], (-1,)), ops.reshape(y_pred, (-1,))  # [R * K]
+        together = ops.equal(question[:, None], question[None, :])
+        rivals = ops.where(together, score[None, :], ops.cast(-1e9, score.dtype))  # [R * K, R * K]
+        return ops.reshape(ops.logsumexp(rivals, axis=1) - score, ops.shape(y_pred)[:2])
+
+
+def _compare_choices(logits: np.ndarray, questions: np.ndarray) -> np.ndarray:
+    score = logits.astype(np.float64)[:, 0]
+    at = _places(questions)
+    table = np.full((at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1), -np.inf)
+    table[at] = score
+    chosen = np.zeros_like(table)
+    chosen[np.arange(len(table)), table.argmax(axis=1)] = 1
+    return np.stack([score, softmax(table, axis=1)[at], chosen[at]], axis=1)
+
+
+def _by_question(targets: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The place of the right choice in its question, int64 [Q], and probabilities [Q, most choices], 0 where there is none."""
+    at = _places(targets[:, 1] - 1)
+    right, probabilities = np.zeros((2, at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1))
+    right[at], probabilities[at] = targets[:, 0], predictions[:, 1]
+    return right.argmax(axis=1), probabilities
+
+
+def _places(questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row its question's number and its own place in the question, in row order."""
+    order = np.argsort(questions, kind="stable")
+    counts = np.bincount(questions)
+    place = np.empty(len(questions), np.int64)
+    place[order] = np.arange(len(questions)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return questions, place
+
+
+def _choice_columns(predictions: np.ndarray, labels: list[str]) -> list[pl.Series]:
+    score, probability, chosen = predictions.T
+    return [
+        pl.Series("score", score, pl.Float64),
+        pl.Series("probability", probability, pl.Float64),
+        pl.Series("chosen", chosen > 0, pl.Boolean),
+    ]
+
+
 TASKS = {
     "classification": Task(
         labels=_class_names,
         outputs=len,
         targets=_class_ids,
+        weights=example_weights,
         loss=_cross_entropy,
-        predictions=lambda logits: softmax(logits.astype(np.float64), axis=1),
+        loss_metric="log_loss",
+        predictions=lambda logits, questions=None: softmax(logits.astype(np.float64), axis=1),
+        scored=lambda targets, probabilities: (targets, probabilities),
+        shown_targets=lambda frame, _: frame["label"],
         columns=_class_columns,
         answer=_class_answer,
     ),
@@ -156,9 +241,27 @@ TASKS = {
         labels=lambda frame: [],
         outputs=lambda labels: 1,
         targets=_scores,
+        weights=lambda targets, *_: np.ones(len(targets), np.float32),
         loss=lambda _: keras.losses.MeanSquaredError(reduction="mean_with_sample_weight"),
-        predictions=lambda logits: logits.astype(np.float64)[:, 0],
+        loss_metric="mean_squared_error",
+        predictions=lambda logits, questions=None: logits.astype(np.float64)[:, 0],
+        scored=lambda targets, values: (targets[:, 0].astype(np.float64), values),
+        shown_targets=lambda _, targets: pl.Series(targets[:, 0].astype(np.float64)),
         columns=lambda values, labels: [pl.Series("value", values, pl.Float64)],
         answer=lambda row, labels: {"value": row["value"]},
+    ),
+    "choice": Task(
+        labels=lambda frame: [],
+        outputs=lambda labels: 1,
+        targets=_choices,
+        weights=lambda targets, *_: targets[:, 0].astype(np.float32),
+        loss=lambda _: _ChoiceCrossEntropy(),
+        loss_metric="log_loss",
+        predictions=_compare_choices,
+        scored=_by_question,
+        shown_targets=lambda frame, _: frame["label"],
+        columns=_choice_columns,
+        answer=lambda row, labels: {key: row[key] for key in ("score", "probability", "chosen")},
+        grouped=True,
     ),
 }

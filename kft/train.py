@@ -54,6 +54,7 @@ class Data:
     weights: np.ndarray
     score_mean: float
     score_scale: float
+    questions: np.ndarray | None
 
 
 def train(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
@@ -178,7 +179,7 @@ def _train(config: Config, run: RunDir, resumed: bool) -> dict[str, Any]:
 
 def _prepare_data(config: Config) -> Data:
     frames = sources.read(config.data)
-    made = splits.prepare(frames, config.split, config.clean, config.task)
+    made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
     task = tasks.TASKS[config.task]
     labels = task.labels(made.train)
     preset = presets.locate(config.model.preset, config.model.from_run)
@@ -190,21 +191,23 @@ def _prepare_data(config: Config) -> Data:
     if config.train.best_metric:
         metrics.check_name(config.task, config.train.best_metric, len(labels))
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    paired = config.data.text_pair is not None
-    rows = audit.add_token_lengths(made, tokenizer, paired, config.model.max_length)
+    rows = audit.add_token_lengths(made, tokenizer, config.data, config.model.max_length)
     targets = task.targets(made.train, labels)
     mean, scale = 0.0, 1.0
     if config.task == "regression":
         mean, scale = float(targets.mean()), float(targets.std()) or 1.0
         targets = ((targets - mean) / scale).astype(np.float32)
-    weights = tasks.example_weights(targets, labels, config.train.class_weight)
-    return Data(made, labels, preset, rows, targets, weights, mean, scale)
+    weights = task.weights(targets, labels, config.train.class_weight)
+    questions = tasks.question_numbers(made.train, task)
+    return Data(made, labels, preset, rows, targets, weights, mean, scale, questions)
 
 
 def _plan(config: Config, data: Data, devices: int) -> batches.Plan:
     lengths = np.diff(data.rows["train"].offsets)
     t = config.train
-    return batches.plan(lengths, t.batch_size, t.epochs, t.seed, packed=t.packing, devices=devices)
+    return batches.plan(
+        lengths, t.batch_size, t.epochs, t.seed, packed=t.packing, devices=devices, groups=data.questions
+    )
 
 
 def _build_model(config: Config, data: Data) -> models.Classifier:
@@ -220,6 +223,7 @@ def _build_model(config: Config, data: Data) -> models.Classifier:
         seed=config.train.seed,
         score_mean=data.score_mean,
         score_scale=data.score_scale,
+        spans=len(config.data.spans or []),
     )
 
 
@@ -280,7 +284,7 @@ def _describe(data: Data, plan: batches.Plan, config: Config, model: models.Clas
     note(f"data      {counts}" + (f"; {len(data.labels)} labels" if data.labels else ""))
     told = _plan_account(plan, config)
     note(
-        f"batches   {plan.steps} {'step' if plan.steps == 1 else 'steps'} an epoch of {plan.batch_size} examples in {plan.rows} × {plan.length} tokens, "
+        f"batches   {plan.steps} {'step' if plan.steps == 1 else 'steps'} an epoch of {plan.batch_size} {plan.unit} in {plan.rows} × {plan.length} tokens, "
         f"{told['filled']:.1%} filled (padding to {config.model.max_length} would fill {told['filled_if_padded']:.1%})"
     )
     count = models.parameter_counts(model)
@@ -293,7 +297,7 @@ def _plan_account(plan: batches.Plan, config: Config) -> dict[str, Any]:
     padded = plan.lengths.sum() / (len(plan.lengths) * config.model.max_length)
     return {
         "steps": plan.steps,
-        "examples": plan.batch_size,
+        plan.unit: plan.batch_size,
         "rows": plan.rows,
         "length": plan.length,
         "slots": plan.slots,

@@ -244,7 +244,7 @@ class TestPairsAndScores:
     def test_label_errors_need_classes(self, pair_run):
         result = kft("data", pair_run.parent / "run" / "config.toml", "--run", pair_run)
         assert result.exit_code == 1
-        assert "predicts scores" in result.stderr
+        assert "predicts no classes" in result.stderr
         assert "hint: leave out --run" in result.stderr
 
 

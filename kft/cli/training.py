@@ -80,12 +80,13 @@ def _dry_run_text(settings, told: dict) -> str:
     from kft import config as configs
 
     shape, count = told["batches"], told["parameters"]
+    unit = "questions" if "questions" in shape else "examples"
     return "\n".join(
         [
             configs.dump(settings),
             audit.text(told["data"]),
             "",
-            f"batches     steps an epoch: {shape['steps']:,}; a step: {shape['examples']} examples in {shape['rows']} × "
+            f"batches     steps an epoch: {shape['steps']:,}; a step: {shape[unit]} {unit} in {shape['rows']} × "
             f"{shape['length']} tokens, {shape['filled']:.1%} filled (padding would fill {shape['filled_if_padded']:.1%})",
             f"parameters  {count['total']:,}, of which {count['trainable']:,} are trained",
             f"memory      about {max(1, told['memory_bytes'] / 2**20):,.0f} MiB for training",

@@ -10,12 +10,20 @@ from pydantic import ValidationError
 from kft.config import reading
 from kft.config.mistakes import explain
 from kft.config.reading import FORMATS, PATH_KEYS, SCHEMA_HINT
-from kft.config.sections import CleanConfig, Config, DataConfig, ModelConfig, SplitConfig, TrainConfig
+from kft.config.sections import (
+    FRAME_COLUMNS,
+    CleanConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    SplitConfig,
+    TrainConfig,
+)
 from kft.config.table import settings_table
 from kft.errors import KftError, closest
 
 __all__ = [
-    "FORMATS", "PATH_KEYS", "SCHEMA_HINT", "CleanConfig", "Config", "DataConfig", "ModelConfig",
+    "FORMATS", "FRAME_COLUMNS", "PATH_KEYS", "SCHEMA_HINT", "CleanConfig", "Config", "DataConfig", "ModelConfig",
     "SplitConfig", "TrainConfig", "builtin", "dump", "find", "load", "parse", "schema", "settings_table",
 ]  # fmt: skip
 

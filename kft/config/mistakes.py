@@ -7,6 +7,8 @@ from kft.config.sections import Config, Section
 from kft.config.table import alternatives, is_section, settings_table
 from kft.errors import closest, did_you_mean
 
+SHAPES = {"data.spans": 'a list such as [["text", "start", "end"]]: a text, and two of the columns'}
+
 
 def explain(item: dict) -> list[str]:
     """One mistake that pydantic found; the alternatives of one setting (`class_weight`, `text`) give one line."""
@@ -19,6 +21,8 @@ def explain(item: dict) -> list[str]:
     if item["type"] == "extra_forbidden":
         return [f"`{'.'.join(loc)}` is not a setting{_near_setting(loc, section)}"]
     depth = 1 if section is Config else 2  # parts of the setting's name in `loc`
+    if ".".join(loc[:depth]) in SHAPES:  # one line, whatever the depth of the mistake
+        return [f"`{'.'.join(loc[:depth])}` must be {SHAPES['.'.join(loc[:depth])]}"]
     types = alternatives(section.model_fields[loc[depth - 1]].annotation) if len(loc) >= depth else []
     wanted = _wanted(item)
     if len(types) > 1:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+FRAME_COLUMNS = ("id", "text", "text_pair", "label", "group", "origin")
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -38,7 +40,18 @@ class DataConfig(Section):
         "text", description="column of the text: a name, or a number from 0 without header"
     )
     text_pair: str | int | None = Field(None, description="column of the second text of a pair")
-    label: str | int = Field("label", description="column of the label or score")
+    label: str | int = Field("label", description="column of the label or score; of a choice 1 or 0")
+    group: str | int | None = Field(
+        None, description="column that the rows of one question share; they never part between splits"
+    )
+    spans: (
+        Annotated[list[Annotated[list[str | int], Field(min_length=3, max_length=3)]], Field(min_length=1)]
+        | None
+    ) = Field(
+        None,
+        description='marked words that the head reads: ["text" or "text_pair", column of the first character\'s number '
+        "(from 0), column of the number after the last]",
+    )
     label_names: dict[str, str] = Field(
         {}, description="readable names for the labels as the files hold them"
     )
@@ -104,11 +117,11 @@ class TrainConfig(Section):
     """Optimisation."""
 
     epochs: int = Field(3, ge=1, description="passes over the training examples")
-    batch_size: int = Field(32, ge=1, description="examples in a step")
+    batch_size: int = Field(32, ge=1, description="examples in a step; questions, where the task is choice")
     learning_rate: float = Field(2e-5, gt=0, description="highest learning rate of the schedule")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="the update rule")
     loss: Literal["cross_entropy", "mse"] | None = Field(
-        None, description="cross_entropy for classes, mse else"
+        None, description="cross_entropy for classes and choices, mse for scores"
     )
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="decay after the warm-up")
     warmup_fraction: float = Field(
@@ -155,7 +168,10 @@ class TrainConfig(Section):
 class Config(Section):
     """Every setting of a run. Build it with `load`."""
 
-    task: Literal["classification", "regression"] = Field("classification", description="what is predicted")
+    task: Literal["classification", "regression", "choice"] = Field(
+        "classification",
+        description="what is predicted: a class, a score, or the right one of the rows of a question (`data.group`)",
+    )
     backend: Literal["jax", "torch", "tensorflow"] = Field("jax", description="Keras backend")
     data: DataConfig = Field(DataConfig(), description="where the examples are")
     split: SplitConfig = Field(SplitConfig(), description="how train is split")
@@ -179,26 +195,30 @@ def _conflicts(config: Config) -> Iterator[str]:
     if data.source is not None and (data.train or data.validation or data.test):
         yield "`data.source` and `data.train`, `data.validation`, `data.test` exclude each other"
     if not data.header:
-        for key in ("text", "text_pair", "label"):
+        for key in ("text", "text_pair", "label", "group"):
             value = getattr(data, key)
             if isinstance(value, str):
                 yield f"`data.{key}` must be a column number (from 0) where `data.header` is false, got: {value!r}"
+    yield from _column_conflicts(data)
     if data.text_pair is not None and data.text_pair == data.text:
         yield f"`data.text_pair` is the same column as `data.text`: {data.text!r}"
     if data.label in (data.text, data.text_pair):
         yield f"`data.label` is the same column as a text: {data.label!r}"
     if (split.validation_fraction or 0) + (split.test_fraction or 0) >= 1:
         yield "`split.validation_fraction` and `split.test_fraction` leave nothing to train on"
-    if config.task == "classification" and train.loss == "mse":
-        yield '`train.loss` = "mse" needs `task` = "regression"; classes take "cross_entropy"'
+    if config.task != "regression" and train.loss == "mse":
+        yield '`train.loss` = "mse" needs `task` = "regression"; classes and choices take "cross_entropy"'
+    if config.task == "choice" and data.group is None:
+        yield '`task` = "choice" needs `data.group`, the column that the choices of one question share'
+    if config.task != "classification":
+        if split.method == "stratified":
+            yield f'`split.method` = "stratified" needs classes; a {config.task} takes "random" or "hash"'
+        for key in ("label_smoothing", "class_weight"):
+            if getattr(train, key):
+                yield f"`train.{key}` needs classes, and `task` is {config.task}"
     if config.task == "regression":
         if train.loss == "cross_entropy":
             yield '`train.loss` = "cross_entropy" needs `task` = "classification"; scores take "mse"'
-        if split.method == "stratified":
-            yield '`split.method` = "stratified" needs classes; a regression takes "random" or "hash"'
-        for key in ("label_smoothing", "class_weight"):
-            if getattr(train, key):
-                yield f"`train.{key}` needs classes, and `task` is regression"
         if data.label_names:
             yield "`data.label_names` needs classes, and `task` is regression"
     if train.optimizer != "sgd":
@@ -207,3 +227,30 @@ def _conflicts(config: Config) -> Iterator[str]:
                 yield f'`train.{key}` needs `train.optimizer` = "sgd", got: {train.optimizer!r}'
     elif train.nesterov and not train.momentum:
         yield "`train.nesterov` needs `train.momentum` above 0"
+
+
+def _column_conflicts(data: DataConfig) -> Iterator[str]:
+    """Mistakes in `data.group` and `data.spans`."""
+    taken = {data.text: "`data.text`", data.text_pair: "`data.text_pair`", data.label: "`data.label`"}
+    if data.group is not None and data.group in taken:
+        yield f"`data.group` is the same column as {taken[data.group]}: {data.group!r}"
+    taken |= {name: "a column that kft makes" for name in FRAME_COLUMNS if name not in taken}
+    taken |= {data.group: "`data.group`"}
+    marked = set()
+    for span in data.spans or []:
+        shown = f"`data.spans` = {span!r}"
+        text, *ends = span
+        if text not in ("text", "text_pair"):
+            yield f'{shown}: the first part must be "text" or "text_pair"'
+        elif getattr(data, text) is None:
+            yield f"{shown}: there is no second text, `data.text_pair` is not set"
+        if any(isinstance(end, int) == data.header for end in ends):
+            wanted = "column names" if data.header else "column numbers (from 0), `data.header` is false"
+            yield f"{shown}: the last two parts must be {wanted}"
+        for end in (end for end in dict.fromkeys(ends) if end in taken):
+            yield f"{shown}: {end!r} is {taken[end]}"
+        if ends[0] == ends[1]:
+            yield f"{shown}: begins and ends in the same column"
+        elif tuple(span) in marked:
+            yield f"{shown}: stands there twice"
+        marked.add(tuple(span))

@@ -40,7 +40,11 @@ def _type_name(annotation: Any) -> str:
     plain = {str: "string", int: "whole number", float: "number", bool: "true or false"}
     names = []
     for part in alternatives(annotation):
-        names += get_args(part) if get_origin(part) is Literal else [plain.get(part, "table")]
+        names += (
+            get_args(part)
+            if get_origin(part) is Literal
+            else [plain.get(part, "list" if get_origin(part) is list else "table")]
+        )
     return " | ".join(names)
 
 

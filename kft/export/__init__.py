@@ -31,6 +31,8 @@ class Exporter:
         write: (source, empty folder) → what export.json tells of the files.
         prove: (source, folder) → "comparison" and what else export.json tells; raises KftError where the answers differ.
         poolings, activations: those that the format can hold; None is every one.
+        tasks: those that it can answer.
+        spans: numbers of marked words that its head can read.
         packages: what it needs beside kft's own dependencies, by the names they are imported with.
         extra: of kft, which installs them.
         versioned: whether the output is a folder of numbered versions, to which one is added.
@@ -40,6 +42,8 @@ class Exporter:
     prove: Callable[[Source, Path], dict[str, Any]]
     poolings: tuple[str, ...] | None = None
     activations: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] = ("classification", "regression")
+    spans: tuple[int, ...] = (0,)
     packages: tuple[str, ...] = ()
     extra: str | None = None
     versioned: bool = False
@@ -134,13 +138,17 @@ def _check_held(source: Source, to: str) -> None:
     for what, value, field in (
         ("pooling", architecture.pooling, "poolings"),
         ("activation", architecture.encoding.activation, "activations"),
+        ("task", architecture.task, "tasks"),
+        ("number of marked words (`data.spans`)", architecture.spans, "spans"),
     ):
         held = getattr(EXPORTERS[to], field)
         if held is not None and value not in held:
             able = [name for name, other in EXPORTERS.items() if value in (getattr(other, field) or (value,))]
             raise KftError(
-                f"the run's {what} is {value!r}, which --to {to} cannot hold (only {', '.join(held)})",
-                f"formats that can: {', '.join(able)}",
+                f"the run's {what} is {value!r}, which --to {to} cannot hold (only {', '.join(map(str, held))})",
+                f"formats that can: {', '.join(able)}"
+                if able
+                else "no format can; `kft predict` answers with the run",
             )
 
 

@@ -225,7 +225,7 @@ def _bare_answers(source: Source, expected: Reference, folder: Path) -> dict[str
 
 def predictions_of(source: Source, logits: np.ndarray) -> np.ndarray:
     """Probabilities [N, C] of an export's logits, or its values [N]."""
-    return source.loaded.task.predictions(np.asarray(logits, np.float64))
+    return source.loaded.task.predictions(np.asarray(logits, np.float64), None)
 
 
 def padded(rows: tokens.Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

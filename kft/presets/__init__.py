@@ -10,9 +10,18 @@ import numpy as np
 from kft.errors import KftError, did_you_mean
 from kft.presets import downloads, files, huggingface_folder, keras_folder, run_folder
 from kft.presets.files import SPECIAL_TOKENS
-from kft.presets.record import Head, Preset
+from kft.presets.record import MULTIPLE_CHOICE, Head, Preset
 
-__all__ = ["PACKAGED", "SPECIAL_TOKENS", "Head", "Preset", "head_weights", "locate", "tokenizer_settings"]
+__all__ = [
+    "MULTIPLE_CHOICE",
+    "PACKAGED",
+    "SPECIAL_TOKENS",
+    "Head",
+    "Preset",
+    "head_weights",
+    "locate",
+    "tokenizer_settings",
+]
 
 PRESET_HINT = "`model.preset` is a folder, a KerasHub BERT name such as bert_base_en_uncased, or a kaggle:// or hf:// handle"
 # KerasHub names whose weights an installed package carries: name → (module, folder in it, what to install).

@@ -8,7 +8,7 @@ import numpy as np
 
 from kft.errors import KftError
 from kft.presets import files
-from kft.presets.record import Head, Preset, numbered_labels
+from kft.presets.record import MULTIPLE_CHOICE, Head, Preset, numbered_labels
 
 # Hugging Face's names (transformers.activations.ACT2FN) → ours.
 ACTIVATIONS = {
@@ -123,18 +123,21 @@ def _epsilon(name: str, config: dict) -> float:
 
 def _head(name: str, config: dict, tensors: _Tensors, hidden: int) -> Head | None:
     architectures = config.get("architectures") or []
-    if "BertForSequenceClassification" not in architectures:
+    chooses = "BertForMultipleChoice" in architectures
+    if not chooses and "BertForSequenceClassification" not in architectures:
         return None
     if "classifier.weight" not in tensors:
         raise files.damaged(name, "config.json tells of a classifier, the weights hold no classifier.weight")
     count, width = tensors["classifier.weight"][1]
-    labels = _labels(name, config) or numbered_labels(count)
+    # A multiple choice has one output, whatever labels its config names.
+    labels = numbered_labels(count) if chooses else _labels(name, config) or numbered_labels(count)
     if (len(labels), width) != (count, hidden):
         raise files.damaged(
             name, f"classifier.weight is {[count, width]}, config.json says {[len(labels), hidden]}"
         )
     named = not all(re.fullmatch(r"LABEL_\d+", label) for label in labels)
     problem = config.get("problem_type") or ("regression" if count == 1 else "single_label_classification")
+    problem = MULTIPLE_CHOICE if chooses else problem
     return Head(labels, named, problem)
 
 

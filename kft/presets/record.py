@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+MULTIPLE_CHOICE = "multiple_choice"
+
 
 @dataclass(frozen=True)
 class Head:
@@ -11,7 +13,7 @@ class Head:
     Attributes:
         labels: names in id order, one for each output; LABEL_0, LABEL_1, … where nobody named them.
         named: whether somebody did.
-        problem_type: "single_label_classification", "multi_label_classification" or "regression".
+        problem_type: "single_label_classification", "multi_label_classification", "regression" or MULTIPLE_CHOICE.
     """
 
     labels: tuple[str, ...]

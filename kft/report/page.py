@@ -1,6 +1,6 @@
 """Gathers what report.html shows of a run directory; page.html.j2 lays it out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,15 +20,21 @@ from kft.report.charts import Chart
 from kft.report.history import History, followed_metrics, read_history, read_settings, run_curves
 from kft.report.table import classes_to_show, interval, metric_name, number
 from kft.rundir import RunDir
+from kft.splits.labels import RIGHT
 
 SPLITS = ("test", "validation", "train", "data")  # in the order that a reader cares about
 MISTAKES = 20  # shown for each split
 CONFUSIONS = 10
 TEXT_LENGTH = 400  # characters shown of a text
+CHOICE_LENGTH = 80  # and of a choice
 NAMED_MATRIX = 25  # classes of the largest confusion matrix with names and numbers
 LARGEST_MATRIX = 100  # of the largest one at all
 BALANCE_LABELS = 40
 BACKENDS = {"jax": "JAX", "torch": "PyTorch", "tensorflow": "TensorFlow"}
+
+
+# Charts, the worst mistakes first, and how many there are in all (None for values).
+Mistakes = tuple[list[Chart], list[dict[str, Any]], int | None]
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class SplitPage:
         name: of the split.
         scores: {metric: score}.
         examples: their number, or None where details.json is missing.
+        unit: what is counted, an example or a question.
         intervals: {metric: [low, high]}.
         per_class: (label, its scores).
         class_count: C, which may be more than `per_class` shows.
@@ -52,6 +59,7 @@ class SplitPage:
     name: str
     scores: dict[str, float | None]
     examples: int | None = None
+    unit: str = "example"
     intervals: dict[str, list[float | None]] = field(default_factory=dict)
     per_class: list[tuple[str, dict[str, float]]] = field(default_factory=list)
     class_count: int = 0
@@ -142,7 +150,8 @@ def _facts(history: History, account: dict[str, Any], labels: list[str]) -> Iter
         yield "epochs", f"{len(history.evaluation)}" + (f", best {best[0]}" if best else "")
     rates = [e["examples_per_second"] for e in history.train if e.get("examples_per_second")]
     if rates:
-        yield "training examples/s", f"{np.median(rates):,.0f}"
+        questions = any("questions" in split for split in account.get("splits", {}).values())
+        yield f"training {'questions' if questions else 'examples'}/s", f"{np.median(rates):,.0f}"
 
 
 def _changed(settings: dict[str, Any], section: type[BaseModel] = Config) -> dict[str, Any]:
@@ -166,11 +175,9 @@ def _split(run: RunDir, kind: str, labels: list[str], name: str, scores: dict, d
     shown = _bins(details.get("calibration", []))
     mistakes, mistake_count = [], None
     try:
-        if frame is not None and len(frame) and kind == "regression":
-            shown, mistakes = [charts.scatter(frame), charts.errors(frame)], _largest_errors(frame)
-        elif frame is not None and len(frame):
-            wrong = frame.filter(pl.col("target") != pl.col("label"))
-            mistakes, mistake_count = _worst_mistakes(wrong, details.get("labels", labels)), len(wrong)
+        if frame is not None and len(frame):
+            more, mistakes, mistake_count = MISTAKES_OF[kind](frame, details.get("labels", labels))
+            shown += more
     except pl.exceptions.ColumnNotFoundError as error:
         raise KftError(
             f"{run.predictions(name)}: lacks a column: {error}", "copy the run folder again"
@@ -178,7 +185,8 @@ def _split(run: RunDir, kind: str, labels: list[str], name: str, scores: dict, d
     return SplitPage(
         name=name,
         scores=scores,
-        examples=details.get("examples"),
+        examples=details.get("questions", details.get("examples")),
+        unit="question" if "questions" in details else "example",
         intervals=details.get("intervals", {}),
         per_class=classes_to_show(per_class),
         class_count=len(per_class),
@@ -228,10 +236,11 @@ def _confusions(labels: list[str], matrix: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def _worst_mistakes(wrong: pl.DataFrame, labels: list[str]) -> list[dict[str, Any]]:
+def _class_mistakes(frame: pl.DataFrame, labels: list[str]) -> Mistakes:
     """The wrong predictions that the model was surest of."""
+    wrong = frame.filter(pl.col("target") != pl.col("label"))
     worst = wrong.sort("score", descending=True, maintain_order=True).head(MISTAKES)
-    return [
+    rows = [
         row
         | {
             "target_score": row["probabilities"][labels.index(row["target"])]
@@ -240,11 +249,34 @@ def _worst_mistakes(wrong: pl.DataFrame, labels: list[str]) -> list[dict[str, An
         }
         for row in worst.iter_rows(named=True)
     ]
+    return [], rows, len(wrong)
 
 
-def _largest_errors(frame: pl.DataFrame) -> list[dict[str, Any]]:
+def _largest_errors(frame: pl.DataFrame, labels: list[str]) -> Mistakes:
     errors = frame.with_columns(error=pl.col("value") - pl.col("target"))
-    return errors.sort(pl.col("error").abs(), descending=True, maintain_order=True).head(MISTAKES).to_dicts()
+    errors = errors.sort(pl.col("error").abs(), descending=True, maintain_order=True)
+    return [charts.scatter(frame), charts.errors(frame)], errors.head(MISTAKES).to_dicts(), None
+
+
+def _wrong_choices(frame: pl.DataFrame, labels: list[str]) -> Mistakes:
+    """Questions whose chosen row is not the right one, the surest first; a choice is shown by its last text."""
+    choice = "text_pair" if "text_pair" in frame.columns else "text"
+    sides = {"target": pl.col("target").is_in(RIGHT), "label": pl.col("chosen")}
+    right, chosen = (
+        frame.filter(side).select(
+            "group", "id", "text", pl.col(choice).map_elements(_clipped, pl.String).alias(name), "probability"
+        )
+        for name, side in sides.items()
+    )
+    wrong = chosen.join(right, on="group", suffix="_right", maintain_order="left")
+    wrong = wrong.filter(pl.col("id") != pl.col("id_right"))
+    wrong = wrong.rename({"probability": "score", "probability_right": "target_score"})
+    worst = wrong.sort("score", descending=True, maintain_order=True).head(MISTAKES)
+    return [], worst.to_dicts(), len(wrong)
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= CHOICE_LENGTH else text[: CHOICE_LENGTH - 1] + "…"
 
 
 def _shortened(text: str | None) -> str:
@@ -311,3 +343,10 @@ def _leaf(name: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.1%}" if name.endswith("fraction") else f"{value:,.4g}"
     return value[:8] if name.endswith("sha256") else str(value)
+
+
+MISTAKES_OF: dict[str, Callable[[pl.DataFrame, list[str]], Mistakes]] = {
+    "classification": _class_mistakes,
+    "regression": _largest_errors,
+    "choice": _wrong_choices,
+}

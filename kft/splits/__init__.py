@@ -22,7 +22,9 @@ class Splits:
     The frames have the columns of `sources`. `test` has no rows where there is no test split.
 
     `account` is what `data.json` holds. All counts are of rows. `read`, `dropped` and `moved` tell how a split came
-    about, everything else describes the rows that are left: `examples` = `read` - sum of `dropped` + `moved`.
+    came about, everything else describes the rows that are left: `examples` = `read` - sum of `dropped` + `moved`.
+    Where rows belong to questions (`data.group`), a question is dropped and counted with all its rows, as a duplicate
+    only if another has the same rows.
 
         {"format": 1,
          "splits": {name: {
@@ -39,12 +41,13 @@ class Splits:
             "examples":  rows that are left
             "labels":    {label: rows}, for classes
             "values":    {"mean", "std", "min", "max"}, for scores; std is the population's; {} without rows
+            "questions": {"count", "choices_mean", "choices_max"}, for choices
             "duplicates": {
                 "exact":              rows whose text (and pair) came before in the split
                 "normalized":         the same but for case and spaces, exact ones included
                 "conflicting_labels": rows whose normalized text stands in the split with another label too}
-            "sha256":    of text, text_pair (if there are pairs) and label of each row in order, each written as
-                         its length in UTF-8 bytes, ":", the bytes, ","}},
+            "sha256":    of text, text_pair (if there are pairs), label, group and the columns of marked words (if there
+                         are any) of each row in order, each written as its length in UTF-8 bytes, ":", the bytes, ","}},
          "leaks": {"validation", "test": train rows whose normalized text also stands in the file of that split,
                    "dropped_from_train": those of them that were dropped},
          "cut": {"method", "seed", "validation_fraction", "test_fraction"}, or null where kft cut nothing}
@@ -56,16 +59,24 @@ class Splits:
     account: dict[str, Any]
 
 
-def prepare(frames: dict[str, pl.DataFrame], split: SplitConfig, clean: CleanConfig, kind: Kind) -> Splits:
+def prepare(
+    frames: dict[str, pl.DataFrame],
+    split: SplitConfig,
+    clean: CleanConfig,
+    kind: Kind,
+    spans: list[list[str | int]] | None = None,
+) -> Splits:
     """Clean, complete splits.
 
-    Rows with the same text (but for case and spaces) never stand on both sides of a cut that kft makes.
+    Rows with the same text (but for case and spaces) never stand on both sides of a cut that kft makes, nor do the rows
+    of one question. No text is changed, so offsets into it stay right.
 
     Args:
         frames: what `sources.read` gave; train, and validation and test if there are files of them.
         split: how missing splits are cut off train.
         clean: what else is dropped from train.
-        kind: whether labels are classes or scores.
+        kind: what labels are.
+        spans: the marked words, as in the config.
 
     Raises:
         KftError: labels that the kind cannot have, a split without rows, or settings that contradict the files.
@@ -73,21 +84,21 @@ def prepare(frames: dict[str, pl.DataFrame], split: SplitConfig, clean: CleanCon
     shown = {name: _shown(frame, name) for name, frame in frames.items()}
     files, dropped = {}, {}
     for name, frame in frames.items():
-        files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame), name, kind)
+        files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, kind)
         if name != "test":
             _check_left(files[name], shown[name], dropped[name])
     leaks = cleaning.leaks(files)
     files["train"], repeats = cleaning.drop_repeats(files, clean)
     dropped["train"] |= repeats
     _check_left(files["train"], shown["train"], dropped["train"])
-    labels.check(files, shown["train"], kind)
+    labels.LABELS[kind].check(files, shown["train"])
 
     there = {name for name, frame in files.items() if frame.height}
     fractions = cutting.fractions(there, split)
     cut = None
     parts = {"train": files["train"]}
     if any(fractions.values()):
-        method = split.method or ("stratified" if kind == "classification" else "random")
+        method = split.method or labels.LABELS[kind].method
         parts = cutting.cut(files["train"], method, split.seed, fractions, shown["train"], kind)
         cut = {"method": method, "seed": split.seed} | {
             f"{name}_fraction": f for name, f in fractions.items()
@@ -149,32 +160,19 @@ def _origins(frame: pl.DataFrame) -> list[str]:
 
 def _description(frame: pl.DataFrame, kind: Kind) -> dict[str, Any]:
     """What a split is now."""
-    told: dict[str, Any] = {"examples": frame.height}
-    if kind == "classification":
-        counts = dict(frame["label"].value_counts().iter_rows())
-        told["labels"] = {label: counts[label] for label in labels.ordered(frame["label"])}
-    else:
-        told["values"] = _statistics(frame.select(labels.SCORE).to_series())
-    conflicts = pl.col("label").n_unique().over(cleaning.NORMAL) > 1
-    told["duplicates"] = {
-        "exact": frame.height - frame[cleaning.EXACT].n_unique(),
-        "normalized": frame.height - frame[cleaning.NORMAL].n_unique(),
-        "conflicting_labels": frame.select(conflicts.sum()).item(),
-    }
-    return told | {"sha256": _sha256(frame)}
-
-
-def _statistics(values: pl.Series) -> dict[str, float]:
-    if values.is_empty():
-        return {}
-    return {"mean": values.mean(), "std": values.std(ddof=0), "min": values.min(), "max": values.max()}
+    unit, answer = pl.col(cleaning.UNIT), pl.col(cleaning.ANSWER)
+    twice = frame.select(
+        exact=(unit != unit.first().over(cleaning.EXACT)).sum(),
+        normalized=(unit != unit.first().over(cleaning.NORMAL)).sum(),
+        conflicting_labels=(answer.n_unique().over(cleaning.NORMAL) > 1).sum(),
+    )
+    told = {"examples": frame.height} | labels.LABELS[kind].describe(frame)
+    return told | {"duplicates": twice.row(0, named=True), "sha256": _sha256(frame)}
 
 
 def _sha256(frame: pl.DataFrame) -> str:
-    columns = [column for column in ("text", "text_pair", "label") if column in frame.columns]
-    cells = [
-        part for c in columns for part in (pl.col(c).str.len_bytes(), pl.lit(":"), pl.col(c), pl.lit(","))
-    ]
+    columns = [pl.col(c).cast(pl.String) for c in frame.columns if c not in ("id", "origin", *cleaning.KEYS)]
+    cells = [part for c in columns for part in (c.str.len_bytes(), pl.lit(":"), c, pl.lit(","))]
     digest = hashlib.sha256()
     for row in frame.select(pl.concat_str(cells)).to_series():
         digest.update(row.encode())

@@ -1,22 +1,57 @@
 """Rows that cannot be used, rows that stand twice, and rows that stand in two splits."""
 
+import hashlib
+
 import polars as pl
 
 from kft.config import CleanConfig
+from kft.sources import marked_texts
 from kft.splits.labels import Kind
 
-EXACT, NORMAL = KEYS = ("_exact", "_normal")
+EXACT, NORMAL, TOGETHER, UNIT, ANSWER = KEYS = ("_exact", "_normal", "_together", "_unit", "_answer")
 Counts = dict[str, int]  # reason → rows
 
 
-def with_keys(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with what makes rows equal: text (and pair) exactly, and normalized: but for case and spaces."""
+def with_keys(frame: pl.DataFrame, spans: list[list[str | int]] | None = None) -> pl.DataFrame:
+    """The frame with what makes rows equal.
+
+    EXACT: text (and pair), marked words included. NORMAL: the same but for case and spaces. TOGETHER: NORMAL without
+    the marks, so that one text never parts between splits. UNIT: the row, or the question that it is a choice of.
+    ANSWER: its label. A question is equal to another with the same rows in any order, so its rows have the keys of
+    all of them.
+    """
     texts = [column for column in ("text", "text_pair") if column in frame.columns]
-    normal = [pl.col(c).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars() for c in texts]
-    return frame.with_columns(
-        pl.concat_str(texts, separator="\0", ignore_nulls=True).alias(EXACT),
-        pl.concat_str(normal, separator="\0", ignore_nulls=True).alias(NORMAL),
+    shown = marked_texts(frame, spans)
+    frame = frame.with_columns(
+        _joined(shown, texts).alias(EXACT),
+        _joined(shown, texts, _normalized).alias(NORMAL),
+        _joined(frame, texts, _normalized).alias(TOGETHER),
+        pl.int_range(pl.len()).alias(UNIT),
+        pl.col("label").alias(ANSWER),
     )
+    if "group" not in frame.columns:
+        return frame
+    keys = (EXACT, NORMAL, TOGETHER)
+    # Digests, since a question's key holds the texts of all its rows and stands in each of them.
+    frame = frame.with_columns(frame[key].map_elements(_digest, pl.String).alias(key) for key in keys)
+    frame = frame.with_columns(pl.concat_str(EXACT, "label", separator="=", ignore_nulls=True).alias(ANSWER))
+    whole = [pl.col(key).sort().str.join(",").over("group").alias(key) for key in (*keys, ANSWER)]
+    return frame.with_columns(pl.col("group").alias(UNIT), *whole)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _normalized(text: pl.Series) -> pl.Series:
+    return text.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+
+
+def _joined(frame: pl.DataFrame, texts: list[str], change=lambda text: text) -> pl.Series:
+    """The texts of each row in one."""
+    return frame.select(
+        pl.concat_str([change(frame[t]) for t in texts], separator="\0", ignore_nulls=True)
+    ).to_series()
 
 
 def clean(frame: pl.DataFrame, split: str, kind: Kind) -> tuple[pl.DataFrame, Counts]:
@@ -27,7 +62,10 @@ def clean(frame: pl.DataFrame, split: str, kind: Kind) -> tuple[pl.DataFrame, Co
     if split == "test" and frame.select(missing.all()).item():
         return frame.clear(), {"unlabelled": frame.height}
     reasons = {f"empty_{c}": _is_empty(c) for c in ("text", "text_pair") if c in frame.columns}
-    return _drop(frame, reasons | {"missing_label": missing})
+    reasons |= {"missing_label": missing}
+    if "group" in frame.columns:  # a question that lacks a choice is another question
+        reasons = {name: holds.any().over(UNIT) for name, holds in reasons.items()}
+    return _drop(frame, reasons)
 
 
 def _is_empty(column: str) -> pl.Expr:
@@ -52,8 +90,8 @@ def drop_repeats(frames: dict[str, pl.DataFrame], config: CleanConfig) -> tuple[
         reasons["leak"] = pl.col(NORMAL).is_in(pl.concat(others).unique().implode())
     if config.duplicates != "keep":
         key = EXACT if config.duplicates == "exact" else NORMAL
-        repeated = ~pl.col(key).is_first_distinct()
-        reasons["conflicting_label"] = repeated & (pl.col("label") != pl.col("label").first().over(key))
+        repeated = pl.col(UNIT) != pl.col(UNIT).first().over(key)
+        reasons["conflicting_label"] = repeated & (pl.col(ANSWER) != pl.col(ANSWER).first().over(key))
         reasons["duplicate"] = repeated
     return _drop(frames["train"], reasons)
 

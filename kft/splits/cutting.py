@@ -7,7 +7,7 @@ import polars as pl
 
 from kft.config import SplitConfig
 from kft.errors import KftError
-from kft.splits.cleaning import NORMAL
+from kft.splits.cleaning import TOGETHER
 from kft.splits.labels import Kind
 
 DEFAULT_FRACTION = 0.1
@@ -52,7 +52,7 @@ def cut(
 ) -> dict[str, pl.DataFrame]:
     """Train and the splits with a share → their rows, in file order.
 
-    Rows with the same normalized text are a group, which stays together.
+    Rows with the same normalized text stay together, and so do the rows of a question.
 
     Args:
         train: clean rows with keys.
@@ -65,18 +65,18 @@ def cut(
     Raises:
         KftError: a split gets no rows.
     """
-    groups = train.group_by(NORMAL, maintain_order=True).agg(
+    groups = train.group_by(TOGETHER, maintain_order=True).agg(
         pl.col("label").first(), pl.col("label").unique().alias("labels"), pl.len().alias("rows")
     )
     if method == "hash":
-        places = _by_hash(groups[NORMAL].to_list(), seed, shares)
+        places = _by_hash(groups[TOGETHER].to_list(), seed, shares)
     else:
         strata = groups["label"].to_list() if method == "stratified" else [""] * groups.height
         places = _by_quota(strata, groups["rows"].to_list(), seed, shares)
         if kind == "classification":
             places = _keep_labels(places, groups["labels"].to_list())
-    placed = groups.select(NORMAL, pl.Series("_place", places, dtype=pl.String))
-    placed = train.join(placed, on=NORMAL, how="left", maintain_order="left")
+    placed = groups.select(TOGETHER, pl.Series("_place", places, dtype=pl.String))
+    placed = train.join(placed, on=TOGETHER, how="left", maintain_order="left")
     wanted = ["train", *(name for name, share in shares.items() if share)]
     parts = {name: placed.filter(pl.col("_place") == name).drop("_place") for name in wanted}
     _check(parts, method, shown, kind)

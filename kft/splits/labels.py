@@ -1,38 +1,103 @@
-"""Mistakes in labels: scores that are no numbers, classes that train does not have, too many or too few."""
+"""Labels of each kind of problem: what they tell of a split, and the mistakes in them."""
 
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import polars as pl
 
 from kft.errors import KftError, closest
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "regression", "choice"]
+RIGHT, WRONG = ("1", "true"), ("0", "false")  # labels of a question's choices
 SCORE = pl.col("label").cast(pl.Float64, strict=False)
 SHOWN_LABELS = 10
 SHOWN_PROBLEMS = 5
 
 
-def check(frames: dict[str, pl.DataFrame], shown: str, kind: Kind) -> None:
-    """Raises KftError: a label that the kind of problem cannot have, or nothing to learn in train.
+@dataclass(frozen=True)
+class Labels:
+    """What the labels of one kind of problem are.
 
-    Args:
-        frames: clean splits.
-        shown: what messages call train.
-        kind: whether labels are classes or scores.
+    Attributes:
+        check: (clean splits, what messages call train) → raises KftError for labels that the kind cannot have.
+        describe: frame → what data.json tells of a split's labels.
+        method: how splits are cut unless the user says.
     """
-    train = frames["train"]
-    if kind == "regression":
-        for frame in frames.values():
-            _check_scores(frame)
-    else:
-        _check_class_count(train, shown)
-        _check_known(frames)
-    if (train.select(SCORE).to_series() if kind == "regression" else train["label"]).n_unique() == 1:
-        told = "score" if kind == "regression" else "label"
+
+    check: Callable[[dict[str, pl.DataFrame], str], None]
+    describe: Callable[[pl.DataFrame], dict[str, Any]]
+    method: str
+
+
+def check_questions(frame: pl.DataFrame) -> None:
+    """Raises KftError: questions with one choice alone, or without exactly one right choice; all at once."""
+    strange = frame.filter(~pl.col("label").is_in([*RIGHT, *WRONG]).fill_null(False))
+    if strange.height:
+        raise KftError(
+            f"{_where(frame, strange)}: label must be 1 for the right choice or 0, got: {strange['label'][0]!r}"
+            f"{_more(strange)}",
+            "`data.label` names the column; `data.label_names` gives other labels these names",
+        )
+    questions = frame.group_by("group", maintain_order=True).agg(
+        pl.col("id", "origin").first(), rows=pl.len(), right=pl.col("label").is_in(RIGHT).sum()
+    )
+    wrong = questions.filter((pl.col("right") != 1) | (pl.col("rows") < 2))
+    if wrong.height:
+        shown = [
+            f"{origin}, row {row + 1}: question {group} has {rows} choice{'' if rows == 1 else 's'}, {right} of them right"
+            for group, row, origin, rows, right in wrong.head(SHOWN_PROBLEMS).iter_rows()
+        ]
+        more = wrong.height - SHOWN_PROBLEMS
+        raise KftError(
+            "\n".join(shown + ([f"and {more} more such questions"] if more > 0 else [])),
+            "a question has two choices or more, and the label of exactly one is 1; `data.group` names the column that "
+            "the rows of one question share",
+        )
+
+
+def _check_choices(frames: dict[str, pl.DataFrame], shown: str) -> None:
+    for frame in frames.values():
+        check_questions(frame)
+
+
+def _check_values(frames: dict[str, pl.DataFrame], shown: str) -> None:
+    for frame in frames.values():
+        _check_scores(frame)
+    _check_differ(frames["train"].select(SCORE).to_series(), "score", frames["train"], shown)
+
+
+def _check_classes(frames: dict[str, pl.DataFrame], shown: str) -> None:
+    _check_class_count(frames["train"], shown)
+    _check_known(frames)
+    _check_differ(frames["train"]["label"], "label", frames["train"], shown)
+
+
+def _check_differ(values: pl.Series, told: str, train: pl.DataFrame, shown: str) -> None:
+    if values.n_unique() == 1:
         raise KftError(
             f"{shown}: every row has the {told} {train['label'][0]}, so there is nothing to learn",
             "`data.label` names the column; `data.max_examples` takes the first rows, which may all be of one class",
         )
+
+
+def _count_labels(frame: pl.DataFrame) -> dict[str, Any]:
+    counts = dict(frame["label"].value_counts().iter_rows())
+    return {"labels": {label: counts[label] for label in ordered(frame["label"])}}
+
+
+def _describe_scores(frame: pl.DataFrame) -> dict[str, Any]:
+    values = frame.select(SCORE).to_series()
+    if values.is_empty():
+        return {"values": {}}
+    told = {"mean": values.mean(), "std": values.std(ddof=0), "min": values.min(), "max": values.max()}
+    return {"values": told}
+
+
+def _count_choices(frame: pl.DataFrame) -> dict[str, Any]:
+    counts = frame["group"].value_counts()["count"]
+    most = counts.max() or 0
+    return {"questions": {"count": len(counts), "choices_mean": counts.mean() or 0.0, "choices_max": most}}
 
 
 def ordered(labels: pl.Series) -> list[str]:
@@ -99,3 +164,10 @@ def _where(frame: pl.DataFrame, rows: pl.DataFrame) -> str:
     """The first of the rows as messages name it; a file of a class folder holds but one."""
     origin, row = rows["origin"][0], rows["id"][0] + 1
     return origin if frame["origin"].n_unique() > 1 else f"{origin}, row {row}"
+
+
+LABELS: dict[Kind, Labels] = {
+    "classification": Labels(_check_classes, _count_labels, "stratified"),
+    "regression": Labels(_check_values, _describe_scores, "random"),
+    "choice": Labels(_check_choices, _count_choices, "random"),
+}

@@ -7,8 +7,9 @@ WordPiece, so there is one definition of the tokens.
 """
 
 from kft.tokens.cache import encode_cached
+from kft.tokens.frames import encode_frame
 from kft.tokens.graph import GraphTokenizer, load_graph_tokenizer
-from kft.tokens.rows import Tokens, account, encode
+from kft.tokens.rows import Tokens, account, encode, find_spans
 from kft.tokens.text import Tokenizer, load_tokenizer
 from kft.tokens.vocabulary import read_vocabulary, save_vocabulary
 
@@ -19,6 +20,8 @@ __all__ = [
     "account",
     "encode",
     "encode_cached",
+    "encode_frame",
+    "find_spans",
     "load_graph_tokenizer",
     "load_tokenizer",
     "read_vocabulary",

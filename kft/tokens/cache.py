@@ -1,6 +1,7 @@
 """Keeps the token rows of texts on disk, so that the same texts are tokenized once.
 
-A file is one int32 array: [FORMAT, N, crc32 of the rest, 0 | lengths [N] | second_starts [N] | full_lengths [N] | ids].
+A file is one int32 array: [FORMAT, N, crc32 of the rest, 0 | lengths [N] | second_starts [N] | full_lengths [N] | ids],
+and of located tokens their characters [ids, 2].
 """
 
 import functools
@@ -31,6 +32,8 @@ def encode_cached(
     pairs: list[str] | None,
     max_length: int,
     cache_dir: str | Path | None = None,
+    *,
+    located: bool = False,
 ) -> Tokens:
     """`encode`, its arrays kept on disk and memory-mapped when the same texts are asked for again.
 
@@ -40,14 +43,14 @@ def encode_cached(
     """
     cache = _private_folder(Path(cache_dir) if cache_dir else backend.cache_dir() / "tokens")
     if cache is None:
-        return encode(tokenizer, texts, pairs, max_length)
-    file = cache / f"{_key(tokenizer, texts, pairs, max_length)}.npy"
+        return encode(tokenizer, texts, pairs, max_length, located=located)
+    file = cache / f"{_key(tokenizer, texts, pairs, max_length, located)}.npy"
     if file.exists():
-        found = _read(file, len(texts))
+        found = _read(file, len(texts), located)
         if found is not None:
             return found
         log.warning("%s: is damaged, the texts are tokenized again", file)
-    tokens = encode(tokenizer, texts, pairs, max_length)
+    tokens = encode(tokenizer, texts, pairs, max_length, located=located)
     _write(file, tokens)
     return tokens
 
@@ -62,7 +65,9 @@ def _private_folder(folder: Path) -> Path | None:
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
-def _key(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int) -> str:
+def _key(
+    tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int, located: bool
+) -> str:
     digest = hashlib.sha256()
     settings = (
         FORMAT,
@@ -70,6 +75,7 @@ def _key(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_le
         tokenizer.strip_accents,
         tokenizer.tokenize_chinese_chars,
         max_length,
+        *(["located"] if located else []),
     )
     digest.update(repr((tokenizers.__version__, settings, pairs is None)).encode())
     for strings in (tokenizer.vocabulary, texts, pairs or []):
@@ -86,7 +92,7 @@ def _chunks(items: list | tuple, size: int) -> Iterator[list | tuple]:
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
-def _read(file: Path, count: int) -> Tokens | None:
+def _read(file: Path, count: int, located: bool) -> Tokens | None:
     try:
         stored = np.load(file, mmap_mode="r")
         if stored.dtype != np.int32 or stored.ndim != 1 or len(stored) < 4 + 3 * count:
@@ -97,11 +103,16 @@ def _read(file: Path, count: int) -> Tokens | None:
     except (OSError, ValueError, EOFError):
         return None
     lengths, starts, full = stored[4 : 4 + 3 * count].reshape(3, count)
-    return Tokens(stored[4 + 3 * count :], offsets_of(lengths), starts, full)
+    rest, offsets = stored[4 + 3 * count :], offsets_of(lengths)
+    if len(rest) != offsets[-1] * (3 if located else 1):
+        return None
+    ids, characters = rest[: offsets[-1]], rest[offsets[-1] :].reshape(-1, 2)
+    return Tokens(ids, offsets, starts, full, characters if located else None)
 
 
 def _write(file: Path, tokens: Tokens) -> None:
-    parts = (np.diff(tokens.offsets).astype(np.int32), tokens.second_starts, tokens.full_lengths, tokens.ids)
+    parts = [np.diff(tokens.offsets).astype(np.int32), tokens.second_starts, tokens.full_lengths, tokens.ids]
+    parts += [] if tokens.characters is None else [tokens.characters.reshape(-1)]
     size = 4 + sum(map(len, parts))
     if 4 * size > CACHE_BYTES:
         return

@@ -1,7 +1,8 @@
 """Texts or pairs of texts → rows of token ids, end to end in flat arrays."""
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 
@@ -17,15 +18,23 @@ class Tokens:
         offsets: int64 [N + 1]; example i is ids[offsets[i]:offsets[i + 1]].
         second_starts: int32 [N], the position in the example where the second text begins; its length if there is none.
         full_lengths: int32 [N], tokens before truncation, special tokens included.
+        characters: int32 [total tokens, 2] where the texts were located: each token's first character in its text and
+            the one after its last; 0, 0 for special tokens.
+        spans: int32 [N, P, 2] where examples have marked words: each span's first token in the example and the one after
+            its last; 0, 1 (the first token of the example) where truncation left no token of it.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
     second_starts: np.ndarray
     full_lengths: np.ndarray
+    characters: np.ndarray | None = None
+    spans: np.ndarray | None = None
 
 
-def encode(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int) -> Tokens:
+def encode(
+    tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int, *, located: bool = False
+) -> Tokens:
     """The token rows of N texts, or of N pairs of texts.
 
     A row longer than `max_length` loses tokens at its end; of a pair the longer text loses first, as in transformers'
@@ -36,6 +45,7 @@ def encode(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_
         texts: first texts.
         pairs: second texts, or None.
         max_length: tokens of a row at most, special tokens included; at least 3.
+        located: whether to tell where each token stands, which takes several times as long.
     """
     cls, sep = tokenizer.ids["[CLS]"], tokenizer.ids["[SEP]"]
     ids, lengths, starts, full = array("i"), array("i"), array("i"), array("i")
@@ -53,14 +63,56 @@ def encode(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_
             starts.append(kept_a + 2)
         ids.extend(row)
         lengths.append(len(row))
-    return Tokens(np.asarray(ids), offsets_of(np.asarray(lengths)), np.asarray(starts), np.asarray(full))
+    rows = Tokens(np.asarray(ids), offsets_of(np.asarray(lengths)), np.asarray(starts), np.asarray(full))
+    return replace(rows, characters=_locate(tokenizer, texts, pairs, rows)) if located else rows
+
+
+def _locate(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, rows: Tokens) -> np.ndarray:
+    """`Tokens.characters` of rows that are encoded already."""
+    special = np.zeros((1, 2), np.int32)
+    parts = [special[:0]]
+    for first, second, start, length in zip(
+        texts, pairs or repeat(None, len(texts)), rows.second_starts, np.diff(rows.offsets), strict=True
+    ):
+        parts += [special, tokenizer.locate(first)[1][: start - 2], special]
+        if second is not None:
+            parts += [tokenizer.locate(second)[1][: length - start - 1], special]
+    return np.concatenate(parts)
+
+
+def find_spans(tokens: Tokens, marks: np.ndarray, seconds: list[bool]) -> np.ndarray:
+    """The tokens of marked words, int32 [N, P, 2]; see `Tokens.spans`.
+
+    Args:
+        tokens: located.
+        marks: int [N, P, 2], the characters where each span begins and before which it ends.
+        seconds: for each of the P spans whether it stands in the second text.
+    """
+    lengths = np.diff(tokens.offsets)
+    example = np.repeat(np.arange(len(lengths)), lengths)  # for each token, its example
+    within = np.arange(len(example)) - tokens.offsets[example]  # and its place there
+    in_second = within >= tokens.second_starts[example]
+    begins, ends = tokens.characters.T
+    found = np.empty((len(lengths), len(seconds), 2), np.int32)
+    for p, second in enumerate(seconds):
+        start, end = marks[example, p].T
+        touched = (begins < end) & (ends > start) & (in_second == second)
+        found[:, p, 0] = np.minimum.reduceat(np.where(touched, within, lengths[example]), tokens.offsets[:-1])
+        found[:, p, 1] = np.maximum.reduceat(np.where(touched, within + 1, 0), tokens.offsets[:-1])
+    found[found[:, :, 1] == 0] = 0, 1
+    return found
 
 
 def account(tokens: Tokens, max_length: int) -> dict[str, float | int | None]:
-    """Lengths in tokens before truncation, special tokens included, and the share of examples that are truncated."""
+    """Lengths in tokens before truncation, special tokens included, and the share of examples that are truncated.
+
+    With marked words also the share of examples of which at least one lost all its tokens.
+    """
     full = tokens.full_lengths
     if not len(full):
         return dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "max", "truncated_fraction"))
+    spans = tokens.spans
+    lost = {} if spans is None else {"span_lost_fraction": float((spans[:, :, 0] == 0).any(axis=1).mean())}
     at = {f"p{q}": int(np.percentile(full, q, method="inverted_cdf")) for q in (50, 90, 95, 99)}
     truncated = float((full > max_length).mean())
     return {
@@ -68,6 +120,7 @@ def account(tokens: Tokens, max_length: int) -> dict[str, float | int | None]:
         **at,
         "max": int(full.max()),
         "truncated_fraction": truncated,
+        **lost,
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 
+import numpy as np
 import tokenizers
 
 from kft.errors import KftError
@@ -12,6 +13,7 @@ from kft.presets import SPECIAL_TOKENS
 
 MAX_WORD_CHARACTERS = 100  # transformers calls longer words [UNK]
 _WORDS_REMEMBERED = 500_000  # about 100 MB
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SPECIAL = re.compile("(" + "|".join(map(re.escape, SPECIAL_TOKENS)) + ")")
 
 
@@ -82,6 +84,7 @@ class Tokenizer:
     ids: dict[str, int]
     _characters: Characters = field(repr=False, compare=False)
     _words: _Words = field(repr=False, compare=False)
+    _located: tokenizers.Tokenizer = field(repr=False, compare=False)
 
     def __call__(self, text: str) -> list[int]:
         """The token ids of a text, without [CLS] and [SEP]."""
@@ -90,6 +93,15 @@ class Tokenizer:
         return list(
             chain.from_iterable(map(self._words.__getitem__, text.translate(self._characters).split()))
         )
+
+    def locate(self, text: str) -> tuple[list[int], np.ndarray]:
+        """The token ids of a text, as calling gives them, and int32 [tokens, 2]: where each begins and ends in the text.
+
+        Places count characters (Unicode code points); a token ends before the second one.
+        """
+        # Half a pair of surrogates is no character to Hugging Face's tokenizer; U+FFFD is dropped like it.
+        found = self._located.encode(_SURROGATE.sub("\ufffd", text), add_special_tokens=False)
+        return found.ids, np.array(found.offsets, np.int32).reshape(-1, 2)
 
     def _with_special_tokens(self, text: str) -> list[int]:
         ids = []
@@ -134,4 +146,15 @@ def load_tokenizer(
         {token: ids[token] for token in SPECIAL_TOKENS},
         Characters(lowercase, strip_accents, tokenize_chinese_chars),
         _Words(model),
+        _located_by(model, lowercase, strip_accents, tokenize_chinese_chars),
     )
+
+
+def _located_by(model: tokenizers.models.WordPiece, *settings: bool) -> tokenizers.Tokenizer:
+    """Hugging Face's own tokenizer, slower than `Tokenizer` and able to tell where tokens stand."""
+    lowercase, strip_accents, chinese = settings
+    located = tokenizers.Tokenizer(model)
+    located.normalizer = tokenizers.normalizers.BertNormalizer(True, chinese, strip_accents, lowercase)
+    located.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    located.add_special_tokens(list(SPECIAL_TOKENS))
+    return located
