@@ -1,4 +1,10 @@
-"""Trains and scores the tasks of a suite over seeds, each (task, seed) once."""
+"""Trains and scores the tasks of a suite over seeds, each (task, seed) once.
+
+suite.json suite.md suite.html submission.zip
+runs/TASK-seedN/          a run directory; runs/TASK-seedN.json {"train_seconds": wall time of its training}
+scores/TASK-seedN.json    {"task", "seed", "metrics": {name: score}, "train_seconds"}
+scores/TASK-seedN.SPLIT.parquet    the examples of a split, with the columns `target` and `answer`
+"""
 
 import json
 import time
@@ -203,13 +209,17 @@ def _train(run: RunDir, config: Config, title: str) -> float:
     else:
         note(f"{title}: trains")
         train.train(config, run.path)
-    rundir.write_json(run.path / "suite.json", {"train_seconds": time.monotonic() - started})
+    rundir.write_json(_time_file(run), {"train_seconds": time.monotonic() - started})
     return _seconds(run)
 
 
 def _seconds(run: RunDir) -> float:
-    file = run.path / "suite.json"
+    file = _time_file(run)
     return rundir.read_json(file, "train_seconds")["train_seconds"] if file.exists() else 0.0
+
+
+def _time_file(run: RunDir) -> Path:
+    return run.path.with_name(f"{run.path.name}.json")
 
 
 def _score(plan: Plan, task: Task, seed: int, config: Config) -> dict[str, float]:
