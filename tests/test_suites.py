@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from conftest import SHARED_DATA, sentences
 
 from kft import config as configs
-from kft import models, rundir, train
+from kft import models, rundir, sources, train
 from kft.cli import main
 from kft.config import DataConfig
 from kft.errors import KftError
@@ -519,6 +519,25 @@ class TestSuite:
         failed = running.run("glue", folder=folder, **other)["failed"]
         assert any("was trained with another train.weight_decay" in f["error"] for f in failed)
 
+    def test_what_was_stopped_goes_on(self, archive, tiny_preset, tmp_path, monkeypatch):
+        asked = arguments(archive, tiny_preset) | {"tasks": ["rte"], "seeds": (1,), "from_mnli": False}
+        asked["overrides"] = (*asked["overrides"], "train.epochs=3")
+        finish = train._finish_epoch
+
+        def stop(model, run, config, data, plan, at, *rest):
+            finish(model, run, config, data, plan, at, *rest)
+            raise train.Stopped(run)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "_finish_epoch", stop)
+            with pytest.raises(train.Stopped):
+                running.run("glue", folder=tmp_path / "a", **asked)
+        assert not (tmp_path / "a/scores").exists()
+        told = running.run("glue", folder=tmp_path / "a", **asked)
+        assert told["failed"] == []
+        whole = running.run("glue", folder=tmp_path / "b", **asked)
+        assert told["tasks"][0]["metrics"] == whole["tasks"][0]["metrics"]
+
     def test_starts_from_mnli(self, suite_run):
         _, folder = suite_run
         start = rundir.read_json(folder / "runs/rte-from-mnli-seed1/model.json")["from_run"]
@@ -570,27 +589,43 @@ class TestFromRun:
             train.train(configs.parse(settings), tmp_path / "next")
 
 
-def test_tfds_prepares_a_task_from_a_local_archive(tmp_path):
+def prepare_offline(source: str, folder, root: str, **lines: str) -> DataConfig:
+    """Puts an archive where TFDS keeps its downloads, so that it prepares the data set without a network."""
     tfds = pytest.importorskip("tensorflow_datasets")
     from tensorflow_datasets.core.download import resource
 
-    builder = tfds.builder("glue/cola", data_dir=tmp_path)
+    builder = tfds.builder(source, data_dir=folder)
     url = builder.builder_config.data_url
-    known = builder.url_infos[url]
-    folder = tmp_path / "downloads" / "glue"
-    place = folder / resource.get_dl_fname(url, known.checksum)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    rows = "\n".join(f"gj04\t{i % 2}\t\tSentence {i}." for i in range(6)) + "\n"
+    place = folder / "downloads" / builder.name / resource.get_dl_fname(url, builder.url_infos[url].checksum)
+    place.parent.mkdir(parents=True)
     with zipfile.ZipFile(place, "w") as zipped:
-        zipped.writestr("CoLA/train.tsv", rows)
-        zipped.writestr("CoLA/dev.tsv", rows)
-        zipped.writestr("CoLA/test.tsv", "index\tsentence\n0\tOne.\n1\tTwo.\n")
+        for name, content in lines.items():
+            zipped.writestr(f"{root}/{name.replace('_', '.')}", content)
     # What TFDS writes beside a download; without it the archive does not count as downloaded.
-    place.with_name(place.name + ".INFO").write_text(
-        json.dumps({"urls": [url], "original_fname": "CoLA.zip"})
-    )
-    data = DataConfig(source="glue/cola", data_dir=str(tmp_path), text="sentence")
-    frame, table = read_benchmark(data, "validation")
+    place.with_name(place.name + ".INFO").write_text(json.dumps({"urls": [url], "original_fname": "a.zip"}))
+    return DataConfig(source=source, data_dir=str(folder))
+
+
+def test_tfds_prepares_a_glue_task_from_a_local_archive(tmp_path):
+    rows = "\n".join(f"gj04\t{i % 2}\t\tSentence {i}." for i in range(6)) + "\n"
+    test = "index\tsentence\n0\tOne.\n1\tTwo.\n"
+    data = prepare_offline("glue/cola", tmp_path, "CoLA", train_tsv=rows, dev_tsv=rows, test_tsv=test)
+    data = data.model_copy(update={"text": "sentence"})
+    frame, _ = read_benchmark(data, "validation")
     assert frame["text"].to_list() == [f"Sentence {i}." for i in range(6)]  # TFDS shuffles them
     assert frame["label"].to_list() == ["unacceptable", "acceptable"] * 3
     assert read_benchmark(data, "test")[0]["label"].to_list() == [None, None]
+
+
+def test_tfds_prepares_a_superglue_task_from_a_local_archive(tmp_path):
+    row = {"premise": "It rained.", "choice1": "Wet.", "choice2": "Dry.", "question": "cause"}
+    train = "\n".join(json.dumps(row | {"idx": i, "label": i % 2}) for i in range(4))
+    test = json.dumps(row | {"idx": 0})
+    data = prepare_offline(
+        "super_glue/copa", tmp_path, "COPA", train_jsonl=train, val_jsonl=train, test_jsonl=test
+    )
+    data = data.model_copy(update={"text_pair": "text_pair", "group": "group"})
+    frames = sources.read(data)
+    assert frames["train"]["label"].to_list() == ["1", "0", "0", "1"] * 2
+    assert frames["train"]["group"].to_list() == [str(i // 2) for i in range(8)]
+    assert frames["test"]["label"].to_list() == [None, None]
