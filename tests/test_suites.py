@@ -18,6 +18,7 @@ from kft.config import DataConfig
 from kft.errors import KftError
 from kft.rundir import RunDir
 from kft.sources import benchmark_splits, benchmarks, read_benchmark
+from kft.sources.benchmark_rows import word_span
 from kft.suites import SUITES, check, published, running, scoring, submission, summary
 
 TASKS = [(suite, task) for suite, tasks in SUITES.items() for task in tasks]
@@ -126,10 +127,8 @@ class TestReaders:
         (row,) = table_of(data, "super_glue/multirc", "validation", **pair).rows(named=True)
         assert (row["text_pair"], row["label"], row["question"]) == ("Who left? Ann", "True", "6-3")
         (row,) = table_of(data, "super_glue/wsc.fixed", "validation").rows(named=True)
-        assert row["text"][row["start1"] : row["end1"]], row["text"][row["start2"] : row["end2"]] == (
-            "Jo",
-            "she",
-        )
+        spans = [row["text"][row[f"start{n}"] : row[f"end{n}"]] for n in (1, 2)]
+        assert spans == ["Jo", "she"]
         boolq = table_of(data, "super_glue/boolq", "validation", text="passage", text_pair="question")
         assert boolq["label"].to_list() == ["True"]
 
@@ -144,7 +143,7 @@ class TestReaders:
         ],
     )
     def test_spans_of_words(self, text, span, index, found):
-        start, end = benchmarks.ROWS["super_glue/wsc.fixed"].__globals__["word_span"](text, span, index)
+        start, end = word_span(text, span, index)
         assert text[start:end] == found
 
     @needs_data

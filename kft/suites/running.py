@@ -199,7 +199,7 @@ def _train_and_score(plan: Plan, task: Task, seed: int) -> dict[str, Any]:
 def _train(run: RunDir, config: Config, title: str) -> float:
     """Trains, or goes on with, one run; returns the seconds that this took now."""
     started = time.monotonic()
-    if run.config.exists():
+    if run.done.exists() or rundir.checkpoint_files(run):
         _check_same_settings(run, config)
     if run.done.exists():
         return _seconds(run)
