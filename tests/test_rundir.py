@@ -72,7 +72,9 @@ class TestFields:
             # Not in a run of classes whose splits were all cut off one file with nothing dropped.
             absent = set(absent) - {"splits.*.dropped.*", "splits.*.values.*", "cut"}
             absent = {field for field in absent if "question" not in field and "span_" not in field}
-            absent = {field for field in absent if not field.startswith("from_run.")}  # of a run that starts from a run
+            absent = {
+                field for field in absent if not field.startswith("from_run.")
+            }  # of a run that starts from a run
             assert not absent, f"{name} lacks documented fields: {absent}"
 
     def test_every_json_file_is_documented(self, tiny_run):
