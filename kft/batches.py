@@ -24,7 +24,7 @@ from kft.tokens import Tokens
 
 # Attention over a row of T tokens costs about T / 1000 of a row's dense layers (measured on 6 × 384 units).
 ATTENTION_COST_LENGTH = 1000
-PREDICTION_LENGTHS = (64, 128, 256, 512, 1024)
+PREDICTION_LENGTHS = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
 INPUT_NAMES = ("token_ids", "positions", "segment_ids", "example_ids", "first_tokens")
 
 
@@ -391,4 +391,8 @@ def _as_dataset(
         placed = tf.TensorSpec((rows, slots, *targets.shape[1:]), tf.as_dtype(targets.dtype))
         signature = (inputs, placed, tf.TensorSpec((rows, slots), tf.float32))
     made = tf.data.Dataset.from_generator(steps, output_signature=signature)
-    return made.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4)
+    options = tf.data.Options()
+    # There is nothing to tune here, and the end of a tuned data set waits for its tuner, which sleeps 10 ms, then twice
+    # as long each time: an epoch of 6 seconds could take 10.23.
+    options.autotune.enabled = False
+    return made.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4).with_options(options)

@@ -142,5 +142,5 @@ def test_prediction_holds_every_example_once(lengths, step_tokens):
 
 def test_prediction_shapes_are_few():
     assert batches.prediction_shape(np.array([3, 40]), 512, 4096) == batches.PredictionShape(64, 64, 8)
-    assert batches.prediction_shape(np.array([65]), 512, 4096).length == 128
+    assert batches.prediction_shape(np.array([65]), 512, 4096).length == 80
     assert batches.prediction_shape(np.array([65]), 512, 4096, devices=8).rows % 8 == 0
