@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from kft import backend
+
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress"))
 _WARM_UP_ROWS = (1, 8, 1)
 
@@ -88,7 +90,8 @@ def tensorflow() -> ModuleType:
     with _hidden(
         "keras", "tf_keras", "jax"
     ):  # TensorFlow imports them where it finds them: seconds and memory
-        import tensorflow as tf
+        with backend.without_stderr():
+            import tensorflow as tf
 
         text = Path(importlib.util.find_spec("tensorflow_text").origin).parent
         tf.load_op_library(str(next(text.rglob("_fast_wordpiece_tokenizer.so"))))
