@@ -62,7 +62,7 @@ class Model:
         try:
             outputs = known.function(**tensors)
         except tf.errors.InvalidArgumentError as error:
-            raise BadInput(_first_line(error.message)) from None
+            raise BadInput(_reason(error.message)) from None
         return {name: value.numpy() for name, value in outputs.items()}
 
 
@@ -152,8 +152,9 @@ def _warm_up(model: Model) -> None:
             )
 
 
-def _first_line(message: str) -> str:
-    return (message.strip().splitlines() or [""])[0]
+def _reason(message: str) -> str:
+    """What TensorFlow says is wrong, without where in the graph: the last line before the node's name."""
+    return (message.partition("\n\t [[{{node")[0].strip().splitlines() or [""])[-1]
 
 
 @contextmanager

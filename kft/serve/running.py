@@ -12,6 +12,7 @@ from kft.errors import KftError
 from kft.progress import note
 from kft.serve import versions as versioning
 from kft.serve.app import Service, build
+from kft.serve.heads import protocol
 from kft.serve.settings import Settings, model_name
 from kft.serve.versions import Versions
 
@@ -40,7 +41,7 @@ def serve(folder: str | Path, settings: Settings) -> None:
     app, service = build(settings, versions)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=protocol(settings.timeout_seconds),
         lifespan="on",
         log_level="warning",
         access_log=False,
