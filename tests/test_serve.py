@@ -653,6 +653,30 @@ class TestProcess:
         assert not failed
         assert "label" in ask(server.port, "a good film")
 
+    def test_the_load_test_finds_every_answer_right(self, server, tmp_path):
+        (tmp_path / "texts").write_text("\n".join(text for text, _ in sentences(20)))
+        program = Path(__file__).parents[1] / "tools" / "load.py"
+        address = f"http://127.0.0.1:{server.port}{AT}"
+        options = [
+            "--clients",
+            "4",
+            "--seconds",
+            "0.3",
+            "--alone-seconds",
+            "0.1",
+            "--json",
+            "--texts",
+            tmp_path / "texts",
+        ]
+        told = json.loads(
+            subprocess.run(
+                [sys.executable, program, address, *options], capture_output=True, check=True
+            ).stdout
+        )
+        for phase in ("alone", "together"):
+            assert told[phase]["requests"] >= 20
+            assert (told[phase]["wrong_answers"], told[phase]["errors"]) == (0, 0)
+
     def test_sigterm_under_load_loses_no_accepted_request(self, server):
         texts = [text for text, _ in sentences(40, seed=5)]
         wanted = {text: ask(server.port, text) for text in texts}

@@ -1,9 +1,12 @@
 """Starts a server, and stops it so that every accepted request is answered."""
 
 import logging
+import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -20,6 +23,7 @@ from kft.serve.versions import Versions
 # instead of finding it cut.
 LINGER_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 2048
 
 
 def serve(folder: str | Path, settings: Settings) -> None:
@@ -35,7 +39,8 @@ def serve(folder: str | Path, settings: Settings) -> None:
     listening = _bind(settings.host, settings.port)
     note(f"loading {folder} …")
     versions = Versions(folder, name)
-    versions.refresh()
+    with _ended_by_sigterm():
+        versions.refresh()
     if versions.current is None:
         raise KftError(f"{folder}: no version of it loads", "export it again: kft export RUN --to savedmodel")
     app, service = build(settings, versions)
@@ -46,10 +51,11 @@ def serve(folder: str | Path, settings: Settings) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        backlog=2048,
+        backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=5,
     )
+    listening.listen(_BACKLOG)  # from here on, who reads the address can connect
     note(
         f"{name} at {_address(listening)}, TensorFlow Serving's REST interface at {_address(listening)}/v1/models/{name}"
     )
@@ -75,6 +81,16 @@ class _Server(uvicorn.Server):
         if since is not None and not self._service.answering and time.monotonic() - since >= LINGER_SECONDS:
             self.should_exit = True
         return await super().on_tick(counter)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process meanwhile; without a handler, the first process of a container would not hear it."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _bind(host: str, port: int) -> socket.socket:
