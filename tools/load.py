@@ -18,12 +18,14 @@ import statistics
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 TOLERANCE = 1e-4
 TEXTS = 256
+PAUSE_SECONDS = 0.2  # after a failure
 
 
 @dataclass
@@ -101,6 +103,7 @@ def keep_asking(url: str, answers: dict[str, object], number: int, end: float, t
         except (OSError, ValueError, http.client.HTTPException) as error:
             tally.errors.append(f"{type(error).__name__}: {error}")
             ask = client(url)
+            time.sleep(PAUSE_SECONDS)
             continue
         tally.seconds.append(time.perf_counter() - started)
         tally.wrong += not alike(answer, answers[text])
@@ -146,7 +149,7 @@ def summary(tally: Tally, passed: float) -> dict[str, object]:
         "p99_milliseconds": round(1000 * seconds[int(0.99 * (len(seconds) - 1))], 1),
         "wrong_answers": tally.wrong,
         "errors": len(tally.errors),
-        "first_errors": tally.errors[:3],
+        "errors_by_kind": dict(Counter(tally.errors).most_common(5)),
     }
 
 
@@ -157,8 +160,8 @@ def print_table(result: dict) -> None:
             f"p99 {at['p99_milliseconds']:7.1f} ms   {at['requests']:,} requests, {at['wrong_answers']} wrong, "
             f"{at['errors']} failed"
         )
-    for error in result["together"]["first_errors"]:
-        print(f"  {error}")
+    for error, count in result["together"]["errors_by_kind"].items():
+        print(f"  {count} times {error}")
     print(f"ratio        {result['ratio']:8.2f}")
 
 

@@ -63,7 +63,7 @@ class Model:
             outputs = known.function(**tensors)
         except tf.errors.InvalidArgumentError as error:
             raise BadInput(_reason(error.message)) from None
-        return {name: value.numpy() for name, value in outputs.items()}
+        return {name: outputs[name].numpy() for name in sorted(outputs)}  # loading does not keep their order
 
 
 def load(folder: Path) -> Model:
@@ -118,7 +118,7 @@ def _signature(function: Any, method: str) -> Signature:
 
 
 def _tensors(specs: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: Tensor(spec.dtype.name, tuple(spec.shape)) for name, spec in specs.items()}
+    return {name: Tensor(spec.dtype.name, tuple(spec.shape)) for name, spec in sorted(specs.items())}
 
 
 def _metadata(described: Mapping[str, Any]) -> dict[str, Any]:
