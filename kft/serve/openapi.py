@@ -74,7 +74,7 @@ def _examples(kind: str) -> dict[str, Any]:
         },
     }
     item = {"type": "array"} if kind == "classify" else {"type": "number"}
-    answer = {"type": "object", "properties": {"result": {"type": "array", "items": item}}}
+    answer = {"type": "object", "properties": {"results": {"type": "array", "items": item}}}
     return {
         "summary": f"TensorFlow Serving's {kind} over features of examples",
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},

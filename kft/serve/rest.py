@@ -92,7 +92,7 @@ def regress(body: Mapping[str, Any], model: Model) -> Call:
         Refused: 400.
     """
     return _examples(
-        body, model, models.REGRESS, lambda outputs: {"result": _plain("outputs", outputs["outputs"])}
+        body, model, models.REGRESS, lambda outputs: _results(_plain("outputs", outputs["outputs"]))
     )
 
 
@@ -222,13 +222,13 @@ def _feature(name: str, value: Any) -> list:
     values = value if isinstance(value, list) else [value]
     if all(isinstance(item, (str, dict)) for item in values):
         return [_bytes(name, item) for item in values]
-    if any(isinstance(item, bool) or not isinstance(item, (int, float)) for item in values):
+    if not all(isinstance(item, (int, float)) for item in values):
         raise bad(f"feature '{name}' must hold strings alone or numbers alone")
     if any(isinstance(item, float) for item in values):
         return [float(item) for item in values]
     if any(not -(2**63) <= item < 2**63 for item in values):
         raise bad(f"feature '{name}' holds a number that int64 cannot")
-    return values
+    return [int(item) for item in values]  # true is 1, as in TensorFlow Serving
 
 
 def _kind(value: Any) -> str:
@@ -252,9 +252,14 @@ def _columns_answer(outputs: Columns) -> dict[str, Any]:
 
 def _classify_answer(outputs: Columns) -> dict[str, Any]:
     names, scores = _plain("classes", outputs["classes"]), _plain("scores", outputs["scores"])
-    return {
-        "result": [[list(pair) for pair in zip(*row, strict=True)] for row in zip(names, scores, strict=True)]
-    }
+    return _results(
+        [[list(pair) for pair in zip(*row, strict=True)] for row in zip(names, scores, strict=True)]
+    )
+
+
+def _results(values: list) -> dict[str, Any]:
+    """TensorFlow Serving writes "results", its documentation says "result": a client of either finds its own."""
+    return {"results": values, "result": values}
 
 
 def _plain(name: str, values: np.ndarray) -> list:
