@@ -86,8 +86,12 @@ async def _running(service: Service) -> AsyncIterator[None]:
 async def _poll(service: Service) -> None:
     while True:
         await asyncio.sleep(service.settings.poll_seconds)
-        if service.draining is None:
+        if service.draining is not None:
+            return
+        try:
             await asyncio.to_thread(service.versions.refresh)
+        except OSError as error:  # the folder cannot be read now; later perhaps
+            LOG.error("%s: %s", type(error).__name__, error)
 
 
 Handler = Callable[[Service, Request], Awaitable[Response]]

@@ -127,22 +127,24 @@ class Batcher:
 
     def _compute(self, batch: list[Piece]) -> list[Columns | Exception]:
         """The answer, or what went wrong, for each piece; runs in the model's thread."""
-        model, signature, _ = batch[0].key
-        columns = {
-            name: np.concatenate([piece.columns[name] for piece in batch]) for name in batch[0].columns
-        }
-        started = time.monotonic()
         try:
-            outputs = model.call(signature, columns)
+            return self._answers(batch)
         except Exception as error:
             if len(batch) == 1:
                 return [error]
             return [self._compute([piece])[0] for piece in batch]  # only the one at fault shall suffer
-        self._observe(sum(piece.count for piece in batch), time.monotonic() - started)
-        ends = np.cumsum([piece.count for piece in batch])
+
+    def _answers(self, batch: list[Piece]) -> list[Columns]:
+        model, signature, _ = batch[0].key
+        names = batch[0].columns
+        columns = {name: np.concatenate([piece.columns[name] for piece in batch]) for name in names}
+        started = time.monotonic()
+        outputs = model.call(signature, columns)
+        counts = [piece.count for piece in batch]
+        self._observe(sum(counts), time.monotonic() - started)
         return [
-            {name: values[end - piece.count : end] for name, values in outputs.items()}
-            for piece, end in zip(batch, ends, strict=True)
+            {name: values[end - count : end] for name, values in outputs.items()}
+            for count, end in zip(counts, np.cumsum(counts), strict=True)
         ]
 
 

@@ -47,6 +47,7 @@ def serve(folder: str | Path, settings: Settings) -> None:
     config = uvicorn.Config(
         app,
         http=protocol(settings.timeout_seconds),
+        ws="none",
         lifespan="on",
         log_level="warning",
         access_log=False,

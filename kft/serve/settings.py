@@ -16,6 +16,7 @@ class Settings:
     """How a model is served.
 
     Attributes:
+        host, port: where to listen; port 0 takes a free one.
         name: of the model in URLs; None is the folder's own.
         max_batch_size: texts of one model call.
         max_delay_ms: how long a lone text waits for others while the model is idle.
@@ -47,7 +48,7 @@ class Settings:
             )
         if self.token is not None and not self.token.isascii():
             raise KftError(f"{TOKEN_VARIABLE} holds characters that are not ASCII", "choose another token")
-        if self.token is not None and not self.token.strip():
+        if self.token is not None and not self.token:
             raise KftError(
                 f"{TOKEN_VARIABLE} is empty", "unset it, or set it to the token that callers bring"
             )
@@ -55,7 +56,8 @@ class Settings:
 
 def token() -> str | None:
     """What the environment says that callers must bring; None: nothing."""
-    return os.environ.get(TOKEN_VARIABLE)
+    value = os.environ.get(TOKEN_VARIABLE)
+    return None if value is None else value.strip()
 
 
 def check_packages() -> None:
