@@ -85,6 +85,14 @@ def films(loaded):
         yield made
 
 
+@pytest.fixture
+def log(caplog, monkeypatch):
+    """What the server logs; a server started in this process has kept it from other handlers."""
+    monkeypatch.setattr(logging.getLogger("kft.serve"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
 class TestAnswers:
     def test_rows_are_what_kft_predict_says(self, films, tiny_run):
         response = films.post(f"{AT}:predict", json={"instances": TEXTS})
@@ -305,17 +313,17 @@ class TestRefusals:
             assert response.status_code == 504
             assert made.post(f"{AT}:predict", json={"instances": ["a"]}).json() == {"predictions": [1.0]}
 
-    def test_an_error_inside_is_500_and_keeps_the_text_out_of_the_log(self, caplog):
+    def test_an_error_inside_is_500_and_keeps_the_text_out_of_the_log(self, log):
         def fail(columns):
             if SECRET.encode() in columns["text"]:
                 raise RuntimeError(f"cannot compute {columns}")
 
-        with client(fake(call=fail)) as made, caplog.at_level(logging.INFO):
+        with client(fake(call=fail)) as made:
             response = made.post(f"{AT}:predict", json={"instances": [SECRET]})
             assert made.post(f"{AT}:predict", json={"instances": ["a"]}).status_code == 200
         assert (response.status_code, response.json()) == (500, {"error": "internal error"})
-        assert "RuntimeError" in caplog.text
-        assert SECRET not in caplog.text
+        assert "RuntimeError" in log.text
+        assert SECRET not in log.text
 
     def test_no_version_and_draining_are_503(self):
         with client(None) as made:
@@ -476,16 +484,13 @@ class TestVersions:
         assert refused.value.status == 404
         assert old.call("serving_default", {"text": [b"ab"]})["value"] == [2]  # what it had accepted
 
-    def test_a_broken_version_is_logged_and_the_old_one_stays_until_it_is_mended(
-        self, folder, caplog, monkeypatch
-    ):
-        monkeypatch.setattr(logging.getLogger("kft.serve"), "propagate", True)
+    def test_a_broken_version_is_logged_and_the_old_one_stays_until_it_is_mended(self, folder, log):
         held = Versions(folder, "films", self.load)
         self.add(folder, 2, "half a fi")
         for _ in range(3):
             held.refresh()
         assert held.get(None).version == 1
-        assert caplog.text.count("films version 2 does not load: ValueError: broken file") == 1
+        assert log.text.count("films version 2 does not load: ValueError: broken file") == 1
         broken = held.status(2)["model_version_status"][0]
         assert (broken["state"], broken["status"]["error_code"]) == ("END", "UNKNOWN")
         self.add(folder, 2)
