@@ -67,7 +67,7 @@ def tensorflow() -> ModuleType:
     select()
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
-    with _without_stderr():
+    with without_stderr():
         import tensorflow as tf
     if os.environ["KERAS_BACKEND"] != "tensorflow":
         tf.config.set_visible_devices([], "GPU")
@@ -141,7 +141,7 @@ def cache_dir() -> Path:
 
 
 @contextmanager
-def _without_stderr() -> Iterator[None]:
+def without_stderr() -> Iterator[None]:
     """TensorFlow's C++ code greets on stderr before any setting can stop it; exceptions are told as ever."""
     sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -3,7 +3,7 @@
 import click
 
 from kft import __version__
-from kft.cli import runs, settings, suite, training
+from kft.cli import runs, serving, settings, suite, training
 from kft.cli.shared import Commands
 
 
@@ -22,6 +22,7 @@ COMMANDS = [
     runs.evaluate,
     runs.predict,
     runs.export,
+    serving.serve,
     settings.data,
     settings.show_config,
     settings.list_configs,

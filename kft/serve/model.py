@@ -1,0 +1,169 @@
+"""Loads a SavedModel into a process that has TensorFlow but neither Keras nor JAX, and calls its signatures."""
+
+import functools
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from kft import backend
+
+PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress"))
+_WARM_UP_ROWS = (1, 8, 1)
+
+
+class BadInput(Exception):
+    """The model refuses the tensors: too long, out of range, not what was serialized."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What a signature takes or gives: type as TensorFlow names it, shape with None where it is free."""
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One way to call a model; `method` is TensorFlow Serving's name of the kind of call."""
+
+    method: str
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    function: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded version: its signatures, what `metadata` answers, and the object that keeps the variables alive."""
+
+    version: int
+    signatures: dict[str, Signature]
+    metadata: dict[str, Any]
+    loaded: Any
+
+    def call(self, signature: str, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One call: input name → array [N, …] → output name → array [N, …].
+
+        Raises:
+            BadInput: the model does not take these tensors.
+        """
+        tf = tensorflow()
+        known = self.signatures[signature]
+        tensors = {name: tf.constant(column, known.inputs[name].dtype) for name, column in columns.items()}
+        try:
+            outputs = known.function(**tensors)
+        except tf.errors.InvalidArgumentError as error:
+            raise BadInput(_reason(error.message)) from None
+        return {name: outputs[name].numpy() for name in sorted(outputs)}  # loading does not keep their order
+
+
+def load(folder: Path) -> Model:
+    """The model of a version's folder, ready: its first calls, which are slow, are done."""
+    tf = tensorflow()
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    proto = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    described = proto.meta_graphs[0].signature_def
+    loaded = tf.saved_model.load(str(folder))
+    signatures = {
+        name: _signature(function, described[name].method_name)
+        for name, function in loaded.signatures.items()
+    }
+    model = Model(int(folder.name), signatures, _metadata(described), loaded)
+    _warm_up(model)
+    return model
+
+
+@functools.cache
+def tensorflow() -> ModuleType:
+    """The module tensorflow, with the operations of tensorflow-text that an exported tokenizer uses."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _hidden(
+        "keras", "tf_keras", "jax"
+    ):  # TensorFlow imports them where it finds them: seconds and memory
+        with backend.without_stderr():
+            import tensorflow as tf
+
+        text = Path(importlib.util.find_spec("tensorflow_text").origin).parent
+        tf.load_op_library(str(next(text.rglob("_fast_wordpiece_tokenizer.so"))))
+    tf.get_logger().setLevel("ERROR")
+    return tf
+
+
+def example(features: Mapping[str, list]) -> bytes:
+    """A serialized `tf.train.Example`; a feature's values are all bytes, all int or all float."""
+    tensorflow()
+    from tensorflow.core.example import example_pb2
+
+    made = example_pb2.Example()
+    for name, values in features.items():
+        feature = made.features.feature[name]
+        kinds = {bytes: feature.bytes_list, int: feature.int64_list, float: feature.float_list}
+        kinds[type(values[0]) if values else bytes].value.extend(values)
+    return made.SerializeToString()
+
+
+def _signature(function: Any, method: str) -> Signature:
+    inputs = function.structured_input_signature[1]
+    return Signature(method, _tensors(inputs), _tensors(function.structured_outputs), function)
+
+
+def _tensors(specs: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: Tensor(spec.dtype.name, tuple(spec.shape)) for name, spec in sorted(specs.items())}
+
+
+def _metadata(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The signatures as TensorFlow Serving's `metadata` tells them."""
+    from google.protobuf import json_format
+
+    return {
+        name: json_format.MessageToDict(
+            made, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        for name, made in described.items()
+    }
+
+
+def _warm_up(model: Model) -> None:
+    for name, signature in model.signatures.items():
+        if (
+            signature.method != PREDICT
+        ):  # its inputs are serialized examples, and it computes what another does
+            continue
+        for rows in _WARM_UP_ROWS:
+            shapes = {k: (rows, *(size or 2 for size in t.shape[1:])) for k, t in signature.inputs.items()}
+            model.call(
+                name,
+                {
+                    k: np.full(shapes[k], b"warm up", object)
+                    if t.dtype == "string"
+                    else np.ones(shapes[k], t.dtype)
+                    for k, t in signature.inputs.items()
+                },
+            )
+
+
+def _reason(message: str) -> str:
+    """What TensorFlow says is wrong, without where in the graph: the last line before the node's name."""
+    return (message.partition("\n\t [[{{node")[0].strip().splitlines() or [""])[-1]
+
+
+@contextmanager
+def _hidden(*packages: str) -> Iterator[None]:
+    """Python does not find these packages meanwhile, unless they are loaded already."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
