@@ -111,6 +111,15 @@ class ModelConfig(Section):
     )
     dropout: float | None = Field(None, ge=0, lt=1, description="dropout rate; else the checkpoint's")
     freeze_layers: int = Field(0, ge=0, description="lowest encoder layers kept fixed, embeddings included")
+    lora_rank: int | None = Field(
+        None, ge=1, description="rank of low-rank adapters; the rest of the encoder is then kept fixed"
+    )
+    lora_alpha: float | None = Field(
+        None, gt=0, description="the adapters are scaled by lora_alpha / lora_rank; else 1"
+    )
+    lora_targets: list[Literal["query", "key", "value", "output"]] = Field(
+        ["query", "value"], min_length=1, description="attention kernels that have an adapter"
+    )
 
 
 class TrainConfig(Section):
@@ -133,6 +142,12 @@ class TrainConfig(Section):
     beta_1: float = Field(0.9, ge=0, lt=1, description="Adam's decay rate of the first moment")
     beta_2: float = Field(0.999, ge=0, lt=1, description="Adam's decay rate of the second moment")
     epsilon: float = Field(1e-8, gt=0, description="Adam's epsilon (torch's value)")
+    layer_decay: float | None = Field(
+        None, gt=0, le=1, description="factor of the learning rate for each layer below the head"
+    )
+    ema_momentum: float | None = Field(
+        None, gt=0, lt=1, description="momentum of the averaged weights, which are scored and saved"
+    )
     momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
     nesterov: bool = Field(False, description="Nesterov momentum of sgd")
     gradient_clip_norm: float | None = Field(
@@ -221,12 +236,25 @@ def _conflicts(config: Config) -> Iterator[str]:
             yield '`train.loss` = "cross_entropy" needs `task` = "classification"; scores take "mse"'
         if data.label_names:
             yield "`data.label_names` needs classes, and `task` is regression"
+    yield from _control_conflicts(config.model, train)
     if train.optimizer != "sgd":
         for key in ("momentum", "nesterov"):
             if getattr(train, key):
                 yield f'`train.{key}` needs `train.optimizer` = "sgd", got: {train.optimizer!r}'
     elif train.nesterov and not train.momentum:
         yield "`train.nesterov` needs `train.momentum` above 0"
+
+
+def _control_conflicts(model: ModelConfig, train: TrainConfig) -> Iterator[str]:
+    """Training controls that exclude each other."""
+    if model.lora_rank is None and model.lora_alpha is not None:
+        yield "`model.lora_alpha` needs `model.lora_rank`"
+    if model.lora_rank is not None and model.freeze_layers:
+        yield "`model.lora_rank` keeps the whole encoder fixed, leave `model.freeze_layers` out"
+    if len(set(model.lora_targets)) < len(model.lora_targets):
+        yield f"`model.lora_targets` names a kernel twice: {model.lora_targets}"
+    if train.ema_momentum is not None and train.gradient_accumulation_steps > 1:
+        yield "`train.ema_momentum` averages after each step, and needs `train.gradient_accumulation_steps` = 1"
 
 
 def _column_conflicts(data: DataConfig) -> Iterator[str]:
