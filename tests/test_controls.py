@@ -1,6 +1,5 @@
 """Layer-wise decay, averaged weights and LoRA equal references of a few lines, and resume to the last bit."""
 
-import keras
 import numpy as np
 import pytest
 from test_train import Killed, _die_before, assert_same_run, settings_with
@@ -8,6 +7,8 @@ from test_train import Killed, _die_before, assert_same_run, settings_with
 from kft import config as configs
 from kft import controls, models, optim, presets, train
 from kft.errors import KftError
+
+keras = optim.keras  # kft has chosen the backend before it is imported
 
 
 def build(folder, **options):
