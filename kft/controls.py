@@ -93,3 +93,20 @@ def add_lora(backbone, rank: int, alpha: float, targets: list[str], seed: int) -
             dense = getattr(layer._self_attention_layer, LORA_TARGETS[name])
             drawn = keras.initializers.HeUniform(seed=seed * 1000 + i * len(LORA_TARGETS) + j)
             dense.enable_lora(rank, lora_alpha=alpha, a_initializer=drawn)
+
+
+def reinitialise(backbone, layers: int, seed: int) -> None:
+    """Draws the top layers and the pooler anew, as BERT's own start (Zhang et al. 2021, "Revisiting Few-sample BERT").
+
+    Kernels from a normal distribution of deviation 0.02 cut at two, biases 0, LayerNorm 1 and 0.
+    """
+    if not layers:
+        return
+    parts = [*backbone.transformer_layers[-layers:], backbone.pooled_dense]
+    variables = [v for part in parts for v in part.weights]
+    for i, variable in enumerate(variables):
+        if variable.name in ("bias", "beta", "gamma"):
+            value = keras.ops.full(variable.shape, float(variable.name == "gamma"))
+        else:
+            value = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed * 1000 + i)(variable.shape)
+        variable.assign(value)

@@ -84,6 +84,7 @@ def build(
     pooling: str = "cls",
     dropout: float | None = None,
     freeze_layers: int = 0,
+    reinit_layers: int = 0,
     lora_rank: int | None = None,
     lora_alpha: float | None = None,
     lora_targets: list[str] | None = None,
@@ -106,6 +107,7 @@ def build(
         pooling: "cls" or "mean".
         dropout: rate everywhere; None keeps the checkpoint's rates.
         freeze_layers: the embeddings and this many of the lowest layers keep their weights.
+        reinit_layers: this many of the top layers, and the pooler, start anew; see `controls.reinitialise`.
         lora_rank, lora_alpha, lora_targets: see `controls.add_lora`; a saved model has them merged into its kernels.
         precision: "float32" or "mixed_bfloat16".
         seed: of the head and of dropout.
@@ -119,6 +121,12 @@ def build(
         raise KftError(
             f"`model.freeze_layers` is {freeze_layers}, {preset.name} has {backbone.num_layers} layers",
             f"freeze at most {backbone.num_layers}",
+        )
+    if freeze_layers + reinit_layers > backbone.num_layers:
+        raise KftError(
+            f"`model.reinit_layers` is {reinit_layers} and `model.freeze_layers` {freeze_layers}, "
+            f"{preset.name} has {backbone.num_layers} layers",
+            "new layers must train: lower one of them",
         )
     if preset.activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
@@ -144,6 +152,7 @@ def build(
     kept = _matching_head(preset, labels, architecture)
     if kept is not None:
         model.head.set_weights(kept)
+    controls.reinitialise(backbone, reinit_layers, seed)
     _freeze(backbone, freeze_layers)
     if lora_rank is not None:
         alpha = lora_rank if lora_alpha is None else lora_alpha

@@ -220,6 +220,7 @@ def _build_model(config: Config, data: Data) -> models.Classifier:
         pooling=config.model.pooling,
         dropout=config.model.dropout,
         freeze_layers=config.model.freeze_layers,
+        reinit_layers=config.model.reinit_layers,
         lora_rank=config.model.lora_rank,
         lora_alpha=config.model.lora_alpha,
         lora_targets=config.model.lora_targets,
@@ -250,7 +251,8 @@ def _compile(model: models.Classifier, config: Config, plan: batches.Plan) -> No
         rates=None if t.layer_decay is None else controls.decayed_rates(model, t.layer_decay),
         ema_momentum=t.ema_momentum,
     )
-    model.compile(optimizer=optimizer, loss=tasks.TASKS[config.task].loss(t.label_smoothing))
+    gamma = t.focal_gamma if t.loss == "focal" else None
+    model.compile(optimizer=optimizer, loss=tasks.TASKS[config.task].loss(t.label_smoothing, gamma))
     optimizer.build(model.trainable_variables)  # so that a checkpoint can be put back before the first step
 
 

@@ -5,7 +5,7 @@ import pytest
 from test_train import Killed, _die_before, assert_same_run, settings_with
 
 from kft import config as configs
-from kft import controls, models, optim, presets, train
+from kft import controls, models, optim, presets, tasks, train
 from kft.errors import KftError
 
 keras = optim.keras  # kft has chosen the backend before it is imported
@@ -115,3 +115,36 @@ def test_combinations_that_exclude_each_other_are_told_at_once():
     }
     with pytest.raises(KftError, match="2 to fix"):
         configs.parse(settings)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_is_the_papers(gamma):
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(3, 2, 4)).astype(np.float32), rng.integers(0, 4, (3, 2))
+    weights = np.array([[1, 1], [1, 0], [0.5, 0]], np.float32)
+    total = 0.0
+    for row, target, weight in zip(logits.reshape(-1, 4), targets.flat, weights.flat, strict=True):
+        p = np.exp(row[target]) / np.exp(row).sum()
+        total -= weight * (1 - p) ** gamma * np.log(p)
+    found = tasks.TASKS["classification"].loss(0.0, gamma)(targets, logits, sample_weight=weights)
+    assert float(found) == pytest.approx(total / weights.sum(), rel=1e-5)
+
+
+def test_new_top_layers_are_drawn_and_the_others_kept(tiny_preset):
+    model, again, plain = (
+        build(tiny_preset, reinit_layers=1),
+        build(tiny_preset, reinit_layers=1),
+        build(tiny_preset),
+    )
+    for ours, same, before in zip(
+        model.backbone.weights, again.backbone.weights, plain.backbone.weights, strict=True
+    ):
+        new = "transformer_layer_1" in ours.path or "pooled_dense" in ours.path
+        value = np.asarray(ours.value)
+        np.testing.assert_array_equal(value, np.asarray(same.value))
+        assert np.array_equal(value, np.asarray(before.value)) != new, ours.path
+        if new:
+            center = 1 if ours.name == "gamma" else 0
+            assert np.abs(value - center).max() <= (0.05 if "kernel" in ours.path else 0), ours.path
+    with pytest.raises(KftError, match="2 layers"):
+        build(tiny_preset, reinit_layers=2, freeze_layers=1)
