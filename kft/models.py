@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kft import backend, rundir
+from kft import backend, controls, rundir
 from kft.encoder import ACTIVATIONS, Dropout, Encoding, encode_first_tokens
 from kft.errors import KftError
 from kft.presets import MULTIPLE_CHOICE, Preset, head_weights
@@ -84,6 +84,10 @@ def build(
     pooling: str = "cls",
     dropout: float | None = None,
     freeze_layers: int = 0,
+    reinit_layers: int = 0,
+    lora_rank: int | None = None,
+    lora_alpha: float | None = None,
+    lora_targets: list[str] | None = None,
     precision: str = "float32",
     seed: int = 0,
     score_mean: float = 0.0,
@@ -103,6 +107,8 @@ def build(
         pooling: "cls" or "mean".
         dropout: rate everywhere; None keeps the checkpoint's rates.
         freeze_layers: the embeddings and this many of the lowest layers keep their weights.
+        reinit_layers: this many of the top layers, and the pooler, start anew; see `controls.reinitialise`.
+        lora_rank, lora_alpha, lora_targets: see `controls.add_lora`; a saved model has them merged into its kernels.
         precision: "float32" or "mixed_bfloat16".
         seed: of the head and of dropout.
         score_mean, score_scale, spans: see `Architecture`.
@@ -115,6 +121,12 @@ def build(
         raise KftError(
             f"`model.freeze_layers` is {freeze_layers}, {preset.name} has {backbone.num_layers} layers",
             f"freeze at most {backbone.num_layers}",
+        )
+    if freeze_layers + reinit_layers > backbone.num_layers:
+        raise KftError(
+            f"`model.reinit_layers` is {reinit_layers} and `model.freeze_layers` {freeze_layers}, "
+            f"{preset.name} has {backbone.num_layers} layers",
+            "new layers must train: lower one of them",
         )
     if preset.activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
@@ -140,7 +152,11 @@ def build(
     kept = _matching_head(preset, labels, architecture)
     if kept is not None:
         model.head.set_weights(kept)
+    controls.reinitialise(backbone, reinit_layers, seed)
     _freeze(backbone, freeze_layers)
+    if lora_rank is not None:
+        alpha = lora_rank if lora_alpha is None else lora_alpha
+        controls.add_lora(backbone, lora_rank, alpha, lora_targets or ["query", "value"], seed)
     return model
 
 

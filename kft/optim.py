@@ -2,7 +2,7 @@
 
 import math
 
-from kft import backend
+from kft import backend, controls
 
 backend.select()
 
@@ -62,11 +62,14 @@ def build(
     nesterov: bool = False,
     gradient_clip_norm: float | None = None,
     gradient_accumulation_steps: int = 1,
+    rates: dict[int, float] | None = None,
+    ema_momentum: float | None = None,
 ) -> keras.optimizers.Optimizer:
     """A Keras optimizer for a run of `steps` steps.
 
     The schedule counts updates: with accumulation there are `steps // gradient_accumulation_steps`. Weight decay is
     decoupled (Loshchilov and Hutter 2019) and spares biases and LayerNorm; it is 0.01 for adamw when not given.
+    `rates` are of `controls.decayed_rates`; `ema_momentum` averages the weights for `controls.averaged`.
     """
     updates = max(steps // gradient_accumulation_steps, 1)
     common = {
@@ -78,13 +81,19 @@ def build(
         else None,
     }
     common["weight_decay"] = common["weight_decay"] or None
+
+    def kind(plain: type) -> type:
+        return plain if rates is None and ema_momentum is None else controls.controlled(plain, rates or {})
+
+    if ema_momentum is not None:
+        common |= {"use_ema": True, "ema_momentum": ema_momentum}
     adam = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}
     optimizer = {
-        "adam": lambda: keras.optimizers.Adam(**adam, **common),
-        "adamw": lambda: keras.optimizers.AdamW(
+        "adam": lambda: kind(keras.optimizers.Adam)(**adam, **common),
+        "adamw": lambda: kind(keras.optimizers.AdamW)(
             **adam, **(common | {"weight_decay": common["weight_decay"] or 0.0})
         ),
-        "sgd": lambda: keras.optimizers.SGD(momentum=momentum, nesterov=nesterov, **common),
+        "sgd": lambda: kind(keras.optimizers.SGD)(momentum=momentum, nesterov=nesterov, **common),
     }[name]()
     if common["weight_decay"]:
         optimizer.exclude_from_weight_decay(var_names=list(DECAY_FREE))

@@ -27,7 +27,7 @@ class Task:
         targets: (frame, label names) → int32 [N] class ids, float32 [N, 1] scores, or int32 [N, 2] choices: 1 for the
             right one, and the number of the question from 1 (below 2**24, since losses compute in float32).
         weights: (targets, label names, `train.class_weight`) → float32 [N], of each example in the loss.
-        loss: label smoothing → a Keras loss for targets [R, K, …] and predictions [R, K, C] with weights [R, K]: the
+        loss: (label smoothing, gamma of the focal loss or None) → a Keras loss for targets [R, K, …] and predictions [R, K, C] with weights [R, K]: the
             weighted mean over the real examples, or questions.
         loss_metric: the metric that is this loss on a split.
         predictions: (logits [N, C], question numbers [N] or None) → probabilities [N, C]; values [N]; or of choices [N, 3]
@@ -43,7 +43,7 @@ class Task:
     outputs: Callable[[list[str]], int]
     targets: Callable[[pl.DataFrame, list[str]], np.ndarray]
     weights: Callable[[np.ndarray, list[str], str | dict[str, float] | None], np.ndarray]
-    loss: Callable[[float], keras.losses.Loss]
+    loss: Callable[..., keras.losses.Loss]
     loss_metric: str
     predictions: Callable[[np.ndarray, np.ndarray | None], np.ndarray]
     scored: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -141,7 +141,23 @@ class _SmoothedCrossEntropy(keras.losses.Loss):
         )
 
 
-def _cross_entropy(label_smoothing: float) -> keras.losses.Loss:
+class _Focal(keras.losses.Loss):
+    """Cross-entropy of integer targets times (1 - p) ** gamma, p the target's probability (Lin et al. 2017, eq. 4)."""
+
+    def __init__(self, gamma: float):
+        super().__init__(name="focal", reduction="mean_with_sample_weight")
+        self.gamma = gamma
+
+    def call(self, y_true, y_pred):
+        one_hot = keras.ops.one_hot(keras.ops.cast(y_true, "int32"), y_pred.shape[-1], dtype=y_pred.dtype)
+        log_p = keras.ops.sum(one_hot * keras.ops.log_softmax(y_pred, axis=-1), axis=-1)
+        # The gradient of 0 ** gamma is not finite for gamma < 1, hence the floor.
+        return -keras.ops.power(keras.ops.maximum(1 - keras.ops.exp(log_p), 1e-7), self.gamma) * log_p
+
+
+def _cross_entropy(label_smoothing: float, focal_gamma: float | None = None) -> keras.losses.Loss:
+    if focal_gamma is not None:
+        return _Focal(focal_gamma)
     if label_smoothing:
         return _SmoothedCrossEntropy(label_smoothing)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
@@ -242,7 +258,7 @@ TASKS = {
         outputs=lambda labels: 1,
         targets=_scores,
         weights=lambda targets, *_: np.ones(len(targets), np.float32),
-        loss=lambda _: keras.losses.MeanSquaredError(reduction="mean_with_sample_weight"),
+        loss=lambda *_: keras.losses.MeanSquaredError(reduction="mean_with_sample_weight"),
         loss_metric="mean_squared_error",
         predictions=lambda logits, questions=None: logits.astype(np.float64)[:, 0],
         scored=lambda targets, values: (targets[:, 0].astype(np.float64), values),
@@ -255,7 +271,7 @@ TASKS = {
         outputs=lambda labels: 1,
         targets=_choices,
         weights=lambda targets, *_: targets[:, 0].astype(np.float32),
-        loss=lambda _: _ChoiceCrossEntropy(),
+        loss=lambda *_: _ChoiceCrossEntropy(),
         loss_metric="log_loss",
         predictions=_compare_choices,
         scored=_by_question,

@@ -11,6 +11,7 @@ from kft import (
     audit,
     backend,
     batches,
+    controls,
     evaluate,
     metrics,
     models,
@@ -219,6 +220,10 @@ def _build_model(config: Config, data: Data) -> models.Classifier:
         pooling=config.model.pooling,
         dropout=config.model.dropout,
         freeze_layers=config.model.freeze_layers,
+        reinit_layers=config.model.reinit_layers,
+        lora_rank=config.model.lora_rank,
+        lora_alpha=config.model.lora_alpha,
+        lora_targets=config.model.lora_targets,
         precision=config.train.precision,
         seed=config.train.seed,
         score_mean=data.score_mean,
@@ -243,8 +248,11 @@ def _compile(model: models.Classifier, config: Config, plan: batches.Plan) -> No
         nesterov=t.nesterov,
         gradient_clip_norm=t.gradient_clip_norm,
         gradient_accumulation_steps=t.gradient_accumulation_steps,
+        rates=None if t.layer_decay is None else controls.decayed_rates(model, t.layer_decay),
+        ema_momentum=t.ema_momentum,
     )
-    model.compile(optimizer=optimizer, loss=tasks.TASKS[config.task].loss(t.label_smoothing))
+    gamma = t.focal_gamma if t.loss == "focal" else None
+    model.compile(optimizer=optimizer, loss=tasks.TASKS[config.task].loss(t.label_smoothing, gamma))
     optimizer.build(model.trainable_variables)  # so that a checkpoint can be put back before the first step
 
 
@@ -321,14 +329,15 @@ def _finish_epoch(
 ) -> Position:
     """Scores the validation split, keeps the weights when they are the best so far, and writes a checkpoint."""
     started = time.monotonic()
-    logits = evaluate.predict_logits(model, data.rows["validation"], shape)
     task = tasks.TASKS[config.task]
     frame = data.splits.validation
-    scored = evaluate.score(frame, logits, model.architecture, task, data.labels, detailed=False)
-    value = scored.metrics[metric]
-    best = at.best is None or metrics.better(metric, value, at.best)
-    if best:
-        models.save(model, run.checkpoints / "best.weights.h5")
+    with controls.averaged(model):
+        logits = evaluate.predict_logits(model, data.rows["validation"], shape)
+        scored = evaluate.score(frame, logits, model.architecture, task, data.labels, detailed=False)
+        value = scored.metrics[metric]
+        best = at.best is None or metrics.better(metric, value, at.best)
+        if best:
+            models.save(model, run.checkpoints / "best.weights.h5")
     line = {
         "event": "evaluation",
         "epoch": at.epoch + 1,

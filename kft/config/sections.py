@@ -111,6 +111,18 @@ class ModelConfig(Section):
     )
     dropout: float | None = Field(None, ge=0, lt=1, description="dropout rate; else the checkpoint's")
     freeze_layers: int = Field(0, ge=0, description="lowest encoder layers kept fixed, embeddings included")
+    reinit_layers: int = Field(
+        0, ge=0, description="top encoder layers that start anew, with the pooler, drawn from the seed"
+    )
+    lora_rank: int | None = Field(
+        None, ge=1, description="rank of low-rank adapters; the rest of the encoder is then kept fixed"
+    )
+    lora_alpha: float | None = Field(
+        None, gt=0, description="the adapters are scaled by lora_alpha / lora_rank; else 1"
+    )
+    lora_targets: list[Literal["query", "key", "value", "output"]] = Field(
+        ["query", "value"], min_length=1, description="attention kernels that have an adapter"
+    )
 
 
 class TrainConfig(Section):
@@ -120,9 +132,10 @@ class TrainConfig(Section):
     batch_size: int = Field(32, ge=1, description="examples in a step; questions, where the task is choice")
     learning_rate: float = Field(2e-5, gt=0, description="highest learning rate of the schedule")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="the update rule")
-    loss: Literal["cross_entropy", "mse"] | None = Field(
-        None, description="cross_entropy for classes and choices, mse for scores"
+    loss: Literal["cross_entropy", "focal", "mse"] | None = Field(
+        None, description="cross_entropy for classes and choices, or focal for classes; mse for scores"
     )
+    focal_gamma: float = Field(2.0, ge=0, description="how much the focal loss spares easy examples; 0: not")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="decay after the warm-up")
     warmup_fraction: float = Field(
         0.06, ge=0, lt=1, description="share of the steps with a rising learning rate"
@@ -133,6 +146,12 @@ class TrainConfig(Section):
     beta_1: float = Field(0.9, ge=0, lt=1, description="Adam's decay rate of the first moment")
     beta_2: float = Field(0.999, ge=0, lt=1, description="Adam's decay rate of the second moment")
     epsilon: float = Field(1e-8, gt=0, description="Adam's epsilon (torch's value)")
+    layer_decay: float | None = Field(
+        None, gt=0, le=1, description="factor of the learning rate for each layer below the head"
+    )
+    ema_momentum: float | None = Field(
+        None, gt=0, lt=1, description="momentum of the averaged weights, which are scored and saved"
+    )
     momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
     nesterov: bool = Field(False, description="Nesterov momentum of sgd")
     gradient_clip_norm: float | None = Field(
@@ -221,12 +240,34 @@ def _conflicts(config: Config) -> Iterator[str]:
             yield '`train.loss` = "cross_entropy" needs `task` = "classification"; scores take "mse"'
         if data.label_names:
             yield "`data.label_names` needs classes, and `task` is regression"
+    yield from _control_conflicts(config.task, config.model, train)
     if train.optimizer != "sgd":
         for key in ("momentum", "nesterov"):
             if getattr(train, key):
                 yield f'`train.{key}` needs `train.optimizer` = "sgd", got: {train.optimizer!r}'
     elif train.nesterov and not train.momentum:
         yield "`train.nesterov` needs `train.momentum` above 0"
+
+
+def _control_conflicts(task: str, model: ModelConfig, train: TrainConfig) -> Iterator[str]:
+    """Training controls that exclude each other."""
+    if train.loss == "focal":
+        if task != "classification":
+            yield f'`train.loss` = "focal" needs classes, and `task` is {task}'
+        if train.label_smoothing:
+            yield '`train.label_smoothing` needs `train.loss` = "cross_entropy"'
+    elif train.focal_gamma != TrainConfig.model_fields["focal_gamma"].default:
+        yield '`train.focal_gamma` needs `train.loss` = "focal"'
+    if model.lora_rank is None and model.lora_alpha is not None:
+        yield "`model.lora_alpha` needs `model.lora_rank`"
+    if model.lora_rank is not None and model.reinit_layers:
+        yield "`model.lora_rank` keeps the encoder fixed, so new layers would never be trained: leave `model.reinit_layers` out"
+    if model.lora_rank is not None and model.freeze_layers:
+        yield "`model.lora_rank` keeps the whole encoder fixed, leave `model.freeze_layers` out"
+    if len(set(model.lora_targets)) < len(model.lora_targets):
+        yield f"`model.lora_targets` names a kernel twice: {model.lora_targets}"
+    if train.ema_momentum is not None and train.gradient_accumulation_steps > 1:
+        yield "`train.ema_momentum` averages after each step, and needs `train.gradient_accumulation_steps` = 1"
 
 
 def _column_conflicts(data: DataConfig) -> Iterator[str]:

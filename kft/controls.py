@@ -1,0 +1,112 @@
+"""Training controls: learning rates by depth, averaged weights, low-rank adapters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kft import backend
+
+backend.select()
+
+import keras  # noqa: E402
+
+# Attribute of KerasHub's attention layer that each target names.
+LORA_TARGETS = {
+    "query": "_query_dense",
+    "key": "_key_dense",
+    "value": "_value_dense",
+    "output": "_output_dense",
+}
+
+
+def layer_groups(model) -> list[list[keras.Variable]]:
+    """The variables that train, from the embeddings up to the head; the pooler goes with the head."""
+    layers = [{id(v) for v in layer.variables} for layer in model.backbone.transformer_layers]
+    above = {id(v) for part in (model.backbone.pooled_dense, model.head) for v in part.variables}
+    groups = [[] for _ in range(len(layers) + 2)]
+    for variable in model.trainable_variables:
+        depth = next((i + 1 for i, ids in enumerate(layers) if id(variable) in ids), 0)
+        groups[-1 if id(variable) in above else depth].append(variable)
+    return groups
+
+
+def decayed_rates(model, decay: float) -> dict[int, float]:
+    """{id of a variable: factor of its learning rate}: head 1, top layer decay, …, embeddings decay ** (L + 1).
+
+    As in BEiT (Bao et al. 2021), where the classifier's own depth counts as none.
+    """
+    groups = layer_groups(model)
+    return {id(v): decay ** (len(groups) - 1 - i) for i, group in enumerate(groups) for v in group}
+
+
+def controlled(kind: type, rates: dict[int, float]) -> type:
+    """A Keras optimizer class whose steps and decoupled decay are scaled for each variable.
+
+    Averages that the class keeps stay in the optimizer: Keras would put them in place of the weights after each
+    `fit`, and the next epoch would start from them. `averaged` shows them.
+    """
+
+    class Controlled(kind):
+        def update_step(self, gradient, variable, learning_rate):
+            super().update_step(gradient, variable, learning_rate * rates.get(id(variable), 1.0))
+
+        def _apply_weight_decay(self, variables):
+            for variable in variables if self.weight_decay is not None else ():
+                if self._use_weight_decay(variable):
+                    rate = self.learning_rate * rates.get(id(variable), 1.0)
+                    variable.assign(variable - variable * self.weight_decay * rate)
+
+        def finalize_variable_values(self, var_list):
+            pass
+
+    return Controlled
+
+
+@contextmanager
+def averaged(model) -> Iterator[None]:
+    """The model with its averaged weights, where its optimizer keeps any; with its own again afterwards."""
+    optimizer = model.optimizer
+    if not optimizer.use_ema:
+        yield
+        return
+    variables = optimizer._trainable_variables
+    own = [keras.ops.convert_to_numpy(v.value).copy() for v in variables]
+    for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
+        variable.assign(keras.ops.convert_to_numpy(average.value).copy())  # a step donates the buffers
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, own, strict=True):
+            variable.assign(value)
+
+
+def add_lora(backbone, rank: int, alpha: float, targets: list[str], seed: int) -> None:
+    """Adds low-rank adapters (Hu et al. 2021) to attention kernels and fixes every other weight of the backbone.
+
+    Keras's own: A of shape [*kernel.shape[:-1], rank] and B [rank, kernel.shape[-1]], so the queries, keys and values of
+    each head have an A of their own. The pooler trains on, as the head does.
+    """
+    pooler = {id(v) for v in backbone.pooled_dense.variables}
+    for variable in backbone.variables:
+        variable.trainable = id(variable) in pooler
+    for i, layer in enumerate(backbone.transformer_layers):
+        for j, name in enumerate(targets):
+            dense = getattr(layer._self_attention_layer, LORA_TARGETS[name])
+            drawn = keras.initializers.HeUniform(seed=seed * 1000 + i * len(LORA_TARGETS) + j)
+            dense.enable_lora(rank, lora_alpha=alpha, a_initializer=drawn)
+
+
+def reinitialise(backbone, layers: int, seed: int) -> None:
+    """Draws the top layers and the pooler anew, as BERT's own start (Zhang et al. 2021, "Revisiting Few-sample BERT").
+
+    Kernels from a normal distribution of deviation 0.02 cut at two, biases 0, LayerNorm 1 and 0.
+    """
+    if not layers:
+        return
+    parts = [*backbone.transformer_layers[-layers:], backbone.pooled_dense]
+    variables = [v for part in parts for v in part.weights]
+    for i, variable in enumerate(variables):
+        if variable.name in ("bias", "beta", "gamma"):
+            value = keras.ops.full(variable.shape, float(variable.name == "gamma"))
+        else:
+            value = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed * 1000 + i)(variable.shape)
+        variable.assign(value)
