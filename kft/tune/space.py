@@ -180,9 +180,7 @@ def _problems(config: Config, name: str, value: Any) -> Iterator[str]:
     elif types is None or name in {n.split(".")[0] for n, *_ in configs.settings_table() if "." in n}:
         known = [row[0] for row in configs.settings_table()]
         last = next((n for n in known if n.split(".")[-1] == name.split(".")[-1]), None)
-        near = did_you_mean(name, [*TuneConfig.model_fields, *known]) or (
-            f", did you mean `{last}`?" if last else ""
-        )
+        near = f", did you mean `{last}`?" if last else did_you_mean(name, [*TuneConfig.model_fields, *known])
         yield f"`tune.{name}`: `{name}` is not a setting{near}"
     elif isinstance(value, list):
         yield from _choice_problems(config, name, value)
