@@ -1,6 +1,8 @@
-"""Tells on stderr how a long job goes: a bar on a terminal, plain lines elsewhere."""
+"""Tells on stderr how a long job goes (a bar on a terminal, plain lines elsewhere), and lets signals stop it."""
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,3 +72,25 @@ def _plain_lines(title: str, total: int, first: int) -> Track:
         note(f"{title} {done}/{total}, {duration(left)} left{', ' if words else ''}{words}")
 
     return track
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM or SIGINT sets, instead of ending the process; a second one ends it."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # a notebook's worker cannot take signals
+        yield stop
+        return
+
+    def ask(number, frame):
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        note("stopping after this step …")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

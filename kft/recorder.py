@@ -1,7 +1,5 @@
-"""What happens while an epoch runs: it is told and timed, checkpoints are written, signals stop it."""
+"""What happens while an epoch runs: it is told and timed, checkpoints are written, and it stops when asked to."""
 
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from kft import backend, batches
 from kft.checkpoints import Position, append_history, save_checkpoint
 from kft.config import Config
 from kft.errors import KftError
-from kft.progress import bar, note
+from kft.progress import bar
 from kft.rundir import RunDir
 
 backend.select()
@@ -127,25 +125,3 @@ def _summarise(writer, step: int, values: dict[str, float]) -> None:
     with writer.as_default(step):
         for name, value in values.items():
             tf.summary.scalar(name, value)
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets, instead of ending the process; a second one ends it."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # a notebook's worker cannot take signals
-        yield stop
-        return
-
-    def ask(number, frame):
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        note("stopping after this step …")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

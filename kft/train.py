@@ -1,6 +1,9 @@
 """One config → one run directory."""
 
+import threading
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +31,8 @@ from kft import config as configs
 from kft.checkpoints import Position, append_history, cut_history, restore, save_checkpoint
 from kft.config import Config
 from kft.errors import KftError
-from kft.progress import note
-from kft.recorder import Recorder, stop_signals
+from kft.progress import note, stop_signals
+from kft.recorder import Recorder
 from kft.rundir import RunDir
 
 backend.select()
@@ -58,12 +61,28 @@ class Data:
     questions: np.ndarray | None
 
 
-def train(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Control:
+    """How another program leads a training.
+
+    Attributes:
+        stop: asks for a stop when set; without it SIGTERM and SIGINT do.
+        after_epoch: called with the run after each line of evaluation in its history; what it raises ends the training.
+        score_test: whether the test split is scored at the end.
+    """
+
+    stop: threading.Event | None = None
+    after_epoch: Callable[[RunDir], None] = lambda run: None
+    score_test: bool = True
+
+
+def train(config: Config, run_path: str | Path | None = None, control: Control = Control()) -> dict[str, Any]:
     """Trains a model and writes its run directory.
 
     Args:
         config: from `kft.config.load`.
         run_path: the folder to make; None makes `runs/<data>-<time>`.
+        control: of a program that leads many trainings.
 
     Returns:
         {"run": folder, "metrics": {split: {metric: float or None}}}, of the best epoch.
@@ -76,10 +95,10 @@ def train(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
     run = rundir.create(run_path or default_run_path(config))
     rundir.write_text(run.config, configs.dump(config))
     rundir.write_json(run.environment, backend.describe())
-    return _train(config, run, resumed=False)
+    return _train(config, run, control, resumed=False)
 
 
-def resume(run_path: str | Path) -> dict[str, Any]:
+def resume(run_path: str | Path, control: Control = Control()) -> dict[str, Any]:
     """Goes on with a run from its last checkpoint; without one, starts it again from its config.
 
     The result equals that of the run that was never stopped, bit for bit on the same machine. A finished run is left
@@ -94,7 +113,7 @@ def resume(run_path: str | Path) -> dict[str, Any]:
     backend.select(config.backend)
     if not rundir.checkpoint_files(run):
         note(f"{run_path}: no checkpoint yet, starting again")
-    return _train(config, run, resumed=True)
+    return _train(config, run, control, resumed=True)
 
 
 def dry_run(config: Config) -> dict[str, Any]:
@@ -134,8 +153,8 @@ def default_run_path(config: Config) -> Path:
     return next(path for path in taken if not path.exists())
 
 
-def _train(config: Config, run: RunDir, resumed: bool) -> dict[str, Any]:
-    with stop_signals() as stop:
+def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict[str, Any]:
+    with nullcontext(control.stop) if control.stop else stop_signals() as stop:
         # Data, and everything that must be on disk before the first step.
         devices = backend.distribute()
         data = _prepare_data(config)
@@ -171,11 +190,14 @@ def _train(config: Config, run: RunDir, resumed: bool) -> dict[str, Any]:
                 save_checkpoint(model, run, at, plan)
                 raise Stopped(run)
             at = _finish_epoch(model, run, config, data, plan, at, shape, metric, recorder)
+            control.after_epoch(run)
             if stop.is_set():
                 raise Stopped(run)
 
         # The best epoch's weights, scored on every split.
-        return _finish(model, run, data, shape)
+        return _finish(
+            model, run, data, shape, ("validation", "test") if control.score_test else ("validation",)
+        )
 
 
 def _prepare_data(config: Config) -> Data:
@@ -368,14 +390,18 @@ def _out_of_patience(at: Position, config: Config) -> bool:
 
 
 def _finish(
-    model: models.Classifier, run: RunDir, data: Data, shape: batches.PredictionShape
+    model: models.Classifier,
+    run: RunDir,
+    data: Data,
+    shape: batches.PredictionShape,
+    scored_splits: tuple[str, ...],
 ) -> dict[str, Any]:
     best = run.checkpoints / "best.weights.h5"
     models.load_weights(model, best if best.exists() else run.weights)  # the latter if only DONE was lost
     models.save(model, run.weights)
     task = tasks.TASKS[model.architecture.task]
     scores, details = {}, {}
-    for name in ("validation", "test"):
+    for name in scored_splits:
         if name not in data.rows:
             continue
         frame = getattr(data.splits, name)

@@ -312,8 +312,11 @@ def values(field) -> st.SearchStrategy:
     ]
 
 
+NEED_ANOTHER = ("momentum", "focal_gamma")  # settings that are refused alone
 PLAIN = {
-    n: f for n, f in TrainConfig.model_fields.items() if f.annotation in (int, float) and n != "momentum"
+    n: f
+    for n, f in TrainConfig.model_fields.items()
+    if f.annotation in (int, float) and n not in NEED_ANOTHER
 }
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 

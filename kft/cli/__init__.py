@@ -3,7 +3,7 @@
 import click
 
 from kft import __version__
-from kft.cli import runs, serving, settings, suite, training
+from kft.cli import runs, serving, settings, suite, training, tune
 from kft.cli.shared import Commands
 
 
@@ -18,6 +18,7 @@ def main() -> None:
 
 COMMANDS = [
     training.train,
+    tune.tune,
     suite.suite,
     runs.evaluate,
     runs.predict,

@@ -18,13 +18,15 @@ from kft.config.sections import (
     ModelConfig,
     SplitConfig,
     TrainConfig,
+    TuneConfig,
 )
-from kft.config.table import settings_table
+from kft.config.table import setting_types, settings_table
 from kft.errors import KftError, closest
 
 __all__ = [
     "FORMATS", "FRAME_COLUMNS", "PATH_KEYS", "SCHEMA_HINT", "CleanConfig", "Config", "DataConfig", "ModelConfig",
-    "SplitConfig", "TrainConfig", "builtin", "dump", "find", "load", "parse", "schema", "settings_table",
+    "SplitConfig", "TrainConfig", "TuneConfig", "builtin", "change", "dump", "find", "load", "parse", "refusals", "schema",
+    "setting_types", "settings_table",
 ]  # fmt: skip
 
 _PACKAGE_CONFIGS = Path(__file__).parents[1] / "configs"  # where the wheel puts them
@@ -77,7 +79,41 @@ def dump(config: Config) -> str:
     settings = config.model_dump(exclude_none=True)
     if not config.data.label_names:
         del settings["data"]["label_names"]
+    if config.tune == TuneConfig():
+        del settings["tune"]
     return tomli_w.dumps(settings)
+
+
+def change(config: Config, changes: dict[str, Any], where: str = "settings") -> Config:
+    """A config with other values for some settings, such as {"train.epochs": 3}; a search is left out.
+
+    Raises:
+        KftError: every mistake of the new values, and conflicts with the others.
+    """
+    return parse(_changed(config, changes), where=where, base=Path("/"))
+
+
+def refusals(config: Config, name: str, value: Any) -> list[str]:
+    """Why a setting does not take a value, whatever the other settings are; nothing where it does."""
+    try:
+        Config.model_validate(_changed(config, {name: value}))
+    except ValidationError as error:
+        found = (item for item in error.errors() if item["type"] != "value_error")
+        return list(dict.fromkeys(line for item in found for line in explain(item)))
+    return []
+
+
+def _changed(config: Config, changes: dict[str, Any]) -> dict[str, Any]:
+    settings = config.model_dump(exclude_none=True, exclude={"tune"})
+    nested: dict[str, Any] = {}
+    for name, value in changes.items():
+        section, _, key = name.partition(".")
+        nested.setdefault(section, {}).update({key: value}) if key else nested.update({section: value})
+    settings = reading.without_replaced_data(settings, nested)
+    return settings | {
+        name: settings.get(name, {}) | value if isinstance(value, dict) else value
+        for name, value in nested.items()
+    }
 
 
 def builtin() -> dict[str, Path]:

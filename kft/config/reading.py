@@ -104,7 +104,29 @@ def absolute_paths(settings: dict[str, Any], base: Path) -> dict[str, Any]:
         folder = _under(base, preset)
         if preset.startswith((".", "/", "~")) or (preset and "://" not in preset and os.path.isdir(folder)):  # noqa: PTH112
             settings["model"] = settings["model"] | {"preset": str(folder)}
+    if isinstance(settings.get("tune"), dict):
+        settings["tune"] = _absolute_choices(settings["tune"], base)
     return settings
+
+
+def _absolute_choices(tune: dict[str, Any], base: Path) -> dict[str, Any]:
+    """The table of a search, the choices of settings that are paths made absolute."""
+    tune = dict(tune)
+    for section, keys in (("data", PATH_KEYS), ("model", ("from_run", "preset"))):
+        for key in keys:
+            quoted = tune.get(f"{section}.{key}")
+            if isinstance(quoted, list):
+                tune[f"{section}.{key}"] = [_absolute(section, key, value, base) for value in quoted]
+            inner = tune.get(section)
+            if isinstance(inner, dict) and isinstance(inner.get(key), list):
+                tune[section] = inner | {key: [_absolute(section, key, v, base) for v in inner[key]]}
+    if isinstance(tune.get("space"), dict):
+        tune["space"] = _absolute_choices(tune["space"], base)
+    return tune
+
+
+def _absolute(section: str, key: str, value: Any, base: Path) -> Any:
+    return absolute_paths({section: {key: value}}, base)[section][key]
 
 
 def _under(base: Path, path: str) -> Path:

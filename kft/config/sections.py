@@ -1,7 +1,7 @@
 """Every setting with its type, limits, default and meaning, and the mistakes that no single setting shows."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -71,13 +71,21 @@ class SplitConfig(Section):
         None,
         ge=0,
         lt=1,
-        description="share cut off train for test; 0.1 where neither a validation nor a test file is there",
+        description="share cut off train for test; 0.1 where neither a validation nor a test file is there, and no folds",
     )
     method: Literal["stratified", "random", "hash"] | None = Field(
         None,
         description="stratified (by label), random, or hash (of the text); stratified for classes, else random",
     )
     seed: int = Field(0, ge=0, description="seed of the split")
+    folds: int | None = Field(
+        None,
+        ge=2,
+        description="for cross-validation: train is cut into this many parts, one of which is validation",
+    )
+    fold: int | None = Field(
+        None, ge=1, description="which of the `folds` parts is validation, from 1; else the first"
+    )
 
 
 class CleanConfig(Section):
@@ -184,6 +192,50 @@ class TrainConfig(Section):
     )
 
 
+class TuneConfig(Section):
+    """How `kft tune` searches. Every other key of the table is a setting's name, and what is tried for it."""
+
+    method: Literal["grid", "random", "tpe"] = Field(
+        "random", description="every combination, random ones, or ones guided by the trials before"
+    )
+    trials: int = Field(20, ge=1, description="trials of random and tpe; a grid has its combinations")
+    metric: str | None = Field(
+        None,
+        description="validation metric that ranks the trials; else train.best_metric or the task's first",
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the search")
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] | None = Field(
+        None, description="train.seed of each run of a trial, which is ranked by their mean; else one run"
+    )
+    pruner: Literal["none", "median", "halving"] | None = Field(
+        None,
+        description="what stops hopeless trials after an epoch: nothing, the median of the trials before, or successive "
+        "halving; else median for tpe and none for grid and random, whose trials then never depend on each other",
+    )
+    prune_after_trials: int = Field(5, ge=1, description="trials that end before the median stops any")
+    prune_after_epochs: int = Field(1, ge=0, description="epochs of a trial before the median may stop it")
+    workers: int = Field(1, ge=1, description="processes that train trials")
+    timeout_minutes: float | None = Field(
+        None, gt=0, description="time after which the search is saved and left, to go on another day"
+    )
+    space: dict[str, Any] = Field(
+        {},
+        description='what is searched: "train.learning_rate" = [1e-5, 5e-5], "train.epochs" = {low = 1, high = 4}; '
+        "ranges also take step and log; the keys may stand in `tune` itself",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, settings: Any) -> Any:
+        """The keys that are no settings of the search itself go to `space`."""
+        if not isinstance(settings, dict):
+            return settings
+        own = {key: value for key, value in settings.items() if key in cls.model_fields}
+        searched = {key: value for key, value in settings.items() if key not in own}
+        space = own.get("space", {})
+        return own | {"space": space | searched} if isinstance(space, dict) else own
+
+
 class Config(Section):
     """Every setting of a run. Build it with `load`."""
 
@@ -197,6 +249,7 @@ class Config(Section):
     clean: CleanConfig = Field(CleanConfig(), description="what is dropped")
     model: ModelConfig = Field(ModelConfig(), description="the pretrained model and its head")
     train: TrainConfig = Field(TrainConfig(), description="optimisation")
+    tune: TuneConfig = Field(TuneConfig(), description="how `kft tune` searches")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -225,6 +278,7 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield f"`data.label` is the same column as a text: {data.label!r}"
     if (split.validation_fraction or 0) + (split.test_fraction or 0) >= 1:
         yield "`split.validation_fraction` and `split.test_fraction` leave nothing to train on"
+    yield from _fold_conflicts(data, split)
     if config.task != "regression" and train.loss == "mse":
         yield '`train.loss` = "mse" needs `task` = "regression"; classes and choices take "cross_entropy"'
     if config.task == "choice" and data.group is None:
@@ -258,8 +312,10 @@ def _control_conflicts(task: str, model: ModelConfig, train: TrainConfig) -> Ite
             yield '`train.label_smoothing` needs `train.loss` = "cross_entropy"'
     elif train.focal_gamma != TrainConfig.model_fields["focal_gamma"].default:
         yield '`train.focal_gamma` needs `train.loss` = "focal"'
-    if model.lora_rank is None and model.lora_alpha is not None:
-        yield "`model.lora_alpha` needs `model.lora_rank`"
+    if model.lora_rank is None:
+        for key in ("lora_alpha", "lora_targets"):
+            if getattr(model, key) != ModelConfig.model_fields[key].default:
+                yield f"`model.{key}` needs `model.lora_rank`"
     if model.lora_rank is not None and model.reinit_layers:
         yield "`model.lora_rank` keeps the encoder fixed, so new layers would never be trained: leave `model.reinit_layers` out"
     if model.lora_rank is not None and model.freeze_layers:
@@ -268,6 +324,20 @@ def _control_conflicts(task: str, model: ModelConfig, train: TrainConfig) -> Ite
         yield f"`model.lora_targets` names a kernel twice: {model.lora_targets}"
     if train.ema_momentum is not None and train.gradient_accumulation_steps > 1:
         yield "`train.ema_momentum` averages after each step, and needs `train.gradient_accumulation_steps` = 1"
+
+
+def _fold_conflicts(data: DataConfig, split: SplitConfig) -> Iterator[str]:
+    """Mistakes in `split.folds` and `split.fold`."""
+    if split.folds is None:
+        if split.fold is not None:
+            yield "`split.fold` needs `split.folds`"
+        return
+    if split.fold is not None and split.fold > split.folds:
+        yield f"`split.fold` is {split.fold}, and there are {split.folds} (`split.folds`)"
+    if split.validation_fraction is not None:
+        yield "`split.folds` makes each part of train validation once: leave `split.validation_fraction` out"
+    if data.validation is not None:
+        yield "`split.folds` makes each part of train validation once: leave `data.validation` out"
 
 
 def _column_conflicts(data: DataConfig) -> Iterator[str]:

@@ -22,6 +22,17 @@ def settings_table() -> list[tuple[str, str, str, str]]:
     return rows
 
 
+def setting_types(name: str) -> list[Any] | None:
+    """The types that a setting takes; None where there is no setting of that dotted name."""
+    section, _, key = name.partition(".")
+    field = Config.model_fields.get(section)
+    if field is not None and is_section(field):
+        field = field.annotation.model_fields.get(key)
+    elif key:
+        return None
+    return None if field is None else alternatives(field.annotation)
+
+
 def is_section(field: FieldInfo) -> bool:
     """Whether a setting is a table of settings."""
     return isinstance(field.annotation, type) and issubclass(field.annotation, Section)

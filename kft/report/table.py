@@ -55,7 +55,7 @@ def _split_lines(split: str, scores: dict[str, float | None], details: dict[str,
     yield split if count is None else f"{split}: {count:,} {unit}{'' if count == 1 else 's'}"
     intervals = details.get("intervals", {})
     rows = [(name, number(value), interval(intervals.get(name))) for name, value in scores.items()]
-    yield from _aligned([("metric", "score", "95 % interval"), *rows])
+    yield from aligned([("metric", "score", "95 % interval"), *rows])
     if per_class := details.get("per_class"):
         yield from _class_lines(per_class)
     if 0 < len(details.get("confusion_matrix", [])) <= LARGEST_MATRIX:
@@ -69,17 +69,17 @@ def _class_lines(per_class: dict[str, dict[str, float]]) -> Iterator[str]:
         yield f"  the {len(shown)} of {len(per_class)} classes with the lowest F1"
     keys = ("precision", "recall", "f1")
     rows = [(label, *(number(c[key]) for key in keys), f"{c['support']:,}") for label, c in shown]
-    yield from _aligned([("class", *keys, "examples"), *rows])
+    yield from aligned([("class", *keys, "examples"), *rows])
 
 
 def _matrix_lines(labels: list[str], matrix: list[list[int]]) -> Iterator[str]:
     yield ""
     yield "  confusion matrix: a row for each target, a column for each prediction"
     rows = [(f"{i} {labels[i]}", *(f"{n:,}" for n in counts)) for i, counts in enumerate(matrix)]
-    yield from _aligned([("", *map(str, range(len(matrix)))), *rows])
+    yield from aligned([("", *map(str, range(len(matrix)))), *rows])
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
+def aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
     """Rows in columns: the first to the left, numbers to the right, as wide as a terminal shows them."""
     rows = [("".join(c if c.isprintable() else " " for c in first), *rest) for first, *rest in rows]
     name_width, *widths = (max(map(cell_len, column)) for column in zip(*rows, strict=True))

@@ -44,6 +44,8 @@ FIELDS: dict[str, dict[str, str]] = {
         "cut.seed": "seed of the cut",
         "cut.validation_fraction": "share of train that became validation",
         "cut.test_fraction": "share of train that became test",
+        "cut.folds": "parts of a cross-validation",
+        "cut.fold": "the part, from 1, that is validation",
     },
     "labels.json": {"labels[]": "label names, in the order of the head's outputs; for classification only"},
     "model.json": {

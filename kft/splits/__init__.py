@@ -50,7 +50,8 @@ class Splits:
                          are any) of each row in order, each written as its length in UTF-8 bytes, ":", the bytes, ","}},
          "leaks": {"validation", "test": train rows whose normalized text also stands in the file of that split,
                    "dropped_from_train": those of them that were dropped},
-         "cut": {"method", "seed", "validation_fraction", "test_fraction"}, or null where kft cut nothing}
+         "cut": {"method", "seed", "validation_fraction", "test_fraction", and of a cross-validation "folds" and "fold"},
+                or null where kft cut nothing}
     """
 
     train: pl.DataFrame
@@ -99,10 +100,14 @@ def prepare(
     parts = {"train": files["train"]}
     if any(fractions.values()):
         method = split.method or labels.LABELS[kind].method
-        parts = cutting.cut(files["train"], method, split.seed, fractions, shown["train"], kind)
+        parts = cutting.cut(
+            files["train"], method, split.seed, fractions, shown["train"], kind, split.folds, split.fold or 1
+        )
         cut = {"method": method, "seed": split.seed} | {
             f"{name}_fraction": f for name, f in fractions.items()
         }
+        if split.folds is not None:
+            cut |= {"folds": split.folds, "fold": split.fold or 1}
 
     final = {name: (files | parts)[name] for name in SPLITS if name in files or name in parts}
     account = {

@@ -30,6 +30,13 @@ def fractions(there: set[str], split: SplitConfig) -> dict[str, float]:
                 f"leave out `split.{name}_fraction`, or `data.{name}`",
             )
     validation, test = split.validation_fraction, split.test_fraction
+    if split.folds is not None:
+        if "validation" in there:
+            raise KftError(
+                "`split.folds` makes each part of train validation once, and the data has a validation split of its own",
+                "leave `split.folds` out",
+            )
+        return {"validation": 1 / split.folds, "test": test or 0.0}
     if validation is None:
         validation = 0.0 if "validation" in there else DEFAULT_FRACTION
     if test is None:
@@ -48,7 +55,14 @@ def fractions(there: set[str], split: SplitConfig) -> dict[str, float]:
 
 
 def cut(
-    train: pl.DataFrame, method: str, seed: int, shares: dict[str, float], shown: str, kind: Kind
+    train: pl.DataFrame,
+    method: str,
+    seed: int,
+    shares: dict[str, float],
+    shown: str,
+    kind: Kind,
+    folds: int | None = None,
+    fold: int = 1,
 ) -> dict[str, pl.DataFrame]:
     """Train and the splits with a share → their rows, in file order.
 
@@ -61,6 +75,8 @@ def cut(
         shares: what `fractions` gave.
         shown: what messages call train.
         kind: of classes, every label keeps a row in train.
+        folds: parts that what test leaves is dealt into, alike for every `fold`.
+        fold: the part, from 1, that is validation.
 
     Raises:
         KftError: a split gets no rows.
@@ -68,13 +84,22 @@ def cut(
     groups = train.group_by(TOGETHER, maintain_order=True).agg(
         pl.col("label").first(), pl.col("label").unique().alias("labels"), pl.len().alias("rows")
     )
-    if method == "hash":
-        places = _by_hash(groups[TOGETHER].to_list(), seed, shares)
+    strata = groups["label"].to_list() if method == "stratified" else [""] * groups.height
+    keys, rows = groups[TOGETHER].to_list(), groups["rows"].to_list()
+    if folds is not None:
+        tested = {"validation": 0.0, "test": shares["test"]}
+        places = _by_hash(keys, seed, tested) if method == "hash" else _by_quota(strata, rows, seed, tested)
+        parts_of = _hash_folds(keys, seed, folds) if method == "hash" else _dealt(strata, rows, seed, folds)
+        places = [
+            "validation" if place == "train" and part == fold - 1 else place
+            for place, part in zip(places, parts_of, strict=True)
+        ]
+    elif method == "hash":
+        places = _by_hash(keys, seed, shares)
     else:
-        strata = groups["label"].to_list() if method == "stratified" else [""] * groups.height
-        places = _by_quota(strata, groups["rows"].to_list(), seed, shares)
-        if kind == "classification":
-            places = _keep_labels(places, groups["labels"].to_list())
+        places = _by_quota(strata, rows, seed, shares)
+    if method != "hash" and kind == "classification":
+        places = _keep_labels(places, groups["labels"].to_list())
     placed = groups.select(TOGETHER, pl.Series("_place", places, dtype=pl.String))
     placed = train.join(placed, on=TOGETHER, how="left", maintain_order="left")
     wanted = ["train", *(name for name, share in shares.items() if share)]
@@ -86,12 +111,30 @@ def cut(
 def _by_hash(keys: list[str], seed: int, shares: dict[str, float]) -> list[str]:
     """The hash of a text alone says where it goes, so that it stays there whatever rows come or go."""
     test, validation = shares["test"], shares["test"] + shares["validation"]
-    places = []
-    for key in keys:
-        digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
-        point = int.from_bytes(digest[:8], "big") / 2**64
-        places.append("test" if point < test else "validation" if point < validation else "train")
-    return places
+    points = (_point(f"{seed}\0{key}") for key in keys)
+    return ["test" if point < test else "validation" if point < validation else "train" for point in points]
+
+
+def _hash_folds(keys: list[str], seed: int, folds: int) -> list[int]:
+    return [int(_point(f"{seed}\0fold\0{key}") * folds) for key in keys]
+
+
+def _point(key: str) -> float:
+    """A number from 0 to 1 that the key alone decides."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+
+
+def _dealt(strata: list[str], rows: list[int], seed: int, folds: int) -> list[int]:
+    """Fold of each group, from 0: in a random order, each to the fold that has least of its stratum, then of all."""
+    sizes = {stratum: [0] * folds for stratum in strata}
+    totals = [0] * folds
+    dealt = [0] * len(rows)
+    for group in _order(len(rows), seed):
+        own = sizes[strata[group]]
+        dealt[group] = min(range(folds), key=lambda fold: (own[fold], totals[fold], fold))
+        own[dealt[group]] += rows[group]
+        totals[dealt[group]] += rows[group]
+    return dealt
 
 
 def _by_quota(strata: list[str], rows: list[int], seed: int, shares: dict[str, float]) -> list[str]:
@@ -104,16 +147,21 @@ def _by_quota(strata: list[str], rows: list[int], seed: int, shares: dict[str, f
     for name, share in shares.items():
         quotas[name] = _quotas(sizes, spare, share)
         spare = {stratum: spare[stratum] - quotas[name][stratum] for stratum in spare}
-    # RandomState and not default_rng: NumPy promises that its stream never changes. It takes words of 32 bits.
-    words = [seed >> shift & 0xFFFFFFFF for shift in range(0, max(seed.bit_length(), 1), 32)]
     places = ["train"] * len(rows)
-    for group in np.random.RandomState(words).permutation(len(rows)).tolist():
+    for group in _order(len(rows), seed):
         for name, quota in quotas.items():
             if rows[group] <= quota[strata[group]]:
                 quota[strata[group]] -= rows[group]
                 places[group] = name
                 break
     return places
+
+
+def _order(count: int, seed: int) -> list[int]:
+    """A random order of so many groups."""
+    # RandomState and not default_rng: NumPy promises that its stream never changes. It takes words of 32 bits.
+    words = [seed >> shift & 0xFFFFFFFF for shift in range(0, max(seed.bit_length(), 1), 32)]
+    return np.random.RandomState(words).permutation(count).tolist()
 
 
 def _quotas(sizes: dict[str, int], spare: dict[str, int], share: float) -> dict[str, int]:

@@ -1,0 +1,83 @@
+"""`kft tune`."""
+
+import json
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET
+
+
+@click.command(short_help="Search for the best settings.")
+@click.argument("config", required=False)
+@click.option("--method", type=click.Choice(["grid", "random", "tpe"]), help="As tune.method.")
+@click.option("--trials", type=click.IntRange(min=1), help="Trials of random and tpe, as tune.trials.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes that train, as tune.workers.")
+@click.option(
+    "--timeout-minutes", type=click.FloatRange(min=0, min_open=True), help="As tune.timeout_minutes."
+)
+@click.option(
+    "--storage", metavar="URL", help="Database of the trials.  [default: SQLite in the study's folder]"
+)
+@click.option("--run", "folder", type=click.Path(), help="Folder of the study.  [default: runs/CONFIG-tune]")
+@BACKEND
+@SET
+@JSON
+def tune(
+    config, method, trials, workers, timeout_minutes, storage, folder, backend, overrides, as_json
+) -> None:
+    """Search for the best settings, over the [tune] table of CONFIG.
+
+    The same command goes on with a study that was stopped, and may run several times at once: each trial is trained
+    once. Test data are scored for the winner only. Without CONFIG, --run goes on with the study in that folder.
+    """
+    from kft import backend as backends
+    from kft import config as configs
+    from kft.progress import note, stop_signals
+    from kft.tune import need, space
+
+    given = {"method": method, "trials": trials, "workers": workers, "timeout_minutes": timeout_minutes}
+    overrides = [
+        *overrides,
+        *(f"tune.{key}={json.dumps(value)}" for key, value in given.items() if value is not None),
+    ]
+    overrides += [f'backend="{backend}"'] if backend else []
+    study = Path(folder or Path("runs") / f"{Path(config or 'bbc_news').stem}-tune")
+    known = config is None and (study / "study.toml").is_file()
+    settings = configs.load(study / "study.toml" if known else config, overrides)
+    if trials and settings.tune.method == "grid":
+        raise click.UsageError("--trials goes with random and tpe: a grid tries every combination")
+    planned = len(space.points(settings, space.read(settings)))
+    need("optuna", "tune")
+    backends.select(settings.backend)
+    from kft.tune import launching
+    from kft.tune import storage as storages
+
+    opened = storages.begin(settings, study, storage)
+    if settings.tune.method == "grid":
+        note(f"grid      {planned} trials")
+    with stop_signals() as stop:
+        timed_out = threading.Event()
+        clock = threading.Timer(
+            (settings.tune.timeout_minutes or 0) * 60, lambda: (timed_out.set(), stop.set())
+        )
+        clock.daemon = True
+        if settings.tune.timeout_minutes:
+            clock.start()
+        if settings.tune.workers > 1:
+            launching.run_workers(study, storage, settings.tune.workers, stop)
+        from kft.tune import results, working
+
+        working.work(opened, stop)
+        clock.cancel()
+        told = working.finish(opened)
+    click.echo(json.dumps(told, ensure_ascii=False) if as_json else results.text(told))
+    click.echo(f"page      {study}/study.html", err=True)
+    if told["best"]:
+        click.echo(f"best      kft train {study}/best.toml", err=True)
+    if stop.is_set():
+        why = "the time is over" if timed_out.is_set() else "stopped"
+        click.echo(f"{study}: {why}; the running trials are saved, the same command goes on", err=True)
+        sys.exit(0 if timed_out.is_set() else EXIT_STOPPED)
