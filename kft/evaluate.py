@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from kft import backend, batches, metrics, models, rundir, sources, splits, tokens
-from kft.config import Config
+from kft.config import Config, DataConfig
 from kft.errors import KftError
 from kft.rundir import RunDir
 from kft.tasks import TASKS, Task, question_numbers
@@ -95,7 +95,7 @@ def evaluate(
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     if data is not None:
-        name, frame = "data", sources.read_file(data, loaded.config.data)
+        name, frame = "data", sources.read_file(data, _data_of_files(loaded))
     else:
         name = split or ("test" if rundir.had_split(loaded.run, "test") else "validation")
         frame = _rows_of(loaded, name)
@@ -132,9 +132,14 @@ def predict(
             words, and the texts come without them.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    yield from _answers(loaded, _chunks(loaded, texts))
+
+
+def _answers(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[dict[str, Any]]:
+    """What `predict` yields, for one frame after the other."""
     shown = ["text", *(["text_pair"] if loaded.config.data.text_pair is not None else [])]
     offset = 0
-    for frame in _chunks(loaded, texts):
+    for frame in frames:
         logits = predict_logits(loaded.model, encode(loaded, frame))
         questions = question_numbers(frame, loaded.task)
         predictions = decode(logits, loaded.model.architecture, loaded.task, questions)
@@ -147,7 +152,9 @@ def predict(
 
 
 def predict_file(run: str | Path | LoadedRun, file: str = "-", output: str | Path | None = None) -> int:
-    """Answers every text of a file as JSONL, in constant memory for plain text; returns their number.
+    """Answers every text of a file as JSONL; returns their number.
+
+    Files of any size are answered in constant memory, but for JSON documents and the runs that read questions or marked words.
 
     Args:
         run: a run's folder, or what `load_run` gave.
@@ -159,7 +166,7 @@ def predict_file(run: str | Path | LoadedRun, file: str = "-", output: str | Pat
         KftError: the file cannot be read, or a line is not UTF-8.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
-    answers = predict(loaded, _read_texts(loaded, file))
+    answers = _answers(loaded, _read_frames(loaded, file))
     if output is None:
         return _write_lines(answers, sys.stdout)
     count = 0
@@ -237,11 +244,17 @@ def decode(
     return predictions
 
 
-def _read_texts(loaded: LoadedRun, file: str):
+def _read_frames(loaded: LoadedRun, file: str) -> Iterator[pl.DataFrame]:
     if file != "-" and sources.format_of(file) is not None:
-        return sources.read_file(file, loaded.config.data, need_label=False)
+        pieces = sources.read_pieces(file, _data_of_files(loaded), CHUNK_EXAMPLES)
+        return chain.from_iterable(_chunks(loaded, piece) for piece in pieces)
     _check_columns(loaded, [], "standard input" if file == "-" else file)
-    return _lines(file, paired=loaded.config.data.text_pair is not None)
+    return _chunks(loaded, _lines(file, paired=loaded.config.data.text_pair is not None))
+
+
+def _data_of_files(loaded: LoadedRun) -> DataConfig:
+    """How a file other than the run's own is read: whole, however few examples the run was trained on."""
+    return loaded.config.data.model_copy(update={"max_examples": None})
 
 
 def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]:

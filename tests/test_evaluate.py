@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,21 @@ class TestPython:
         told = list(evaluate.predict(loaded, TEXTS * 3))
         assert [answer["id"] for answer in told] == list(range(12))
         assert same(told, expected)
+
+    @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+    def test_files_are_answered_whole_in_chunks(self, loaded, tmp_path, monkeypatch, name):
+        frame = pl.DataFrame({"text": TEXTS * 3})
+        write = {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}
+        write[name[2:]](tmp_path / name)
+        expected = list(evaluate.predict(loaded, TEXTS * 3))
+        few = loaded.config.model_copy(
+            update={"data": loaded.config.data.model_copy(update={"max_examples": 2})}
+        )
+        monkeypatch.setattr(evaluate, "CHUNK_EXAMPLES", 4)
+        output = tmp_path / "answers.jsonl"
+        count = evaluate.predict_file(replace(loaded, config=few), str(tmp_path / name), output)
+        assert count == len(TEXTS) * 3
+        assert same([json.loads(line) for line in output.read_text("utf-8").splitlines()], expected)
 
     def test_single_texts_and_pairs_do_not_mix(self, loaded, loaded_pairs):
         with pytest.raises(KftError, match="reads single texts"):

@@ -690,3 +690,67 @@ def test_real_unlabelled_file():
     )
     with pytest.raises(KftError, match="test.jsonl: no column `label`"):
         sources.read_file(DATA / "cb/test.jsonl", DataConfig(text="premise"))
+
+
+# In pieces
+
+PIECES = {
+    "a.csv": '\ufefftext,label\n"a\nb",x\n\n"c ""d""",y\ne,\nf,x\n"g\r\nh",z\n'.encode(),
+    "a.csv.gz": gzip.compress(b"text,label\na,x\nb,y\nc,z\n"),
+    "a.tsv": b'text\tlabel\r\n"a\tx\r\nb"\ty\r\n\r\nc\tz\r\nd\tx',
+    "a.jsonl": b'{"text": "a"}\n\n{"text": "b", "label": 1}\n{"label": 2}\n{"text": "d", "label": true}\n',
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_pieces_are_the_whole(tmp_path, name, size):
+    (tmp_path / name).write_bytes(PIECES[name])
+    whole = sources.read_file(tmp_path / name, DataConfig(), need_label=False)
+    pieces = list(sources.read_pieces(tmp_path / name, DataConfig(), size))
+    assert [piece.height for piece in pieces[:-1]] == [size] * (len(pieces) - 1)
+    assert 0 < pieces[-1].height <= size
+    assert pl.concat(pieces).equals(whole, null_equal=True)
+
+
+def test_pieces_of_parquet(tmp_path):
+    frame = pl.DataFrame({"label": range(7), "text": list("abcdefg")})
+    frame.write_parquet(tmp_path / "a.parquet", row_group_size=3)
+    pieces = list(sources.read_pieces(tmp_path / "a.parquet", DataConfig(), 2))
+    assert max(piece.height for piece in pieces) == 2
+    assert pl.concat(pieces).equals(sources.read_file(tmp_path / "a.parquet", DataConfig()))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"text\na\nb\nc,d\n"),
+        ("a.csv", b'text\na\nb\n"c\n'),
+        ("a.csv", b"text\na\nb\n\xff\n"),
+        ("a.csv", b"text\n"),
+        ("a.csv", b""),
+        ("a.csv", b"words\na\n"),
+        ("a.csv", b"PK\x03\x04"),
+        ("a.csv.gz", gzip.compress(b"text\na\nb\nc\n" * 50)[:-10]),
+        ("a.tsv", b"text\tlabel\na\tb\nc\n"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "b"}\n{"text": []}\n'),
+        ("a.jsonl", b'{"text": "a"}\n{"text":\n'),
+        ("a.jsonl", b"\n"),
+        ("a.parquet", b"PAR1"),
+        ("a.parquet", b""),
+    ],
+)
+def test_pieces_tell_a_mistake_as_the_whole_does(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(KftError) as whole:
+        sources.read_file(tmp_path / name, DataConfig(), need_label=False)
+    with pytest.raises(KftError) as piece:
+        list(sources.read_pieces(tmp_path / name, DataConfig(), 1))
+    assert str(piece.value) == str(whole.value)
+
+
+def test_what_belongs_together_is_no_piece(tmp_path):
+    path = write(tmp_path, "a.csv", "text,group\na,1\nb,1\nc,2\n")
+    assert [p.height for p in sources.read_pieces(path, DataConfig(group="group"), 2)] == [3]
+    path = write(tmp_path, "a.json", '[{"text": "a"}, {"text": "b"}]')
+    assert [p.height for p in sources.read_pieces(path, DataConfig(), 1)] == [2]

@@ -8,7 +8,8 @@ is kept as it is, labels are stripped. Messages count data rows from 1.
 """
 
 import os
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,15 +18,15 @@ import polars as pl
 from kft.config import FORMATS, DataConfig
 from kft.errors import KftError, did_you_mean
 from kft.sources.columns import LabelPolicy, Pick, finish, listed, pick, shown
-from kft.sources.documents import read_json, read_jsonl, read_parquet
+from kft.sources.documents import jsonl_pieces, parquet_pieces, read_json, read_jsonl, read_parquet
 from kft.sources.folders import read_folder
 from kft.sources.marked import marked_texts
 from kft.sources.named import benchmark_splits as benchmark_splits
 from kft.sources.named import read_benchmark as read_benchmark
 from kft.sources.named import read_named
-from kft.sources.tables import read_csv, read_tsv
+from kft.sources.tables import csv_pieces, read_csv, read_tsv, tsv_pieces
 
-__all__ = ["ENDINGS", "READERS", "SPLITS", "format_of", "marked_texts", "read", "read_file"]
+__all__ = ["ENDINGS", "READERS", "SPLITS", "format_of", "marked_texts", "read", "read_file", "read_pieces"]
 
 SPLITS = ("train", "validation", "test")
 ENDINGS = {
@@ -83,11 +84,45 @@ def read_file(
         KftError: the file is missing or malformed.
     """
     path = Path(path)
-    own = {_ending(file) for file in (data.train, data.validation, data.test) if file}
-    if own and format_of(path) and _ending(path) not in own:
-        data = data.model_copy(update={"format": None, "delimiter": None})
+    data = _as_it_ends(data, path)
     policy = "needed" if need_label else "optional"
     return _rename_labels(_read_path(path, path.name, data, policy, format), data)
+
+
+def read_pieces(path: str | Path, data: DataConfig, size: int) -> Iterator[pl.DataFrame]:
+    """The frame of `read_file`, where labels may be missing, in pieces: a file of any size fits in memory.
+
+    CSV, TSV, JSONL and Parquet come at most `size` rows at a time. What must be seen as a whole comes as one piece:
+    JSON documents, class folders, questions and their choices, and texts with marked words.
+
+    Raises:
+        KftError: the file is missing or malformed; the pieces before the mistake have been given by then.
+    """
+    path, rows = Path(path), 0
+    data = _as_it_ends(data, path)
+    read = PIECES.get(data.format or format_of(path))
+    if read is None or data.group is not None or data.spans or data.max_examples is not None:
+        yield read_file(path, data, need_label=False)
+        return
+    _check_readable(path)
+    wanted = partial(pick, where=path.name, data=data, label="optional")
+    try:
+        for piece in read(path, path.name, data, wanted, size):
+            yield _rename_labels(finish(piece, path.name, data), data).with_columns(pl.col("id") + rows)
+            rows += piece.height
+        if not rows:
+            raise KftError(f"{path.name}: holds no examples", "give a file with at least one row")
+    except (KftError, UnicodeError, OSError, EOFError, zlib.error):
+        read_file(path, data, need_label=False)  # tells where in the whole file the mistake is
+        raise
+
+
+def _as_it_ends(data: DataConfig, path: Path) -> DataConfig:
+    """The settings for a file: format and delimiter were written for files with the config's own endings."""
+    own = {_ending(file) for file in (data.train, data.validation, data.test) if file}
+    if own and format_of(path) and _ending(path) not in own:
+        return data.model_copy(update={"format": None, "delimiter": None})
+    return data
 
 
 def format_of(path: str | Path) -> str | None:
@@ -180,4 +215,10 @@ READERS: dict[str, Callable[[Path, str, DataConfig, Pick], pl.DataFrame]] = {
     "jsonl": read_jsonl,
     "parquet": read_parquet,
     "folder": read_folder,
+}
+PIECES: dict[str, Callable[[Path, str, DataConfig, Pick, int], Iterator[pl.DataFrame]]] = {
+    "csv": csv_pieces,
+    "tsv": tsv_pieces,
+    "jsonl": jsonl_pieces,
+    "parquet": parquet_pieces,
 }

@@ -1,17 +1,21 @@
 """JSON, JSONL and Parquet."""
 
 import contextlib
+import io
 import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 from pyarrow import parquet
 
 from kft.config import DataConfig
 from kft.errors import KftError
 from kft.sources.columns import Pick, kind, strings, typed_strings
-from kft.sources.texts import line, read_text
+from kft.sources.texts import line, open_text, read_text
 
 Row = dict[str, Any]
 
@@ -27,7 +31,7 @@ def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFra
                 f"{name}, line {error.lineno}: not valid JSON: {_told(error)}",
                 'one object a line is JSONL: `data.format = "jsonl"`',
             ) from None
-        rows = _json_lines(text, name, data)
+        rows = list(islice(_json_lines(io.StringIO(text, newline="\n"), name), data.max_examples))
     except (ValueError, RecursionError) as error:
         raise KftError(
             f"{name}: JSON that cannot be read: {error}",
@@ -38,30 +42,58 @@ def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFra
 
 def read_jsonl(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns; blank lines are no rows, and a field that an object lacks is null."""
-    return _objects(_json_lines(read_text(path, name, data, _place), name, data), name, data, pick)
+    lines = io.StringIO(read_text(path, name, data, _place), newline="\n")
+    return _objects(list(islice(_json_lines(lines, name), data.max_examples)), name, data, pick)
+
+
+def jsonl_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
+    """`read_jsonl`, `size` rows at a time; the first rows must hold every field that is read."""
+    known: dict[str, None] = {}
+    with open_text(path, name, data, newline="\n") as lines:
+        rows = _json_lines(lines, name)
+        while piece := list(islice(rows, size)):
+            known |= dict.fromkeys(key for row in piece for key in row)
+            yield _objects([dict.fromkeys(known) | row for row in piece], name, data, pick)
 
 
 def read_parquet(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns."""
+    with _parquet_mistakes(path, name), parquet.ParquetFile(path) as file:
+        # Polars' own reader aborts the process on some damaged files.
+        found = pick(file.schema_arrow.names)
+        table = file.read([file.schema_arrow.names[position] for position in found.values()])
+        return _table_frame(table.slice(0, data.max_examples), found, file.schema_arrow.names, name)
+
+
+def parquet_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
+    """`read_parquet`, at most `size` rows at a time."""
+    with _parquet_mistakes(path, name), parquet.ParquetFile(path) as file:
+        columns = file.schema_arrow.names
+        found = pick(columns)
+        for batch in file.iter_batches(size, columns=[columns[position] for position in found.values()]):
+            yield _table_frame(pa.Table.from_batches([batch]), found, columns, name)
+
+
+def _table_frame(table: pa.Table, found: dict[str, int], columns: list[str], name: str) -> pl.DataFrame:
+    table = table.replace_schema_metadata(None)
+    table.validate(full=True)  # polars takes strings that are not UTF-8 as they come
+    frame = pl.from_arrow(table)
+    return pl.DataFrame(
+        {role: typed_strings(frame[columns[i]], name, columns[i]) for role, i in found.items()}
+    )
+
+
+@contextlib.contextmanager
+def _parquet_mistakes(path: Path, name: str) -> Iterator[None]:
     if path.stat().st_size == 0:
         raise KftError(f"{name}: is empty", "write the file again, it may have been cut while it was copied")
     try:
-        # Polars' own reader aborts the process on some damaged files.
-        with parquet.ParquetFile(path) as file:
-            columns = file.schema_arrow.names
-            found = pick(columns)
-            table = file.read([columns[position] for position in found.values()])
-        table = table.slice(0, data.max_examples).replace_schema_metadata(None)
-        table.validate(full=True)  # polars takes strings that are not UTF-8 as they come
-        frame = pl.from_arrow(table)
+        yield
     except KftError:
         raise
     except (Exception, pl.exceptions.PanicException) as error:  # a panic is no Exception
         told = (str(error).splitlines() or [type(error).__name__])[0]
         raise KftError(f"{name}: cannot be read as Parquet: {told}", "copy or write the file again") from None
-    return pl.DataFrame(
-        {role: typed_strings(frame[columns[i]], name, columns[i]) for role, i in found.items()}
-    )
 
 
 def _is_json_lines(text: str, error: json.JSONDecodeError) -> bool:
@@ -72,12 +104,14 @@ def _is_json_lines(text: str, error: json.JSONDecodeError) -> bool:
     return False
 
 
-def _json_lines(text: str, name: str, data: DataConfig) -> list[Row]:
-    rows: list[Row] = []
-    for number, content in enumerate(text.split("\n"), 1):
+def _json_lines(lines: Iterable[str], name: str) -> Iterator[Row]:
+    count = 0
+    for number, ended in enumerate(lines, 1):
+        content = ended.removesuffix("\n")
         if not content.strip():
             continue
-        where = f"{name}, row {len(rows) + 1} (line {number})"
+        count += 1
+        where = f"{name}, row {count} (line {number})"
         try:
             row = json.loads(content)
         except json.JSONDecodeError as error:
@@ -94,10 +128,7 @@ def _json_lines(text: str, name: str, data: DataConfig) -> list[Row]:
             raise KftError(
                 f"{where}: must be a JSON object, got {kind(row)}", 'such as {"text": "…", "label": "…"}'
             )
-        rows.append(row)
-        if len(rows) == data.max_examples:
-            break
-    return rows
+        yield row
 
 
 def _told(error: json.JSONDecodeError) -> str:

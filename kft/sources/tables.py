@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import polars as pl
 from kft.config import DataConfig
 from kft.errors import KftError
 from kft.sources.columns import Columns, Pick, strings
-from kft.sources.texts import line, read_text
+from kft.sources.texts import line, open_text, read_text
 
 QUOTE_HINT = 'inside quotes a quote is doubled (""); `data.format = "tsv"` reads quotes as ordinary text'
 Rows = Iterator[tuple[int, list[str]]]  # (line where the row begins, its cells)
@@ -26,15 +26,31 @@ class _Broken(Exception):
 def read_csv(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns; quoted cells may hold delimiters, doubled quotes and line ends."""
     delimiter = _delimiter(data, ",", '"\r\n')
-    place = partial(_place, partial(_csv_rows, delimiter=delimiter, strict=False), data.header)
-    return _collect(_csv_rows(read_text(path, name, data, place), delimiter), name, data, pick)
+    place = partial(_place, partial(_csv_rows, delimiter=delimiter, strict=False), data.header, "")
+    lines = io.StringIO(read_text(path, name, data, place), newline="")
+    return next(_frames(_csv_rows(lines, delimiter), name, data, pick))
+
+
+def csv_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
+    """`read_csv`, `size` rows at a time."""
+    delimiter = _delimiter(data, ",", '"\r\n')
+    with open_text(path, name, data, newline="") as lines:
+        yield from _frames(_csv_rows(lines, delimiter), name, data, pick, size)
 
 
 def read_tsv(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns; a quote is a character like any other, and a line is a row."""
     delimiter = _delimiter(data, "\t", "\r\n")
-    place = partial(_place, partial(_tsv_rows, delimiter=delimiter), data.header)
-    return _collect(_tsv_rows(read_text(path, name, data, place), delimiter), name, data, pick)
+    place = partial(_place, partial(_tsv_rows, delimiter=delimiter), data.header, "\n")
+    lines = io.StringIO(read_text(path, name, data, place), newline="\n")
+    return next(_frames(_tsv_rows(lines, delimiter), name, data, pick))
+
+
+def tsv_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
+    """`read_tsv`, `size` rows at a time."""
+    delimiter = _delimiter(data, "\t", "\r\n")
+    with open_text(path, name, data, newline="\n") as lines:
+        yield from _frames(_tsv_rows(lines, delimiter), name, data, pick, size)
 
 
 def _delimiter(data: DataConfig, default: str, forbidden: str) -> str:
@@ -50,9 +66,9 @@ def _delimiter(data: DataConfig, default: str, forbidden: str) -> str:
 # cell for the beginning of a quoted one when it looks for line ends.
 
 
-def _csv_rows(text: str, delimiter: str, strict: bool = True) -> Rows:
+def _csv_rows(lines: Iterable[str], delimiter: str, strict: bool = True) -> Rows:
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
+    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
     start = 1
     try:
         for cells in reader:
@@ -65,13 +81,15 @@ def _csv_rows(text: str, delimiter: str, strict: bool = True) -> Rows:
         ) from None
 
 
-def _tsv_rows(text: str, delimiter: str) -> Rows:
-    for start, content in enumerate(text.removesuffix("\n").split("\n"), 1):
-        yield start, content.removesuffix("\r").split(delimiter)
+def _tsv_rows(lines: Iterable[str], delimiter: str) -> Rows:
+    for start, content in enumerate(lines, 1):
+        yield start, content.removesuffix("\n").removesuffix("\r").split(delimiter)
 
 
-def _collect(rows: Rows, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
-    """The picked columns of all rows. A blank line is no row, except where there is but one column."""
+def _frames(
+    rows: Rows, name: str, data: DataConfig, pick: Pick, size: int | None = None
+) -> Iterator[pl.DataFrame]:
+    """The picked columns of `size` rows at a time, or of all. A blank line is no row, except where there is but one column."""
     columns: Columns | None = None
     found: dict[str, int] = {}
     values: dict[str, list[str]] = {}
@@ -97,6 +115,9 @@ def _collect(rows: Rows, name: str, data: DataConfig, pick: Pick) -> pl.DataFram
                 values[role].append(cells[position])
             if number == data.max_examples:
                 break
+            if size and number % size == 0:
+                yield _frame(values, name)
+                values = {role: [] for role in found}
     except _Broken as error:
         start, told = error.args
         where = "header" if columns is None and data.header else f"row {number + 1}"
@@ -106,6 +127,11 @@ def _collect(rows: Rows, name: str, data: DataConfig, pick: Pick) -> pl.DataFram
             f"{name}: holds column names and no rows",
             "if its first row is an example, set `data.header = false`",
         )
+    if size is None or number % size:
+        yield _frame(values, name)
+
+
+def _frame(values: dict[str, list[str]], name: str) -> pl.DataFrame:
     return pl.DataFrame({role: strings(column, name) for role, column in values.items()})
 
 
@@ -119,7 +145,7 @@ def _header(cells: list[str], name: str) -> list[str]:
     return cells
 
 
-def _place(rows_of: Callable[[str], Rows], header: bool, before: str) -> str:
+def _place(rows_of: Callable[[Iterable[str]], Rows], header: bool, newline: str, before: str) -> str:
     # The mark makes sure that the row of the mistake is there, even if it is the first of its characters.
-    row = sum(cells != [""] for _, cells in rows_of(before + "?")) - header
+    row = sum(cells != [""] for _, cells in rows_of(io.StringIO(before + "?", newline=newline))) - header
     return f"row {row} ({line(before)})" if row else f"header ({line(before)})"

@@ -1,6 +1,7 @@
 """The text of a file: decompressed, decoded, without its byte-order mark."""
 
 import gzip
+import io
 import zlib
 from collections.abc import Callable
 from encodings.aliases import aliases
@@ -50,6 +51,23 @@ def read_text(path: Path, name: str, data: DataConfig, place: Place = line) -> s
     if not raw.strip():
         raise KftError(f"{name}: is empty", "write the file again, it may have been cut while it was copied")
     return decode(raw, name, data.encoding, place)
+
+
+def open_text(path: Path, name: str, data: DataConfig, newline: str) -> io.TextIOWrapper:
+    """The same text, read while it is iterated over, in lines as `newline` says (see `open`).
+
+    What is amiss further on raises what Python's own readers raise.
+
+    Raises:
+        KftError: unknown encoding, or a binary file.
+    """
+    _check_encoding(data.encoding)
+    raw = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 (the text closes it)
+    _refuse_binary(raw.peek(4096), name, data.encoding)
+    text = io.TextIOWrapper(raw, data.encoding, newline=newline)
+    if text.read(1) != "\ufeff":
+        text.seek(0)
+    return text
 
 
 def decode(raw: bytes, name: str, encoding: str, place: Place = line) -> str:
