@@ -522,3 +522,26 @@ def test_bbc_news_is_cut_without_leaks():
     assert not train & others
     shares = made.account["splits"]["test"]["labels"]
     assert shares == {"business": 51, "entertainment": 38, "politics": 42, "sports": 51, "tech": 40}
+
+
+@pytest.mark.parametrize("method", ["stratified", "random", "hash"])
+def test_folds_make_each_row_validation_once_and_leave_test_alone(method):
+    rows = [(f"text number {i % 90}", "ab"[i % 3 == 0]) for i in range(90)] * 2  # every text twice
+    frame = pl.DataFrame(
+        {"id": range(180), "text": [t for t, _ in rows], "label": [c for _, c in rows], "origin": "x"}
+    )
+    made = [
+        prepare(
+            {"train": frame},
+            SplitConfig(folds=3, fold=fold, test_fraction=0.2, method=method),
+            CleanConfig(),
+            "classification",
+        )
+        for fold in (1, 2, 3)
+    ]
+    assert all(m.test.equals(made[0].test) for m in made)
+    held = [set(m.validation["text"]) for m in made]
+    assert sum(map(len, held)) == len(set.union(*held)) == 90 - made[0].test["text"].n_unique()
+    for part, texts in zip(made, held, strict=True):
+        assert not texts & set(part.train["text"])
+    assert made[1].account["cut"]["fold"] == 2

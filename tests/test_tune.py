@@ -136,6 +136,10 @@ def test_a_study_stopped_and_shared_by_two_equals_a_whole_one(finished, tmp_path
     working._run_trial(opened, storage.claim(opened), stop)  # stopped at once, after saving
     again = storage.open_study(tmp_path / "parts", None)
     other.lock.close()
+    working._run_trial(again, storage.claim(again), threading.Event())
+    told = working.finish(again)  # as a command does that is stopped: best so far, not yet scored on test
+    assert (len(told["trials"]), list(told["best"]["metrics"])) == (1, ["validation"])
+    assert "2 of 3 trials are not finished" in results.text(told)
     working.work(again, threading.Event())
     told = working.finish(again)
     assert Counter(t["number"] for t in told["trials"]) == {1: 1, 2: 1, 3: 1}

@@ -108,7 +108,9 @@ def _run_trial(opened: Study, held: Claim, stop: threading.Event) -> None:
         scores = [_train(opened, held, trial, config, stop) for config in _configs(opened, point)]
         value = results.mean(scores)[opened.metric]
         if value is None:
-            raise KftError(f"{opened.metric} is not defined on the validation split")
+            raise KftError(
+                f"{opened.metric} is not defined on the validation split", "set tune.metric to another"
+            )
         storage.note(opened, held, metrics=scores)
         state, reason = TrialState.COMPLETE, None
     except train.Stopped:
