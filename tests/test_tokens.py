@@ -290,6 +290,21 @@ def test_pairs_are_truncated_as_in_transformers(pairs_of_tokenizers, max_length)
     assert made.full_lengths.tolist() == [a + b + 3 for a in LENGTHS for b in LENGTHS]
 
 
+@pytest.mark.parametrize("paired", [False, True])
+def test_several_processes_make_the_same_rows(pairs_of_tokenizers, monkeypatch, paired):
+    tokenizer, _ = pairs_of_tokenizers["uncased"]
+    texts = [f"{text} {i}" for i in range(3) for text in HARD]
+    pairs = texts[::-1] if paired else None
+    alone = tokens.encode(tokenizer, texts, pairs, 24, located=True)
+    monkeypatch.setattr("kft.tokens.rows.PARALLEL_TEXTS", len(texts))
+    monkeypatch.setattr("kft.tokens.rows.PIECE_TEXTS", 7)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    together = tokens.encode(tokenizer, texts, pairs, 24, located=True)
+    for name in ("ids", "offsets", "second_starts", "full_lengths", "characters"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(together, name), err_msg=name)
+        assert getattr(alone, name).dtype == getattr(together, name).dtype, name
+
+
 def test_a_graph_packs_as_encode_does(pairs_of_tokenizers, graph_tokenizers):
     from kft import backend
 
