@@ -194,18 +194,20 @@ def prediction_steps(tokens: Tokens, shape: PredictionShape) -> tuple[Placement,
     return Placement(order[None], rows[None] % shape.rows, starts[None], slots[None]), rows // shape.rows
 
 
-def prediction_dataset(tokens: Tokens, shape: PredictionShape, where: Placement, steps: np.ndarray):
-    """The steps of `prediction_steps` as a `tf.data.Dataset` of inputs, as in `dataset`."""
+def prediction_batches(
+    tokens: Tokens, shape: PredictionShape, where: Placement, steps: np.ndarray
+) -> Iterator[tuple[dict[str, np.ndarray]]]:
+    """The steps of `prediction_steps`: inputs as in `dataset`, each in a tuple of its own.
+
+    No `tf.data.Dataset`: TensorFlow never lets go of the functions that data sets are made from, nor of the arrays that
+    those read, and a file may be predicted in thousands of pieces.
+    """
     order = np.argsort(steps, kind="stable")
     bounds = np.searchsorted(steps[order], np.arange(steps.max(initial=-1) + 2))
-
-    def batches() -> Iterator[dict]:
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
-            at = order[begin:end]
-            places = [a[0][at] for a in (where.examples, where.rows, where.starts, where.slots)]
-            yield _fill(shape.rows, shape.length, shape.slots, tokens, *places)[0]
-
-    return _as_dataset(batches, shape.rows, shape.length, shape.slots, tokens, None, len(bounds) - 1)
+    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        at = order[begin:end]
+        places = [a[0][at] for a in (where.examples, where.rows, where.starts, where.slots)]
+        yield _fill(shape.rows, shape.length, shape.slots, tokens, *places)
 
 
 def _room(groups: np.ndarray | None, batch_size: int) -> int:
@@ -378,18 +380,14 @@ def _fill(
     return inputs, placed, weight
 
 
-def _as_dataset(
-    steps, rows: int, length: int, slots: int, tokens: Tokens, targets: np.ndarray | None, count: int
-):
+def _as_dataset(steps, rows: int, length: int, slots: int, tokens: Tokens, targets: np.ndarray, count: int):
     tf = backend.tensorflow()
     inputs = {name: tf.TensorSpec((rows, length), tf.int32) for name in INPUT_NAMES[:4]}
     inputs["first_tokens"] = tf.TensorSpec((rows, slots), tf.int32)
     if tokens.spans is not None:
         inputs["spans"] = tf.TensorSpec((rows, slots, *tokens.spans.shape[1:]), tf.int32)
-    signature = inputs
-    if targets is not None:
-        placed = tf.TensorSpec((rows, slots, *targets.shape[1:]), tf.as_dtype(targets.dtype))
-        signature = (inputs, placed, tf.TensorSpec((rows, slots), tf.float32))
+    placed = tf.TensorSpec((rows, slots, *targets.shape[1:]), tf.as_dtype(targets.dtype))
+    signature = (inputs, placed, tf.TensorSpec((rows, slots), tf.float32))
     made = tf.data.Dataset.from_generator(steps, output_signature=signature)
     options = tf.data.Options()
     # There is nothing to tune here, and the end of a tuned data set waits for its tuner, which sleeps 10 ms, then twice

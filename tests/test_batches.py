@@ -127,9 +127,7 @@ def test_prediction_holds_every_example_once(lengths, step_tokens):
     shape = batches.prediction_shape(np.array(lengths), 128, step_tokens)
     where, steps = batches.prediction_steps(tokens, shape)
     found = {}
-    for number, inputs in enumerate(
-        batches.prediction_dataset(tokens, shape, where, steps).as_numpy_iterator()
-    ):
+    for number, (inputs,) in enumerate(batches.prediction_batches(tokens, shape, where, steps)):
         for i in np.flatnonzero(steps == number):
             r, k = where.rows[0, i], where.slots[0, i]
             example = where.examples[0, i]

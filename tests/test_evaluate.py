@@ -1,9 +1,11 @@
 """Evaluating and predicting with finished runs: every format, pairs and scores, moved runs, full disks."""
 
+import gc
 import json
 import os
 import shutil
 import subprocess
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -260,6 +262,14 @@ class TestPython:
         told = list(evaluate.predict(loaded, TEXTS * 3))
         assert [answer["id"] for answer in told] == list(range(12))
         assert same(told, expected)
+
+    def test_a_chunk_that_is_answered_leaves_memory(self, loaded):
+        rows = evaluate.encode(loaded, pl.DataFrame({"text": ["a good film", "dull"]}))
+        evaluate.predict_logits(loaded.model, rows)
+        left = weakref.ref(rows)
+        del rows
+        gc.collect()
+        assert left() is None
 
     @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
     def test_files_are_answered_whole_in_chunks(self, loaded, tmp_path, monkeypatch, name):
