@@ -261,6 +261,8 @@ class TestRefusals:
             ("GET", "/v1/models/other", 404, "Could not find any versions of model other"),
             ("POST", f"{AT}:train", 400, f"Malformed request: POST {AT}:train"),
             ("GET", f"{AT}/versions/x", 400, "Malformed request"),
+            ("GET", f"{AT}/labels/stable", 400, "Unrecognized servable version label: stable"),
+            ("POST", f"{AT}/labels/stable:predict", 400, "Unrecognized servable version label: stable"),
             ("GET", f"{AT}:predict", 405, "use POST"),
             ("POST", AT, 405, "use GET"),
             ("POST", f"{AT}:regress", 400, "no signature for :regress"),
