@@ -22,18 +22,22 @@ def main(folder: str, request_path: str, answers_path: str) -> None:
     classifier = keras_hub.models.BertTextClassifier.from_preset(folder)
     loading = time.perf_counter() - started
 
-    def answer(columns: list[list[str]]) -> list[list[float]]:
-        given = columns[0] if len(columns) == 1 else tuple(columns)
-        return classifier.predict(given, batch_size=32, verbose=0).tolist()
+    def answer_batch(columns: list[list[str]]) -> np.ndarray:
+        # Not `predict`, which traces the tokenizer anew in every call: seconds.
+        return classifier.predict_on_batch(as_inputs(columns))
 
     answers = {
-        "of_texts": answer(request["texts"]),
-        "benchmark": benchmark(answer, request["benchmark"], loading),
+        "of_texts": classifier.predict(as_inputs(request["texts"]), batch_size=32, verbose=0).tolist(),
+        "benchmark": benchmark(answer_batch, request["benchmark"], loading),
     }
     classifier.preprocessor = None
     inputs = {name: np.array(value, np.int32) for name, value in request["inputs"].items()}
     answers["of_tokens"] = classifier.predict(inputs, batch_size=32, verbose=0).tolist()
     Path(answers_path).write_text(json.dumps(answers), "utf-8")
+
+
+def as_inputs(columns: list[list[str]]) -> list[str] | tuple[list[str], ...]:
+    return columns[0] if len(columns) == 1 else tuple(columns)
 
 
 if __name__ == "__main__":
