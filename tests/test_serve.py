@@ -284,6 +284,8 @@ class TestRefusals:
             ({"examples": [{"text": "a"}], "context": {"text": "b"}}, "both in 'context' and"),
             ({"examples": [{"text": ["a", 1]}]}, "strings alone or numbers alone"),
             ({"examples": [{"text": 2**64}]}, "int64"),
+            ({"examples": [{"\ud800": "a"}]}, "surrogate"),
+            ({"examples": [{"text": "a"}], "context": {"\ud800": "a"}}, "surrogate"),
             ({"examples": [{"other": "a"}]}, "Feature: text (data type: string) is required"),
             (
                 {"examples": [{"text": "a"}], "signature_name": "serving_default"},
@@ -292,7 +294,7 @@ class TestRefusals:
         ],
     )
     def test_malformed_examples(self, films, body, message):
-        response = films.post(f"{AT}:classify", json=body)
+        response = films.post(f"{AT}:classify", content=json.dumps(body))
         assert response.status_code == 400
         assert message in response.json()["error"]
 
