@@ -1,5 +1,6 @@
 """Every exported artefact answers as the run does, in programs that kft did not write; nothing is overwritten or left half."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import tokenizers
 from conftest import make_bert_folder, run_kft, sentences, write_csv
+from test_rundir import is_documented, names
 
 from kft import backend, config, evaluate, export, models, presets, rundir, train
 from kft.errors import KftError
@@ -86,6 +88,13 @@ def saved(tiny_run, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def saved_scores(score_run, tmp_path_factory) -> Path:
     return Path(export.export(score_run, "savedmodel", tmp_path_factory.mktemp("models") / "pairs")["output"])
+
+
+@pytest.fixture(scope="session")
+def verified(tiny_run, tmp_path_factory):
+    """A function: format → what export tells of the tiny run in it, made once."""
+    folder = tmp_path_factory.mktemp("formats")
+    return functools.cache(lambda to: export.export(tiny_run, to, folder / to))
 
 
 def load(path: Path):
@@ -325,26 +334,24 @@ def run_logits(run: Path, *texts: list[str]) -> np.ndarray:
 
 
 class TestHuggingFace:
-    def test_transformers_and_its_pipeline_load_it(self, tiny_run, tmp_path):
+    def test_transformers_and_its_pipeline_load_it(self, verified, tiny_run):
         from transformers import pipeline
 
-        told = export.export(tiny_run, "hf", tmp_path / "films")
-        assert told["output"] == str(tmp_path / "films")
+        told = verified("hf")
+        folder = Path(told["output"])
         assert told["comparison"]["read_by"] == ["kft", "transformers"]
         assert told["comparison"]["max_logit_difference"] < 1e-5
-        np.testing.assert_allclose(
-            transformers_logits(tmp_path / "films", TEXTS), run_logits(tiny_run, TEXTS), atol=1e-5
-        )
-        classify = pipeline("text-classification", model=str(tmp_path / "films"))
+        np.testing.assert_allclose(transformers_logits(folder, TEXTS), run_logits(tiny_run, TEXTS), atol=1e-5)
+        classify = pipeline("text-classification", model=str(folder))
         given = [text for text, _ in sentences(8)]
         for found, answer in zip(classify(given), evaluate.predict(tiny_run, given), strict=True):
             assert found["label"] == answer["label"]
             assert found["score"] == pytest.approx(max(answer["probabilities"].values()), abs=1e-5)
-        content = json.loads((tmp_path / "films" / "config.json").read_text())
+        content = json.loads((folder / "config.json").read_text())
         assert content["id2label"] == {"0": "negative", "1": "positive"}
         assert (content["hidden_act"], content["layer_norm_eps"]) == ("gelu", 1e-12)
         assert (content["hidden_dropout_prob"], content["max_position_embeddings"]) == (0.1, 32)
-        assert {file.stat().st_mode & 0o044 for file in (tmp_path / "films").iterdir()} == {0o044}
+        assert {file.stat().st_mode & 0o044 for file in folder.iterdir()} == {0o044}
 
     def test_kft_reads_it_back_with_its_head(self, tiny_run, tmp_path):
         export.export(tiny_run, "hf", tmp_path / "films", verify=False)
@@ -391,8 +398,8 @@ class TestKeras:
             classifier.predict(given, verbose=0), run_logits(tanh_run, given), atol=1e-5
         )
 
-    def test_an_approximation_is_measured_and_told(self, tiny_run, tmp_path):
-        told = export.export(tiny_run, "keras", tmp_path / "films")
+    def test_an_approximation_is_measured_and_told(self, verified):
+        told = verified("keras")
         assert not told["comparison"]["exact"]
         assert 1e-6 < told["comparison"]["max_difference"] < 0.02
         assert re.search(
@@ -408,10 +415,11 @@ class TestKeras:
 
 
 class TestOnnx:
-    def test_graph_and_int8(self, tiny_run, tmp_path):
+    def test_graph_and_int8(self, verified, tiny_run):
         onnxruntime = pytest.importorskip("onnxruntime")
-        told = export.export(tiny_run, "onnx", tmp_path / "films")
-        assert sorted(file.name for file in (tmp_path / "films").iterdir()) == [
+        told = verified("onnx")
+        folder = Path(told["output"])
+        assert sorted(file.name for file in folder.iterdir()) == [
             "config.json",
             "export.json",
             "model.int8.onnx",
@@ -428,7 +436,7 @@ class TestOnnx:
         assert re.search(
             r"int8 +accuracy 0\.\d{4} on the validation split, float32 0\.\d{4} \([+-]", export.summary(told)
         )
-        session = onnxruntime.InferenceSession(tmp_path / "films" / "model.onnx")
+        session = onnxruntime.InferenceSession(folder / "model.onnx")
         for ids in ([[2, 5, 3]], [[2, 5, 7, 9, 3], [2, 6, 3, 0, 0]]):
             ids = np.array(ids)
             given = {
@@ -534,6 +542,34 @@ def test_command_prints_json(tiny_run, tmp_path):
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["comparison"] is None
     assert "not compared" in export.summary(json.loads(done.stdout))
+
+
+class TestFields:
+    @pytest.fixture(scope="class")
+    def told(self, saved, saved_scores, verified) -> list[dict]:
+        """export.json of every format, of classes and of scores."""
+        pytest.importorskip("onnxruntime")
+        made = [rundir.read_json(path / "export.json") for path in (saved, saved_scores)]
+        made += [
+            rundir.read_json(Path(verified(to)["output"], "export.json")) for to in ("hf", "keras", "onnx")
+        ]
+        assert {one["to"] for one in made} == set(export.EXPORTERS)
+        return made
+
+    def test_every_export_has_the_documented_fields_and_no_others(self, told):
+        found = set().union(*map(names, told))
+        assert not [field for field in found if not is_documented(field, export.FIELDS)]
+        absent = {field for field in export.FIELDS if not any(is_documented(f, [field]) for f in found)}
+        assert absent <= {"comparison"}  # null without a comparison
+        assert all(export.FIELDS.values())
+
+    def test_every_format_is_compared_and_timed_in_a_fresh_process(self, told):
+        for one in told:
+            assert one["comparison"]["examples"] > 60, one["to"]
+            for timed in (one["benchmark"], one.get("int8", one)["benchmark"]):
+                assert {"batch_1", "batch_32"} < set(timed), one["to"]
+                assert timed["batch_1"]["calls"] >= 1
+                assert timed["batch_32"]["median_milliseconds"] > 0
 
 
 def test_command_knows_every_format():

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import assert_not_imported, sentences
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 from test_cli import kft, mistake
 
@@ -261,6 +262,8 @@ class TestRefusals:
             ("GET", "/v1/models/other", 404, "Could not find any versions of model other"),
             ("POST", f"{AT}:train", 400, f"Malformed request: POST {AT}:train"),
             ("GET", f"{AT}/versions/x", 400, "Malformed request"),
+            ("GET", f"{AT}/labels/stable", 400, "Unrecognized servable version label: stable"),
+            ("POST", f"{AT}/labels/stable:predict", 400, "Unrecognized servable version label: stable"),
             ("GET", f"{AT}:predict", 405, "use POST"),
             ("POST", AT, 405, "use GET"),
             ("POST", f"{AT}:regress", 400, "no signature for :regress"),
@@ -281,6 +284,8 @@ class TestRefusals:
             ({"examples": [{"text": "a"}], "context": {"text": "b"}}, "both in 'context' and"),
             ({"examples": [{"text": ["a", 1]}]}, "strings alone or numbers alone"),
             ({"examples": [{"text": 2**64}]}, "int64"),
+            ({"examples": [{"\ud800": "a"}]}, "surrogate"),
+            ({"examples": [{"text": "a"}], "context": {"\ud800": "a"}}, "surrogate"),
             ({"examples": [{"other": "a"}]}, "Feature: text (data type: string) is required"),
             (
                 {"examples": [{"text": "a"}], "signature_name": "serving_default"},
@@ -289,7 +294,7 @@ class TestRefusals:
         ],
     )
     def test_malformed_examples(self, films, body, message):
-        response = films.post(f"{AT}:classify", json=body)
+        response = films.post(f"{AT}:classify", content=json.dumps(body))
         assert response.status_code == 400
         assert message in response.json()["error"]
 
@@ -546,6 +551,7 @@ class TestPages:
         films.post(f"{AT}:predict", json={"instances": ["a"]})
         films.post(f"{AT}:predict", content=b"{")
         text = films.get("/metrics").text
+        assert len(list(text_string_to_metric_families(text))) > 5
         for line in (
             'kft_requests_total{method="predict",status="200"}',
             'kft_requests_total{method="predict",status="400"}',
@@ -637,6 +643,51 @@ class TestProcess:
         body = json.dumps({"instances": ["x" * 10_000_000]}).encode()
         assert talk(server.port, head % len(body), body).startswith(b"HTTP/1.1 413 ")
         assert "label" in ask(server.port, SECRET)
+
+    def test_pipelined_requests_are_answered_in_their_order(self, server):
+        bodies = [json.dumps({"instances": [text]}).encode() for text in TEXTS] + [b"{"]
+        head = b"POST " + AT.encode() + b":predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+        last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            connection.sendall(b"".join(head % (len(body), body) for body in bodies) + last)
+            told = connection.makefile("rb").read()
+        assert re.findall(rb"HTTP/1.1 (\d+)", told) == [b"200"] * len(TEXTS) + [b"400", b"200"]
+        answers = [json.loads(line) for line in re.findall(rb'{"predictions".*?}]}', told)]
+        for answer, text in zip(answers, TEXTS, strict=True):
+            wanted = ask(server.port, text)["probabilities"]
+            assert answer["predictions"][0]["probabilities"] == pytest.approx(wanted, abs=1e-5)
+
+    @pytest.mark.parametrize(
+        ("request_bytes", "status"),
+        [
+            (b"HEAD %s HTTP/1.1\r\nHost: x\r\n\r\n", b"200"),
+            (b"HEAD %s:predict HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
+            (b"OPTIONS %s:predict HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
+            (b"BREW %s HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+            (b"POST %s:predict HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n", b"400"),
+            (b"POST %s:predict HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n", b"400"),
+            (b"POST %s:predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", b"400"),
+            (b"GET %s/../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+            (b"GET %s%%00%%ff HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
+        ],
+        ids=range(9),
+    )
+    def test_odd_requests(self, server, request_bytes, status):
+        assert talk(server.port, request_bytes % AT.encode()).split()[1] == status
+        assert "label" in ask(server.port, "a good film")
+
+    def test_deep_objects_and_long_words(self, server):
+        """Within the limit of bytes, whatever they hold."""
+        for body, status in (
+            (b'{"instances": [' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"]}", 400),
+            (b'{"instances": [NaN, Infinity]}', 400),
+            (json.dumps({"instances": ["w" * 1_900_000]}).encode(), 200),
+            (json.dumps({"instances": ["中" * 300_000]}).encode(), 200),
+            (json.dumps({"instances": ["word " * 380_000]}).encode(), 200),
+        ):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+            connection.request("POST", f"{AT}:predict", body)
+            assert connection.getresponse().status == status
 
     def test_a_new_version_is_swapped_in_under_load(self, server):
         failed, stop = [], threading.Event()

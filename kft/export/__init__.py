@@ -15,10 +15,11 @@ from kft import backend, rundir
 from kft.errors import KftError, did_you_mean
 from kft.export import huggingface, keras_preset, onnx_folder, proof, savedmodel
 from kft.export import source as sources
+from kft.export.fields import FIELDS
 from kft.export.source import Source
 from kft.progress import note
 
-__all__ = ["EXPORTERS", "Exporter", "export"]
+__all__ = ["EXPORTERS", "FIELDS", "Exporter", "export"]
 
 FORMAT = 1  # of export.json
 
@@ -60,7 +61,7 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
             not kept.
 
     Returns:
-        The content of export.json and "output", the folder made.
+        The content of export.json, see `FIELDS`, and "output", the folder made.
 
     Raises:
         KftError: the run is unfinished, the output exists, the format cannot hold the model, a package is missing, or

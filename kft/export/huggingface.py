@@ -71,14 +71,12 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     expected = proof.reference(source)
     tokenizer_files.check(source, expected, folder)
     told = _compare(source, expected, _read_back(source, expected, folder), "kft reading the folder")
-    told["read_by"] = ["kft"]
-    notes = []
-    if importlib.util.find_spec("transformers") and importlib.util.find_spec("torch"):
-        logits = _transformers_logits(source, expected, folder)
-        told = _compare(source, expected, logits, "transformers") | {"read_by": ["kft", "transformers"]}
-    else:
-        notes = ["compared by kft alone: transformers or torch is not installed"]
-    return {"comparison": told, "notes": notes}
+    if not (importlib.util.find_spec("transformers") and importlib.util.find_spec("torch")):
+        note = "compared by kft alone, and not timed: transformers or torch is not installed"
+        return {"comparison": told | {"read_by": ["kft"]}, "notes": [note]}
+    answers = proof.in_fresh_process("on_transformers.py", folder, proof.texts_of(source, expected))
+    told = _compare(source, expected, np.array(answers["logits"]), "transformers")
+    return {"comparison": told | {"read_by": ["kft", "transformers"]}, "benchmark": answers["benchmark"]}
 
 
 def _tensors(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -106,8 +104,3 @@ def _read_back(source: Source, expected: proof.Reference, folder: Path) -> np.nd
         )
     with proof.full_precision():
         return evaluate.predict_logits(model, expected.rows)
-
-
-def _transformers_logits(source: Source, expected: proof.Reference, folder: Path) -> np.ndarray:
-    columns = [expected.frame[name].to_list() for name in expected.frame.columns]
-    return np.array(proof.in_fresh_process("bare_transformers.py", folder, {"texts": columns}))

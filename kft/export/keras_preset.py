@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kft import backend, tokens
+from kft import backend
 from kft.export import proof
 from kft.export.source import Source
 
@@ -24,16 +24,17 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
 
 
 def prove(source: Source, folder: Path) -> dict[str, Any]:
-    """Measures a preset on the run's tokens and on raw texts.
+    """Measures a preset on the run's tokens and on raw texts, in a fresh process.
 
     Raises:
         KftError: on the run's tokens it answers otherwise than the run, or further off than the approximation explains.
     """
     expected = proof.reference(source)
-    with proof.full_precision():
-        classifier = backend.keras_hub().models.BertTextClassifier.from_preset(str(folder))
-        by_tokens = proof.compare(source, expected, _predict(source, classifier, expected.rows))
-        by_texts = proof.compare(source, expected, _predict_texts(source, classifier, expected))
+    answers = proof.in_fresh_process("on_keras_hub.py", folder, _request(source, expected))
+    by_tokens, by_texts = (
+        proof.compare(source, expected, proof.predictions_of(source, answers[name]))
+        for name in ("of_tokens", "of_texts")
+    )
     if not _is_exact(source):
         by_tokens["tolerance"] = APPROXIMATION_TOLERANCE * max(1.0, source.architecture.score_scale)
         by_tokens["labels_changed_by_approximation"] = by_tokens.pop("labels_that_differ", 0)
@@ -42,6 +43,7 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     return {
         "comparison": by_tokens,
         "comparison_of_raw_texts": by_texts,
+        "benchmark": answers["benchmark"],
         "notes": _notes(source, by_tokens, by_texts),
     }
 
@@ -86,23 +88,12 @@ def _make(source: Source) -> Any:
     return classifier
 
 
-def _predict(source: Source, classifier: Any, rows: tokens.Tokens) -> np.ndarray:
-    """The predictions for given tokens."""
-    ids, segments, mask = (_widened(array, source.max_length) for array in proof.padded(rows))
-    inputs = {"token_ids": ids, "segment_ids": segments, "padding_mask": mask}
-    kept, classifier.preprocessor = classifier.preprocessor, None
-    try:
-        return proof.predictions_of(source, classifier.predict(inputs, batch_size=16, verbose=0))
-    finally:
-        classifier.preprocessor = kept
-
-
-def _predict_texts(source: Source, classifier: Any, expected: proof.Reference) -> np.ndarray:
-    columns = tuple(expected.frame[name].to_list() for name in expected.frame.columns)
-    given = columns if source.paired else columns[0]
-    return proof.predictions_of(source, classifier.predict(given, batch_size=16, verbose=0))
-
-
-def _widened(array: np.ndarray, length: int) -> np.ndarray:
-    """Padded to one length, so that one program is compiled."""
-    return np.pad(array, [(0, 0), (0, length - array.shape[1])])
+def _request(source: Source, expected: proof.Reference) -> dict[str, Any]:
+    """What the program is asked: the run's tokens, padded as the preset pads, and the texts."""
+    names = ("token_ids", "segment_ids", "padding_mask")
+    padded = (
+        np.pad(array, [(0, 0), (0, source.max_length - array.shape[1])])
+        for array in proof.padded(expected.rows)
+    )
+    inputs = {name: array.tolist() for name, array in zip(names, padded, strict=True)}
+    return {"inputs": inputs, **proof.texts_of(source, expected)}

@@ -126,7 +126,7 @@ def check(told: dict[str, Any], what: str) -> dict[str, Any]:
 
 
 def in_fresh_process(program: str, folder: Path, request: dict[str, Any]) -> Any:
-    """The answers of one of the programs beside this file, in a process of its own, on the CPU.
+    """The answers of one of the programs in `bare`, in a process of its own, on the CPU.
 
     It is given the folder, a JSON file with the request, and the path of a JSON file for its answers; kft is not on its
     path unless it is installed.
@@ -142,8 +142,7 @@ def in_fresh_process(program: str, folder: Path, request: dict[str, Any]) -> Any
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch, "request.json"), Path(scratch, "answers.json")
         asked.write_text(json.dumps(request), "utf-8")
-        # -P: the folder of the program, which holds other modules of this package, is not searched.
-        command = [sys.executable, "-P", Path(__file__).with_name(program), folder, asked, answered]
+        command = [sys.executable, Path(__file__).parent / "bare" / program, folder, asked, answered]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
         if done.returncode:
             told = "\n".join(done.stderr.strip().splitlines()[-5:])
@@ -210,17 +209,25 @@ def _check_signatures(source: Source, answers: dict[str, Any], name: str) -> Non
             raise KftError(f"the SavedModel answers {what} otherwise, by up to {difference:.2g}", FAULT_HINT)
 
 
-def _bare_answers(source: Source, expected: Reference, folder: Path) -> dict[str, Any]:
+def texts_of(source: Source, expected: Reference) -> dict[str, list[list[str]]]:
+    """The texts that the programs in `bare` are asked: one list for each text of an example, and those to time."""
     frame, own = expected.frame, own_texts(source)
+    timed = own if len(own) else frame
+    return {
+        "texts": [frame[name].to_list() for name in frame.columns],
+        "benchmark": [timed[name].to_list() for name in frame.columns],
+    }
+
+
+def _bare_answers(source: Source, expected: Reference, folder: Path) -> dict[str, Any]:
     ids, segments, mask = padded(expected.rows)
     rows = {"token_ids": ids, "padding_mask": mask} | ({"segment_ids": segments} if source.paired else {})
     request = {
-        "names": frame.columns,
-        "texts": [frame[name].to_list() for name in frame.columns],
+        "names": expected.frame.columns,
         "rows": {name: array.tolist() for name, array in rows.items()},
-        "benchmark": [(own if len(own) else frame)[name].to_list() for name in frame.columns],
+        **texts_of(source, expected),
     }
-    return in_fresh_process("bare_savedmodel.py", folder, request)
+    return in_fresh_process("on_tensorflow.py", folder, request)
 
 
 def predictions_of(source: Source, logits: np.ndarray) -> np.ndarray:

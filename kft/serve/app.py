@@ -27,9 +27,9 @@ from kft.serve.versions import Versions
 
 LOG = logging.getLogger("kft.serve")
 PAGES = Path(__file__).parent / "pages"
-# /v1/models/NAME[/versions/V][/metadata | :METHOD]
+# /v1/models/NAME[/versions/V | /labels/L][/metadata | :METHOD]
 _MODEL_PATH = re.compile(
-    r"(?P<name>[^/:]+)(/versions/(?P<version>[0-9]+))?(?P<metadata>/metadata)?(:(?P<method>\w+))?"
+    r"(?P<name>[^/:]+)(/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?(?P<metadata>/metadata)?(:(?P<method>\w+))?"
 )
 _POLICY = "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
@@ -136,6 +136,8 @@ async def _models(service: Service, request: Request) -> Response:
     version = int(found["version"][:20]) if found["version"] else None
     if found["name"] != service.versions.name:
         raise _unknown_model(found, version)
+    if found["label"]:  # a name that TensorFlow Serving's own configuration can give a version
+        raise bad(f"Unrecognized servable version label: {found['label']}")
     if found["method"]:
         return await _call(service, request, version, found["method"])
     if found["metadata"]:

@@ -111,6 +111,8 @@ def _examples(body: Mapping[str, Any], model: Model, method: str, answer: Callab
     for i, features in enumerate(examples):
         if not isinstance(features, dict) or not isinstance(context, dict):
             raise bad("each of 'examples' and 'context' must be an object of features")
+        for feature in (*features, *context):
+            _bytes("the name of a feature", feature)  # half of a surrogate pair cannot be one
         if set(features) & set(context):
             raise bad("a feature stands both in 'context' and in an example")
         serialized[i] = models.example({k: _feature(k, v) for k, v in (context | features).items()})

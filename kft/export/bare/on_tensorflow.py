@@ -1,6 +1,6 @@
 """A program of its own: what a SavedModel answers in a process that has TensorFlow and tensorflow-text only.
 
-    python -P bare_savedmodel.py MODEL REQUEST.json ANSWERS.json
+    python on_tensorflow.py MODEL REQUEST.json ANSWERS.json
 
 REQUEST is {"names": text names, "texts": one list for each name, "rows": inputs of the signature `tokens`, "benchmark":
 texts to time}. ANSWERS tells each signature's outputs, a few texts answered alone, and the benchmark.
@@ -32,6 +32,7 @@ sys.meta_path[:] = map(_Without, sys.meta_path)
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from timing import benchmark  # noqa: E402
 
 _TEXT = Path(importlib.util.find_spec("tensorflow_text").origin).parent
 _OPERATIONS = list(_TEXT.rglob("_fast_wordpiece_tokenizer.so"))
@@ -42,13 +43,12 @@ else:
     import tensorflow_text  # noqa: F401
 
 ALONE = 12  # texts that are also answered one by one
-CALLS = {1: 40, 32: 6}  # batch size → timed calls
 
 
 def main(model_path: str, request_path: str, answers_path: str) -> None:
     started = time.perf_counter()
     signatures = tf.saved_model.load(model_path).signatures
-    load_seconds = time.perf_counter() - started
+    loading = time.perf_counter() - started
     request = json.loads(Path(request_path).read_text("utf-8"))
     names, texts = request["names"], request["texts"]
     serve = signatures["serving_default"]
@@ -71,9 +71,7 @@ def main(model_path: str, request_path: str, answers_path: str) -> None:
     }
     examples = tf.constant([example(names, row) for row in zip(*texts, strict=True)], tf.string)
     answers |= {k: plain(signatures[k](inputs=examples)) for k in ("classify", "regress") if k in signatures}
-    answers["benchmark"] = {"load_seconds": round(load_seconds, 3)}
-    for size, calls in CALLS.items():
-        answers["benchmark"][f"batch_{size}"] = timed(answer, request["benchmark"], size, calls)
+    answers["benchmark"] = benchmark(answer, request["benchmark"], loading)
     Path(answers_path).write_text(json.dumps(answers), "utf-8")
 
 
@@ -90,24 +88,6 @@ def example(names: list[str], row: tuple[str, ...]) -> bytes:
         for name, text in zip(names, row, strict=True)
     }
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
-
-
-def timed(answer, columns: list[list[str]], size: int, calls: int) -> dict[str, float]:
-    """Milliseconds of calls with different texts, the first one (a cold start) apart."""
-    taken = []
-    for call in range(calls + 1):
-        at = [(call * size + i) % len(columns[0]) for i in range(size)]
-        started = time.perf_counter()
-        answer([[column[i] for i in at] for column in columns])
-        taken.append(1000 * (time.perf_counter() - started))
-    first, *rest = taken
-    return {
-        "calls": calls,
-        "first_milliseconds": round(first, 2),
-        "median_milliseconds": round(float(np.median(rest)), 2),
-        "p90_milliseconds": round(float(np.quantile(rest, 0.9)), 2),
-        "texts_per_second": round(1000 * size * calls / sum(rest), 1),
-    }
 
 
 if __name__ == "__main__":
