@@ -1,9 +1,8 @@
-"""Predicts examples with a run's model, and scores splits and files."""
+"""Predicts examples with a run's model, or with those of an ensemble, and scores splits and files."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,28 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import backend, batches, metrics, models, rundir, sources, splits, tokens
+from kft import answers, backend, batches, metrics, models, rundir, sources, splits, tokens
+from kft import config as configs
+from kft.answers import Answers
 from kft.config import Config, DataConfig
 from kft.errors import KftError
 from kft.rundir import RunDir
 from kft.tasks import TASKS, Task, question_numbers
 
 CHUNK_EXAMPLES = 16_384  # texts that prediction holds in memory at a time
-# Line ends to some readers of JSONL, as they are in Python's `splitlines`; JSON escapes the others by itself.
-LINE_BREAKS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 STEP_TOKENS = {"cpu": 4096, "accelerator": 32_768}  # tokens in a prediction step
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A finished run, ready to predict."""
+    """A finished run, or an ensemble of them, ready to predict.
+
+    Attributes:
+        run: of an ensemble the first one; its settings, labels and tokenizer are those of all.
+        model: has the weights of `run`, those of an ensemble's runs in turn.
+        members: the runs of an ensemble, else none.
+        path: the folder that was opened.
+    """
 
     run: RunDir
     config: Config
@@ -33,6 +39,8 @@ class LoadedRun:
     labels: list[str]
     tokenizer: tokens.Tokenizer
     model: models.Classifier
+    path: Path
+    members: tuple[RunDir, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,18 +54,28 @@ class Scored:
 
 
 def load_run(path: str | Path, backend_name: str | None = None) -> LoadedRun:
-    """The finished run in a folder, its model on the backend that Keras runs on.
+    """The finished run in a folder, or the ensemble, its model on the backend that Keras runs on.
 
     Args:
-        path: the run's folder; it may have been copied or renamed.
+        path: the folder of a run, or of runs over seeds or folds; it may have been copied or renamed.
         backend_name: "jax", "torch" or "tensorflow", needed before anything has imported Keras; None keeps the
             current one.
 
     Raises:
-        KftError: the folder holds no whole, finished run.
+        KftError: the folder holds no whole, finished run, or the runs of an ensemble do not go together.
     """
     backend.select(backend_name)
-    run = rundir.open_run(path)
+    if not rundir.is_ensemble(path):
+        return _load(rundir.open_run(path))
+    folder = rundir.open_ensemble(path)
+    runs = [rundir.open_run(member.run.path) for member in rundir.finished_members(folder)]
+    loaded = _load(runs[0])
+    for run in runs[1:]:
+        _check_goes_with(loaded, run)
+    return replace(loaded, path=folder.path, members=tuple(runs))
+
+
+def _load(run: RunDir) -> LoadedRun:
     config = rundir.read_config(run)
     labels = rundir.read_labels(run)
     model = models.load(run, config.train.precision)
@@ -67,7 +85,23 @@ def load_run(path: str | Path, backend_name: str | None = None) -> LoadedRun:
             "copy the run folder again",
         )
     tokenizer = read_tokenizer(run)
-    return LoadedRun(run, config, TASKS[config.task], labels, tokenizer, model)
+    return LoadedRun(run, config, TASKS[config.task], labels, tokenizer, model, run.path)
+
+
+def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
+    """Raises KftError: a run of an ensemble reads other texts than the first one, or has other labels."""
+    config, first = rundir.read_config(run), loaded.run
+    read = ("task", "data.text", "data.text_pair", "data.group", "data.spans", "model.max_length")
+    differ = [name for name in configs.differences(loaded.config, config) if name in read]
+    if run.vocabulary.read_bytes() != first.vocabulary.read_bytes():
+        differ.append("vocabulary")
+    if sorted(rundir.read_labels(run)) != sorted(loaded.labels):
+        differ.append("labels")
+    if differ:
+        raise KftError(
+            f"{run.path}: cannot answer together with {first.path}: they differ in {', '.join(differ)}",
+            "the runs of one ensemble come from one `kft train`: copy the whole folder again",
+        )
 
 
 def read_tokenizer(run: RunDir) -> tokens.Tokenizer:
@@ -94,22 +128,30 @@ def evaluate(
         KftError: the run has no such split, or a row of the file cannot be scored.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
-    if data is not None:
-        name, frame = "data", sources.read_file(data, _data_of_files(loaded))
-    else:
+    if data is None:
         name = split or ("test" if rundir.had_split(loaded.run, "test") else "validation")
+        _check_unseen(loaded, name)
         frame = _rows_of(loaded, name)
+    else:
+        name, frame = "data", _rows_of_file(loaded, data)
     if not len(frame):
-        raise KftError(f"{data or name}: holds no examples to score", "give a file with at least one row")
-    logits = predict_logits(loaded.model, encode(loaded, frame))
-    scored = score(frame, logits, loaded.model.architecture, loaded.task, loaded.labels)
+        raise KftError(f"{name}: holds no examples to score", "give a file with --data")
+    scored = score_predictions(frame, _predictions(loaded, frame), loaded.config.task, loaded.labels)
     return {
-        "run": str(loaded.run.path),
+        "run": str(loaded.path),
         "split": name,
         "examples": len(frame),
         "metrics": rundir.finite(scored.metrics),
         "details": scored.details,
     }
+
+
+def answer_file(run: str | Path | LoadedRun, data: str | Path) -> Answers:
+    """What a run, or an ensemble, predicts for the rows of a labelled file with its columns; raises as `evaluate` does."""
+    loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    frame, kind = _rows_of_file(loaded, data), loaded.config.task
+    scored = score_predictions(frame, _predictions(loaded, frame), kind, loaded.labels, detailed=False)
+    return answers.of_table(kind, loaded.labels, scored.predictions)
 
 
 def predict(
@@ -140,14 +182,11 @@ def _answers(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[dict
     shown = ["text", *(["text_pair"] if loaded.config.data.text_pair is not None else [])]
     offset = 0
     for frame in frames:
-        logits = predict_logits(loaded.model, encode(loaded, frame))
-        questions = question_numbers(frame, loaded.task)
-        predictions = decode(logits, loaded.model.architecture, loaded.task, questions)
-        answers = frame.with_columns(loaded.task.columns(predictions, loaded.labels))
+        told = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.labels))
         shown += ["group"] if "group" in frame.columns and "group" not in shown else []
-        for i, row in enumerate(answers.iter_rows(named=True)):
-            told = {"id": offset + i} | {column: row[column] for column in shown}
-            yield told | loaded.task.answer(row, loaded.labels)
+        for i, row in enumerate(told.iter_rows(named=True)):
+            asked = {"id": offset + i} | {column: row[column] for column in shown}
+            yield asked | loaded.task.answer(row, loaded.labels)
         offset += len(frame)
 
 
@@ -166,15 +205,15 @@ def predict_file(run: str | Path | LoadedRun, file: str = "-", output: str | Pat
         KftError: the file cannot be read, or a line is not UTF-8.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
-    answers = _answers(loaded, _read_frames(loaded, file))
+    made = _answers(loaded, _read_frames(loaded, file))
     if output is None:
-        return _write_lines(answers, sys.stdout)
+        return _write_lines(made, sys.stdout)
     count = 0
 
     def write(path: Path) -> None:
         nonlocal count
         with path.open("w", encoding="utf-8") as stream:
-            count = _write_lines(answers, stream)
+            count = _write_lines(made, stream)
 
     rundir.write_whole(Path(output), write)
     return count
@@ -223,9 +262,17 @@ def score(
     Raises:
         KftError: a label is missing, unknown or no finite number; names the row.
     """
-    targets = task.targets(frame, labels)
     predictions = decode(logits, architecture, task, question_numbers(frame, task))
-    kind, scored = architecture.task, task.scored(targets, predictions)
+    return score_predictions(frame, predictions, architecture.task, labels, detailed)
+
+
+def score_predictions(
+    frame: pl.DataFrame, predictions: np.ndarray, kind: metrics.Kind, labels: list[str], detailed: bool = True
+) -> Scored:
+    """Scores what `decode` told of the rows of a frame; raises as `score` does."""
+    task = TASKS[kind]
+    targets = task.targets(frame, labels)
+    scored = task.scored(targets, predictions)
     values = metrics.scores(kind, *scored, labels)
     told = task.shown_targets(frame, targets)
     columns = [c for c in ("id", "text", "text_pair", "group") if c in frame.columns]
@@ -242,6 +289,24 @@ def decode(
     if architecture.task == "regression":
         predictions = predictions * architecture.score_scale + architecture.score_mean
     return predictions
+
+
+def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:
+    """What `decode` tells of the rows of a frame; of an ensemble the mean over its runs, labels matched by name."""
+    rows, questions = encode(loaded, frame), question_numbers(frame, loaded.task)
+    if not loaded.members:
+        logits = predict_logits(loaded.model, rows)
+        return decode(logits, loaded.model.architecture, loaded.task, questions)
+    made = []
+    for (
+        run
+    ) in loaded.members:  # one model takes all weights in turn: memory and compilation are those of one run
+        models.load_weights(loaded.model, run.weights)
+        predictions = decode(
+            predict_logits(loaded.model, rows), models.read_architecture(run), loaded.task, questions
+        )
+        made.append(answers.ordered(predictions, rundir.read_labels(run), loaded.labels))
+    return answers.mean(loaded.config.task, made, questions)
 
 
 def _read_frames(loaded: LoadedRun, file: str) -> Iterator[pl.DataFrame]:
@@ -289,11 +354,10 @@ def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]
             yield pair
 
 
-def _write_lines(answers: Iterator[dict[str, Any]], stream) -> int:
+def _write_lines(made: Iterator[dict[str, Any]], stream) -> int:
     count = 0
-    for answer in answers:
-        line = json.dumps(answer, ensure_ascii=False)
-        stream.write(line.translate(LINE_BREAKS) + "\n")
+    for answer in made:
+        stream.write(rundir.json_line(answer))
         count += 1
     stream.flush()
     return count
@@ -312,6 +376,28 @@ def _check_columns(loaded: LoadedRun, columns: list[str], given: str) -> None:
             f"{given}: the run also reads {', '.join(names.get(c, c) for c in missing)}",
             "give a CSV, TSV, JSONL or Parquet file with the run's columns, in Python a frame",
         )
+
+
+def _check_unseen(loaded: LoadedRun, split: str) -> None:
+    """Raises KftError: the runs of an ensemble have other rows in a split, so that some trained on those of others."""
+    there = split == "train" or rundir.had_split(loaded.run, split)
+    if loaded.members and there and not rundir.share_rows(loaded.members, split):
+        pooled = ""
+        if rundir.read_plan(rundir.open_ensemble(loaded.path)).folds:
+            pooled = (
+                "ensemble.json holds the out-of-fold scores, in which no run predicts what it trained on; "
+            )
+        raise KftError(
+            f"{loaded.path}: the runs have other {split} rows each, and some were trained on those of others",
+            f"{pooled}here give {'--split test or ' * rundir.had_split(loaded.run, 'test')}--data FILE",
+        )
+
+
+def _rows_of_file(loaded: LoadedRun, data: str | Path) -> pl.DataFrame:
+    frame = sources.read_file(data, _data_of_files(loaded))
+    if not len(frame):
+        raise KftError(f"{data}: holds no examples to score", "give a file with at least one row")
+    return frame
 
 
 def _rows_of(loaded: LoadedRun, split: str) -> pl.DataFrame:

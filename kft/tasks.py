@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from scipy.special import softmax
 
-from kft import backend
+from kft import answers, backend
 from kft.errors import KftError, did_you_mean
 from kft.splits.labels import RIGHT, check_questions
 
@@ -55,7 +55,7 @@ class Task:
 
 def question_numbers(frame: pl.DataFrame, task: Task) -> np.ndarray | None:
     """Number of each row's question, int64 [N] from 0 without gaps; None for tasks whose rows stand alone."""
-    return np.unique(frame["group"].to_numpy(), return_inverse=True)[1] if task.grouped else None
+    return answers.questions(frame) if task.grouped else None
 
 
 def example_weights(
@@ -205,29 +205,10 @@ class _ChoiceCrossEntropy(keras.losses.Loss):
 
 def _compare_choices(logits: np.ndarray, questions: np.ndarray) -> np.ndarray:
     score = logits.astype(np.float64)[:, 0]
-    at = _places(questions)
+    at = answers.places(questions)
     table = np.full((at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1), -np.inf)
     table[at] = score
-    chosen = np.zeros_like(table)
-    chosen[np.arange(len(table)), table.argmax(axis=1)] = 1
-    return np.stack([score, softmax(table, axis=1)[at], chosen[at]], axis=1)
-
-
-def _by_question(targets: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The place of the right choice in its question, int64 [Q], and probabilities [Q, most choices], 0 where there is none."""
-    at = _places(targets[:, 1] - 1)
-    right, probabilities = np.zeros((2, at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1))
-    right[at], probabilities[at] = targets[:, 0], predictions[:, 1]
-    return right.argmax(axis=1), probabilities
-
-
-def _places(questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row its question's number and its own place in the question, in row order."""
-    order = np.argsort(questions, kind="stable")
-    counts = np.bincount(questions)
-    place = np.empty(len(questions), np.int64)
-    place[order] = np.arange(len(questions)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return questions, place
+    return np.stack([score, softmax(table, axis=1)[at], answers.chosen(score, questions)], axis=1)
 
 
 def _choice_columns(predictions: np.ndarray, labels: list[str]) -> list[pl.Series]:
@@ -274,7 +255,7 @@ TASKS = {
         loss=lambda *_: _ChoiceCrossEntropy(),
         loss_metric="log_loss",
         predictions=_compare_choices,
-        scored=_by_question,
+        scored=lambda targets, told: answers.by_question(targets[:, 0], told[:, 1], targets[:, 1] - 1),
         shown_targets=lambda frame, _: frame["label"],
         columns=_choice_columns,
         answer=lambda row, labels: {key: row[key] for key in ("score", "probability", "chosen")},

@@ -78,6 +78,10 @@ class TestHelp:
             assert f"\n  {name} " in result.stdout
             assert not command.get_short_help_str(100).endswith("...")
 
+    def test_every_command_stands_in_the_readme(self):
+        readme = (PACKAGE.parent / "README.md").read_text("utf-8")
+        assert [name for name in main.commands if f"`kft {name}" not in readme] == []
+
     @pytest.mark.parametrize("name", list(main.commands))
     def test_every_command_and_option_has_help(self, name):
         result = kft(name, "--help")

@@ -23,13 +23,11 @@ from kft.errors import KftError
 TEXTS = ["a good film", "", "the plot plot plot", "bad"]
 
 
-@pytest.fixture(scope="session")
-def pair_run(tiny_preset, tmp_path_factory) -> Path:
-    """A finished run that predicts scores of pairs; its columns have names of their own."""
-    folder = tmp_path_factory.mktemp("pairs")
+def pair_settings(tiny_preset, folder: Path) -> dict:
+    """Settings of a run that predicts scores of pairs; its columns have names of their own."""
     rows = [(text, text[::-1].split(" ")[0], i % 7 / 2) for i, (text, _) in enumerate(sentences(60, seed=5))]
     write_csv(folder / "pairs.csv", rows, ("first", "second", "similarity"))
-    settings = {
+    return {
         "task": "regression",
         "data": {
             "train": str(folder / "pairs.csv"),
@@ -40,7 +38,12 @@ def pair_run(tiny_preset, tmp_path_factory) -> Path:
         "model": {"preset": str(tiny_preset), "max_length": 16},
         "train": {"epochs": 1, "batch_size": 16},
     }
-    train.train(configs.parse(settings), folder / "run")
+
+
+@pytest.fixture(scope="session")
+def pair_run(tiny_preset, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs")
+    train.train(configs.parse(pair_settings(tiny_preset, folder)), folder / "run")
     return folder / "run"
 
 

@@ -14,6 +14,7 @@ from sklearn import metrics as sk
 
 from kft import metrics
 from kft.errors import KftError
+from kft.metrics import bootstrap
 
 LABELS = ["business", "politics", "sports"]
 
@@ -224,7 +225,7 @@ def test_scores_from_a_confusion_matrix_equal_scikit_learn(matrix):
     targets, predicted = (
         side.ravel().repeat(matrix.ravel().astype(int)) for side in np.indices(matrix.shape)
     )
-    made = metrics._class_scores(np.diag(matrix)[None], matrix.sum(axis=1)[None], matrix.sum(axis=0)[None])
+    made = bootstrap.class_scores(np.diag(matrix)[None], matrix.sum(axis=1)[None], matrix.sum(axis=0)[None])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert made["accuracy"][0] == pytest.approx(sk.accuracy_score(targets, predicted))
@@ -248,7 +249,7 @@ def test_scores_of_a_resample_equal_scipy_on_the_repeated_examples(rows):
     targets, values, counts = np.array(rows, float).T
     if not counts.sum():
         return
-    made = metrics._value_scores(targets, values, counts[None])
+    made = bootstrap.value_scores(targets, values, counts[None])
     x, y = targets.repeat(counts.astype(int)), values.repeat(counts.astype(int))
     assert made["root_mean_squared_error"][0] == pytest.approx(sk.root_mean_squared_error(x, y))
     if len(set(x)) == 1 or len(set(y)) == 1:

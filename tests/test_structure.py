@@ -6,8 +6,8 @@ from pathlib import Path
 from conftest import assert_not_imported
 
 ORDER = (
-    "errors config backend rundir sources splits presets metrics tokens audit batches tasks encoder controls models optim "
-    "evaluate report progress checkpoints recorder train export serve tune suites cli"
+    "errors config backend rundir sources splits presets metrics answers tokens audit batches tasks encoder controls models "
+    "optim evaluate report compare progress checkpoints recorder train ensemble export serve tune suites cli"
 ).split()
 PACKAGE = Path(__file__).parents[1] / "kft"
 

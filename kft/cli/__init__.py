@@ -3,7 +3,7 @@
 import click
 
 from kft import __version__
-from kft.cli import runs, serving, settings, suite, training, tune
+from kft.cli import compare, runs, serving, settings, suite, training, tune
 from kft.cli.shared import Commands
 
 
@@ -22,6 +22,7 @@ COMMANDS = [
     suite.suite,
     runs.evaluate,
     runs.predict,
+    compare.compare,
     runs.export,
     serving.serve,
     settings.data,

@@ -19,7 +19,10 @@ from kft.cli.shared import BACKEND, JSON, select
 @BACKEND
 @JSON
 def evaluate(run, split, data, backend, as_json) -> None:
-    """Score a finished RUN on one of its splits, or on any labelled file."""
+    """Score a finished RUN on one of its splits, or on any labelled file.
+
+    RUN may be a folder of runs over seeds or folds: their predictions are then averaged.
+    """
     if split and data:
         raise click.UsageError("--split and --data exclude each other")
     select(run, backend)
@@ -40,7 +43,7 @@ def evaluate(run, split, data, backend, as_json) -> None:
 @click.option("--output", type=click.Path(dir_okay=False), help="File for the answers, else stdout.")
 @BACKEND
 def predict(run, file, output, backend) -> None:
-    """Label texts with a finished RUN.
+    """Label texts with a finished RUN, or with the mean of runs over seeds or folds in one folder.
 
     FILE holds one text a line, or is CSV, TSV, JSON, JSONL or Parquet with the run's columns; - is standard input.
     Writes one JSON object a text, in the order of the input.

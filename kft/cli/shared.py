@@ -68,6 +68,22 @@ def select(run: str, backend: str | None) -> None:
 
 
 def backend_of(run: str) -> str:
+    """The backend of a run, or of an ensemble's runs."""
     from kft import rundir
 
+    if rundir.is_ensemble(run):
+        return rundir.read_config(rundir.open_ensemble(run)).backend
     return rundir.read_config(rundir.open_run(run, finished=False)).backend
+
+
+def seed_list(text: str) -> tuple[int, ...]:
+    """`1,2,3` → (1, 2, 3)."""
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"must be whole numbers with commas between, got: {text!r}", param_hint="--seeds"
+        ) from None
+    if not all(0 <= seed < 2**31 for seed in seeds):
+        raise click.BadParameter(f"must be from 0 to {2**31 - 1}, got: {text!r}", param_hint="--seeds")
+    return seeds

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from kft.cli.shared import BACKEND, EXIT_MISTAKE, EXIT_STOPPED, JSON, SET
+from kft.cli.shared import BACKEND, EXIT_MISTAKE, EXIT_STOPPED, JSON, SET, seed_list
 
 
 @click.command(short_help="Train and score GLUE or SuperGLUE.")
@@ -39,7 +39,7 @@ def suite(
     from kft import backend as backends
     from kft import config as configs
 
-    numbers = _seeds(seeds)
+    numbers = seed_list(seeds)
     overrides = (*overrides, *([f'backend="{backend}"'] if backend else []))
     from kft import suites
 
@@ -65,15 +65,3 @@ def suite(
         click.echo(f"answers   {told['folder']}/{told['submission']['file']}{lacks}", err=True)
     if told["failed"]:
         sys.exit(EXIT_MISTAKE)
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        seeds = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise click.BadParameter(
-            f"must be whole numbers with commas between, got: {text!r}", param_hint="--seeds"
-        ) from None
-    if min(seeds) < 0:
-        raise click.BadParameter(f"must not be negative, got: {text!r}", param_hint="--seeds")
-    return seeds

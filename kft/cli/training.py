@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, backend_of
+from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, backend_of, seed_list
 
 
-@click.command()
+@click.command(short_help="Train a model, or one for each seed or fold.")
 @click.argument("config", required=False)
 @BACKEND
 @SET
@@ -17,27 +17,34 @@ from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, backend_of
     "--run", "run_path", type=click.Path(), help="Folder to make for the run.  [default: runs/DATA-TIME]"
 )
 @click.option(
-    "--resume", "resume_path", metavar="RUN", type=click.Path(), help="Go on with this unfinished run."
+    "--seeds", help="Train a run for each of these seeds, with commas between.  [folder: runs/CONFIG-seeds]"
+)
+@click.option(
+    "--resume",
+    "resume_path",
+    metavar="RUN",
+    type=click.Path(),
+    help="Go on with this unfinished run, or runs.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Show settings, data and shapes, train one step, write nothing."
 )
 @JSON
-def train(config, backend, overrides, run_path, resume_path, dry_run, as_json) -> None:
+def train(config, backend, overrides, run_path, seeds, resume_path, dry_run, as_json) -> None:
     """Train a model.
 
     CONFIG is a TOML file or the name of a built-in config; without it, bbc_news. Stopped by Ctrl-C or SIGTERM, the run
-    is saved first and --resume goes on with it.
+    is saved first and --resume goes on with it. With --seeds, and with `split.folds` and no `split.fold` in CONFIG, there
+    are several runs in one folder; the same command also goes on with them.
     """
     from kft import config as configs
 
-    if resume_path and (config or backend or overrides or run_path or dry_run):
+    if resume_path and (config or backend or overrides or run_path or seeds is not None or dry_run):
         raise click.UsageError("--resume takes its settings from the run: it goes with --json only")
     if resume_path:
-        _result(
-            _run_training(backend_of(resume_path), lambda training: training.resume(resume_path)), as_json
-        )
+        _resume(resume_path, as_json)
         return
+    numbers = () if seeds is None else seed_list(seeds)
     overrides = (*overrides, *([f'backend="{backend}"'] if backend else []))
     settings = configs.load(config, overrides)
     if dry_run:
@@ -46,7 +53,29 @@ def train(config, backend, overrides, run_path, resume_path, dry_run, as_json) -
             json.dumps(told, indent=2, ensure_ascii=False) if as_json else _dry_run_text(settings, told)
         )
         return
+    folds = settings.split.folds and settings.split.fold is None
+    if numbers or folds:
+        kinds = [*(["folds"] if folds else []), *(["seeds"] if numbers else [])]
+        folder = run_path or Path("runs", "-".join([Path(config or "bbc_news").stem, *kinds]))
+        told = _run_training(settings.backend, lambda _: _ensemble().train(settings, folder, numbers))
+        _results(told, as_json)
+        return
     _result(_run_training(settings.backend, lambda training: training.train(settings, run_path)), as_json)
+
+
+def _resume(path: str, as_json: bool) -> None:
+    from kft import rundir
+
+    if rundir.is_ensemble(path):
+        _results(_run_training(backend_of(path), lambda _: _ensemble().resume(path)), as_json)
+    else:
+        _result(_run_training(backend_of(path), lambda training: training.resume(path)), as_json)
+
+
+def _ensemble():
+    from kft import ensemble  # once the backend is chosen
+
+    return ensemble
 
 
 def _run_training(backend: str, work) -> dict:
@@ -73,6 +102,16 @@ def _result(result: dict, as_json: bool) -> None:
     click.echo(report.summary(result["metrics"], rundir.read_json(run.details)))
     click.echo(f"run       {result['run']}")
     click.echo(f"report    {run.report}", err=True)
+
+
+def _results(told: dict, as_json: bool) -> None:
+    """As `_result`, of several runs."""
+    if as_json:
+        click.echo(json.dumps(told, ensure_ascii=False))
+        return
+    click.echo(_ensemble().text(told))
+    click.echo(f"runs      {told['run']}")
+    click.echo(f"page      {told['run']}/ensemble.html", err=True)
 
 
 def _dry_run_text(settings, told: dict) -> str:

@@ -1,6 +1,7 @@
 """One frozen, fully checked `Config` from a TOML file and `--set key=value` overrides."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from kft.config.sections import (
     TrainConfig,
     TuneConfig,
 )
-from kft.config.table import setting_types, settings_table
+from kft.config.table import is_section, setting_types, settings_table
 from kft.errors import KftError, closest
 
 __all__ = [
     "FORMATS", "FRAME_COLUMNS", "PATH_KEYS", "SCHEMA_HINT", "CleanConfig", "Config", "DataConfig", "ModelConfig",
-    "SplitConfig", "TrainConfig", "TuneConfig", "builtin", "change", "dump", "find", "load", "parse", "refusals", "schema",
+    "SplitConfig", "TrainConfig", "TuneConfig", "builtin", "change", "differences", "dump", "find", "load", "parse", "refusals", "schema",
     "setting_types", "settings_table",
 ]  # fmt: skip
 
@@ -91,6 +92,20 @@ def change(config: Config, changes: dict[str, Any], where: str = "settings") -> 
         KftError: every mistake of the new values, and conflicts with the others.
     """
     return parse(_changed(config, changes), where=where, base=Path("/"))
+
+
+def differences(before: Config, now: Config) -> list[str]:
+    """The dotted names of the settings that differ."""
+    old, new = (dict(_leaves(config.model_dump())) for config in (before, now))
+    return [name for name in {**old, **new} if old.get(name) != new.get(name)]
+
+
+def _leaves(settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if is_section(Config.model_fields[name]):
+            yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+        else:
+            yield name, value
 
 
 def refusals(config: Config, name: str, value: Any) -> list[str]:

@@ -81,10 +81,13 @@ class SplitConfig(Section):
     folds: int | None = Field(
         None,
         ge=2,
-        description="for cross-validation: train is cut into this many parts, one of which is validation",
+        description="for cross-validation: train is cut into this many parts, each validation once",
     )
     fold: int | None = Field(
-        None, ge=1, description="which of the `folds` parts is validation, from 1; else the first"
+        None,
+        ge=1,
+        description="which of the `folds` parts is validation, from 1; else `kft train` trains a run for each, and what "
+        "trains one run takes the first",
     )
 
 

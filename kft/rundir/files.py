@@ -16,6 +16,8 @@ from kft.errors import KftError
 
 COPY_HINT = "copy the whole run folder again, or train again"
 FULL = "no space left on the disk"
+# Line ends to some readers of JSONL, as they are in Python's `splitlines`; JSON escapes the others by itself.
+LINE_BREAKS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -98,6 +100,11 @@ def write_json(path: Path, value: Any) -> None:
     """Strict JSON: a number that is not finite becomes null."""
     text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def json_line(value: Any) -> str:
+    """One line of JSONL, its end included."""
+    return json.dumps(value, ensure_ascii=False).translate(LINE_BREAKS) + "\n"
 
 
 def read_json(path: Path, *fields: str) -> Any:

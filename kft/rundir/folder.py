@@ -7,6 +7,7 @@ import shutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from kft.config import PATH_KEYS, Config, load
 from kft.errors import KftError
@@ -14,6 +15,7 @@ from kft.rundir.files import COPY_HINT, cannot_write, file_sha256, read_json, re
 
 FORMAT = 1  # raised when an older kft could not read a new run
 RUN_HINT = "choose another folder with --run"
+ENSEMBLE_CONFIG = "ensemble.toml"  # of a folder that holds several runs
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,13 @@ class RunDir:
         return self.path / f"predictions.{name}.parquet"
 
 
+class Configured(Protocol):
+    """A folder with settings."""
+
+    @property
+    def config(self) -> Path: ...
+
+
 def create(path: str | Path) -> RunDir:
     """An empty run folder, made with its parents.
 
@@ -138,6 +147,11 @@ def open_run(path: str | Path, *, finished: bool = True) -> RunDir:
         if not run.path.is_dir():
             raise KftError(
                 f"{path}: is a file, not a run folder", "`kft train` makes one and prints its name"
+            )
+        if not run.config.exists() and (run.path / ENSEMBLE_CONFIG).exists():
+            raise KftError(
+                f"{path}: holds several runs, over seeds or folds, and one is needed",
+                "take one of the run folders in it; `kft evaluate`, `predict` and `compare` take them all together",
             )
         if not run.config.exists():
             raise KftError(
@@ -230,8 +244,8 @@ def checkpoint_files(run: RunDir) -> list[Path]:
     return sorted(run.checkpoints.glob("step-*.safetensors"))
 
 
-def read_config(run: RunDir) -> Config:
-    """The settings of a run.
+def read_config(run: Configured) -> Config:
+    """The settings of a run, or those that the runs of an ensemble share.
 
     Raises:
         KftError: config.toml is missing, damaged or changed to what is no config.
@@ -239,7 +253,7 @@ def read_config(run: RunDir) -> Config:
     try:
         return load(run.config)
     except KftError as error:
-        raise KftError(error.message, f"put config.toml back as it was: {COPY_HINT}") from None
+        raise KftError(error.message, f"put {run.config.name} back as it was: {COPY_HINT}") from None
 
 
 def read_labels(run: RunDir) -> list[str]:

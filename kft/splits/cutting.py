@@ -177,13 +177,19 @@ def _quotas(sizes: dict[str, int], spare: dict[str, int], share: float) -> dict[
 
 
 def _keep_labels(places: list[str], labels: list[list[str]]) -> list[str]:
-    """The places, with the groups in train that have a label which train would otherwise lack."""
-    there = {
-        label for place, group in zip(places, labels, strict=True) if place == "train" for label in group
-    }
-    return [
-        place if there.issuperset(group) else "train" for place, group in zip(places, labels, strict=True)
-    ]
+    """The places, with the groups in train that have a label which train would otherwise lack.
+
+    Those of validation come first, so that test stays the same for all folds wherever it can.
+    """
+    for left in ("validation", "test"):
+        there = {
+            label for place, group in zip(places, labels, strict=True) if place == "train" for label in group
+        }
+        places = [
+            "train" if place == left and not there.issuperset(group) else place
+            for place, group in zip(places, labels, strict=True)
+        ]
+    return places
 
 
 def _check(parts: dict[str, pl.DataFrame], method: str, shown: str, kind: Kind) -> None:

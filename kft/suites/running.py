@@ -165,18 +165,8 @@ def _done(plan: Plan, task: Task, seed: int) -> dict[str, Any] | None:
 
 def _check_same_settings(run: RunDir, config: Config) -> None:
     """Raises KftError: the run was trained with other settings than are asked for now."""
-    before, now = (json.loads(c.model_dump_json()) for c in (rundir.read_config(run), config))
-    for settings in (before, now):
-        settings.pop("backend")
-        settings["data"].pop("data_dir")
-        settings["model"].pop("from_run", None)
-    changed = [
-        f"{section}.{key}"
-        for section in before
-        if isinstance(before[section], dict)
-        for key in before[section]
-        if before[section][key] != now[section].get(key)
-    ]
+    free = ("backend", "data.data_dir", "model.from_run")
+    changed = [name for name in configs.differences(rundir.read_config(run), config) if name not in free]
     if changed:
         raise KftError(
             f"{run.path}: was trained with another {', '.join(changed)}", "choose another folder with --run"

@@ -8,22 +8,21 @@ fewer choices.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import stats
 from sklearn import metrics as sk
 
 from kft.errors import KftError, did_you_mean
+from kft.metrics import bootstrap
 
 Kind = Literal["classification", "regression", "choice"]
 
 CALIBRATION_BINS = 15
-INTERVAL = (2.5, 97.5)  # percentiles of the resampled scores
-CHUNK_CELLS = 2_000_000  # numbers of a bootstrap held in memory at a time
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,41 @@ def details(
     return _DETAILS[kind](targets, predictions, labels, np.random.default_rng(seed), resamples)
 
 
+def resampled(
+    kind: Kind, targets: np.ndarray, predictions: np.ndarray, labels: list[str] | None, counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Scores of S resamples at once, of the metrics that have an interval.
+
+    Args:
+        kind, targets, predictions, labels: as for `scores`.
+        counts: how often a resample holds each example, [S, N].
+
+    Returns:
+        {metric: float [S]}; nan where the score is not defined for a resample.
+
+    Raises:
+        KftError: a prediction is not a finite number.
+    """
+    targets, predictions = _checked(kind, targets, predictions, labels)
+    counts = np.asarray(counts, np.float64)
+    if kind == "regression":
+        return bootstrap.value_scores(targets, predictions, counts)
+    predicted = predictions.argmax(axis=1)
+    if kind == "choice":
+        return {"accuracy": counts @ (predicted == targets) / counts.sum(axis=1)}
+    classes = np.eye(predictions.shape[1])  # a row of it marks one class
+    right = counts @ (classes[targets] * (predicted == targets)[:, None])  # [S, C]
+    return bootstrap.class_scores(right, counts @ classes[targets], counts @ classes[predicted])
+
+
+def with_interval(kind: Kind, n_classes: int | None = None) -> list[str]:
+    """The metrics of a task that `details` gives an interval of, and `resampled` computes; as `names`."""
+    return [name for name in names(kind, n_classes) if METRICS[name].interval]
+
+
 def _score_details(targets, values, labels, generator, resamples: int) -> dict[str, Any]:
-    resampled = _resampled_regression(targets, values, generator, resamples)
-    return {"examples": len(targets), "intervals": _intervals(resampled)}
+    resampled = bootstrap.resampled_regression(targets, values, generator, resamples)
+    return {"examples": len(targets), "intervals": bootstrap.intervals(resampled)}
 
 
 def _choice_details(targets, predictions, labels, generator, resamples: int) -> dict[str, Any]:
@@ -114,7 +145,7 @@ def _choice_details(targets, predictions, labels, generator, resamples: int) -> 
     resampled = {"accuracy": generator.binomial(total, right, resamples) / max(total, 1)}
     return {
         "questions": total,
-        "intervals": _intervals(resampled),
+        "intervals": bootstrap.intervals(resampled),
         "calibration": calibration(targets, predictions),
     }
 
@@ -123,7 +154,7 @@ def _class_details(targets, predictions, labels, generator, resamples: int) -> d
     matrix = confusion_matrix(targets, predictions)
     return {
         "examples": len(targets),
-        "intervals": _intervals(_resampled_classes(matrix, generator, resamples)),
+        "intervals": bootstrap.intervals(bootstrap.resampled_classes(matrix, generator, resamples)),
         "labels": list(labels),
         "per_class": _per_class(targets, predictions, labels),
         "confusion_matrix": matrix.tolist(),
@@ -286,123 +317,6 @@ def _r2(targets, values) -> float:
 
 def _correlation(correlate: Callable, targets, values) -> float:
     return correlate(targets, values).statistic if len(targets) > 1 else math.nan
-
-
-# Bootstrap. Scores of many resamples at once, each equal to the metric of the same name.
-
-
-def _intervals(resampled: dict[str, np.ndarray]) -> dict[str, list[float | None]]:
-    intervals = {}
-    for name, values in resampled.items():
-        defined = values[np.isfinite(values)]
-        intervals[name] = np.percentile(defined, INTERVAL).tolist() if len(defined) else [None, None]
-    return intervals
-
-
-def _chunks(resamples: int, cells: int) -> Iterator[int]:
-    """Sizes that add up to `resamples`, of which one times `cells` fits in memory."""
-    size = max(1, CHUNK_CELLS // max(cells, 1))
-    yield from (min(size, resamples - done) for done in range(0, resamples, size))
-
-
-def _resampled_classes(matrix: np.ndarray, generator, resamples: int) -> dict[str, np.ndarray]:
-    """Scores of resampled examples. They depend on the confusion matrix alone, and its cells are multinomial."""
-    total, classes = matrix.sum(), len(matrix)
-    if not total:
-        return {name: np.array([]) for name in _interval_names("classification", classes)}
-    rows, columns = np.nonzero(matrix)  # [Z] cells that can be drawn
-    frequencies = matrix[rows, columns] / total
-    # [Z, 2C]: cell → its target and its predicted class, so that one product sums rows and columns.
-    cell = np.arange(len(rows))
-    sums = sparse.csr_array(
-        (np.ones(2 * len(rows)), (np.r_[cell, cell], np.r_[rows, columns + classes])),
-        shape=(len(rows), 2 * classes),
-    )
-    diagonal = rows == columns
-    parts = []
-    for size in _chunks(resamples, len(rows) + 3 * classes):
-        drawn = generator.multinomial(total, frequencies, size=size)  # [S, Z]
-        support, predicted = np.split(drawn @ sums, 2, axis=1)  # each [S, C]
-        right = np.zeros((size, classes))
-        right[:, rows[diagonal]] = drawn[:, diagonal]
-        parts.append(_class_scores(right, support, predicted))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _class_scores(right: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores [S] from the right predictions, targets and predictions of each class, each [S, C]."""
-    total = support.sum(axis=1)
-    occurs = support + predicted
-    f1 = np.divide(2 * right, occurs, out=np.zeros_like(right), where=occurs > 0)
-    # Matthews correlation of C classes (Gorodkin 2004), 0 where one side is constant, as in scikit-learn.
-    covariance = total * right.sum(axis=1) - (support * predicted).sum(axis=1)
-    spread = (total**2 - (support**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
-    scores = {
-        "accuracy": right.sum(axis=1) / total,
-        "f1": f1[:, -1],
-        "f1_macro": f1.sum(axis=1) / (occurs > 0).sum(axis=1),
-        "matthews_correlation": np.divide(
-            covariance, np.sqrt(spread), out=np.zeros_like(total), where=spread > 0
-        ),
-    }
-    return {name: scores[name] for name in _interval_names("classification", right.shape[1])}
-
-
-def _resampled_regression(targets, values, generator, resamples: int) -> dict[str, np.ndarray]:
-    """Scores of resampled examples. A resample is how often it holds each example, so nothing is sorted twice."""
-    total = len(targets)
-    if not total:
-        return {name: np.array([]) for name in _interval_names("regression", None)}
-    parts = []
-    for size in _chunks(resamples, total):
-        drawn = generator.integers(total, size=(size, total)) + total * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * total).reshape(size, total)
-        parts.append(_value_scores(targets, values, counts.astype(np.float64)))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _value_scores(targets: np.ndarray, values: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores [S] of resamples that hold the examples so often, counts [S, N]; nan for one with a constant side."""
-    total = counts.sum(axis=1)
-    a, b = (
-        _resampled_ranks(targets, counts),
-        _resampled_ranks(values, counts),
-    )  # centred at 0, exact in floats
-    spread = (counts * a * a).sum(axis=1) * (counts * b * b).sum(axis=1)
-    spearman = np.divide(
-        (counts * a * b).sum(axis=1), np.sqrt(spread), out=np.full(len(total), np.nan), where=spread > 0
-    )
-    x, y = ((side - side.mean()) / (side.std() or 1) for side in (targets, values))
-    x_mean, y_mean = counts @ x / total, counts @ y / total
-    x_spread = np.maximum(counts @ (x * x) / total - x_mean**2, 0)
-    y_spread = np.maximum(counts @ (y * y) / total - y_mean**2, 0)
-    covariance = counts @ (x * y) / total - x_mean * y_mean
-    pearson = np.full(len(total), np.nan)
-    np.divide(
-        covariance, np.sqrt(x_spread * y_spread), out=pearson, where=(spread > 0) & (x_spread * y_spread > 0)
-    )
-    return {
-        "spearman": spearman,
-        "pearson": np.clip(pearson, -1, 1),
-        "root_mean_squared_error": np.sqrt(counts @ (targets - values) ** 2 / total),
-    }
-
-
-def _resampled_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mid-ranks [S, N] of the values within each resample, less their mean.
-
-    values 0.1 0.4 0.4 0.9, counts 2 0 1 1:  ranks of 0.1 0.1 0.4 0.9 are 1.5 1.5 3 4, less 2.5: -1 . 0.5 1.5
-    """
-    _, group = np.unique(values, return_inverse=True)  # [N] tied values share a group, in rising order
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    size = np.add.reduceat(counts[:, order], starts, axis=1)  # [S, G]
-    middle = size.cumsum(axis=1) - (size - 1) / 2
-    return (middle - (counts.sum(axis=1, keepdims=True) + 1) / 2)[:, group]
-
-
-def _interval_names(kind: Kind, n_classes: int | None) -> list[str]:
-    return [name for name in names(kind, n_classes) if METRICS[name].interval]
 
 
 _DETAILS = {"classification": _class_details, "regression": _score_details, "choice": _choice_details}

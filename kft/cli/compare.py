@@ -1,0 +1,47 @@
+"""`kft compare`."""
+
+import json
+
+import click
+
+from kft.cli.shared import BACKEND, JSON, select
+
+
+@click.command(short_help="Compare finished runs on the same rows.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.option("--split", type=click.Choice(["test", "validation"]), help="[default: test, else validation]")
+@click.option(
+    "--data", type=click.Path(), help="Compare on this file, with the runs' columns, instead of a split."
+)
+@click.option("--metric", help="What the paired bootstrap tests.  [default: the task's main metric]")
+@click.option(
+    "--output", type=click.Path(dir_okay=False), help="JSONL file for all rows on which the runs disagree."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
+@BACKEND
+@JSON
+def compare(runs, split, data, metric, output, seed, backend, as_json) -> None:
+    """Compare finished RUNs on the same rows: scores, whether they differ by more than chance, where the runs disagree.
+
+    Without --data it reads what the runs predicted when they were trained. A RUN may be a folder of runs over seeds or
+    folds: their predictions are then averaged.
+    """
+    if len(dict.fromkeys(runs)) < max(len(runs), 2):
+        raise click.UsageError("give two different runs or more")
+    if data and split or backend and not data:
+        raise click.UsageError(
+            "--split and --data exclude each other" if split else "--backend goes with --data"
+        )
+    from kft import compare as comparing
+
+    if data:
+        select(runs[0], backend)
+        from kft import evaluate
+
+        split, found = "data", {run: evaluate.answer_file(run, data) for run in runs}
+    else:
+        split, found = comparing.read(runs, split)
+    told, rows = comparing.compare(found, split, metric, seed)
+    if output:
+        comparing.write_disagreements(rows, output)
+    click.echo(json.dumps(told, ensure_ascii=False) if as_json else comparing.text(told))

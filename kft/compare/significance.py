@@ -1,0 +1,133 @@
+"""Paired tests of two models on the same examples: McNemar's, and the bootstrap of a difference; Holm's correction.
+
+N is the number of examples, M of models, S of resamples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from kft import metrics
+from kft.metrics import bootstrap
+
+EXACT_BELOW = 25  # discordant examples; from there on chi-square is close to the binomial
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """McNemar's test of two proportions on the same examples.
+
+    Attributes:
+        first_only: examples that only the first model has right.
+        second_only: those that only the second one has right.
+        statistic: chi-square with one degree of freedom; None of an exact test.
+        p_value: two-sided.
+    """
+
+    first_only: int
+    second_only: int
+    statistic: float | None
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of scores, the second model's less the first's, with what resamples of the examples tell of it.
+
+    Attributes:
+        value: on all examples.
+        interval: 95 % of the resamples are between; (None, None) where the metric is defined for none.
+        p_value: two-sided; None where the metric is defined for no resample.
+    """
+
+    value: float
+    interval: tuple[float | None, float | None]
+    p_value: float | None
+
+
+def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
+    """Whether two models are right equally often, from where only one of them is (McNemar 1947).
+
+    With fewer than 25 such examples the exact binomial test; else chi-square with Edwards' correction,
+    (|b - c| - 1)² / (b + c), 0 where b = c (Edwards 1948; as R's `mcnemar.test`).
+
+    Args:
+        first_right, second_right: bool [N].
+    """
+    first_only = int((first_right & ~second_right).sum())
+    second_only = int((second_right & ~first_right).sum())
+    either = first_only + second_only
+    if either < EXACT_BELOW:
+        p_value = stats.binomtest(first_only, either, 0.5).pvalue if either else 1.0
+        return McNemar(first_only, second_only, None, float(p_value))
+    statistic = max(abs(first_only - second_only) - 1, 0) ** 2 / either
+    return McNemar(first_only, second_only, statistic, float(stats.chi2.sf(statistic, 1)))
+
+
+def resample(
+    kind: metrics.Kind,
+    targets: np.ndarray,
+    predictions: Sequence[np.ndarray],
+    labels: list[str],
+    metric: str,
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> np.ndarray:
+    """A metric of M models on the same resamples of the examples, float [M, S]; nan where it is not defined.
+
+    Args:
+        kind, targets, labels: as for `metrics.scores`.
+        predictions: of each model, as for `metrics.scores`.
+        metric: one of `metrics.with_interval`.
+        seed: of the draws.
+        resamples: S.
+    """
+    total = len(targets)
+    cells, sizes = np.arange(total), np.ones(total)
+    if kind != "regression":
+        # The scores depend on the predicted classes alone: examples that are alike in all of them are drawn together.
+        alike = np.stack([targets, *(p.argmax(axis=1) for p in predictions)], axis=1)
+        _, cells, sizes = np.unique(alike, axis=0, return_index=True, return_counts=True)
+    generator = np.random.default_rng(seed)
+    parts = []
+    for size in bootstrap.chunks(resamples, len(cells)):
+        counts = generator.multinomial(total, sizes / total, size=size)  # [s, Z]
+        scores = [
+            metrics.resampled(kind, targets[cells], p[cells], labels, counts)[metric] for p in predictions
+        ]
+        parts.append(np.stack(scores))  # [M, s]
+    return np.concatenate(parts, axis=1)
+
+
+def difference(first: float, second: float, resampled: np.ndarray) -> Difference:
+    """The difference of two scores, by the paired percentile bootstrap (Efron and Tibshirani 1993, chapters 13 and 16).
+
+    The p-value is the smallest level at which the interval leaves out 0: twice the smaller share of the resamples on
+    one side of 0, (count + 1) / (S + 1) as Davison and Hinkley 1997, section 4.2, so that it is never 0.
+
+    Args:
+        first, second: scores on all examples.
+        resampled: the same on resamples, float [2, S].
+    """
+    differences = resampled[1] - resampled[0]
+    differences = differences[np.isfinite(differences)]
+    if not len(differences):
+        return Difference(second - first, (None, None), None)
+    low, high = np.percentile(differences, bootstrap.INTERVAL)
+    sides = [np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0)]
+    p_value = min(1.0, 2 * (min(sides) + 1) / (len(differences) + 1))
+    return Difference(second - first, (float(low), float(high)), p_value)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """P-values for several tests at a time: the chance of even one false finding stays below the level (Holm 1979)."""
+    known = [i for i, p in enumerate(p_values) if p is not None]
+    corrected: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, i in enumerate(sorted(known, key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, p_values[i] * (len(known) - rank)))
+        corrected[i] = highest
+    return corrected
