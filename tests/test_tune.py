@@ -3,6 +3,7 @@
 import json
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,8 @@ def settings(tiny_settings, **tune):
         ({"train.optimizer": ["adan"]}, "did you mean `adam`?"),
         ({"train.momentum": [0.0, 0.9]}, 'needs `train.optimizer` = "sgd"'),
         ({"tune.trials": [1, 2]}, "cannot search itself"),
+        ({"gpus_per_trial": 1, "train.epochs": [1]}, 'needs `tune.launcher` = "ray"'),
+        ({"launcher": "ray", "cpus_per_trial": 1.5, "train.epochs": [1]}, "below 1 or a whole number"),
         ({}, "names nothing to search"),
     ],
 )
@@ -157,6 +160,34 @@ def test_a_finished_study_goes_on_with_more_trials_and_refuses_other_settings(fi
         working.tune(changed, folder)
 
 
+def test_machines_with_a_storage_of_their_own_share_a_study(tiny_settings, tmp_path, monkeypatch, capsys):
+    config = settings(tiny_settings, method="grid", **{"train.learning_rate": RATES[1:]})
+    url = f"sqlite:///{tmp_path / 'server.db'}"
+    one, other = (storage.begin(config, tmp_path / machine / "study", url) for machine in ("one", "other"))
+    suspended = storage.claim(one)
+    suspended.lock.close()
+    assert storage.claimable(other) == 1  # the one of another machine, which may be alive, is not to be had
+    monkeypatch.setattr(storage, "DEAD_SECONDS", -1)
+    monkeypatch.setattr(storage, "SETTLE_SECONDS", 0)
+    assert storage.claimable(other) == 2
+    working.work(other, threading.Event())
+    assert list(working.finish(one)["best"]["metrics"]) == ["validation"]
+    assert "the winner's run is on another machine" in capsys.readouterr().err
+    told = working.finish(other)
+    assert Counter(t["number"] for t in told["trials"]) == {1: 1, 2: 1}
+    assert working.finish(one)["best"]["metrics"]["test"] == told["best"]["metrics"]["test"]
+    awake = iter([replace(suspended, lock=(tmp_path / "lock").open("a")), None])
+    monkeypatch.setattr(storage, "claim", lambda opened: next(awake))
+    working.work(one, threading.Event())
+    assert "another process has taken it over and finished it" in capsys.readouterr().err
+
+
+def test_a_storage_without_its_driver_says_what_to_install(tiny_settings, tmp_path):
+    config = settings(tiny_settings, method="grid", **{"train.learning_rate": RATES})
+    with pytest.raises(KftError, match="needs the package pg8000\n\nhint: pip install pg8000"):
+        storage.begin(config, tmp_path / "study", "postgresql+pg8000://user@127.0.0.1/studies")
+
+
 def test_a_trial_that_fails_leaves_the_others(tiny_settings, tmp_path):
     table = {"model.max_length": [16, 64]}  # the tiny model reads 32 tokens
     told = working.tune(settings(tiny_settings, method="grid", seeds=[1, 2], **table), tmp_path / "study")
@@ -174,13 +205,15 @@ def test_when_all_trials_fail_the_reason_is_told(tiny_settings, tmp_path):
 
 
 def test_tpe_prunes(tiny_settings, tmp_path):
-    table = {"train.learning_rate": [1e-6, 0.03], "train.epochs": [2]}
+    table = {"train.learning_rate": [0.03, 1e-6], "train.epochs": [3]}
+    pruner = {"prune_after_trials": 1, "metric": "log_loss"}
     config = settings(
-        tiny_settings, method="tpe", trials=4, prune_after_trials=1, prune_after_epochs=0, **table
-    )
-    told = working.tune(config, tmp_path / "study")
-    assert len(told["trials"]) == 4
-    assert {t["state"] for t in told["trials"]} <= {"complete", "pruned"}
+        tiny_settings, method="tpe", trials=2, seed=2, **pruner, **table
+    )  # draws both, in order
+    good, hopeless = working.tune(config, tmp_path / "study")["trials"]
+    assert (good["state"], hopeless["state"]) == ("complete", "pruned")
+    assert (list(good["epochs"]), list(hopeless["epochs"])) == (["1", "2", "3"], ["1"])
+    assert hopeless["metrics"] == {"validation": {"log_loss": hopeless["epochs"]["1"]}}
 
 
 def test_the_command(tiny_settings, tmp_path, monkeypatch):

@@ -16,6 +16,9 @@ from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET
 @click.option("--trials", type=click.IntRange(min=1), help="Trials of random and tpe, as tune.trials.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that train, as tune.workers.")
 @click.option(
+    "--launcher", type=click.Choice(["process", "ray"]), help="Where the workers run, as tune.launcher."
+)
+@click.option(
     "--timeout-minutes", type=click.FloatRange(min=0, min_open=True), help="As tune.timeout_minutes."
 )
 @click.option(
@@ -26,7 +29,7 @@ from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET
 @SET
 @JSON
 def tune(
-    config, method, trials, workers, timeout_minutes, storage, folder, backend, overrides, as_json
+    config, method, trials, workers, launcher, timeout_minutes, storage, folder, backend, overrides, as_json
 ) -> None:
     """Search for the best settings, over the [tune] table of CONFIG.
 
@@ -38,7 +41,13 @@ def tune(
     from kft.progress import note, stop_signals
     from kft.tune import need, space
 
-    given = {"method": method, "trials": trials, "workers": workers, "timeout_minutes": timeout_minutes}
+    given = {
+        "method": method,
+        "trials": trials,
+        "workers": workers,
+        "launcher": launcher,
+        "timeout_minutes": timeout_minutes,
+    }
     overrides = [
         *overrides,
         *(f"tune.{key}={json.dumps(value)}" for key, value in given.items() if value is not None),
@@ -51,6 +60,9 @@ def tune(
         raise click.UsageError("--trials goes with random and tpe: a grid tries every combination")
     planned = len(space.points(settings, space.read(settings)))
     need("optuna", "tune")
+    on_ray = settings.tune.launcher == "ray"
+    if on_ray:
+        need("ray", "ray")
     backends.select(settings.backend)
     from kft.tune import launching
     from kft.tune import storage as storages
@@ -66,11 +78,16 @@ def tune(
         clock.daemon = True
         if settings.tune.timeout_minutes:
             clock.start()
-        if settings.tune.workers > 1:
+        if on_ray:
+            from kft.tune import cluster
+
+            cluster.run_workers(opened, storage, stop)
+        elif settings.tune.workers > 1:
             launching.run_workers(study, storage, settings.tune.workers, stop)
         from kft.tune import results, working
 
-        working.work(opened, stop)
+        if not on_ray:  # takes over what the workers left
+            working.work(opened, stop)
         clock.cancel()
         told = working.finish(opened)
     click.echo(json.dumps(told, ensure_ascii=False) if as_json else results.text(told))

@@ -218,6 +218,11 @@ class TuneConfig(Section):
     prune_after_trials: int = Field(5, ge=1, description="trials that end before the median stops any")
     prune_after_epochs: int = Field(1, ge=0, description="epochs of a trial before the median may stop it")
     workers: int = Field(1, ge=1, description="processes that train trials")
+    launcher: Literal["process", "ray"] = Field(
+        "process", description="where the workers run: on this machine, or on a Ray cluster"
+    )
+    cpus_per_trial: float = Field(1, gt=0, description="CPUs that Ray reserves for each worker")
+    gpus_per_trial: float = Field(0, ge=0, description="GPUs of each worker on Ray; a fraction shares one")
     timeout_minutes: float | None = Field(
         None, gt=0, description="time after which the search is saved and left, to go on another day"
     )
@@ -298,6 +303,7 @@ def _conflicts(config: Config) -> Iterator[str]:
         if data.label_names:
             yield "`data.label_names` needs classes, and `task` is regression"
     yield from _control_conflicts(config.task, config.model, train)
+    yield from _launcher_conflicts(config.tune)
     if train.optimizer != "sgd":
         for key in ("momentum", "nesterov"):
             if getattr(train, key):
@@ -327,6 +333,16 @@ def _control_conflicts(task: str, model: ModelConfig, train: TrainConfig) -> Ite
         yield f"`model.lora_targets` names a kernel twice: {model.lora_targets}"
     if train.ema_momentum is not None and train.gradient_accumulation_steps > 1:
         yield "`train.ema_momentum` averages after each step, and needs `train.gradient_accumulation_steps` = 1"
+
+
+def _launcher_conflicts(tune: TuneConfig) -> Iterator[str]:
+    """Mistakes in the resources of a trial."""
+    for key in ("cpus_per_trial", "gpus_per_trial"):
+        value = getattr(tune, key)
+        if tune.launcher != "ray" and value != TuneConfig.model_fields[key].default:
+            yield f'`tune.{key}` needs `tune.launcher` = "ray"'
+        elif value > 1 and value != int(value):  # as Ray demands
+            yield f"`tune.{key}` must be a fraction below 1 or a whole number, got: {value}"
 
 
 def _fold_conflicts(data: DataConfig, split: SplitConfig) -> Iterator[str]:

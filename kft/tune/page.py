@@ -30,7 +30,7 @@ def html(told: dict[str, Any], table: list[tuple[str, ...]], importances: dict[s
         ("Settings of the trials", _parallel(complete, told["metric"])),
     ]  # fmt: skip
     return environment.get_template("study.html.j2").render(
-        told=told, head=table[0], rows=table[1:], charts=charts, metric=metric_name(told["metric"])
+        told=told, head=table[0], rows=table[1:], charts=charts, metric_name=metric_name
     )
 
 
@@ -81,7 +81,8 @@ def _parallel(complete: list[dict[str, Any]], metric: str) -> str:
     for y, label in ticks:
         axes.text(len(names) + 0.03, y, label, ha="left", va="center", fontsize=8)
     order = values if metrics.METRICS[metric].greater_is_better else -values
-    ranks = order.argsort().argsort() / max(len(values) - 1, 1)
+    ranks = np.unique(order, return_inverse=True)[1]
+    ranks = ranks / max(ranks.max(), 1)
     for i, line in enumerate(zip(*places, strict=True)):
         axes.plot(line, color=colormaps["Blues"](0.25 + 0.75 * ranks[i]), linewidth=1.5)
     axes.vlines(range(len(names) + 1), 0, 1, color="black", linewidth=0.8)

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from kft import config as configs
 from kft import metrics, rundir
@@ -29,9 +29,16 @@ from kft.errors import KftError
 from kft.tune import space as spaces
 from kft.tune.space import Choice, Space
 
+UNREACHABLE = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 SQLITE_WAIT_SECONDS = 120
 ALIVE_SECONDS = 30  # between two signs of life on a shared storage
 DEAD_SECONDS = 300  # without one, after which another machine takes a trial over
+SETTLE_SECONDS = 2  # in which two machines that take the same trial over see each other
+DRIVERS = {
+    "psycopg2": "psycopg2-binary",
+    "psycopg": "'psycopg[binary]'",
+    "MySQLdb": "mysqlclient",
+}  # module: package
 LARGEST_ATTEMPTS = (
     5  # processes that may die over one trial (such as for want of memory) before it counts as failed
 )
@@ -106,12 +113,7 @@ def open_study(folder: Path, url: str | None) -> Study:
     direction = "maximize" if metrics.METRICS[ranking_metric(config)].greater_is_better else "minimize"
     with locked(folder):
         try:
-            storage = optuna.storages.RDBStorage(
-                url or f"sqlite:///{folder.resolve() / 'study.db'}",
-                engine_kwargs={"connect_args": {"timeout": SQLITE_WAIT_SECONDS}}
-                if not url or url.startswith("sqlite")
-                else {"pool_pre_ping": True},
-            )
+            storage = _storage(url or f"sqlite:///{folder.resolve() / 'study.db'}")
             name = folder.resolve().name
             study = optuna.create_study(
                 storage=storage,
@@ -120,11 +122,16 @@ def open_study(folder: Path, url: str | None) -> Study:
                 load_if_exists=True,
                 pruner=_pruner(config),
             )
-        except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
+        except ImportError as error:
+            driver = getattr(error.__cause__, "name", None) or "its driver"  # Optuna's own error names none
+            raise KftError(
+                f"the storage needs the package {driver}", f"pip install {DRIVERS.get(driver, driver)}"
+            ) from None
+        except (SQLAlchemyError, ValueError, OSError) as error:
             shown = "the storage" if url else folder / "study.db"
             raise KftError(
                 f"{shown}: cannot be used: {rundir.reason(error)}",
-                "--storage takes a URL such as postgresql://user@host/database or mysql://…, with its driver installed",
+                "--storage takes a URL such as postgresql://user@host/database or mysql://…",
             ) from None
         settings = json.loads(_identity(config))
         if study.user_attrs.setdefault("settings", settings) != settings:
@@ -133,6 +140,31 @@ def open_study(folder: Path, url: str | None) -> Study:
             )
         study.set_user_attr("settings", settings)
     return Study(folder, config, space, study, storage, storage.get_study_id_from_name(name), url is not None)
+
+
+def _storage(url: str) -> optuna.storages.BaseStorage:
+    sqlite = url.startswith("sqlite")
+    options = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}} if sqlite else {"pool_pre_ping": True}
+    for tries_left in (2, 1, 0):
+        try:
+            return optuna.storages.RDBStorage(url, engine_kwargs=options)
+        except (IntegrityError, ProgrammingError):  # two machines made the tables at the same moment
+            if not tries_left:
+                raise
+            time.sleep(SETTLE_SECONDS)
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Raises KftError: the storage stopped to answer."""
+    try:
+        yield
+    except UNREACHABLE as error:
+        told = rundir.reason(error.__cause__ or error)
+        raise KftError(
+            f"the storage does not answer: {told}", "once it does, the same command goes on"
+        ) from error
 
 
 def check_same(folder: Path, before: Config, now: Config) -> None:
@@ -154,7 +186,7 @@ def check_same(folder: Path, before: Config, now: Config) -> None:
 
 def _identity(config: Config) -> str:
     """The settings that decide about the trials; how many there are and where they run may change."""
-    free = {"trials", "workers", "timeout_minutes"}
+    free = {"trials", "workers", "timeout_minutes", "launcher", "cpus_per_trial", "gpus_per_trial"}
     return config.model_dump_json(exclude={"tune": free, "data": {*configs.PATH_KEYS, "source"}})
 
 
@@ -176,11 +208,8 @@ def claim(opened: Study) -> Claim | None:
     with locked(opened.folder):
         left = unfinished(opened)
         for trial in sorted(left, key=lambda t: t.state == TrialState.WAITING):
-            begun = trial.state == TrialState.RUNNING
-            if begun and opened.shared and not _mine_or_dead(opened, trial):
-                continue
-            index = trial.user_attrs["index"]
-            lock = _lock(opened.trial_folder(index).with_suffix(".lock"), wait=False)
+            index, begun = trial.user_attrs["index"], trial.state == TrialState.RUNNING
+            lock = _take(opened, trial)
             if lock is None:
                 continue
             if not begun and not opened.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
@@ -188,9 +217,35 @@ def claim(opened: Study) -> Claim | None:
                 continue
             attempts = trial.user_attrs.get("attempts", 0) + 1
             held = Claim(index, trial._trial_id, lock, attempts)
-            note(opened, held, attempts=attempts, host=_host(opened))
+            settles = begun and opened.shared and trial.user_attrs.get("host") != _host(opened)
+            note(opened, held, attempts=attempts, host=_host(opened), alive=time.time())
+            if settles and not _stays_mine(opened, held):
+                lock.close()
+                continue
             return held
     return None
+
+
+def claimable(opened: Study) -> int:
+    """How many trials `claim` would give now, one after the other."""
+    with locked(opened.folder):
+        locks = [lock for trial in unfinished(opened) if (lock := _take(opened, trial))]
+        for lock in locks:
+            lock.close()
+    return len(locks)
+
+
+def _stays_mine(opened: Study, held: Claim) -> bool:
+    """Whether no other machine took the same dead trial over at the same moment: the last one to say so has it."""
+    time.sleep(SETTLE_SECONDS)
+    return opened.storage.get_trial(held.id).user_attrs["host"] == _host(opened)
+
+
+def _take(opened: Study, trial: FrozenTrial) -> IO | None:
+    """The lock of a trial; None where another process trains it."""
+    if trial.state == TrialState.RUNNING and opened.shared and not _mine_or_dead(opened, trial):
+        return None
+    return _lock(opened.trial_folder(trial.user_attrs["index"]).with_suffix(".lock"), wait=False)
 
 
 def note(opened: Study, held: Claim, **told: Any) -> None:
@@ -221,10 +276,11 @@ def alive(opened: Study, held: Claim) -> Iterator[None]:
 
     def tell() -> None:
         while not over.wait(ALIVE_SECONDS):
-            note(opened, held, alive=time.time())
+            # A server that is away for a moment, or a trial that has just ended: the trainer finds out by itself.
+            with contextlib.suppress(*UNREACHABLE, optuna.exceptions.UpdateFinishedTrialError):
+                note(opened, held, alive=time.time())
 
     if opened.shared:
-        note(opened, held, alive=time.time())
         threading.Thread(target=tell, daemon=True).start()
     try:
         yield
@@ -239,13 +295,35 @@ def locked(folder: Path, name: str = "study.lock") -> Iterator[None]:
         yield
 
 
-def _lock(file: Path, wait: bool) -> IO | None:
-    """A lock that ends when the file is closed or the process dies; None where another process has it."""
+@contextlib.contextmanager
+def shared_lock(folder: Path, name: str) -> Iterator[None]:
+    """A lock that any number of processes may hold, and that makes `lockable` false."""
+    with _open_lock(folder / name) as opened:
+        fcntl.flock(opened, fcntl.LOCK_SH)
+        yield
+
+
+def lockable(folder: Path, name: str) -> bool:
+    """Whether no other process holds a lock."""
+    lock = _lock(folder / name, wait=False)
+    if lock is not None:
+        lock.close()
+    return lock is not None
+
+
+def _open_lock(file: Path) -> IO:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        opened = file.open("a")
+        return file.open(
+            "a+"
+        )  # a shared lock on NFS needs a file that can be read, the other one that can be written
     except OSError as error:
         raise rundir.cannot_write(file, error) from None
+
+
+def _lock(file: Path, wait: bool) -> IO | None:
+    """A lock that ends when the file is closed or the process dies; None where another process has it."""
+    opened = _open_lock(file)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from kft import backend
+from kft.errors import KftError
 from kft.progress import stop_signals
 from kft.tune import storage
 from kft.tune.launching import EXIT_STOPPED
@@ -17,11 +18,14 @@ def main() -> None:
     told = json.loads(sys.stdin.readline())
     with stop_signals() as stop:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        opened = storage.open_study(Path(told["folder"]), told["url"])
-        backend.select(opened.config.backend)
-        from kft.tune import working  # only now: the backend is chosen before Keras is imported
+        try:
+            opened = storage.open_study(Path(told["folder"]), told["url"])
+            backend.select(opened.config.backend)
+            from kft.tune import working  # only now: the backend is chosen before Keras is imported
 
-        working.work(opened, stop, wait=False)
+            working.work(opened, stop, wait=False)
+        except KftError as error:
+            sys.exit(f"Error: {error}")
         sys.exit(EXIT_STOPPED if stop.is_set() else 0)
 
 

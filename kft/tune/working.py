@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from kft import backend, evaluate, rundir, train
@@ -16,6 +17,7 @@ from kft import config as configs
 from kft.config import Config
 from kft.errors import KftError
 from kft.progress import note
+from kft.report.history import read_history
 from kft.rundir import RunDir
 from kft.tune import results, storage
 from kft.tune.storage import Claim, Study
@@ -57,30 +59,39 @@ def work(opened: Study, stop: threading.Event, wait: bool = True) -> None:
         opened: the study.
         stop: saves the running trial and returns when set.
         wait: whether it waits for the trials of other processes, to take over what they leave.
+
+    Raises:
+        KftError: the storage stopped to answer; the trial is left to be taken over.
     """
     waits = False
-    while not stop.is_set():
-        held = storage.claim(opened)
-        if held is None:
-            left = storage.unfinished(opened)
-            if not left or not wait:
-                return
-            if not waits:
-                note(f"waiting for {len(left)} {'trial' if len(left) == 1 else 'trials'} of other processes")
-            waits = True
-            stop.wait(POLL_SECONDS)
-            continue
-        with held.lock, storage.alive(opened, held):
-            _run_trial(opened, held, stop)
+    with storage.answering():
+        while not stop.is_set():
+            held = storage.claim(opened)
+            if held is None:
+                left = storage.unfinished(opened)
+                if not left or not wait:
+                    return
+                if not waits:
+                    note(
+                        f"waiting for {len(left)} {'trial' if len(left) == 1 else 'trials'} of other processes"
+                    )
+                waits = True
+                stop.wait(POLL_SECONDS)
+                continue
+            with held.lock, storage.alive(opened, held):
+                try:
+                    _run_trial(opened, held, stop)
+                except UpdateFinishedTrialError:  # this machine was away for long, suspended perhaps
+                    note(f"trial {held.index + 1}: another process has taken it over and finished it")
 
 
 def finish(opened: Study) -> dict[str, Any]:
     """Ranks the trials, scores the winner on test once all are finished, and writes what the study's folder tells.
 
     Raises:
-        KftError: every trial failed.
+        KftError: every trial failed, or the storage does not answer.
     """
-    with storage.locked(opened.folder, "finish.lock"):
+    with storage.answering(), storage.locked(opened.folder, "finish.lock"):
         told = results.gather(opened)
         best = told["best"]
         known = opened.study.user_attrs.get("test")
@@ -118,6 +129,8 @@ def _run_trial(opened: Study, held: Claim, stop: threading.Event) -> None:
         return
     except Pruned:
         state, value, reason = TrialState.PRUNED, None, "worse than others at the same epoch"
+    except (*storage.UNREACHABLE, UpdateFinishedTrialError):
+        raise
     except (
         Exception
     ) as error:  # one trial's failure, such as too little memory, is no reason to lose the others
@@ -149,9 +162,14 @@ def _train(opened: Study, held: Claim, trial, config: Config, stop: threading.Ev
     """Trains or goes on with one run of a trial; returns its scores on validation."""
     run = RunDir(results.run_folder(opened, held.index, config.train.seed))
     first = not opened.config.tune.seeds or config.train.seed == opened.config.tune.seeds[0]
-    control = train.Control(
-        stop, lambda r: _watch(trial, r, opened.metric) if first else None, score_test=False
-    )
+
+    def after_epoch(run: RunDir) -> None:
+        if held.attempts > 1:  # what goes on from epoch to epoch may be taken over as often as it must
+            storage.note(opened, held, attempts=1)
+        if first:
+            _watch(trial, run, opened.metric)
+
+    control = train.Control(stop, after_epoch, score_test=False)
     if rundir.checkpoint_files(run) or run.done.exists():
         if first:
             _watch(trial, run, opened.metric)
@@ -168,8 +186,7 @@ def _watch(trial, run: RunDir, metric: str) -> None:
         Pruned: the pruner gives the trial up.
     """
     known = trial.storage.get_trial(trial._trial_id).intermediate_values  # another process may have begun it
-    lines = [json.loads(line) for line in run.history.read_text("utf-8").splitlines()]
-    for line in (line for line in lines if line["event"] == "evaluation"):
+    for line in read_history(run).evaluation:
         value = line["metrics"].get(metric)
         if line["epoch"] not in known and value is not None:
             trial.report(value, line["epoch"])
