@@ -6,7 +6,7 @@ from pathlib import Path
 from conftest import assert_not_imported
 
 ORDER = (
-    "errors config backend rundir sources splits presets metrics tokens audit batches tasks encoder controls models optim "
+    "errors config backend rundir sources splits presets metrics tokens audit batches tasks encoder controls models optax_bridge optim memory "
     "evaluate report progress checkpoints recorder train export serve tune suites cli"
 ).split()
 PACKAGE = Path(__file__).parents[1] / "kft"
