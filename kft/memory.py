@@ -13,7 +13,7 @@ backend.select()
 LARGEST_BATCH = 256
 FEWEST_STEPS = 32  # of an epoch that a batch found automatically leaves: fewer updates train badly
 SMALLEST_CAP = 8
-# Share of the free memory that a step as XLA plans it may take. On a CPU a running process grew by up to 2.4 times the
+# Share of the free memory that a step as XLA plans it may take. On a CPU a running process grew by up to 2.5 times the
 # planned activations (all-MiniLM, 8 to 128 examples), since the C library keeps freed blocks, and it compiles in the same memory.
 ACCELERATOR_SHARE, CPU_SHARE = 0.8, 0.4
 
