@@ -1,4 +1,4 @@
-"""Training controls: learning rates by depth, averaged weights, low-rank adapters."""
+"""Training controls: learning rates by depth, gradual unfreezing, averaged weights, low-rank adapters."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,13 @@ backend.select()
 
 import keras  # noqa: E402
 
-# Attribute of KerasHub's attention layer that each target names.
+# What each target of LoRA names in a layer of KerasHub's encoder.
 LORA_TARGETS = {
-    "query": "_query_dense",
-    "key": "_key_dense",
-    "value": "_value_dense",
-    "output": "_output_dense",
+    "query": lambda layer: [layer._self_attention_layer._query_dense],
+    "key": lambda layer: [layer._self_attention_layer._key_dense],
+    "value": lambda layer: [layer._self_attention_layer._value_dense],
+    "output": lambda layer: [layer._self_attention_layer._output_dense],
+    "feedforward": lambda layer: [layer._feedforward_intermediate_dense, layer._feedforward_output_dense],
 }
 
 
@@ -38,21 +39,61 @@ def decayed_rates(model, decay: float) -> dict[int, float]:
     return {id(v): decay ** (len(groups) - 1 - i) for i, group in enumerate(groups) for v in group}
 
 
-def controlled(kind: type, rates: dict[int, float]) -> type:
+def thaw_updates(model, every: float) -> dict[int, int]:
+    """{id of a variable: number of updates before its first}, for gradual unfreezing (Howard and Ruder 2018, ULMFiT).
+
+    The head has none before it; each layer below waits for `every` more updates, rounded, the embeddings longest.
+    """
+    groups = layer_groups(model)
+    return {id(v): round((len(groups) - 1 - i) * every) for i, group in enumerate(groups) for v in group}
+
+
+def controlled(kind: type, rates: dict[int, float], thaws: dict[int, int] | None = None) -> type:
     """A Keras optimizer class whose steps and decoupled decay are scaled for each variable.
+
+    Until the update that `thaws` tells for it, a variable keeps its value and its moments are 0, its gradient does not
+    count in the norm that clipping sees, and Adam's bias correction starts with its first update: as if it joined the
+    optimizer then. All in one compiled step, which therefore takes as long with frozen layers as without.
 
     Averages that the class keeps stay in the optimizer: Keras would put them in place of the weights after each
     `fit`, and the next epoch would start from them. `averaged` shows them.
     """
+    thaws = thaws or {}
 
     class Controlled(kind):
+        before = 0  # updates before the first one of the variable at hand
+
+        @property
+        def iterations(self):
+            if not self.before:
+                return super().iterations
+            return keras.ops.maximum(super().iterations - self.before, 0)
+
+        def rate(self, variable):
+            """Factor of the variable's learning rate; 0 while it is frozen."""
+            rate, before = rates.get(id(variable), 1.0), thaws.get(id(variable), 0)
+            return keras.ops.where(self.iterations >= before, rate, 0.0) if before else rate
+
+        def apply(self, grads, trainable_variables=None):
+            variables = trainable_variables or self._trainable_variables
+            grads = [
+                keras.ops.where(self.iterations >= thaws[id(v)], g, keras.ops.zeros_like(g))
+                if g is not None and thaws.get(id(v))
+                else g
+                for g, v in zip(grads, variables, strict=True)
+            ]
+            return super().apply(grads, trainable_variables)
+
         def update_step(self, gradient, variable, learning_rate):
-            super().update_step(gradient, variable, learning_rate * rates.get(id(variable), 1.0))
+            learning_rate = learning_rate * self.rate(variable)
+            self.before = thaws.get(id(variable), 0)
+            super().update_step(gradient, variable, learning_rate)
+            self.before = 0
 
         def _apply_weight_decay(self, variables):
             for variable in variables if self.weight_decay is not None else ():
                 if self._use_weight_decay(variable):
-                    rate = self.learning_rate * rates.get(id(variable), 1.0)
+                    rate = self.learning_rate * self.rate(variable)
                     variable.assign(variable - variable * self.weight_decay * rate)
 
         def finalize_variable_values(self, var_list):
@@ -80,7 +121,7 @@ def averaged(model) -> Iterator[None]:
 
 
 def add_lora(backbone, rank: int, alpha: float, targets: list[str], seed: int) -> None:
-    """Adds low-rank adapters (Hu et al. 2021) to attention kernels and fixes every other weight of the backbone.
+    """Adds low-rank adapters (Hu et al. 2021) to kernels of each layer and fixes every other weight of the backbone.
 
     Keras's own: A of shape [*kernel.shape[:-1], rank] and B [rank, kernel.shape[-1]], so the queries, keys and values of
     each head have an A of their own. The pooler trains on, as the head does.
@@ -88,11 +129,16 @@ def add_lora(backbone, rank: int, alpha: float, targets: list[str], seed: int) -
     pooler = {id(v) for v in backbone.pooled_dense.variables}
     for variable in backbone.variables:
         variable.trainable = id(variable) in pooler
-    for i, layer in enumerate(backbone.transformer_layers):
-        for j, name in enumerate(targets):
-            dense = getattr(layer._self_attention_layer, LORA_TARGETS[name])
-            drawn = keras.initializers.HeUniform(seed=seed * 1000 + i * len(LORA_TARGETS) + j)
-            dense.enable_lora(rank, lora_alpha=alpha, a_initializer=drawn)
+    parts = [
+        part
+        for layer in backbone.transformer_layers
+        for name in targets
+        for part in LORA_TARGETS[name](layer)
+    ]
+    for i, dense in enumerate(parts):
+        dense.enable_lora(
+            rank, lora_alpha=alpha, a_initializer=keras.initializers.HeUniform(seed=seed * 1000 + i)
+        )
 
 
 def reinitialise(backbone, layers: int, seed: int) -> None:

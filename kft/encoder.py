@@ -7,6 +7,8 @@ head reads it. Letters as in `batches`: R rows, T tokens, K slots, P spans; H hi
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from kft import backend
 
 backend.select()
@@ -187,7 +189,7 @@ class Dropout:
         if not self.hashed:
             return keras.random.dropout(x, rate, seed=self.generator)
         self.place += 1
-        keep = _hashed_bits(self.seed, self.place, x.shape) >= round(rate * 2**32)
+        keep = _hashed_bits(self.seed, self.place, x.shape) >= np.uint32(round(rate * 2**32))
         return ops.where(keep, x / ops.cast(1 - rate, x.dtype), ops.cast(0, x.dtype))
 
 

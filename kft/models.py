@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kft import backend, controls, rundir
+from kft import backend, controls, rundir, tasks
 from kft.encoder import ACTIVATIONS, Dropout, Encoding, encode_first_tokens
 from kft.errors import KftError
 from kft.presets import MULTIPLE_CHOICE, Preset, head_weights
@@ -54,11 +54,16 @@ class Architecture:
 
 
 class Classifier(keras.Model):
-    """A BERT backbone and a dense head over packed rows: inputs as `batches` makes them → logits float32 [R, K, C]."""
+    """A BERT backbone and a dense head over packed rows: inputs as `batches` makes them → logits float32 [R, K, C].
 
-    def __init__(self, architecture: Architecture, backbone, seed: int = 0):
+    With `r_drop_alpha` it trains by R-Drop (Liang et al. 2021): on the mean loss of two passes, whose dropout differs, and
+    alpha times the divergence of their predictions. Any other use sees one pass.
+    """
+
+    def __init__(self, architecture: Architecture, backbone, seed: int = 0, r_drop_alpha: float = 0.0):
         super().__init__(name="classifier")
         self.architecture = architecture
+        self.r_drop_alpha = r_drop_alpha
         self.backbone = backbone
         initializer = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)  # BERT's own
         self.head = keras.layers.Dense(
@@ -74,6 +79,16 @@ class Classifier(keras.Model):
         x = encode_first_tokens(self.backbone, inputs, architecture.encoding, architecture.pooling, dropout)
         return self.head(dropout(keras.ops.cast(x, "float32"), architecture.head_dropout))
 
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if not (training and self.r_drop_alpha):
+            return loss
+        again = self(x, training=True)
+        loss = (loss + super().compute_loss(x, y, again, sample_weight, training)) / 2
+        apart = tasks.TASKS[self.architecture.task].divergence(y, y_pred, again)  # [R, K]
+        mean = keras.ops.divide_no_nan(keras.ops.sum(apart * sample_weight), keras.ops.sum(sample_weight))
+        return loss + self.r_drop_alpha * mean
+
 
 def build(
     preset: Preset,
@@ -88,6 +103,7 @@ def build(
     lora_rank: int | None = None,
     lora_alpha: float | None = None,
     lora_targets: list[str] | None = None,
+    r_drop_alpha: float = 0.0,
     precision: str = "float32",
     seed: int = 0,
     score_mean: float = 0.0,
@@ -109,12 +125,13 @@ def build(
         freeze_layers: the embeddings and this many of the lowest layers keep their weights.
         reinit_layers: this many of the top layers, and the pooler, start anew; see `controls.reinitialise`.
         lora_rank, lora_alpha, lora_targets: see `controls.add_lora`; a saved model has them merged into its kernels.
+        r_drop_alpha: see `Classifier`.
         precision: "float32" or "mixed_bfloat16".
         seed: of the head and of dropout.
         score_mean, score_scale, spans: see `Architecture`.
 
     Raises:
-        KftError: the weights cannot be read, or there are fewer layers than are to be frozen.
+        KftError: the weights cannot be read, there are fewer layers than are to be frozen, or no dropout for R-Drop.
     """
     backbone = _load_backbone(preset, precision)
     if freeze_layers > backbone.num_layers:
@@ -148,7 +165,12 @@ def build(
         score_scale=score_scale,
         spans=spans,
     )
-    model = Classifier(architecture, backbone, seed)
+    if r_drop_alpha and not any((*rates, head_rate)):
+        raise KftError(
+            f"`train.r_drop_alpha` compares two dropout masks, and {preset.name} has no dropout",
+            "--set model.dropout=0.1",
+        )
+    model = Classifier(architecture, backbone, seed, r_drop_alpha)
     kept = _matching_head(preset, labels, architecture)
     if kept is not None:
         model.head.set_weights(kept)

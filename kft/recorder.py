@@ -22,7 +22,7 @@ import keras  # noqa: E402
 class Recorder(keras.callbacks.Callback):
     """Tells how an epoch goes, writes history and checkpoints, and stops when asked to.
 
-    `schedule` tells the learning rate of an update: asking the model for it would copy its state off the device.
+    `schedule` tells the learning rate after so many steps: asking the model for it would copy its state off the device.
     `loss_scale` turns the loss on standardised scores into one on scores as they are (1 for classes).
     `running_loss` holds the values of Keras's loss metric in the checkpoint that the run goes on from.
     """
@@ -94,8 +94,7 @@ class Recorder(keras.callbacks.Callback):
         loss = (mean * step - last_mean * last_step) / taken
         rate = taken * self.plan.batch_size / max(now - last_time, 1e-9)
         done = self.plan.steps * self.at.epoch + step
-        updates = (done - 1) // self.config.train.gradient_accumulation_steps
-        learning_rate = float(keras.ops.convert_to_numpy(self.schedule(updates)))
+        learning_rate = float(keras.ops.convert_to_numpy(self.schedule(done - 1)))
         if not np.isfinite(loss):
             raise KftError(
                 f"the loss is {loss} at step {done}",

@@ -29,6 +29,9 @@ class Task:
         weights: (targets, label names, `train.class_weight`) → float32 [N], of each example in the loss.
         loss: (label smoothing, gamma of the focal loss or None) → a Keras loss for targets [R, K, …] and predictions [R, K, C] with weights [R, K]: the
             weighted mean over the real examples, or questions.
+        divergence: (targets, predictions, predictions) → [R, K], how far two predictions [R, K, C] of each example are apart:
+            half the sum of both Kullback-Leibler divergences of the classes, or of a question's choices (where its right
+            one stands); the squared difference of scores.
         loss_metric: the metric that is this loss on a split.
         predictions: (logits [N, C], question numbers [N] or None) → probabilities [N, C]; values [N]; or of choices [N, 3]
             the score, its probability among those of the question, and 1 where that is the highest.
@@ -44,6 +47,7 @@ class Task:
     targets: Callable[[pl.DataFrame, list[str]], np.ndarray]
     weights: Callable[[np.ndarray, list[str], str | dict[str, float] | None], np.ndarray]
     loss: Callable[..., keras.losses.Loss]
+    divergence: Callable[..., Any]
     loss_metric: str
     predictions: Callable[[np.ndarray, np.ndarray | None], np.ndarray]
     scored: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -163,6 +167,16 @@ def _cross_entropy(label_smoothing: float, focal_gamma: float | None = None) -> 
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
 
 
+def _apart(log_p, log_q):
+    """Each outcome's part of (KL(p‖q) + KL(q‖p)) / 2, from log-probabilities of any shape."""
+    return (keras.ops.exp(log_p) - keras.ops.exp(log_q)) * (log_p - log_q) / 2
+
+
+def _class_divergence(y_true, p, q):
+    log_p, log_q = (keras.ops.log_softmax(logits, axis=-1) for logits in (p, q))
+    return keras.ops.sum(_apart(log_p, log_q), axis=-1)
+
+
 def _class_columns(probabilities: np.ndarray, labels: list[str]) -> list[pl.Series]:
     best = probabilities.argmax(axis=1)
     return [
@@ -196,11 +210,28 @@ class _ChoiceCrossEntropy(keras.losses.Loss):
         super().__init__(name="choice_cross_entropy", reduction="mean_with_sample_weight")
 
     def call(self, y_true, y_pred):
-        ops = keras.ops
-        question, score = ops.reshape(y_true[..., 1], (-1,)), ops.reshape(y_pred, (-1,))  # [R * K]
-        together = ops.equal(question[:, None], question[None, :])
-        rivals = ops.where(together, score[None, :], ops.cast(-1e9, score.dtype))  # [R * K, R * K]
-        return ops.reshape(ops.logsumexp(rivals, axis=1) - score, ops.shape(y_pred)[:2])
+        log_p = _log_softmax_of_questions(_together(y_true), y_pred)
+        return -keras.ops.reshape(log_p, keras.ops.shape(y_pred)[:2])
+
+
+def _together(y_true):
+    """Whether two examples of a step are choices of one question, [R * K, R * K]."""
+    question = keras.ops.reshape(y_true[..., 1], (-1,))
+    return keras.ops.equal(question[:, None], question[None, :])
+
+
+def _log_softmax_of_questions(together, y_pred):
+    """Log-probability of each choice, [R * K]."""
+    ops = keras.ops
+    score = ops.reshape(y_pred, (-1,))
+    rivals = ops.where(together, score[None, :], ops.cast(-1e9, score.dtype))  # [R * K, R * K]
+    return score - ops.logsumexp(rivals, axis=1)
+
+
+def _choice_divergence(y_true, p, q):
+    ops, together = keras.ops, _together(y_true)
+    parts = _apart(*(_log_softmax_of_questions(together, scores) for scores in (p, q)))
+    return ops.reshape(ops.sum(ops.where(together, parts[None, :], 0.0), axis=1), ops.shape(p)[:2])
 
 
 def _compare_choices(logits: np.ndarray, questions: np.ndarray) -> np.ndarray:
@@ -227,6 +258,7 @@ TASKS = {
         targets=_class_ids,
         weights=example_weights,
         loss=_cross_entropy,
+        divergence=_class_divergence,
         loss_metric="log_loss",
         predictions=lambda logits, questions=None: softmax(logits.astype(np.float64), axis=1),
         scored=lambda targets, probabilities: (targets, probabilities),
@@ -240,6 +272,7 @@ TASKS = {
         targets=_scores,
         weights=lambda targets, *_: np.ones(len(targets), np.float32),
         loss=lambda *_: keras.losses.MeanSquaredError(reduction="mean_with_sample_weight"),
+        divergence=lambda _, p, q: keras.ops.square(p - q)[..., 0],
         loss_metric="mean_squared_error",
         predictions=lambda logits, questions=None: logits.astype(np.float64)[:, 0],
         scored=lambda targets, values: (targets[:, 0].astype(np.float64), values),
@@ -253,6 +286,7 @@ TASKS = {
         targets=_choices,
         weights=lambda targets, *_: targets[:, 0].astype(np.float32),
         loss=lambda *_: _ChoiceCrossEntropy(),
+        divergence=_choice_divergence,
         loss_metric="log_loss",
         predictions=_compare_choices,
         scored=lambda targets, told: answers.by_question(targets[:, 0], told[:, 1], targets[:, 1] - 1),

@@ -16,6 +16,7 @@ from kft import (
     batches,
     controls,
     evaluate,
+    memory,
     metrics,
     models,
     optim,
@@ -126,8 +127,10 @@ def dry_run(config: Config) -> dict[str, Any]:
     backend.select(config.backend)
     devices = backend.distribute()
     data = _prepare_data(config)
-    plan = _plan(config, data, devices)
     model = _build_model(config, data)
+    if config.train.batch_size == "auto":
+        config = _with_batch_size(config, data, model, devices)
+    plan = _plan(config, data, devices)
     _compile(model, config, plan)
     steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, epoch=0)
     started = time.monotonic()
@@ -137,7 +140,7 @@ def dry_run(config: Config) -> dict[str, Any]:
         "data": data.splits.account,
         "batches": _plan_account(plan, config),
         "parameters": counts,
-        "memory_bytes": _memory_bytes(model, plan, counts),
+        "memory_bytes": memory.estimate(model, plan, devices),
         "first_loss": float(logs["loss"][0]),
         "first_step_seconds": time.monotonic() - started,
     }
@@ -161,6 +164,9 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         if resumed:
             _check_same_data(run, data.splits.account)
         model = _build_model(config, data)
+        if config.train.batch_size == "auto":
+            config = _with_batch_size(config, data, model, devices)
+            rundir.write_text(run.config, configs.dump(config))
         plan = _plan(config, data, devices)
         _write_inputs(run, config, data, model)
         _compile(model, config, plan)
@@ -233,6 +239,28 @@ def _plan(config: Config, data: Data, devices: int) -> batches.Plan:
     )
 
 
+def _with_batch_size(config: Config, data: Data, model: models.Classifier, devices: int) -> Config:
+    """The config with the number that `train.batch_size` = "auto" stands for."""
+    room = memory.room_bytes()
+
+    def sized(size: int) -> Config:
+        return config.model_copy(update={"train": config.train.model_copy(update={"batch_size": size})})
+
+    def estimated(size: int) -> int:
+        return memory.estimate(model, _plan(sized(size), data, devices), devices)
+
+    def compiled(size: int) -> int | None:
+        plan = _plan(sized(size), data, devices)
+        _compile(model, sized(size), plan)
+        steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, epoch=0)
+        return memory.compiled_bytes(model, next(steps.as_numpy_iterator()))
+
+    units = len(np.unique(data.questions)) if data.questions is not None else len(data.targets)
+    size = memory.largest_batch(memory.batch_sizes(units), room, estimated, compiled)
+    note(f"memory    {room / 2**30:.1f} GiB for a step: train.batch_size = {size}")
+    return sized(size)
+
+
 def _build_model(config: Config, data: Data) -> models.Classifier:
     return models.build(
         data.preset,
@@ -246,6 +274,7 @@ def _build_model(config: Config, data: Data) -> models.Classifier:
         lora_rank=config.model.lora_rank,
         lora_alpha=config.model.lora_alpha,
         lora_targets=config.model.lora_targets,
+        r_drop_alpha=config.train.r_drop_alpha,
         precision=config.train.precision,
         seed=config.train.seed,
         score_mean=data.score_mean,
@@ -256,6 +285,8 @@ def _build_model(config: Config, data: Data) -> models.Classifier:
 
 def _compile(model: models.Classifier, config: Config, plan: batches.Plan) -> None:
     t = config.train
+    updates = plan.steps / t.gradient_accumulation_steps  # in an epoch
+    every = t.unfreeze_every_epochs
     optimizer = optim.build(
         t.optimizer,
         learning_rate=t.learning_rate,
@@ -271,7 +302,9 @@ def _compile(model: models.Classifier, config: Config, plan: batches.Plan) -> No
         gradient_clip_norm=t.gradient_clip_norm,
         gradient_accumulation_steps=t.gradient_accumulation_steps,
         rates=None if t.layer_decay is None else controls.decayed_rates(model, t.layer_decay),
+        thaws=None if every is None else controls.thaw_updates(model, every * updates),
         ema_momentum=t.ema_momentum,
+        optax=t.optax,
     )
     gamma = t.focal_gamma if t.loss == "focal" else None
     model.compile(optimizer=optimizer, loss=tasks.TASKS[config.task].loss(t.label_smoothing, gamma))
@@ -321,6 +354,13 @@ def _describe(data: Data, plan: batches.Plan, config: Config, model: models.Clas
     note(
         f"model     {config.model.from_run or config.model.preset}, {count['total']:,} weights, {count['trainable']:,} trained, on {backend.select()}"
     )
+    if config.train.unfreeze_every_epochs is not None:
+        waits = [config.train.unfreeze_every_epochs * n for n in range(len(controls.layer_groups(model)))]
+        never = sum(wait >= config.train.epochs for wait in waits)
+        told = (
+            f"the lowest {never} (embeddings included) never" if never else f"all after {waits[-1]:g} epochs"
+        )
+        note(f"unfreeze  the head first, a layer more every {waits[1]:g} epochs; {told}")
 
 
 def _plan_account(plan: batches.Plan, config: Config) -> dict[str, Any]:
@@ -334,16 +374,6 @@ def _plan_account(plan: batches.Plan, config: Config) -> dict[str, Any]:
         "filled": plan.filled,
         "filled_if_padded": float(padded),
     }
-
-
-def _memory_bytes(model: models.Classifier, plan: batches.Plan, counts: dict[str, int]) -> int:
-    """About the peak memory of training: weights, gradient and Adam's two moments, and the activations kept."""
-    shape = model.architecture.backbone
-    tokens_in_step = plan.rows * plan.length
-    # Kept for the backward pass, per token and layer: about 12 vectors of the hidden size, 3 of the intermediate
-    # size, and 3 attention maps.
-    kept = 12 * shape["hidden_dim"] + 3 * shape["intermediate_dim"] + 3 * shape["num_heads"] * plan.length
-    return 4 * (counts["total"] + 3 * counts["trainable"] + tokens_in_step * kept * shape["num_layers"])
 
 
 def _finish_epoch(

@@ -78,7 +78,10 @@ def test_the_example_of_the_style_guide(tmp_path, monkeypatch):
             "backend=pytorch",
             "`backend` must be 'jax', 'torch' or 'tensorflow', got: 'pytorch', did you mean `torch`?",
         ),
-        ("train.optimizer=lion", "`train.optimizer` must be 'adam', 'adamw' or 'sgd', got: 'lion'"),
+        (
+            "train.optimizer=lion",
+            "`train.optimizer` must be 'adam', 'adamw', 'sgd' or one of optax's such as 'optax:lion', got: 'lion'",
+        ),
         # Settings that take one of several kinds are one mistake.
         ("train.class_weight=3", "`train.class_weight` must be 'balanced' or a table, got: 3"),
         (

@@ -1,7 +1,13 @@
-"""Layer-wise decay, averaged weights and LoRA equal references of a few lines, and resume to the last bit."""
+"""Every training control equals a reference of a few lines, and resumes to the last bit."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import run_kft
+from scipy.stats import entropy
 from test_train import Killed, _die_before, assert_same_run, settings_with
 
 from kft import config as configs
@@ -70,16 +76,23 @@ def test_average_is_the_moving_average_of_the_weights_after_each_step():
     np.testing.assert_allclose(np.asarray(variable.value), value, atol=1e-6)
 
 
+def adapted_of(layer) -> list:
+    attention = layer._self_attention_layer
+    feedforward = [layer._feedforward_intermediate_dense, layer._feedforward_output_dense]
+    return [attention._query_dense, attention._value_dense, *feedforward]
+
+
 def test_lora_is_kernel_plus_scaled_product_and_is_merged_when_saved(tiny_preset, tmp_path):
-    model, plain = build(tiny_preset, lora_rank=2, lora_alpha=6.0), build(tiny_preset)
+    targets = ["query", "value", "feedforward"]
+    model = build(tiny_preset, lora_rank=2, lora_alpha=6.0, lora_targets=targets)
+    plain = build(tiny_preset)
     names = {v.path.split("/")[-1] for v in model.trainable_variables}
     assert names == {"lora_kernel_a", "lora_kernel_b", "kernel", "bias"}  # the latter of pooler and head
     rng = np.random.default_rng(0)
     for ours, before in zip(
         model.backbone.transformer_layers, plain.backbone.transformer_layers, strict=True
     ):
-        for name in ("_query_dense", "_value_dense"):
-            dense, start = (getattr(layer._self_attention_layer, name) for layer in (ours, before))
+        for dense, start in zip(*(adapted_of(layer) for layer in (ours, before)), strict=True):
             dense.lora_kernel_b.assign(rng.normal(size=dense.lora_kernel_b.shape))
             a, b = np.asarray(dense.lora_kernel_a.value), np.asarray(dense.lora_kernel_b.value)
             expected = np.asarray(start.kernel.value) + 6.0 / 2 * a @ b
@@ -93,12 +106,24 @@ def test_lora_is_kernel_plus_scaled_product_and_is_merged_when_saved(tiny_preset
         np.testing.assert_allclose(np.asarray(ours.value), np.asarray(reference.value), atol=1e-5)
 
 
-def test_a_killed_run_with_controls_ends_as_if_nothing_had_happened(tiny_settings, tmp_path, monkeypatch):
-    config = settings_with(
-        tiny_settings,
-        train={"checkpoint_every_steps": 3, "layer_decay": 0.8, "ema_momentum": 0.5},
-        model={"lora_rank": 2},
-    )
+@pytest.mark.parametrize(
+    ("controlled", "model"),
+    [
+        ({"layer_decay": 0.8, "ema_momentum": 0.5}, {"lora_rank": 2}),
+        ({"unfreeze_every_epochs": 0.5, "layer_decay": 0.8, "ema_momentum": 0.5, "r_drop_alpha": 1.0}, {}),
+        (
+            {
+                "optimizer": "optax:adafactor", "optax": {"min_dim_size_to_factor": 4, "momentum": 0.9},
+                "gradient_accumulation_steps": 2, "layer_decay": 0.8,
+            },
+            {},
+        ),
+    ],
+)  # fmt: skip
+def test_a_killed_run_with_controls_ends_as_if_nothing_had_happened(
+    tiny_settings, tmp_path, monkeypatch, controlled, model
+):
+    config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3} | controlled, model=model)
     train.train(config, tmp_path / "whole")
     with monkeypatch.context() as patched, pytest.raises(Killed):
         _die_before(patched, "Recorder.on_train_batch_end", 14)
@@ -107,14 +132,21 @@ def test_a_killed_run_with_controls_ends_as_if_nothing_had_happened(tiny_setting
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-def test_combinations_that_exclude_each_other_are_told_at_once():
-    settings = {
-        "data": {"source": "bbc_news"},
-        "model": {"lora_rank": 2, "freeze_layers": 1},
-        "train": {"ema_momentum": 0.9, "gradient_accumulation_steps": 2},
-    }
-    with pytest.raises(KftError, match="2 to fix"):
-        configs.parse(settings)
+@pytest.mark.parametrize(
+    ("model", "controlled", "message"),
+    [
+        ({"lora_rank": 2, "freeze_layers": 1}, {}, "`model.lora_rank` keeps the whole encoder fixed"),
+        ({}, {"ema_momentum": 0.9, "gradient_accumulation_steps": 2}, "needs `train.gradient_accumulation_steps` = 1"),
+        ({"lora_rank": 2}, {"unfreeze_every_epochs": 1.0}, "leave `model.lora_rank` out"),
+        ({"freeze_layers": 1}, {"unfreeze_every_epochs": 1.0}, "leave `model.freeze_layers` out"),
+        ({"dropout": 0.0}, {"r_drop_alpha": 1.0}, "two dropout masks, and `model.dropout` is 0"),
+        ({}, {"optimizer": "optax:lion", "unfreeze_every_epochs": 1.0}, "needs an optimizer of Keras"),
+    ],
+)  # fmt: skip
+def test_combinations_that_exclude_each_other_are_told_at_once(model, controlled, message):
+    with pytest.raises(KftError, match="1 to fix") as told:
+        configs.parse({"data": {"source": "bbc_news"}, "model": model, "train": controlled})
+    assert message in told.value.message
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
@@ -148,3 +180,175 @@ def test_new_top_layers_are_drawn_and_the_others_kept(tiny_preset):
             assert np.abs(value - center).max() <= (0.05 if "kernel" in ours.path else 0), ours.path
     with pytest.raises(KftError, match="2 layers"):
         build(tiny_preset, reinit_layers=2, freeze_layers=1)
+
+
+def test_schedule_counts_updates_whatever_the_accumulation():
+    variable = keras.Variable(np.zeros(1, np.float32), name="kernel")
+    optimizer = optim.build(
+        "sgd", learning_rate=1.0, steps=8, schedule="linear", gradient_accumulation_steps=2
+    )
+    optimizer.build([variable])
+    for _ in range(8):
+        optimizer.apply([keras.ops.ones((1,))], [variable])
+    # 4 updates, at rates 1, 3/4, 1/2 and 1/4.
+    assert float(variable.value[0]) == pytest.approx(-2.5)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_unfreezing_is_torchs_with_parameters_that_join_later(accumulation):
+    import torch
+
+    rng = np.random.default_rng(0)
+    thaws, start = [0, 3, 6], rng.normal(size=(3, 4, 3)).astype(np.float32)
+    ours = [keras.Variable(value, name="kernel") for value in start]
+    optimizer = optim.build(
+        "adamw", learning_rate=0.01, steps=12 * accumulation, weight_decay=0.1, gradient_clip_norm=1.0,
+        gradient_accumulation_steps=accumulation, thaws={id(v): n for v, n in zip(ours, thaws, strict=True)},
+    )  # fmt: skip
+    optimizer.build(ours)
+    theirs = [torch.nn.Parameter(torch.tensor(value)) for value in start]
+    reference = torch.optim.AdamW([theirs[0]], lr=0.01, weight_decay=0.1)
+    for update in range(12):
+        gradients = rng.normal(size=start.shape).astype(np.float32)
+        for _ in range(accumulation):
+            optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients], ours)
+        if update in thaws[1:]:
+            reference.add_param_group({"params": [theirs[thaws.index(update)]]})
+        live = [p for p, thaw in zip(theirs, thaws, strict=True) if thaw <= update]
+        for parameter, gradient in zip(live, gradients, strict=False):
+            parameter.grad = torch.tensor(gradient)
+        torch.nn.utils.clip_grad_norm_(live, 1.0)
+        reference.step()
+        for variable, value, thaw in zip(ours, start, thaws, strict=True):
+            assert (np.asarray(variable.value).tobytes() == value.tobytes()) == (update < thaw)
+    for variable, parameter in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(np.asarray(variable.value), parameter.detach().numpy(), atol=1e-5)
+
+
+def test_layers_thaw_from_the_top(tiny_preset):
+    model = build(tiny_preset)
+    thaws = controls.thaw_updates(model, 2.5)
+    expected = {
+        "token_embedding": 8,
+        "transformer_layer_0": 5,
+        "transformer_layer_1": 2,
+        "pooled_dense": 0,
+        "head": 0,
+    }
+    for part, updates in expected.items():
+        assert {thaws[id(v)] for v in model.trainable_variables if part in v.path} == {updates}, part
+    assert len(thaws) == len(model.trainable_variables)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_frozen_layers_end_as_they_began(tiny_settings, tiny_preset, tmp_path, capsys, backend):
+    changes = {"epochs": 1, "unfreeze_every_epochs": 0.5, "r_drop_alpha": 1.0}
+    config = settings_with(tiny_settings, train=changes)
+    if backend == "jax":
+        train.train(config, tmp_path / "run")
+        assert "a layer more every 0.5 epochs; the lowest 2 (embeddings" in capsys.readouterr().err
+    else:
+        (tmp_path / "config.toml").write_text(configs.dump(config))
+        done = run_kft(
+            "train", str(tmp_path / "config.toml"), "--backend", "torch", "--run", str(tmp_path / "run")
+        )
+        assert done.returncode == 0, done.stderr
+    trained, start = build(tiny_preset), build(tiny_preset)
+    models.load_weights(trained, tmp_path / "run" / "model.weights.h5")
+    for ours, before in zip(trained.weights, start.weights, strict=True):
+        if "seed" not in ours.path:
+            thawed = any(part in ours.path for part in ("transformer_layer_1", "pooled_dense", "head"))
+            kept = np.asarray(ours.value).tobytes() == np.asarray(before.value).tobytes()
+            assert kept != thawed, ours.path
+
+
+def packed_batch() -> tuple:
+    """Inputs, targets [2, 2] and weights of three examples in two rows."""
+    ids = [[2, 5, 12, 3, 2, 8, 3, 0], [2, 11, 13, 10, 12, 3, 0, 0]]
+    inputs = {
+        "token_ids": ids,
+        "positions": [[0, 1, 2, 3, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5, 0, 0]],
+        "segment_ids": np.zeros((2, 8)),
+        "example_ids": [[1, 1, 1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1, 0, 0]],
+        "first_tokens": [[0, 4], [0, 0]],
+    }
+    weights = np.array([[1, 1], [0.5, 0]], np.float32)
+    return (
+        {k: np.array(v, np.int32) for k, v in inputs.items()},
+        np.array([[1, 0], [1, 0]], np.int32),
+        weights,
+    )
+
+
+def test_r_drop_is_the_papers(tiny_preset):
+    """The step's gradient on JAX: that of two passes by hand, from the same states of the dropout seed."""
+    import jax
+    import jax.numpy as jnp
+
+    model = build(tiny_preset, r_drop_alpha=30.0, dropout=0.5)
+    inputs, targets, weights = packed_batch()
+    optimizer = optim.build("sgd", learning_rate=1.0, steps=1)
+    model.compile(optimizer=optimizer, loss=tasks.TASKS["classification"].loss(0.0))
+    optimizer.build(model.trainable_variables)
+    parts = (
+        model.trainable_variables, model.non_trainable_variables, optimizer.variables, model.metrics_variables
+    )  # fmt: skip
+    trained, others, *more = ([v.value for v in part] for part in parts)
+
+    def by_hand(trained):
+        one, after = model.stateless_call(trained, others, inputs, training=True)
+        two, _ = model.stateless_call(trained, after, inputs, training=True)
+        p, q = (jax.nn.log_softmax(logits) for logits in (one, two))
+        picked = [jnp.take_along_axis(x, targets[..., None], axis=-1)[..., 0] for x in (p, q)]
+        entropy = -(picked[0] + picked[1]) / 2
+        apart = ((jnp.exp(p) * (p - q)).sum(-1) + (jnp.exp(q) * (q - p)).sum(-1)) / 2
+        return ((entropy + 30.0 * apart) * weights).sum() / weights.sum(), apart
+
+    (loss, apart), gradients = jax.value_and_grad(by_hand, has_aux=True)(trained)
+    assert apart.max() > 1e-4  # the two masks differ
+    logs, state = model.train_step((trained, others, *more), (inputs, targets, weights))
+    assert float(logs["loss"]) == pytest.approx(float(loss), rel=1e-5)
+    for before, after, gradient in zip(trained, state[0], gradients, strict=True):
+        np.testing.assert_allclose(before - after, gradient, atol=1e-5)
+
+
+def test_r_drop_on_torch_is_that_of_its_own_functions(tiny_preset):
+    code = f"""
+import os, sys
+os.environ["KERAS_BACKEND"] = "torch"
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+import torch.nn.functional as F
+from test_controls import build, keras, packed_batch, tasks
+model = build({str(tiny_preset)!r}, r_drop_alpha=30.0, dropout=0.5)
+inputs, y, weights = (keras.tree.map_structure(torch.tensor, part) for part in packed_batch())
+model.compile(loss=tasks.TASKS["classification"].loss(0.0))
+first = model(inputs, training=True)
+seed = model.seed_generator.state.value.clone()
+loss = model.compute_loss(inputs, y, first, weights, training=True)
+model.seed_generator.state.assign(seed)
+logits = [x.reshape(4, 2) for x in (first, model(inputs, training=True))]
+entropy = sum(F.cross_entropy(x, y.reshape(4).long(), reduction="none") for x in logits) / 2
+p, q = (x.log_softmax(1) for x in logits)
+apart = sum(F.kl_div(a, b, log_target=True, reduction="none").sum(1) for a, b in ((p, q), (q, p))) / 2
+expected = ((entropy + 30 * apart) * weights.reshape(4)).sum() / weights.sum()
+assert apart.max() > 1e-4 and torch.allclose(loss, expected, rtol=1e-5), (loss, expected, apart)
+variables = [v.value for v in model.trainable_variables]
+for ours, theirs in zip(*(torch.autograd.grad(x, variables, retain_graph=True) for x in (loss, expected))):
+    assert torch.allclose(ours, theirs, atol=1e-5)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_divergence_of_choices_and_scores():
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=(2, 2, 3, 1)).astype(np.float32)
+    question = np.array([[1, 2, 1], [2, 1, 0]])  # 0: an empty slot
+    found = np.asarray(tasks.TASKS["choice"].divergence(np.stack([question > 0, question], -1), one, two))
+    for number in (1, 2):
+        at = question == number
+        p, q = (np.exp(x[..., 0][at]) / np.exp(x[..., 0][at]).sum() for x in (one, two))
+        np.testing.assert_allclose(found[at], (entropy(p, q) + entropy(q, p)) / 2, rtol=1e-4)
+    squared = tasks.TASKS["regression"].divergence(None, one, two)
+    np.testing.assert_allclose(np.asarray(squared), (one - two)[..., 0] ** 2, rtol=1e-5)

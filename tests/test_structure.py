@@ -7,7 +7,7 @@ from conftest import assert_not_imported
 
 ORDER = (
     "errors config backend rundir sources splits presets metrics answers tokens audit batches tasks encoder controls models "
-    "optim evaluate report compare progress checkpoints recorder train ensemble export serve tune suites cli"
+    "optax_bridge optim memory evaluate report compare progress checkpoints recorder train ensemble export serve tune suites cli"
 ).split()
 PACKAGE = Path(__file__).parents[1] / "kft"
 

@@ -7,7 +7,12 @@ from kft.config.sections import Config, Section
 from kft.config.table import alternatives, is_section, settings_table
 from kft.errors import closest, did_you_mean
 
-SHAPES = {"data.spans": 'a list such as [["text", "start", "end"]]: a text, and two of the columns'}
+# Of settings with several types, where the types alone do not tell.
+WORDS = {"train.optimizer": "'adam', 'adamw', 'sgd' or one of optax's such as 'optax:lion'"}
+SHAPES = {
+    "data.spans": 'a list such as [["text", "start", "end"]]: a text, and two of the columns',
+    "train.optax": "a table of numbers, strings, true or false such as {b1 = 0.9}",
+}
 
 
 def explain(item: dict) -> list[str]:
@@ -29,8 +34,11 @@ def explain(item: dict) -> list[str]:
         inside = loc[depth + 1 :]  # after the setting's name comes the alternative that failed
         if isinstance(got, dict) and got and not inside and any(get_origin(t) is dict for t in types):
             return []  # what is wrong in the table is told for itself
+        if type(got) in types and item["type"] == "literal_error":
+            return []  # and so is a number beyond its limits
         loc = loc[:depth] + inside
-        wanted = wanted if inside else "must be " + " or ".join(map(_words, types))
+        if not inside and not item["type"].startswith(("greater", "less")):
+            wanted = "must be " + WORDS.get(".".join(loc), " or ".join(map(_words, types)))
     names = [name for t in types if get_origin(t) is Literal for name in get_args(t)]
     near = did_you_mean(got, names) if isinstance(got, str) else ""
     return [f"`{'.'.join(loc) or 'config'}` {wanted}, got: {_as_toml(got)}{near}"]

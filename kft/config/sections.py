@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from kft.config import optax_names
+
 FRAME_COLUMNS = ("id", "text", "text_pair", "label", "group", "origin")
 
 
@@ -131,8 +133,8 @@ class ModelConfig(Section):
     lora_alpha: float | None = Field(
         None, gt=0, description="the adapters are scaled by lora_alpha / lora_rank; else 1"
     )
-    lora_targets: list[Literal["query", "key", "value", "output"]] = Field(
-        ["query", "value"], min_length=1, description="attention kernels that have an adapter"
+    lora_targets: list[Literal["query", "key", "value", "output", "feedforward"]] = Field(
+        ["query", "value"], min_length=1, description="kernels of each layer that have an adapter"
     )
 
 
@@ -140,9 +142,18 @@ class TrainConfig(Section):
     """Optimisation."""
 
     epochs: int = Field(3, ge=1, description="passes over the training examples")
-    batch_size: int = Field(32, ge=1, description="examples in a step; questions, where the task is choice")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        32,
+        description="examples in a step; questions, where the task is choice; auto: the largest power of two, up to 256 "
+        "and to 1/32 of an epoch, whose step fits in memory (the learning rate stays as given)",
+    )
     learning_rate: float = Field(2e-5, gt=0, description="highest learning rate of the schedule")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="the update rule")
+    optimizer: Literal["adam", "adamw", "sgd"] | Annotated[str, Field(pattern=r"^optax:\w+$")] = Field(
+        "adamw", description="the update rule; on JAX also one of optax's, such as optax:lion"
+    )
+    optax: dict[str, bool | int | float | str] | None = Field(
+        None, description="settings of optax's optimizer, such as {b1 = 0.9}; else its own defaults"
+    )
     loss: Literal["cross_entropy", "focal", "mse"] | None = Field(
         None, description="cross_entropy for classes and choices, or focal for classes; mse for scores"
     )
@@ -152,13 +163,20 @@ class TrainConfig(Section):
         0.06, ge=0, lt=1, description="share of the steps with a rising learning rate"
     )
     weight_decay: float | None = Field(
-        None, ge=0, description="decoupled decay, sparing biases and LayerNorm; 0.01 for adamw, else 0"
+        None,
+        ge=0,
+        description="decoupled decay, sparing biases and LayerNorm; 0.01 for adamw, optax's own for its, else 0",
     )
     beta_1: float = Field(0.9, ge=0, lt=1, description="Adam's decay rate of the first moment")
     beta_2: float = Field(0.999, ge=0, lt=1, description="Adam's decay rate of the second moment")
     epsilon: float = Field(1e-8, gt=0, description="Adam's epsilon (torch's value)")
     layer_decay: float | None = Field(
         None, gt=0, le=1, description="factor of the learning rate for each layer below the head"
+    )
+    unfreeze_every_epochs: float | None = Field(
+        None,
+        gt=0,
+        description="the head trains first, and one layer more from the top each time so many epochs have passed",
     )
     ema_momentum: float | None = Field(
         None, gt=0, lt=1, description="momentum of the averaged weights, which are scored and saved"
@@ -170,6 +188,11 @@ class TrainConfig(Section):
     )
     gradient_accumulation_steps: int = Field(1, ge=1, description="steps whose gradients make one update")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    r_drop_alpha: float = Field(
+        0.0,
+        ge=0,
+        description="weight in the loss of how much the predictions under two dropout masks differ (R-Drop); 0: one mask",
+    )
     class_weight: (
         Literal["balanced"] | Annotated[dict[str, Annotated[float, Field(ge=0)]], Field(min_length=1)] | None
     ) = Field(
@@ -304,6 +327,8 @@ def _conflicts(config: Config) -> Iterator[str]:
             yield "`data.label_names` needs classes, and `task` is regression"
     yield from _control_conflicts(config.task, config.model, train)
     yield from _launcher_conflicts(config.tune)
+
+    yield from _optax_conflicts(config.backend, train)
     if train.optimizer != "sgd":
         for key in ("momentum", "nesterov"):
             if getattr(train, key):
@@ -331,6 +356,12 @@ def _control_conflicts(task: str, model: ModelConfig, train: TrainConfig) -> Ite
         yield "`model.lora_rank` keeps the whole encoder fixed, leave `model.freeze_layers` out"
     if len(set(model.lora_targets)) < len(model.lora_targets):
         yield f"`model.lora_targets` names a kernel twice: {model.lora_targets}"
+    if train.unfreeze_every_epochs is not None:
+        for key, off in (("lora_rank", None), ("freeze_layers", 0)):
+            if getattr(model, key) != off:
+                yield f"`train.unfreeze_every_epochs` trains every layer in its turn: leave `model.{key}` out"
+    if train.r_drop_alpha and model.dropout == 0:
+        yield "`train.r_drop_alpha` compares two dropout masks, and `model.dropout` is 0"
     if train.ema_momentum is not None and train.gradient_accumulation_steps > 1:
         yield "`train.ema_momentum` averages after each step, and needs `train.gradient_accumulation_steps` = 1"
 
@@ -343,6 +374,24 @@ def _launcher_conflicts(tune: TuneConfig) -> Iterator[str]:
             yield f'`tune.{key}` needs `tune.launcher` = "ray"'
         elif value > 1 and value != int(value):  # as Ray demands
             yield f"`tune.{key}` must be a fraction below 1 or a whole number, got: {value}"
+
+
+def _optax_conflicts(backend: str, train: TrainConfig) -> Iterator[str]:
+    """Mistakes in an optimizer of optax; optax is imported only where one is named."""
+    kind, _, name = train.optimizer.rpartition(":")
+    if not kind:
+        if train.optax is not None:
+            yield f'`train.optax` needs an optimizer of optax, such as "optax:lion", got: {train.optimizer!r}'
+        return
+    if backend != "jax":
+        yield f'`train.optimizer` = "{train.optimizer}" runs on JAX only, and `backend` is {backend}'
+        return
+    for key in ("beta_1", "beta_2", "epsilon"):
+        if getattr(train, key) != TrainConfig.model_fields[key].default:
+            yield f"`train.{key}` is not for optax's optimizers: their settings stand in `train.optax`"
+    if train.unfreeze_every_epochs is not None:
+        yield "`train.unfreeze_every_epochs` needs an optimizer of Keras: adam, adamw or sgd"
+    yield from optax_names.problems(name, train.optax or {}, train.weight_decay)
 
 
 def _fold_conflicts(data: DataConfig, split: SplitConfig) -> Iterator[str]:
