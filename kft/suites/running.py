@@ -285,6 +285,7 @@ def _write_submission(plan: Plan, done: dict[str, dict[int, dict[str, Any]]]) ->
                 seeds[wanted.file] = best
     missing = [s.file for task in SUITES[plan.suite] for s in task.submissions if s.file not in seeds]
     if not tables:
-        return {"file": None, "seeds": {}, "missing": missing}
+        return {"file": None, "seeds": {}, "missing": missing, "refused": []}
     path = submission.write(plan.folder / "submission.zip", tables)
-    return {"file": path.name, "seeds": seeds, "missing": missing}
+    refused = submission.refused(plan.suite, path)
+    return {"file": path.name, "seeds": seeds, "missing": missing, "refused": refused}
