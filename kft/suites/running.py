@@ -101,7 +101,11 @@ def run(
         except train.Stopped:
             raise
         except Exception as error:  # whatever is wrong with one task, the others are still worth their time
-            told = error.message if isinstance(error, KftError) else f"{type(error).__name__}: {error}"
+            told = (
+                f"{error.message} ({error.hint})"
+                if isinstance(error, KftError)
+                else f"{type(error).__name__}: {error}"
+            )
             if not isinstance(error, KftError):
                 traceback.print_exc()
             note(f"{task.title}, seed {seed}: failed: {told}")
