@@ -114,7 +114,8 @@ def rows(told: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
             table.append((task["title"], "", "-", "", ""))
     average = told["average"]
     if average["score"] is not None:
-        note = f"of {len(average['tasks'])} tasks" if average["missing"] else ""
+        count = len(average["tasks"])
+        note = f"of {count} task{'s' * (count > 1)}" if average["missing"] else ""
         table.append(("average", note, f"{average['score'] * 100:.2f}", "", ""))
     return table
 
