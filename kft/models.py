@@ -283,23 +283,22 @@ def _policy(precision: str):
 
 def _matching_head(preset: Preset, labels: list[str], architecture: Architecture) -> list[np.ndarray] | None:
     """Kernel [H, C] and bias [C] of the preset's own head in the order of `labels`, or None where it does not fit."""
-    if preset.head is None or architecture.pooling != "cls" or architecture.spans:
-        return None
-    if (preset.head.problem_type == MULTIPLE_CHOICE) != (architecture.task == "choice"):
+    if not keeps_head(preset, labels, architecture):
         return None
     names = list(preset.head.labels)
-    if labels and sorted(names) != sorted(labels):
-        return None
-    if len(names) != architecture.outputs:
-        return None
     kernel, bias = _run_head(preset) if preset.kind == "run" else head_weights(preset)
     order = [names.index(label) for label in labels] if labels else slice(None)
     return [kernel[:, order], bias[order]]
 
 
-def keeps_head(preset: Preset, labels: list[str], pooling: str) -> bool:
-    """Whether training from a run starts with that run's head: it has the same label names, in any order."""
-    return pooling == "cls" and preset.head is not None and sorted(preset.head.labels) == sorted(labels)
+def keeps_head(preset: Preset, labels: list[str], architecture: Architecture) -> bool:
+    """Whether training starts with the preset's own head: it reads the same, and has the same label names in any order."""
+    if preset.head is None or architecture.pooling != "cls" or architecture.spans:
+        return False
+    if (preset.head.problem_type == MULTIPLE_CHOICE) != (architecture.task == "choice"):
+        return False
+    names = preset.head.labels
+    return len(names) == architecture.outputs and (not labels or sorted(names) == sorted(labels))
 
 
 def _run_head(preset: Preset) -> tuple[np.ndarray, np.ndarray]:

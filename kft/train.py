@@ -322,7 +322,7 @@ def _write_inputs(run: RunDir, config: Config, data: Data, model: models.Classif
             preset=data.preset.name,
             max_length=config.model.max_length,
             tokenizer=presets.tokenizer_settings(data.preset),
-            **_origin(data, config),
+            **_origin(data, model.architecture),
         ),
     )
     for name in ("validation", "test"):
@@ -331,12 +331,12 @@ def _write_inputs(run: RunDir, config: Config, data: Data, model: models.Classif
             rundir.write_whole(run.split(name), frame.write_parquet)
 
 
-def _origin(data: Data, config: Config) -> dict[str, Any]:
+def _origin(data: Data, architecture: models.Architecture) -> dict[str, Any]:
     """What model.json tells of the run that this one starts from."""
     if data.preset.kind != "run":
         return {}
     start = RunDir(data.preset.path)
-    kept = models.keeps_head(data.preset, data.labels, config.model.pooling)
+    kept = models.keeps_head(data.preset, data.labels, architecture)
     told = {"path": str(start.path), "weights_sha256": rundir.file_sha256(start.weights), "head_kept": kept}
     return {"from_run": told}
 

@@ -347,6 +347,14 @@ class TestRun:
             assert f"the run's task is 'choice', which --to {to} cannot hold" in message
             assert not (tmp_path / to).exists()
 
+    def test_another_run_starts_with_its_head(self, choice_run, choice_settings, tmp_path):
+        changes = {"model.from_run": str(choice_run), "train.epochs": 1, "train.learning_rate": 1e-9}
+        train.train(config.change(config.parse(choice_settings), changes), tmp_path / "next")
+        start, end = (models.load(rundir.RunDir(path)) for path in (choice_run, tmp_path / "next"))
+        for a, b in zip(start.get_weights(), end.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+        assert rundir.read_json(tmp_path / "next" / "model.json")["from_run"]["head_kept"] is True
+
     def test_resumes_to_the_last_bit(self, choice_run, choice_settings, tmp_path, monkeypatch):
         with monkeypatch.context() as patched, pytest.raises(Killed):
             _die_before(patched, "Recorder.on_train_batch_end", 11)

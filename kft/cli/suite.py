@@ -63,5 +63,7 @@ def suite(
         missing = told["submission"]["missing"]
         lacks = f" (the server also wants {', '.join(missing)})" if missing else ""
         click.echo(f"answers   {told['folder']}/{told['submission']['file']}{lacks}", err=True)
+        for problem in told["submission"]["refused"]:
+            click.echo(f"          the server would refuse {problem}", err=True)
     if told["failed"]:
         sys.exit(EXIT_MISTAKE)

@@ -47,7 +47,9 @@ def load(path: str | Path | None = None, overrides: tuple[str, ...] | list[str] 
         KftError: every mistake at once, each with the nearest name.
     """
     file = find(path)
-    where = reading.shown(file) if path is not None and file.name == Path(path).name else file.stem
+    where = (
+        reading.shown(file) if path is not None and file.name == Path(path).name else str(path or file.stem)
+    )
     return parse(reading.read_toml(file), overrides, where, base=file.parent)
 
 

@@ -5,18 +5,18 @@ from pathlib import Path
 from kft import rundir
 from kft.errors import KftError
 from kft.presets import files
-from kft.presets.record import Head, Preset
+from kft.presets.record import MULTIPLE_CHOICE, Head, Preset, numbered_labels
 
 
 def read(path: str | Path) -> Preset:
-    """The preset that a run is. Its head counts where it reads the first token alone and has label names.
+    """The preset that a run is. Its head counts where it reads the first token alone, and has label names or scores choices.
 
     Raises:
         KftError: the folder holds no whole, finished run.
     """
     run = rundir.open_run(path)
     told = rundir.read_json(
-        run.model, "preset", "backbone", "encoding", "head_dropout", "pooling", "tokenizer"
+        run.model, "task", "preset", "backbone", "encoding", "head_dropout", "pooling", "tokenizer"
     )
     try:
         vocabulary = run.vocabulary.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
@@ -44,7 +44,13 @@ def read(path: str | Path) -> Preset:
             hidden_size=backbone["hidden_dim"],
             intermediate_size=backbone["intermediate_dim"],
             num_segments=backbone["num_segments"],
-            head=Head(labels, True, "single_label_classification") if labels and plain else None,
+            head=_head(told["task"], labels) if plain else None,
         )
     except (KeyError, TypeError, OSError, UnicodeDecodeError) as error:
         raise KftError(f"{run.path}: is damaged: {error}", "copy the run folder again") from None
+
+
+def _head(task: str, labels: tuple[str, ...]) -> Head | None:
+    if task == "choice":
+        return Head(numbered_labels(1), False, MULTIPLE_CHOICE)
+    return Head(labels, True, "single_label_classification") if labels else None

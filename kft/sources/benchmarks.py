@@ -64,6 +64,12 @@ def official_splits(data: DataConfig) -> list[str]:
     return [split for split in known if _files(data, split)]
 
 
+def first_file(source: str) -> str:
+    """The archive's first file of a task, such as RTE/train.tsv."""
+    benchmark = BENCHMARKS[source]
+    return f"{benchmark.folder}/{next(iter(benchmark.files.values()))[0][0]}"
+
+
 def as_frame(data: DataConfig, split: str, raws: Iterable[Raw]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The frame of a split as `sources` makes them, and the table it comes from, row by row alike.
 

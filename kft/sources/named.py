@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import logging
 import re
 import socket
 import sys
@@ -143,6 +144,9 @@ def _read_tfds(tfds: Any, data: DataConfig) -> dict[str, pl.DataFrame]:
 
 
 def _builder(tfds: Any, data: DataConfig) -> Any:
+    logging.getLogger("absl").setLevel(
+        logging.ERROR
+    )  # else it warns of every data set that is not prepared yet
     try:
         return tfds.builder(data.source, data_dir=data.data_dir)
     except Exception as error:  # TFDS raises whatever a builder's own code raises
@@ -189,6 +193,11 @@ def _prepare(builder: Any, name: str) -> None:
     if builder.is_prepared():
         return
     hint = "try again with a network, or prepare it elsewhere, copy its folder here and set `data.data_dir`"
+    if name in benchmarks.BENCHMARKS:
+        hint = (
+            f"`data.data_dir` is the folder that holds the archive's files ({benchmarks.first_file(name)} and so on) or "
+            "the folders of prepared TFDS data sets; or try again with a network"
+        )
     # Archives that are here already need no network.
     archives = (Path(builder.data_dir_root) / "downloads").rglob("*")
     if _is_offline(builder) and not any(file.is_file() for file in archives):

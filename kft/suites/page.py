@@ -43,6 +43,7 @@ def chart(told: dict[str, Any]) -> str:
         there = [p["score"] * 100 for p in metric["published"]]
         axes.plot(there, [y] * len(there), "D", color=COLORS["validation"], markersize=5)
     axes.set_yticks(range(len(scored)), [f"{title} {name.replace('_', ' ')}" for title, name, _ in scored])
+    axes.set_xlabel("score, %")
     axes.invert_yaxis()
     axes.set_xlim(min(0, *(m["mean"] * 100 - 5 for _, _, m in scored)), 100)
     axes.grid(axis="x", alpha=0.25)

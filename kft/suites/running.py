@@ -101,7 +101,11 @@ def run(
         except train.Stopped:
             raise
         except Exception as error:  # whatever is wrong with one task, the others are still worth their time
-            told = error.message if isinstance(error, KftError) else f"{type(error).__name__}: {error}"
+            told = (
+                f"{error.message} ({error.hint})"
+                if isinstance(error, KftError)
+                else f"{type(error).__name__}: {error}"
+            )
             if not isinstance(error, KftError):
                 traceback.print_exc()
             note(f"{task.title}, seed {seed}: failed: {told}")
@@ -275,6 +279,7 @@ def _write_submission(plan: Plan, done: dict[str, dict[int, dict[str, Any]]]) ->
                 seeds[wanted.file] = best
     missing = [s.file for task in SUITES[plan.suite] for s in task.submissions if s.file not in seeds]
     if not tables:
-        return {"file": None, "seeds": {}, "missing": missing}
+        return {"file": None, "seeds": {}, "missing": missing, "refused": []}
     path = submission.write(plan.folder / "submission.zip", tables)
-    return {"file": path.name, "seeds": seeds, "missing": missing}
+    refused = submission.refused(plan.suite, path)
+    return {"file": path.name, "seeds": seeds, "missing": missing, "refused": refused}

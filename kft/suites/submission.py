@@ -2,6 +2,7 @@
 
 import json
 import math
+import operator
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,8 +48,23 @@ def check(suite: str, path: str | Path) -> list[str]:
     Raises:
         KftError: a file has a wrong name, is missing, or has wrong rows or labels; all mistakes at once.
     """
-    known = {s.file: (task, s) for task in SUITES[suite] for s in task.submissions}
     held = _held(Path(path))
+    problems = file_problems(suite, held)
+    if Path(path).suffix == ".zip":
+        wanted = [s.file for task in SUITES[suite] for s in task.submissions]
+        problems += [f"{name}: is missing" for name in wanted if name not in held]
+    if problems:
+        raise KftError(
+            f"{path}: the server of {suite} would refuse it\n"
+            + "\n".join(f"  {p}" for p in _first(problems)),
+            f"`kft suite {suite}` writes files that are right, for the tasks whose test splits it has",
+        )
+    return list(held)
+
+
+def file_problems(suite: str, held: dict[str, bytes]) -> list[str]:
+    """What is wrong with the names and contents of files, a line each."""
+    known = {s.file: (task, s) for task in SUITES[suite] for s in task.submissions}
     problems = [
         f"{name}: the server takes no file of that name{did_you_mean(name, list(known))}"
         for name in held
@@ -56,18 +72,18 @@ def check(suite: str, path: str | Path) -> list[str]:
     ]
     for name, content in held.items():
         if name in known:
-            problems += [f"{name}: {problem}" for problem in _file_problems(content, *known[name])]
-    if Path(path).suffix == ".zip":
-        problems += [f"{name}: is missing" for name in known if name not in held]
-    if problems:
-        rest = len(problems) - SHOWN_PROBLEMS
-        more = [f"and {rest} more"] if rest > 0 else []
-        raise KftError(
-            f"{path}: the server of {suite} would refuse it\n"
-            + "\n".join(f"  {p}" for p in problems[:SHOWN_PROBLEMS] + more),
-            f"`kft suite {suite}` writes files that are right, for the tasks whose test splits it has",
-        )
-    return list(held)
+            problems += [f"{name}: {problem}" for problem in _content_problems(content, *known[name])]
+    return problems
+
+
+def refused(suite: str, path: Path) -> list[str]:
+    """What the server would find wrong first with the files of a zip, however many are missing."""
+    return _first(file_problems(suite, _held(path)))
+
+
+def _first(problems: list[str]) -> list[str]:
+    rest = len(problems) - SHOWN_PROBLEMS
+    return problems[:SHOWN_PROBLEMS] + ([f"and {rest} more"] if rest > 0 else [])
 
 
 def _held(path: Path) -> dict[str, bytes]:
@@ -84,7 +100,7 @@ def _held(path: Path) -> dict[str, bytes]:
         ) from None
 
 
-def _file_problems(content: bytes, task: Task, submission: Submission) -> list[str]:
+def _content_problems(content: bytes, task: Task, submission: Submission) -> list[str]:
     try:
         lines = content.decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError:
@@ -111,9 +127,9 @@ def _tsv_problems(
         for number, line in enumerate(lines[1:]):
             index, tab, prediction = line.partition("\t")
             if index != str(number) or not tab:
-                found.append(f"line {number + 2}: must be {number}, tab, prediction, got: {line!r}")
+                found.append(f"line {number + 2}: must be {number}, tab, prediction, got: {line[:60]!r}")
             elif (wanted := allowed(prediction, labels)) is not None:
-                found.append(f"line {number + 2}: must be {wanted}, got: {prediction!r}")
+                found.append(f"line {number + 2}: must be {wanted}, got: {prediction[:60]!r}")
         return found
 
     return problems
@@ -207,26 +223,31 @@ def _multirc_lines(table: pl.DataFrame, labels: Labels) -> list[str]:
 
 
 def _multirc_problems(lines: list[str], labels: Labels, rows: int) -> list[str]:
-    found, answers, passages = [], 0, set()
+    found, answers, passages, questions = [], 0, set(), set()
     for number, line in enumerate(lines, 1):
         row = _object(line)
         try:
-            held = [a for question in row["passage"]["questions"] for a in question["answers"]]
-            wrong = [
-                a
-                for a in held
-                if type(a["idx"]) is not int or type(a["label"]) is not int or a["label"] not in (0, 1)
-            ]
-            twice = row["idx"] in passages
+            twice = [f"passage {row['idx']}"] if row["idx"] in passages else []
             passages.add(row["idx"])
+            for question in row["passage"]["questions"]:
+                at = (row["idx"], question["idx"])
+                twice += [f"question {question['idx']}"] if at in questions else []
+                questions.add(at)
+                labels_of = [(operator.index(a["idx"]), a["label"]) for a in question["answers"]]
+                answers += len(labels_of)
+                twice += ["an answer"] if len(dict(labels_of)) < len(labels_of) else []
+                found += [
+                    f"line {number}: label must be 0 or 1, got: {label!r}"
+                    for _, label in labels_of
+                    if type(label) is not int or label not in (0, 1)
+                ]
         except (KeyError, TypeError):
             found.append(
-                f"line {number}: must hold idx and passage.questions[].answers[] with idx and label, got: {line[:60]!r}"
+                f"line {number}: must hold idx and passage.questions[] with idx and answers[] with idx and label, "
+                f"got: {line[:60]!r}"
             )
             continue
-        answers += len(held)
-        found += [f"line {number}: label must be 0 or 1, got: {a['label']!r}" for a in wrong]
-        found += [f"line {number}: passage {row['idx']} stands there twice"] if twice else []
+        found += [f"line {number}: {what} stands there twice" for what in twice]
     return _count_problem(answers, rows, "answers") + found
 
 

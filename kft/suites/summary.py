@@ -30,6 +30,7 @@ FIELDS = {
     "submission.file": "zip for the server, with the answers of each task's best seed on its validation split",
     "submission.seeds.*": "file in it: seed",
     "submission.missing[]": "files that the server wants and that are not in it",
+    "submission.refused[]": "what the server would find wrong, such as too few rows where the test split is a sample",
 }
 
 
@@ -113,7 +114,8 @@ def rows(told: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
             table.append((task["title"], "", "-", "", ""))
     average = told["average"]
     if average["score"] is not None:
-        note = f"of {len(average['tasks'])} tasks" if average["missing"] else ""
+        count = len(average["tasks"])
+        note = f"of {count} task{'s' * (count > 1)}" if average["missing"] else ""
         table.append(("average", note, f"{average['score'] * 100:.2f}", "", ""))
     return table
 
@@ -150,13 +152,17 @@ def notes(told: dict[str, Any]) -> list[str]:
     lines = [f"published: {source}" for source in sources]
     if not sources:
         lines.append(f"no published scores of {told['preset']} are known")
-    lines += [f"failed: {f['task']}, seed {f['seed']}: {f['error']}" for f in told["failed"]]
+    failed: dict[tuple[str, str], list[str]] = {}
+    for failure in told["failed"]:
+        failed.setdefault((failure["task"], failure["error"]), []).append(str(failure["seed"]))
+    for (task, error), seeds in failed.items():
+        lines.append(f"failed: {task}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {error}")
     return lines
 
 
 def markdown(told: dict[str, Any]) -> str:
     """The table in Markdown."""
     title = f"{told['suite']}, {told['preset']}, seeds {', '.join(map(str, told['seeds']))}"
-    lines = [title, "", "| " + " | ".join(HEAD) + " |", "|---|---|--:|--:|--:|"]
+    lines = [f"# {title}", "", "| " + " | ".join(HEAD) + " |", "|---|---|--:|--:|--:|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows(told)]
-    return "\n".join([*lines, "", *notes(told)]) + "\n"
+    return "\n".join([*lines, "", *("- " + " ".join(note.split()) for note in notes(told))]) + "\n"
