@@ -327,7 +327,6 @@ def _conflicts(config: Config) -> Iterator[str]:
             yield "`data.label_names` needs classes, and `task` is regression"
     yield from _control_conflicts(config.task, config.model, train)
     yield from _launcher_conflicts(config.tune)
-
     yield from _optax_conflicts(config.backend, train)
     if train.optimizer != "sgd":
         for key in ("momentum", "nesterov"):
