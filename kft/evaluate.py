@@ -234,7 +234,9 @@ def predict_logits(
         return np.zeros((0, model.architecture.outputs), np.float32)
     shape = shape or choose_shape(model, rows)
     where, steps = batches.prediction_steps(rows, shape)
-    made = model.predict(batches.prediction_batches(rows, shape, where, steps), verbose=0)  # [S * R, K, C]
+    made = model.predict(
+        batches.prediction_batches(rows, shape, where, steps), steps=int(steps.max()) + 1, verbose=0
+    )  # [S * R, K, C]
     logits = np.empty((count, model.architecture.outputs), np.float32)
     logits[where.examples[0]] = made[steps * shape.rows + where.rows[0], where.slots[0]]
     return logits
