@@ -14,7 +14,6 @@ from kft.config.reading import FORMATS, PATH_KEYS, SCHEMA_HINT
 from kft.config.sections import (
     FRAME_COLUMNS,
     CleanConfig,
-    Config,
     DataConfig,
     ModelConfig,
     SplitConfig,
@@ -22,6 +21,7 @@ from kft.config.sections import (
     TuneConfig,
 )
 from kft.config.table import is_section, setting_types, settings_table
+from kft.config.whole import Config
 from kft.errors import KftError, closest
 
 __all__ = [

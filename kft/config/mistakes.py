@@ -3,8 +3,9 @@
 from datetime import date, time
 from typing import Any, Literal, get_args, get_origin
 
-from kft.config.sections import Config, Section
+from kft.config.sections import Section
 from kft.config.table import alternatives, is_section, settings_table
+from kft.config.whole import Config
 from kft.errors import closest, did_you_mean
 
 # Of settings with several types, where the types alone do not tell.

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from kft.config.sections import Config, Section
+from kft.config.sections import Section
+from kft.config.whole import Config
 
 
 def settings_table() -> list[tuple[str, str, str, str]]:

@@ -1,0 +1,157 @@
+"""Settings that exclude each other, or need one another."""
+
+from collections.abc import Iterator
+
+from kft.config import optax_names
+from kft.config.sections import FRAME_COLUMNS, DataConfig, ModelConfig, SplitConfig, TrainConfig, TuneConfig
+
+
+def conflicts(
+    task: str,
+    backend: str,
+    data: DataConfig,
+    split: SplitConfig,
+    model: ModelConfig,
+    train: TrainConfig,
+    tune: TuneConfig,
+) -> Iterator[str]:
+    """A line for each mistake that no single setting shows."""
+    if data.source is None and data.train is None:
+        yield "`data` names no examples: set `data.train` to a file or folder, or `data.source` to a data set's name"
+    if data.source is not None and (data.train or data.validation or data.test):
+        yield "`data.source` and `data.train`, `data.validation`, `data.test` exclude each other"
+    if not data.header:
+        for key in ("text", "text_pair", "label", "group"):
+            value = getattr(data, key)
+            if isinstance(value, str):
+                yield f"`data.{key}` must be a column number (from 0) where `data.header` is false, got: {value!r}"
+    yield from _column_conflicts(data)
+    if data.text_pair is not None and data.text_pair == data.text:
+        yield f"`data.text_pair` is the same column as `data.text`: {data.text!r}"
+    if data.label in (data.text, data.text_pair):
+        yield f"`data.label` is the same column as a text: {data.label!r}"
+    if (split.validation_fraction or 0) + (split.test_fraction or 0) >= 1:
+        yield "`split.validation_fraction` and `split.test_fraction` leave nothing to train on"
+    yield from _fold_conflicts(data, split)
+    if task != "regression" and train.loss == "mse":
+        yield '`train.loss` = "mse" needs `task` = "regression"; classes and choices take "cross_entropy"'
+    if task == "choice" and data.group is None:
+        yield '`task` = "choice" needs `data.group`, the column that the choices of one question share'
+    if task != "classification":
+        if split.method == "stratified":
+            yield f'`split.method` = "stratified" needs classes; a {task} takes "random" or "hash"'
+        for key in ("label_smoothing", "class_weight"):
+            if getattr(train, key):
+                yield f"`train.{key}` needs classes, and `task` is {task}"
+    if task == "regression":
+        if train.loss == "cross_entropy":
+            yield '`train.loss` = "cross_entropy" needs `task` = "classification"; scores take "mse"'
+        if data.label_names:
+            yield "`data.label_names` needs classes, and `task` is regression"
+    yield from _control_conflicts(task, model, train)
+    yield from _launcher_conflicts(tune)
+    yield from _optax_conflicts(backend, train)
+    if train.optimizer != "sgd":
+        for key in ("momentum", "nesterov"):
+            if getattr(train, key):
+                yield f'`train.{key}` needs `train.optimizer` = "sgd", got: {train.optimizer!r}'
+    elif train.nesterov and not train.momentum:
+        yield "`train.nesterov` needs `train.momentum` above 0"
+
+
+def _control_conflicts(task: str, model: ModelConfig, train: TrainConfig) -> Iterator[str]:
+    """Training controls that exclude each other."""
+    if train.loss == "focal":
+        if task != "classification":
+            yield f'`train.loss` = "focal" needs classes, and `task` is {task}'
+        if train.label_smoothing:
+            yield '`train.label_smoothing` needs `train.loss` = "cross_entropy"'
+    elif train.focal_gamma != TrainConfig.model_fields["focal_gamma"].default:
+        yield '`train.focal_gamma` needs `train.loss` = "focal"'
+    if model.lora_rank is None:
+        for key in ("lora_alpha", "lora_targets"):
+            if getattr(model, key) != ModelConfig.model_fields[key].default:
+                yield f"`model.{key}` needs `model.lora_rank`"
+    if model.lora_rank is not None and model.reinit_layers:
+        yield "`model.lora_rank` keeps the encoder fixed, so new layers would never be trained: leave `model.reinit_layers` out"
+    if model.lora_rank is not None and model.freeze_layers:
+        yield "`model.lora_rank` keeps the whole encoder fixed, leave `model.freeze_layers` out"
+    if len(set(model.lora_targets)) < len(model.lora_targets):
+        yield f"`model.lora_targets` names a kernel twice: {model.lora_targets}"
+    if train.unfreeze_every_epochs is not None:
+        for key, off in (("lora_rank", None), ("freeze_layers", 0)):
+            if getattr(model, key) != off:
+                yield f"`train.unfreeze_every_epochs` trains every layer in its turn: leave `model.{key}` out"
+    if train.r_drop_alpha and model.dropout == 0:
+        yield "`train.r_drop_alpha` compares two dropout masks, and `model.dropout` is 0"
+    if train.ema_momentum is not None and train.gradient_accumulation_steps > 1:
+        yield "`train.ema_momentum` averages after each step, and needs `train.gradient_accumulation_steps` = 1"
+
+
+def _launcher_conflicts(tune: TuneConfig) -> Iterator[str]:
+    """Mistakes in the resources of a trial."""
+    for key in ("cpus_per_trial", "gpus_per_trial"):
+        value = getattr(tune, key)
+        if tune.launcher != "ray" and value != TuneConfig.model_fields[key].default:
+            yield f'`tune.{key}` needs `tune.launcher` = "ray"'
+        elif value > 1 and value != int(value):  # as Ray demands
+            yield f"`tune.{key}` must be a fraction below 1 or a whole number, got: {value}"
+
+
+def _optax_conflicts(backend: str, train: TrainConfig) -> Iterator[str]:
+    """Mistakes in an optimizer of optax; optax is imported only where one is named."""
+    kind, _, name = train.optimizer.rpartition(":")
+    if not kind:
+        if train.optax is not None:
+            yield f'`train.optax` needs an optimizer of optax, such as "optax:lion", got: {train.optimizer!r}'
+        return
+    if backend != "jax":
+        yield f'`train.optimizer` = "{train.optimizer}" runs on JAX only, and `backend` is {backend}'
+        return
+    for key in ("beta_1", "beta_2", "epsilon"):
+        if getattr(train, key) != TrainConfig.model_fields[key].default:
+            yield f"`train.{key}` is not for optax's optimizers: their settings stand in `train.optax`"
+    if train.unfreeze_every_epochs is not None:
+        yield "`train.unfreeze_every_epochs` needs an optimizer of Keras: adam, adamw or sgd"
+    yield from optax_names.problems(name, train.optax or {}, train.weight_decay)
+
+
+def _fold_conflicts(data: DataConfig, split: SplitConfig) -> Iterator[str]:
+    """Mistakes in `split.folds` and `split.fold`."""
+    if split.folds is None:
+        if split.fold is not None:
+            yield "`split.fold` needs `split.folds`"
+        return
+    if split.fold is not None and split.fold > split.folds:
+        yield f"`split.fold` is {split.fold}, and there are {split.folds} (`split.folds`)"
+    if split.validation_fraction is not None:
+        yield "`split.folds` makes each part of train validation once: leave `split.validation_fraction` out"
+    if data.validation is not None:
+        yield "`split.folds` makes each part of train validation once: leave `data.validation` out"
+
+
+def _column_conflicts(data: DataConfig) -> Iterator[str]:
+    """Mistakes in `data.group` and `data.spans`."""
+    taken = {data.text: "`data.text`", data.text_pair: "`data.text_pair`", data.label: "`data.label`"}
+    if data.group is not None and data.group in taken:
+        yield f"`data.group` is the same column as {taken[data.group]}: {data.group!r}"
+    taken |= {name: "a column that kft makes" for name in FRAME_COLUMNS if name not in taken}
+    taken |= {data.group: "`data.group`"}
+    marked = set()
+    for span in data.spans or []:
+        shown = f"`data.spans` = {span!r}"
+        text, *ends = span
+        if text not in ("text", "text_pair"):
+            yield f'{shown}: the first part must be "text" or "text_pair"'
+        elif getattr(data, text) is None:
+            yield f"{shown}: there is no second text, `data.text_pair` is not set"
+        if any(isinstance(end, int) == data.header for end in ends):
+            wanted = "column names" if data.header else "column numbers (from 0), `data.header` is false"
+            yield f"{shown}: the last two parts must be {wanted}"
+        for end in (end for end in dict.fromkeys(ends) if end in taken):
+            yield f"{shown}: {end!r} is {taken[end]}"
+        if ends[0] == ends[1]:
+            yield f"{shown}: begins and ends in the same column"
+        elif tuple(span) in marked:
+            yield f"{shown}: stands there twice"
+        marked.add(tuple(span))

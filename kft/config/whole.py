@@ -1,0 +1,41 @@
+"""All sections together: the settings of a run."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from kft.config.conflicts import conflicts
+from kft.config.sections import (
+    CleanConfig,
+    DataConfig,
+    ModelConfig,
+    Section,
+    SplitConfig,
+    TrainConfig,
+    TuneConfig,
+)
+
+
+class Config(Section):
+    """Every setting of a run. Build it with `load`."""
+
+    task: Literal["classification", "regression", "choice"] = Field(
+        "classification",
+        description="what is predicted: a class, a score, or the right one of the rows of a question (`data.group`)",
+    )
+    backend: Literal["jax", "torch", "tensorflow"] = Field("jax", description="Keras backend")
+    data: DataConfig = Field(DataConfig(), description="where the examples are")
+    split: SplitConfig = Field(SplitConfig(), description="how train is split")
+    clean: CleanConfig = Field(CleanConfig(), description="what is dropped")
+    model: ModelConfig = Field(ModelConfig(), description="the pretrained model and its head")
+    train: TrainConfig = Field(TrainConfig(), description="optimisation")
+    tune: TuneConfig = Field(TuneConfig(), description="how `kft tune` searches")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        problems = list(
+            conflicts(self.task, self.backend, self.data, self.split, self.model, self.train, self.tune)
+        )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
