@@ -815,8 +815,11 @@ def predict_pipeline(batched: bool, job: Job, gate: Gate) -> None:
         gate.end(len(answers))
 
 
-def predict_loop(job: Job, gate: Gate) -> None:
-    """What a careful person writes: tokenize all, batches of like length, no gradients."""
+def predict_loop(job: Job, gate: Gate, padding: str = "longest") -> None:
+    """What a careful person writes: tokenize all, batches of like length, no gradients.
+
+    `padding` is "longest" (of the batch) or "max_length".
+    """
     import torch
 
     examples = read_examples(job)
@@ -833,7 +836,8 @@ def predict_loop(job: Job, gate: Gate) -> None:
             for i in range(0, len(order), job.batch_size):
                 rows = order[i : i + job.batch_size]
                 columns = {key: [column[row] for row in rows] for key, column in encoded.items()}
-                logits[rows] = model(**tokenizer.pad(columns, return_tensors="pt")).logits
+                batch = tokenizer.pad(columns, padding, job.max_length, return_tensors="pt")
+                logits[rows] = model(**batch).logits
         gate.end(len(logits))
 
 
@@ -881,6 +885,11 @@ PARTS = {
         "kft-jax": Contestant("kft (JAX)", train_kft, caches=True),
     },
     "prediction": {
+        "padded": Contestant(
+            "torch loop by hand, padded to max_length",
+            partial(predict_loop, padding="max_length"),
+            share=0.25,
+        ),
         "one-by-one": Contestant(
             "transformers `pipeline`, one text at a time", partial(predict_pipeline, False), share=0.125
         ),
