@@ -1,6 +1,5 @@
 """What the runs of an ensemble found together: ensemble.json, the out-of-fold predictions, and tables in plain text."""
 
-import statistics
 from typing import Any
 
 from kft import answers, metrics, rundir, tasks
@@ -111,15 +110,9 @@ def _scored(told: Answers) -> dict[str, Any]:
 
 def _spread(scores: list[dict[str, dict[str, float | None]]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """{split: {metric: mean}} and the same of the sample standard deviation; None where it is not defined."""
-    mean: dict[str, Any] = {}
-    sd: dict[str, Any] = {}
-    for split in [name for name in (scores[0] if scores else ()) if all(name in told for told in scores)]:
-        for name in scores[0][split]:
-            values = [told[split].get(name) for told in scores]
-            known = None not in values
-            mean.setdefault(split, {})[name] = statistics.mean(values) if known else None
-            sd.setdefault(split, {})[name] = statistics.stdev(values) if known and len(values) > 1 else None
-    return mean, sd
+    splits = [name for name in (scores[0] if scores else ()) if all(name in told for told in scores)]
+    made = {split: metrics.over_runs([told[split] for told in scores]) for split in splits}
+    return {split: mean for split, (mean, _) in made.items()}, {split: sd for split, (_, sd) in made.items()}
 
 
 def text(told: dict[str, Any]) -> str:

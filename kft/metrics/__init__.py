@@ -7,6 +7,7 @@ fewer choices.
 """
 
 import math
+import statistics
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -179,6 +180,22 @@ def better(metric: str, a: float | None, b: float | None) -> bool:
     if math.isnan(a) or math.isnan(b):
         return math.isnan(b) and not math.isnan(a)
     return a > b if METRICS[metric].greater_is_better else a < b
+
+
+def over_runs(
+    scores: list[dict[str, float | None]],
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """{metric: mean} and {metric: sample standard deviation} of runs' scores.
+
+    None where a run has no such score, and of one run alone there is no deviation.
+    """
+    means, deviations = {}, {}
+    for name in scores[0] if scores else ():
+        values = [told.get(name) for told in scores]
+        known = None not in values
+        means[name] = statistics.mean(values) if known else None
+        deviations[name] = statistics.stdev(values) if known and len(values) > 1 else None
+    return means, deviations
 
 
 def check_name(kind: Kind, name: str, n_classes: int | None = None, where: str = "train.best_metric") -> str:

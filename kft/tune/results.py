@@ -1,7 +1,6 @@
 """What a study found: trials in their rank, study.json, best.toml, study.html, and a table in plain text."""
 
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +93,6 @@ def run_folder(opened: Study, index: int, seed: int) -> Path:
     return folder / f"seed-{seed}" if opened.config.tune.seeds else folder
 
 
-def mean(scores: list[dict[str, float | None]]) -> dict[str, float | None]:
-    """{metric: mean over the runs}; None where one has none."""
-    return {
-        name: None if any(s.get(name) is None for s in scores) else statistics.mean(s[name] for s in scores)
-        for name in (scores[0] if scores else ())
-    }
-
-
 def importances(opened: Study) -> dict[str, float]:
     """Setting → share of the metric's spread that it explains (fANOVA, Hutter et al. 2014); {} where that is unknown."""
     from_trials = [t for t in storage.trials(opened) if t.state == TrialState.COMPLETE]
@@ -153,8 +144,7 @@ def _trial(opened: Study, trial: FrozenTrial) -> dict[str, Any]:
     index, told = trial.user_attrs["index"], trial.user_attrs
     params = storage.decoded(opened, trial)
     scores = told.get("metrics", [])
-    values = [s[opened.metric] for s in scores]
-    validation = mean(scores)
+    validation, deviations = metrics.over_runs(scores)
     if not scores and trial.intermediate_values:
         validation = {opened.metric: trial.intermediate_values[max(trial.intermediate_values)]}
     seeds = opened.config.tune.seeds or [params.get("train.seed", opened.config.train.seed)]
@@ -164,7 +154,7 @@ def _trial(opened: Study, trial: FrozenTrial) -> dict[str, Any]:
         "params": params,
         "state": STATES[trial.state],
         "value": trial.value if complete else None,
-        "sd": statistics.stdev(values) if complete and len(values) > 1 else None,
+        "sd": deviations[opened.metric] if complete else None,
         "metrics": {"validation": validation},
         "epochs": {str(epoch): value for epoch, value in sorted(trial.intermediate_values.items())},
         "reason": told.get("reason"),

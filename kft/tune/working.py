@@ -12,7 +12,7 @@ from typing import Any
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from kft import backend, evaluate, rundir, train
+from kft import backend, evaluate, metrics, rundir, train
 from kft import config as configs
 from kft.config import Config
 from kft.errors import KftError
@@ -117,7 +117,7 @@ def _run_trial(opened: Study, held: Claim, stop: threading.Event) -> None:
     note(f"trial {held.index + 1} of {len(storage.trials(opened))}: {_shown(point)}")
     try:
         scores = [_train(opened, held, trial, config, stop) for config in _configs(opened, point)]
-        value = results.mean(scores)[opened.metric]
+        value = metrics.over_runs(scores)[0][opened.metric]
         if value is None:
             raise KftError(
                 f"{opened.metric} is not defined on the validation split", "set tune.metric to another"
@@ -203,7 +203,7 @@ def _score_winner(opened: Study, best: dict[str, Any]) -> dict[str, Any] | None:
     if not rundir.had_split(RunDir(runs[0]), "test"):
         return None
     scores = [evaluate.evaluate(run, "test")["metrics"] for run in runs]
-    told = {"trial": best["number"], "metrics": results.mean(scores)}
+    told = {"trial": best["number"], "metrics": metrics.over_runs(scores)[0]}
     opened.study.set_user_attr("test", told)
     return told
 
