@@ -300,9 +300,8 @@ def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:
         logits = predict_logits(loaded.model, rows)
         return decode(logits, loaded.model.architecture, loaded.task, questions)
     made = []
-    for (
-        run
-    ) in loaded.members:  # one model takes all weights in turn: memory and compilation are those of one run
+    # One model takes all weights in turn: memory and compilation are those of one run.
+    for run in loaded.members:
         models.load_weights(loaded.model, run.weights)
         predictions = decode(
             predict_logits(loaded.model, rows), models.read_architecture(run), loaded.task, questions

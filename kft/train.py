@@ -1,5 +1,6 @@
 """One config → one run directory."""
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -246,13 +247,16 @@ def _with_batch_size(config: Config, data: Data, model: models.Classifier, devic
     def sized(size: int) -> Config:
         return config.model_copy(update={"train": config.train.model_copy(update={"batch_size": size})})
 
+    @functools.cache
+    def planned(size: int) -> batches.Plan:
+        return _plan(sized(size), data, devices)
+
     def estimated(size: int) -> int:
-        return memory.estimate(model, _plan(sized(size), data, devices), devices)
+        return memory.estimate(model, planned(size), devices)
 
     def compiled(size: int) -> int | None:
-        plan = _plan(sized(size), data, devices)
-        _compile(model, sized(size), plan)
-        steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, epoch=0)
+        _compile(model, sized(size), planned(size))
+        steps = batches.dataset(planned(size), data.rows["train"], data.targets, data.weights, epoch=0)
         return memory.compiled_bytes(model, next(steps.as_numpy_iterator()))
 
     units = len(np.unique(data.questions)) if data.questions is not None else len(data.targets)
