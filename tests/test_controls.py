@@ -21,6 +21,13 @@ def build(folder, **options):
     return models.build(presets.locate(str(folder)), "classification", ["a", "b"], 2, **options)
 
 
+def assert_by_part(model, told: dict[int, float], expected: dict[str, float]) -> None:
+    """What is told of each variable, by its id, is what is expected of its part; each variable has something told."""
+    for part, value in expected.items():
+        assert {told[id(v)] for v in model.trainable_variables if part in v.path} == {value}, part
+    assert len(told) == len(model.trainable_variables)
+
+
 def test_layer_decay_is_beits(tiny_preset):
     model = build(tiny_preset)
     rates = controls.decayed_rates(model, 0.5)
@@ -30,10 +37,7 @@ def test_layer_decay_is_beits(tiny_preset):
         "transformer_layer_1": 0.5,
         "head": 1.0,
     }
-    for part, rate in expected.items():
-        found = {rates[id(v)] for v in model.trainable_variables if part in v.path}
-        assert found == {rate}, part
-    assert len(rates) == len(model.trainable_variables)
+    assert_by_part(model, rates, expected)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
@@ -235,9 +239,7 @@ def test_layers_thaw_from_the_top(tiny_preset):
         "pooled_dense": 0,
         "head": 0,
     }
-    for part, updates in expected.items():
-        assert {thaws[id(v)] for v in model.trainable_variables if part in v.path} == {updates}, part
-    assert len(thaws) == len(model.trainable_variables)
+    assert_by_part(model, thaws, expected)
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
