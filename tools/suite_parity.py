@@ -43,16 +43,21 @@ def main() -> None:
     seeds = [int(seed) for seed in arguments.seeds.split(",")] if arguments.seeds else told["seeds"]
     for seed in [] if arguments.table else seeds:
         for name in wanted:
-            file = folder / "loop" / f"{name}-seed{seed}.json"
+            answered = [named[name], *(named[other] for other in wanted if named[other].by == name)]
+            files = [folder / "loop" / f"{task.name}-seed{seed}.json" for task in answered]
             run = RunDir(folder / "runs" / f"{name}-seed{seed}")
-            if file.exists() or named[name].by or not run.done.exists():
+            if all(file.exists() for file in files) or named[name].by or not run.done.exists():
                 continue
             started = time.monotonic()
-            scores, epochs = train_loop(rundir.read_config(run), named[name], arguments.raw_scores)
+            scores, epochs = train_loop(rundir.read_config(run), answered, arguments.raw_scores)
             seconds = time.monotonic() - started
-            print(f"{name}, seed {seed}: {scores} after {seconds:.0f} s; epochs {epochs}", flush=True)
-            file.parent.mkdir(exist_ok=True)
-            rundir.write_json(file, {"metrics": scores, "epochs": epochs, "train_seconds": seconds})
+            files[0].parent.mkdir(exist_ok=True)
+            for task, file in zip(answered, files, strict=True):
+                of_task = scores[task.name]
+                print(
+                    f"{task.name}, seed {seed}: {of_task} after {seconds:.0f} s; epochs {epochs}", flush=True
+                )
+                rundir.write_json(file, {"metrics": of_task, "epochs": epochs, "train_seconds": seconds})
     print_table(folder, [named[name] for name in wanted])
 
 
@@ -114,8 +119,13 @@ class Batches:
         return batch, marks
 
 
-def train_loop(config: Config, task: Task, raw_scores: bool) -> tuple[dict[str, float], list[float]]:
-    """The benchmark's scores of the best epoch, and the metric that chose it after each epoch."""
+def train_loop(
+    config: Config, tasks: list[Task], raw_scores: bool
+) -> tuple[dict[str, dict[str, float]], list[float]]:
+    """The benchmark's scores of the best epoch, and the metric that chose it after each epoch.
+
+    The first of `tasks` is the one that is trained; the others are answered by its model, as the diagnostic sets are.
+    """
     t = config.train
     torch.manual_seed(t.seed)
     made = splits.prepare(
@@ -142,7 +152,6 @@ def train_loop(config: Config, task: Task, raw_scores: bool) -> tuple[dict[str, 
     steps = math.ceil(len(units) / t.batch_size) * t.epochs
     schedule = get_scheduler(t.schedule, optimizer, math.ceil(steps * t.warmup_fraction), steps)
     metric, chosen, best = t.best_metric or metrics.main_metric(config.task), [], {}
-    there = [split for split in task.splits if split in sources.benchmark_splits(config.data)]
     for _ in range(t.epochs):
         net.train()
         order = torch.randperm(len(units)).tolist()
@@ -158,7 +167,12 @@ def train_loop(config: Config, task: Task, raw_scores: bool) -> tuple[dict[str, 
             schedule.step()
         value = _choosing_metric(config, net, tokenizer, made.validation, labels, metric, mean, scale)
         if not any(metrics.better(metric, before, value) or before == value for before in chosen):
-            best = _benchmark_scores(config, task, there, net, tokenizer, labels, mean, scale)
+            best = {
+                task.name: _benchmark_scores(
+                    _config_of(task, config), task, net, tokenizer, labels, mean, scale
+                )
+                for task in tasks
+            }
         chosen.append(value)
     return best, chosen
 
@@ -224,9 +238,17 @@ def _choosing_metric(config, net, tokenizer, frame, labels, metric, mean, scale)
     return float((best["label"] == "1").mean())
 
 
-def _benchmark_scores(config, task: Task, there, net, tokenizer, labels, mean, scale) -> dict[str, float]:
-    scores = {}
-    for split in there:
+def _config_of(task: Task, config: Config) -> Config:
+    if task.source is None:
+        return config
+    text, pair = task.columns
+    data = config.data.model_copy(update={"source": task.source, "text": text, "text_pair": pair})
+    return config.model_copy(update={"data": data})
+
+
+def _benchmark_scores(config, task: Task, net, tokenizer, labels, mean, scale) -> dict[str, float]:
+    scores, there = {}, sources.benchmark_splits(config.data)
+    for split in [split for split in task.splits if split in there]:
         frame, table = sources.read_benchmark(config.data, split)
         logits = _predict(config, net, tokenizer, frame)
         if config.task == "classification":
@@ -234,7 +256,7 @@ def _benchmark_scores(config, task: Task, there, net, tokenizer, labels, mean, s
         else:
             answers = logits[:, 0] * scale + mean
         table = table.with_columns(frame["label"].alias("target"), pl.Series("answer", answers))
-        suffix = split.removeprefix("validation")
+        suffix = split.removeprefix("validation").removeprefix("test")
         scores |= {name + suffix: float(value) for name, value in task.score(table, task.labels).items()}
     return scores
 
