@@ -173,7 +173,9 @@ class TestEvaluateAndPredict:
     def test_predict(self, seeds, monkeypatch):
         _, folder, _ = seeds
         single = [list(evaluate.predict(folder / run, TEXTS)) for run in ("seed-1", "seed-2")]
-        monkeypatch.setattr(evaluate, "CHUNK_EXAMPLES", 2)  # several chunks, so that weights come and go
+        monkeypatch.setattr(
+            evaluate.inputs, "CHUNK_EXAMPLES", 2
+        )  # several chunks, so that weights come and go
         result = kft("predict", folder, stdin="\n".join(TEXTS))
         assert (result.exit_code, result.stderr) == (0, "")
         found = [json.loads(line) for line in result.stdout.splitlines()]

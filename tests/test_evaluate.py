@@ -262,7 +262,7 @@ class TestPython:
 
     def test_chunks_count_on(self, loaded, monkeypatch):
         expected = list(evaluate.predict(loaded, TEXTS * 3))
-        monkeypatch.setattr(evaluate, "CHUNK_EXAMPLES", 5)
+        monkeypatch.setattr(evaluate.inputs, "CHUNK_EXAMPLES", 5)
         told = list(evaluate.predict(loaded, TEXTS * 3))
         assert [answer["id"] for answer in told] == list(range(12))
         assert same(told, expected)
@@ -286,7 +286,7 @@ class TestPython:
         few = loaded.config.model_copy(
             update={"data": loaded.config.data.model_copy(update={"max_examples": 2})}
         )
-        monkeypatch.setattr(evaluate, "CHUNK_EXAMPLES", 4)
+        monkeypatch.setattr(evaluate.inputs, "CHUNK_EXAMPLES", 4)
         output = tmp_path / "answers.jsonl"
         count = evaluate.predict_file(replace(loaded, config=few), str(tmp_path / name), output)
         assert count == len(TEXTS) * 3

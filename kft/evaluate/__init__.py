@@ -1,0 +1,175 @@
+"""Predicts examples with a run's model, or with those of an ensemble, and scores splits and files."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kft import answers, models, rundir, tokens
+from kft.answers import Answers
+from kft.errors import KftError
+from kft.evaluate import inputs
+from kft.evaluate.loaded import LoadedRun, load_run, read_tokenizer
+from kft.evaluate.scoring import Scored, choose_shape, decode, predict_logits, score, score_predictions
+from kft.tasks import question_numbers
+
+__all__ = [
+    "LoadedRun",
+    "Scored",
+    "answer_file",
+    "choose_shape",
+    "decode",
+    "encode",
+    "evaluate",
+    "load_run",
+    "predict",
+    "predict_file",
+    "predict_logits",
+    "read_tokenizer",
+    "score",
+    "score_predictions",
+]
+
+
+def evaluate(
+    run: str | Path | LoadedRun, split: str | None = None, data: str | Path | None = None
+) -> dict[str, Any]:
+    """Scores of a run on one of its splits, or on any file with its columns.
+
+    Args:
+        run: a run's folder, or what `load_run` gave.
+        split: "test", "validation" or "train"; None takes test where the run has one, else validation. Train is read
+            again from where the config says.
+        data: a file instead; nothing in it is cleaned or dropped.
+
+    Returns:
+        {"run", "split", "examples", "metrics": {name: float}, "details"}; the split of a file is "data".
+
+    Raises:
+        KftError: the run has no such split, or a row of the file cannot be scored.
+    """
+    loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    if data is None:
+        name = split or ("test" if rundir.had_split(loaded.run, "test") else "validation")
+        inputs.check_unseen(loaded, name)
+        frame = inputs.rows_of_split(loaded, name)
+    else:
+        name, frame = "data", inputs.rows_of_file(loaded, data)
+    if not len(frame):
+        raise KftError(f"{name}: holds no examples to score", "give a file with --data")
+    scored = score_predictions(frame, _predictions(loaded, frame), loaded.config.task, loaded.labels)
+    return {
+        "run": str(loaded.path),
+        "split": name,
+        "examples": len(frame),
+        "metrics": rundir.finite(scored.metrics),
+        "details": scored.details,
+    }
+
+
+def answer_file(run: str | Path | LoadedRun, data: str | Path) -> Answers:
+    """What a run, or an ensemble, predicts for the rows of a labelled file with its columns; raises as `evaluate` does."""
+    loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    frame, kind = inputs.rows_of_file(loaded, data), loaded.config.task
+    scored = score_predictions(frame, _predictions(loaded, frame), kind, loaded.labels, detailed=False)
+    return answers.of_table(kind, loaded.labels, scored.predictions)
+
+
+def predict(
+    run: str | Path | LoadedRun, texts: Iterable[str] | Iterable[tuple[str, str]] | pl.DataFrame
+) -> Iterator[dict[str, Any]]:
+    """One answer for each text, in input order, computed a chunk at a time.
+
+    Args:
+        run: a run's folder, or what `load_run` gave.
+        texts: strings, pairs of strings for a run on pairs, or a frame with columns text (and text_pair, group and those
+            of the marked words, as the run has them).
+
+    Yields:
+        {"id", "text", "text_pair"?, "group"?, "label", "probabilities": {label: float}}; {"id", "text", "value"} for
+        scores; {…, "group", "score", "probability", "chosen"} for choices, the probability being that among the choices
+        of the question, of which one is chosen.
+
+    Raises:
+        KftError: the run reads pairs and the texts are single, or the other way round; or it reads groups or marked
+            words, and the texts come without them.
+    """
+    loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    yield from _answers(loaded, inputs.chunks(loaded, texts))
+
+
+def _answers(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[dict[str, Any]]:
+    """What `predict` yields, for one frame after the other."""
+    shown = ["text", *(["text_pair"] if loaded.config.data.text_pair is not None else [])]
+    offset = 0
+    for frame in frames:
+        told = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.labels))
+        shown += ["group"] if "group" in frame.columns and "group" not in shown else []
+        for i, row in enumerate(told.iter_rows(named=True)):
+            asked = {"id": offset + i} | {column: row[column] for column in shown}
+            yield asked | loaded.task.answer(row, loaded.labels)
+        offset += len(frame)
+
+
+def predict_file(run: str | Path | LoadedRun, file: str = "-", output: str | Path | None = None) -> int:
+    """Answers every text of a file as JSONL; returns their number.
+
+    Files of any size are answered in constant memory, but for JSON documents and the runs that read questions or marked words.
+
+    Args:
+        run: a run's folder, or what `load_run` gave.
+        file: "-" for standard input, a file with the run's columns in a format that `sources` reads, or any other file
+            as one text a line (for a run on pairs: text, tab, second text).
+        output: file to write whole or not at all; None writes to standard output.
+
+    Raises:
+        KftError: the file cannot be read, or a line is not UTF-8.
+    """
+    loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    made = _answers(loaded, inputs.read_frames(loaded, file))
+    if output is None:
+        return _write_lines(made, sys.stdout)
+    count = 0
+
+    def write(path: Path) -> None:
+        nonlocal count
+        with path.open("w", encoding="utf-8") as stream:
+            count = _write_lines(made, stream)
+
+    rundir.write_whole(Path(output), write)
+    return count
+
+
+def _write_lines(made: Iterator[dict[str, Any]], stream) -> int:
+    count = 0
+    for answer in made:
+        stream.write(rundir.json_line(answer))
+        count += 1
+    stream.flush()
+    return count
+
+
+def encode(loaded: LoadedRun, frame: pl.DataFrame) -> tokens.Tokens:
+    """The token rows of a frame, truncated as in training."""
+    data, max_length = loaded.config.data, loaded.config.model.max_length
+    return tokens.encode_frame(loaded.tokenizer, frame, data.text_pair is not None, data.spans, max_length)
+
+
+def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:
+    """What `decode` tells of the rows of a frame; of an ensemble the mean over its runs, labels matched by name."""
+    rows, questions = encode(loaded, frame), question_numbers(frame, loaded.task)
+    if not loaded.members:
+        logits = predict_logits(loaded.model, rows)
+        return decode(logits, loaded.model.architecture, loaded.task, questions)
+    made = []
+    # One model takes all weights in turn: memory and compilation are those of one run.
+    for run in loaded.members:
+        models.load_weights(loaded.model, run.weights)
+        predictions = decode(
+            predict_logits(loaded.model, rows), models.read_architecture(run), loaded.task, questions
+        )
+        made.append(answers.ordered(predictions, rundir.read_labels(run), loaded.labels))
+    return answers.mean(loaded.config.task, made, questions)

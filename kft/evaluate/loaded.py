@@ -1,0 +1,89 @@
+"""A finished run, or an ensemble of them, ready to predict."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kft import backend, models, rundir, tokens
+from kft import config as configs
+from kft.config import Config
+from kft.errors import KftError
+from kft.rundir import RunDir
+from kft.tasks import TASKS, Task
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run, or an ensemble of them, ready to predict.
+
+    Attributes:
+        run: of an ensemble the first one; its settings, labels and tokenizer are those of all.
+        model: has the weights of `run`, those of an ensemble's runs in turn.
+        members: the runs of an ensemble, else none.
+        path: the folder that was opened.
+    """
+
+    run: RunDir
+    config: Config
+    task: Task
+    labels: list[str]
+    tokenizer: tokens.Tokenizer
+    model: models.Classifier
+    path: Path
+    members: tuple[RunDir, ...] = ()
+
+
+def load_run(path: str | Path, backend_name: str | None = None) -> LoadedRun:
+    """The finished run in a folder, or the ensemble, its model on the backend that Keras runs on.
+
+    Args:
+        path: the folder of a run, or of runs over seeds or folds; it may have been copied or renamed.
+        backend_name: "jax", "torch" or "tensorflow", needed before anything has imported Keras; None keeps the
+            current one.
+
+    Raises:
+        KftError: the folder holds no whole, finished run, or the runs of an ensemble do not go together.
+    """
+    backend.select(backend_name)
+    if not rundir.is_ensemble(path):
+        return _load(rundir.open_run(path))
+    folder = rundir.open_ensemble(path)
+    runs = [rundir.open_run(member.run.path) for member in rundir.finished_members(folder)]
+    loaded = _load(runs[0])
+    for run in runs[1:]:
+        _check_goes_with(loaded, run)
+    return replace(loaded, path=folder.path, members=tuple(runs))
+
+
+def _load(run: RunDir) -> LoadedRun:
+    config = rundir.read_config(run)
+    labels = rundir.read_labels(run)
+    model = models.load(run, config.train.precision)
+    if model.architecture.outputs != TASKS[config.task].outputs(labels):
+        raise KftError(
+            f"{run.labels}: names {len(labels)} labels, the model has {model.architecture.outputs} outputs",
+            "copy the run folder again",
+        )
+    tokenizer = read_tokenizer(run)
+    return LoadedRun(run, config, TASKS[config.task], labels, tokenizer, model, run.path)
+
+
+def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
+    """Raises KftError: a run of an ensemble reads other texts than the first one, or has other labels."""
+    config, first = rundir.read_config(run), loaded.run
+    read = ("task", "data.text", "data.text_pair", "data.group", "data.spans", "model.max_length")
+    differ = [name for name in configs.differences(loaded.config, config) if name in read]
+    if run.vocabulary.read_bytes() != first.vocabulary.read_bytes():
+        differ.append("vocabulary")
+    if sorted(rundir.read_labels(run)) != sorted(loaded.labels):
+        differ.append("labels")
+    if differ:
+        raise KftError(
+            f"{run.path}: cannot answer together with {first.path}: they differ in {', '.join(differ)}",
+            "the runs of one ensemble come from one `kft train`: copy the whole folder again",
+        )
+
+
+def read_tokenizer(run: RunDir) -> tokens.Tokenizer:
+    """The tokenizer of a run, from its vocabulary and model.json."""
+    settings = rundir.read_json(run.model, "tokenizer")["tokenizer"]
+    return tokens.load_tokenizer(tokens.read_vocabulary(run.vocabulary), **settings)

@@ -1,0 +1,77 @@
+"""What a training tells of itself before its first step: the files of its inputs, and lines for the user."""
+
+from typing import Any
+
+from kft import backend, batches, controls, models, presets, rundir, tokens
+from kft.config import Config
+from kft.progress import note
+from kft.rundir import RunDir
+from kft.train.preparing import Data
+
+
+def write_inputs(run: RunDir, config: Config, data: Data, model: models.Classifier) -> None:
+    """Writes what must be on disk before the first step: data account, labels, vocabulary, model.json and the held-out splits."""
+    rundir.write_json(run.data, data.splits.account)
+    rundir.write_json(run.labels, {"labels": data.labels})
+    tokens.save_vocabulary(data.preset.vocabulary, run.vocabulary)
+    rundir.write_json(
+        run.model,
+        models.architecture_file(
+            model.architecture,
+            preset=data.preset.name,
+            max_length=config.model.max_length,
+            tokenizer=presets.tokenizer_settings(data.preset),
+            **_origin(data, model.architecture),
+        ),
+    )
+    for name in ("validation", "test"):
+        frame = getattr(data.splits, name)
+        if len(frame):
+            rundir.write_whole(run.split(name), frame.write_parquet)
+
+
+def _origin(data: Data, architecture: models.Architecture) -> dict[str, Any]:
+    """What model.json tells of the run that this one starts from."""
+    if data.preset.kind != "run":
+        return {}
+    start = RunDir(data.preset.path)
+    kept = models.keeps_head(data.preset, data.labels, architecture)
+    told = {"path": str(start.path), "weights_sha256": rundir.file_sha256(start.weights), "head_kept": kept}
+    return {"from_run": told}
+
+
+def describe(data: Data, plan: batches.Plan, config: Config, model: models.Classifier) -> None:
+    """Tells the user the sizes of data, batches and model."""
+    account = data.splits.account["splits"]
+    counts = ", ".join(f"{name} {part['examples']:,}" for name, part in account.items())
+    note(f"data      {counts}" + (f"; {len(data.labels)} labels" if data.labels else ""))
+    told = plan_account(plan, config)
+    note(
+        f"batches   {plan.steps} {'step' if plan.steps == 1 else 'steps'} an epoch of {plan.batch_size} {plan.unit} in {plan.rows} × {plan.length} tokens, "
+        f"{told['filled']:.1%} filled (padding to {config.model.max_length} would fill {told['filled_if_padded']:.1%})"
+    )
+    count = models.parameter_counts(model)
+    note(
+        f"model     {config.model.from_run or config.model.preset}, {count['total']:,} weights, {count['trainable']:,} trained, on {backend.select()}"
+    )
+    if config.train.unfreeze_every_epochs is not None:
+        waits = [config.train.unfreeze_every_epochs * n for n in range(len(controls.layer_groups(model)))]
+        never = sum(wait >= config.train.epochs for wait in waits)
+        told = (
+            f"the lowest {never} (embeddings included) never" if never else f"all after {waits[-1]:g} epochs"
+        )
+        note(f"unfreeze  the head first, a layer more every {waits[1]:g} epochs; {told}")
+
+
+def plan_account(plan: batches.Plan, config: Config) -> dict[str, Any]:
+    """What `dry_run` returns under "batches"."""
+    padded = plan.lengths.sum() / (len(plan.lengths) * config.model.max_length)
+    return {
+        "steps": plan.steps,
+        plan.unit: plan.batch_size,
+        "rows": plan.rows,
+        "length": plan.length,
+        "slots": plan.slots,
+        "filled": plan.filled,
+        "filled_if_padded": float(padded),
+    }
