@@ -115,7 +115,7 @@ class Recorder(keras.callbacks.Callback):
         append_history(self.run, line)
         _summarise(self.summaries, done, {"train/" + key: line[key] for key in ("loss", "learning_rate")})
         self.logged = (step, mean, now)
-        self.words = f"loss {loss:.4f}, {rate:.0f} {self.plan.unit}/s"
+        self.words = f"loss {loss:.4f}, {rate:.{0 if rate >= 10 else 1}f} {self.plan.unit}/s"
 
 
 def _summarise(writer, step: int, values: dict[str, float]) -> None:

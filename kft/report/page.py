@@ -151,7 +151,8 @@ def _facts(history: History, account: dict[str, Any], labels: list[str]) -> Iter
     rates = [e["examples_per_second"] for e in history.train if e.get("examples_per_second")]
     if rates:
         questions = any("questions" in split for split in account.get("splits", {}).values())
-        yield f"training {'questions' if questions else 'examples'}/s", f"{np.median(rates):,.0f}"
+        rate = np.median(rates)
+        yield f"training {'questions' if questions else 'examples'}/s", f"{rate:,.{0 if rate >= 10 else 1}f}"
 
 
 def _changed(settings: dict[str, Any], section: type[BaseModel] = Config) -> dict[str, Any]:
