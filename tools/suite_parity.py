@@ -37,6 +37,10 @@ PREDICTION_ROWS = 64
 def main() -> None:
     arguments = read_arguments()
     folder = Path(arguments.suite)
+    if not (folder / "suite.json").exists():
+        raise SystemExit(
+            f"{folder}: no finished suite here (suite.json is missing)\nhint: kft suite SUITE --run {folder}"
+        )
     told = json.loads((folder / "suite.json").read_text())
     named = {task.name: task for task in SUITES[told["suite"]]}
     wanted = arguments.tasks.split(",") if arguments.tasks else [task["task"] for task in told["tasks"]]
