@@ -474,6 +474,13 @@ class TestRecords:
         if task.labels and source in benchmarks.BENCHMARKS:
             assert benchmarks.BENCHMARKS[source].labels == task.labels
 
+    def test_scores_are_those_of_labelled_rows_and_say_their_split(self):
+        task = next(task for task in SUITES["glue"] if task.name == "mnli")
+        targets = ["entailment", "neutral", None]
+        table = pl.DataFrame({"target": targets, "answer": ["entailment", "contradiction", "neutral"]})
+        assert task.scored(table, "validation_matched") == {"accuracy_matched": 0.5}
+        assert task.scored(table.tail(1), "validation_matched") == {}
+
     def test_published_figures_name_tasks_and_metrics_that_there_are(self):
         for suite, known in published.PUBLISHED.items():
             for record in known:

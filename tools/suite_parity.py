@@ -172,9 +172,7 @@ def train_loop(
         value = _choosing_metric(config, net, tokenizer, made.validation, labels, metric, mean, scale)
         if not any(metrics.better(metric, before, value) or before == value for before in chosen):
             best = {
-                task.name: _benchmark_scores(
-                    _config_of(task, config), task, net, tokenizer, labels, mean, scale
-                )
+                task.name: _benchmark_scores(config, task, net, tokenizer, labels, mean, scale)
                 for task in tasks
             }
         chosen.append(value)
@@ -242,15 +240,8 @@ def _choosing_metric(config, net, tokenizer, frame, labels, metric, mean, scale)
     return float((best["label"] == "1").mean())
 
 
-def _config_of(task: Task, config: Config) -> Config:
-    if task.source is None:
-        return config
-    text, pair = task.columns
-    data = config.data.model_copy(update={"source": task.source, "text": text, "text_pair": pair})
-    return config.model_copy(update={"data": data})
-
-
 def _benchmark_scores(config, task: Task, net, tokenizer, labels, mean, scale) -> dict[str, float]:
+    config = config.model_copy(update={"data": task.data(config.data)})
     scores, there = {}, sources.benchmark_splits(config.data)
     for split in [split for split in task.splits if split in there]:
         frame, table = sources.read_benchmark(config.data, split)
@@ -260,8 +251,7 @@ def _benchmark_scores(config, task: Task, net, tokenizer, labels, mean, scale) -
         else:
             answers = logits[:, 0] * scale + mean
         table = table.with_columns(frame["label"].alias("target"), pl.Series("answer", answers))
-        suffix = split.removeprefix("validation").removeprefix("test")
-        scores |= {name + suffix: float(value) for name, value in task.score(table, task.labels).items()}
+        scores |= task.scored(table, split)
     return scores
 
 

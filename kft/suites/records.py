@@ -5,8 +5,11 @@ A new task is a record here and a config file.
 
 from dataclasses import dataclass
 
+import polars as pl
+
+from kft.config import DataConfig
 from kft.suites import scoring
-from kft.suites.scoring import Scorer
+from kft.suites.scoring import Scorer, Scores
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,21 @@ class Task:
     columns: tuple[str, str] | None = None
     from_mnli: bool = False
     counts: bool = True
+
+    def data(self, trained: DataConfig) -> DataConfig:
+        """Where its examples are, from the data that its model is trained on."""
+        if self.source is None:
+            return trained
+        text, pair = self.columns
+        return trained.model_copy(update={"source": self.source, "text": text, "text_pair": pair})
+
+    def scored(self, table: pl.DataFrame, split: str) -> Scores:
+        """The scores of a split by their names in the suite, over its labelled rows; none where no row is labelled."""
+        labelled = table.filter(pl.col("target").is_not_null())
+        if not len(labelled):
+            return {}
+        suffix = split.removeprefix("validation").removeprefix("test")
+        return {name + suffix: value for name, value in self.score(labelled, self.labels).items()}
 
 
 ENTAILMENT = ("entailment", "not_entailment")

@@ -218,7 +218,7 @@ def _time_file(run: RunDir) -> Path:
 
 def _score(plan: Plan, task: Task, seed: int, config: Config) -> dict[str, float]:
     """Scores the task's splits, and keeps the answers to them and to the splits that are submitted."""
-    data = _data(task, config)
+    data = task.data(config.data)
     there = _splits(data)
     loaded = evaluate.load_run(plan.run(task, seed).path)
     scores: dict[str, float] = {}
@@ -227,20 +227,11 @@ def _score(plan: Plan, task: Task, seed: int, config: Config) -> dict[str, float
             continue
         table = _answers(loaded, *_read(data, split))
         rundir.write_whole(plan.answers(task, seed, split), table.write_parquet)
-        labelled = table.filter(pl.col("target").is_not_null())
-        if split in task.splits and len(labelled):
-            suffix = split.removeprefix("validation").removeprefix("test")
-            scores |= {name + suffix: value for name, value in task.score(labelled, task.labels).items()}
+        if split in task.splits:
+            scores |= task.scored(table, split)
     if not scores and task.by is None:
         raise KftError(f"{task.title} has no labelled validation split to score", "give one in --data-dir")
     return scores
-
-
-def _data(task: Task, config: Config) -> Any:
-    if task.source is None:
-        return config.data
-    text, pair = task.columns
-    return config.data.model_copy(update={"source": task.source, "text": text, "text_pair": pair})
 
 
 def _splits(data: Any) -> list[str]:
