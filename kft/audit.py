@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import presets, rundir, sources, splits, tokens
+from kft import runs
+from kft import text as tokens
 from kft.config import Config, DataConfig
+from kft.data import sources, splits
 from kft.errors import KftError
+from kft.models import presets
 
 SHOWN_ORIGINS = 5
 SHOWN_LABELS = 30
@@ -67,17 +70,17 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
     """
     from cleanlab.filter import find_label_issues
 
-    run = rundir.open_run(run_path)
-    labels = rundir.read_labels(run)
+    run = runs.open_run(run_path)
+    labels = runs.read_labels(run)
     if not labels:
         raise KftError(
             f"{run_path}: predicts no classes; label errors are found among them only", "leave out --run"
         )
     frames = []
     for name in ("validation", "test"):
-        if rundir.had_split(run, name):
+        if runs.had_split(run, name):
             if not run.predictions(name).exists():
-                raise KftError(f"{run.predictions(name)}: is missing", rundir.COPY_HINT)
+                raise KftError(f"{run.predictions(name)}: is missing", runs.COPY_HINT)
             frame = pl.read_parquet(run.predictions(name)).with_columns(split=pl.lit(name))
             if run.split(name).exists():
                 frame = frame.with_columns(pl.read_parquet(run.split(name))["origin"])

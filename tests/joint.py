@@ -40,7 +40,9 @@ def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[s
     """The loss of one step that holds every question, and its gradients by the names of `named_weights`."""
     import keras
 
-    from kft import batches, models, presets, tasks, tokens
+    from kft import batches, models, tasks
+    from kft import text as tokens
+    from kft.models import presets
 
     preset = presets.locate(folder)
     frame, task = questions(), tasks.TASKS["choice"]

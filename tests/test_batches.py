@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kft import batches
-from kft.tokens import Tokens
+from kft.text import Tokens
 
 
 def make_tokens(lengths, seed: int = 0) -> Tokens:

@@ -18,21 +18,11 @@ from test_batches import make_tokens
 from test_cli import kft, mistake
 from test_train import Killed, _die_before, assert_same_run
 
-from kft import (
-    batches,
-    config,
-    evaluate,
-    metrics,
-    models,
-    presets,
-    rundir,
-    sources,
-    splits,
-    tasks,
-    tokens,
-    train,
-)
+from kft import batches, config, evaluate, metrics, models, runs, tasks, train
+from kft import text as tokens
+from kft.data import sources, splits
 from kft.errors import KftError
+from kft.models import presets
 
 
 def write_questions(path: Path, count: int = 40, choices: tuple[int, ...] = (2, 3), seed: int = 0) -> Path:
@@ -319,11 +309,11 @@ class TestRun:
         assert "questions" in (choice_run / "report.html").read_text()
 
     def test_every_field_is_documented(self, choice_run):
-        from test_rundir import is_documented, names
+        from test_runs import is_documented, names
 
         for file in ("data.json", "details.json", "metrics.json", "model.json"):
             found = names(json.loads((choice_run / file).read_text()))
-            assert all(is_documented(name, rundir.FIELDS[file]) for name in found), file
+            assert all(is_documented(name, runs.FIELDS[file]) for name in found), file
 
     def test_commands(self, choice_run, choice_settings, tmp_path):
         file = choice_settings["data"]["train"]
@@ -350,10 +340,10 @@ class TestRun:
     def test_another_run_starts_with_its_head(self, choice_run, choice_settings, tmp_path):
         changes = {"model.from_run": str(choice_run), "train.epochs": 1, "train.learning_rate": 1e-9}
         train.train(config.change(config.parse(choice_settings), changes), tmp_path / "next")
-        start, end = (models.load(rundir.RunDir(path)) for path in (choice_run, tmp_path / "next"))
+        start, end = (models.load(runs.RunDir(path)) for path in (choice_run, tmp_path / "next"))
         for a, b in zip(start.get_weights(), end.get_weights(), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-6)
-        assert rundir.read_json(tmp_path / "next" / "model.json")["from_run"]["head_kept"] is True
+        assert runs.read_json(tmp_path / "next" / "model.json")["from_run"]["head_kept"] is True
 
     def test_resumes_to_the_last_bit(self, choice_run, choice_settings, tmp_path, monkeypatch):
         with monkeypatch.context() as patched, pytest.raises(Killed):

@@ -14,7 +14,7 @@ import tomli_w
 from click.testing import CliRunner, Result
 from conftest import sentences, write_csv
 
-from kft import __version__, rundir
+from kft import __version__, runs
 from kft import config as configs
 from kft.cli import main
 
@@ -185,7 +185,7 @@ def test_bad_data(world, name):
     assert hint in hinted
     # Finished work is untouched, and the same run folder works once the mistake is mended.
     assert {f: f.read_bytes() for f in world.iterdir() if f.is_file()} == before
-    assert rundir.create("r")
+    assert runs.create("r")
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ class TestEvaluateCommand:
         assert result.stdout.count("\n") == 1
         assert list(told) == ["run", "split", "examples", "metrics"]
         assert (told["split"], told["examples"]) == ("test", 20)
-        assert told["metrics"] == rundir.read_json(tiny_run / "metrics.json")["test"]
+        assert told["metrics"] == runs.read_json(tiny_run / "metrics.json")["test"]
 
     def test_other_splits_and_data(self, tiny_run, world):
         told = json.loads(kft("evaluate", tiny_run, "--split", "train", "--json").stdout)
@@ -411,7 +411,7 @@ class TestTrainCommand:
         result = kft("train", "--resume", tiny_run, "--json")
         assert json.loads(result.stdout) == {
             "run": str(tiny_run),
-            "metrics": rundir.read_json(tiny_run / "metrics.json"),
+            "metrics": runs.read_json(tiny_run / "metrics.json"),
         }
         assert result.stderr == f"{tiny_run}: the run is finished, nothing to do\n"
         assert {f: f.stat().st_mtime_ns for f in tiny_run.rglob("*")} == before

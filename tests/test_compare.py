@@ -12,13 +12,16 @@ from conftest import assert_not_imported, write_csv
 from scipy import stats
 from sklearn import metrics as sk
 from test_cli import kft, mistake
-from test_rundir import is_documented, names
+from test_runs import is_documented, names
 
-from kft import answers, compare, ensemble, evaluate, metrics, rundir, train
 from kft import config as configs
-from kft.answers import Answers
-from kft.compare import significance
+from kft import evaluate, metrics, runs, train
 from kft.errors import KftError
+from kft.report import compare
+from kft.report.compare import significance
+from kft.studies import ensemble
+from kft.tasks import answers
+from kft.tasks.answers import Answers
 
 LABELS = ["no", "yes", "maybe"]
 
@@ -269,7 +272,7 @@ class TestCommand:
         told = json.loads(result.stdout)
         assert told["split"] == "test"
         for run, path in zip(told["runs"], (tiny_run, other_run), strict=True):
-            assert run["metrics"] == rundir.read_json(path / "metrics.json")["test"]
+            assert run["metrics"] == runs.read_json(path / "metrics.json")["test"]
         rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
         assert rows[:5] == told["disagreements"]["examples"]
         assert len(rows) == told["disagreements"]["count"] > 0
@@ -317,7 +320,7 @@ class TestCommand:
         told = json.loads(kft("compare", tmp_path / "folds", one, "--split", "validation", "--json").stdout)
         assert [run["examples"] for run in told["runs"]] == [180, 90]
         assert (told["examples"], told["disagreements"]["count"]) == (90, 0)
-        assert told["runs"][0]["metrics"] == rundir.read_json(one / "metrics.json")["validation"]
+        assert told["runs"][0]["metrics"] == runs.read_json(one / "metrics.json")["validation"]
 
     def test_mistakes(self, tiny_run, other_run, tmp_path):
         assert "give two different runs or more" in kft("compare", tiny_run).stderr

@@ -11,8 +11,10 @@ from scipy.stats import entropy
 from test_train import Killed, _die_before, assert_same_run, settings_with
 
 from kft import config as configs
-from kft import controls, models, optim, presets, tasks, train
+from kft import models, tasks, train
 from kft.errors import KftError
+from kft.models import presets
+from kft.train import controls, optim
 
 keras = optim.keras  # kft has chosen the backend before it is imported
 

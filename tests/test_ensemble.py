@@ -15,12 +15,15 @@ from conftest import write_csv
 from sklearn.metrics import accuracy_score, log_loss
 from test_cli import kft, mistake
 from test_evaluate import pair_settings
-from test_rundir import is_documented, names
+from test_runs import is_documented, names
 
-from kft import answers, ensemble, evaluate, models, recorder, rundir, train
 from kft import config as configs
+from kft import evaluate, models, runs, train
 from kft.cli import main
 from kft.errors import KftError
+from kft.studies import ensemble
+from kft.tasks import answers
+from kft.train import recorder
 
 TEXTS = ["a good film", "", "the plot plot plot", "bad dull", "great"]
 
@@ -51,7 +54,7 @@ def predictions(folder: Path, member: str, split: str) -> pl.DataFrame:
 class TestScores:
     def test_mean_and_deviation_are_over_the_runs(self, seeds):
         _, folder, told = seeds
-        scores = [rundir.read_json(folder / name / "metrics.json") for name in ("seed-1", "seed-2")]
+        scores = [runs.read_json(folder / name / "metrics.json") for name in ("seed-1", "seed-2")]
         assert [m["metrics"] for m in told["members"]] == scores
         assert [(m["seed"], m["fold"]) for m in told["members"]] == [(1, None), (2, None)]
         for split in ("validation", "test"):
@@ -82,16 +85,16 @@ class TestScores:
         written = pl.read_parquet(folder / "predictions.out-of-fold.parquet")
         assert written.drop("probabilities").equals(pooled.drop("probabilities"))
         for n, part in enumerate(parts, 1):
-            seen = set(rundir.read_json(folder / f"fold-{n}" / "data.json")["cut"].items())
+            seen = set(runs.read_json(folder / f"fold-{n}" / "data.json")["cut"].items())
             assert {("folds", 3), ("fold", n)} <= seen
             assert set(part["text"]).isdisjoint(test["text"])
 
     def test_the_ensemble_is_the_mean_of_the_probabilities(self, seeds, folds):
-        for (_, folder, told), runs in (
+        for (_, folder, told), run_dirs in (
             (seeds, ("seed-1", "seed-2")),
             (folds, ("fold-1", "fold-2", "fold-3")),
         ):
-            tables = [predictions(folder, run, "test") for run in runs]
+            tables = [predictions(folder, run, "test") for run in run_dirs]
             mean = np.mean([t["probabilities"].to_list() for t in tables], axis=0)
             targets = tables[0]["target"].to_list()
             found = told["ensemble"]["test"]
@@ -127,8 +130,8 @@ class TestFiles:
         found: dict[str, set] = {"plan.json": set(), "ensemble.json": set()}
         for _, folder, told in (seeds, folds):
             for name in found:
-                found[name] |= names(rundir.read_json(folder / name))
-            assert {"run": str(folder)} | rundir.read_json(folder / "ensemble.json") == told
+                found[name] |= names(runs.read_json(folder / name))
+            assert {"run": str(folder)} | runs.read_json(folder / "ensemble.json") == told
         for name, fields in ensemble.FIELDS.items():
             assert not [field for field in found[name] if not is_documented(field, fields)]
             assert not [f for f in fields if not any(is_documented(field, [f]) for field in found[name])]
@@ -189,23 +192,23 @@ class TestEvaluateAndPredict:
     def test_labels_travel_by_name(self, seeds, tmp_path):
         _, folder, told = seeds
         shutil.copytree(folder, tmp_path / "e")
-        run = rundir.RunDir(tmp_path / "e" / "seed-2")
+        run = runs.RunDir(tmp_path / "e" / "seed-2")
         loaded = evaluate.load_run(run.path)
         kernel, bias = (np.array(v) for v in loaded.model.head.get_weights())
         loaded.model.head.set_weights([kernel[:, ::-1], bias[::-1]])
         models.save(loaded.model, run.weights)
-        rundir.write_json(run.labels, {"labels": loaded.labels[::-1]})
+        runs.write_json(run.labels, {"labels": loaded.labels[::-1]})
         table = pl.read_parquet(run.predictions("test"))
         turned = pl.Series("probabilities", [p[::-1] for p in table["probabilities"].to_list()])
         table.with_columns(turned).write_parquet(run.predictions("test"))
-        rundir.finish(run)
+        runs.finish(run)
         expected = list(evaluate.predict(folder, TEXTS))
         for one, other in zip(expected, evaluate.predict(tmp_path / "e", TEXTS), strict=True):
             assert other["probabilities"] == pytest.approx(one["probabilities"], abs=1e-6)
         mean = answers.read(tmp_path / "e", "test")
         np.testing.assert_allclose(mean.predictions, answers.read(folder, "test").predictions)
-        rundir.write_json(run.labels, {"labels": ["negative", "neutral"]})
-        rundir.finish(run)
+        runs.write_json(run.labels, {"labels": ["negative", "neutral"]})
+        runs.finish(run)
         with pytest.raises(KftError, match="they differ in labels"):
             evaluate.load_run(tmp_path / "e")
 
@@ -261,7 +264,7 @@ class TestStops:
         folder = tmp_path / "runs" / "c-seeds"
         assert result.exit_code == 75
         assert f"go on with: kft train --resume {folder}" in result.stderr
-        half = rundir.read_json(folder / "ensemble.json")
+        half = runs.read_json(folder / "ensemble.json")
         assert ([m["run"] for m in half["members"]], half["planned"]) == (["seed-1"], 2)
         assert "1 of 2 runs are not finished" in ensemble.text(half)
         assert "1 of 2 runs are not finished: seed-2" in mistake(kft("evaluate", folder))
@@ -271,7 +274,7 @@ class TestStops:
         assert {f: f.stat().st_mtime_ns for f in (folder / "seed-1").rglob("*")} == before
         assert told == whole | {"run": str(folder)}
         weights = [Path(run, "seed-2", "model.weights.h5") for run in (whole["run"], folder)]
-        loaded = [models.load(rundir.RunDir(w.parent)).get_weights() for w in weights]
+        loaded = [models.load(runs.RunDir(w.parent)).get_weights() for w in weights]
         assert all(np.array_equal(a, b) for a, b in zip(*loaded, strict=True))
         again = kft("train", "c.toml", "--seeds", "1,2", "--json")  # the same command, when all is done
         assert json.loads(again.stdout) == told
@@ -298,7 +301,7 @@ class TestStops:
     def test_two_processes_do_not_train_in_one_folder(self, seeds):
         config, folder, _ = seeds
         with (
-            ensemble.running._alone(rundir.open_ensemble(folder)),
+            ensemble.running._alone(runs.open_ensemble(folder)),
             pytest.raises(KftError, match="another process trains in this folder"),
         ):
             ensemble.train(config, folder, (1, 2))
@@ -322,7 +325,7 @@ class TestCommand:
         assert "best epoch" in shown
         one = json.loads(kft("train", config, "--set", "split.fold=2", "--run", "one", "--json").stdout)
         assert one["metrics"] == told["members"][1]["metrics"]
-        assert rundir.open_run("one")
+        assert runs.open_run("one")
         for command in (
             ["export", "runs/films-folds", "--to", "hf", "--output", "o"],
             ["data", config, "--run", "runs/films-folds"],

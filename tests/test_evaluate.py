@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from conftest import sentences, write_csv
 
 from kft import config as configs
-from kft import evaluate, models, rundir, train
+from kft import evaluate, models, runs, train
 from kft.cli import main
 from kft.errors import KftError
 
@@ -316,7 +316,7 @@ class TestRuns:
         for split in ("test", "validation"):
             told = json.loads(kft("evaluate", tmp_path / "renamed", "--split", split, "--json").stdout)
             assert told["run"] == str(tmp_path / "renamed")
-            assert told["metrics"] == pytest.approx(rundir.read_json(tiny_run / "metrics.json")[split])
+            assert told["metrics"] == pytest.approx(runs.read_json(tiny_run / "metrics.json")[split])
         assert same(answers(tmp_path / "renamed", stdin="good\n"), answers(tiny_run, stdin="good\n"))
 
     def test_written_predictions_are_those_of_predict(self, tiny_run, loaded):
@@ -331,14 +331,14 @@ class TestRuns:
     def test_metrics_can_be_computed_again_from_the_predictions(self, tiny_run):
         written = pl.read_parquet(tiny_run / "predictions.test.parquet")
         accuracy = (written["label"] == written["target"]).mean()
-        assert accuracy == pytest.approx(rundir.read_json(tiny_run / "metrics.json")["test"]["accuracy"])
+        assert accuracy == pytest.approx(runs.read_json(tiny_run / "metrics.json")["test"]["accuracy"])
 
     def test_a_run_without_a_test_split(self, tiny_run, tmp_path):
         shutil.copytree(tiny_run, tmp_path / "r")
-        run = rundir.RunDir(tmp_path / "r")
+        run = runs.RunDir(tmp_path / "r")
         for file in (run.split("test"), run.predictions("test"), run.done):
             file.unlink()
-        rundir.finish(run)
+        runs.finish(run)
         assert json.loads(kft("evaluate", run.path, "--json").stdout)["split"] == "validation"
         result = kft("evaluate", run.path, "--split", "test")
         assert result.exit_code == 1
@@ -366,8 +366,8 @@ class TestFullDisk:
         texts = pl.DataFrame({"text": [str(np.random.default_rng(0).bytes(90_000))]})
         writers = {
             "model.weights.h5": lambda file: models.save(loaded.model, file),
-            "rows.parquet": lambda file: rundir.write_whole(file, texts.write_parquet),
-            "metrics.json": lambda file: rundir.write_json(file, {"text": texts["text"][0]}),
+            "rows.parquet": lambda file: runs.write_whole(file, texts.write_parquet),
+            "metrics.json": lambda file: runs.write_json(file, {"text": texts["text"][0]}),
         }
         for name, write in writers.items():
             (small_disk / name).write_text("old")
@@ -424,12 +424,12 @@ class TestFullDisk:
         def refuse_line(path: Path, line: str) -> None:
             append(path, line)
             if path.name == name and '"step": 7' in line:
-                raise rundir.cannot_write(path, full)
+                raise runs.cannot_write(path, full)
 
-        whole, append = rundir.write_whole, rundir.append_line
-        monkeypatch.setattr(rundir, "write_whole", refuse)
-        monkeypatch.setattr(rundir.files, "write_whole", refuse)
-        monkeypatch.setattr(rundir, "append_line", refuse_line)
+        whole, append = runs.write_whole, runs.append_line
+        monkeypatch.setattr(runs, "write_whole", refuse)
+        monkeypatch.setattr(runs.files, "write_whole", refuse)
+        monkeypatch.setattr(runs, "append_line", refuse_line)
         settings = configs.parse(tiny_settings, ["train.checkpoint_every_steps=4"])
         with pytest.raises(KftError, match=f"{name}: cannot be written: no space left on the disk") as caught:
             train.train(settings, tmp_path / "r")
@@ -442,4 +442,4 @@ class TestFullDisk:
             train.resume(tmp_path / "r")
         (tmp_path / "r" / "config.toml").write_text(text)
         resumed = train.resume(tmp_path / "r")
-        assert resumed["metrics"] == rundir.read_json(tiny_run / "metrics.json")
+        assert resumed["metrics"] == runs.read_json(tiny_run / "metrics.json")

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import tokenizers
 from conftest import make_bert_folder, run_kft, sentences, write_csv
-from test_rundir import is_documented, names
+from test_runs import is_documented, names
 
-from kft import backend, config, evaluate, export, models, presets, rundir, train
+from kft import backend, config, evaluate, export, models, runs, train
 from kft.errors import KftError
 from kft.export import graph, keras_preset, onnx_folder, proof, texts
 from kft.export import source as sources
+from kft.models import presets
 
 TEXTS = ["", "a good film", "BAD plot!", "the " * 40, "dull [SEP] great", "wörter 电影", "a\x00b\tgood\n"]
 PAIRS = ["the film", "", "a poor actor", "good " * 30, "plot", "great", "[CLS]"]
@@ -75,7 +76,7 @@ def altered(run: Path, folder: Path, **architecture) -> Path:
     (folder / "labels.json").write_text(json.dumps({"labels": ["schön", "无聊"]}))
     for split in ("validation", "test"):
         (folder / "splits" / f"{split}.parquet").unlink()
-    rundir.finish(rundir.open_run(folder, finished=False))
+    runs.finish(runs.open_run(folder, finished=False))
     return folder
 
 
@@ -549,9 +550,9 @@ class TestFields:
     def told(self, saved, saved_scores, verified) -> list[dict]:
         """export.json of every format, of classes and of scores."""
         pytest.importorskip("onnxruntime")
-        made = [rundir.read_json(path / "export.json") for path in (saved, saved_scores)]
+        made = [runs.read_json(path / "export.json") for path in (saved, saved_scores)]
         made += [
-            rundir.read_json(Path(verified(to)["output"], "export.json")) for to in ("hf", "keras", "onnx")
+            runs.read_json(Path(verified(to)["output"], "export.json")) for to in ("hf", "keras", "onnx")
         ]
         assert {one["to"] for one in made} == set(export.EXPORTERS)
         return made
@@ -584,7 +585,7 @@ def test_a_run_in_bfloat16_is_exported_in_float32(tiny_run, tmp_path):
     settings = (run / "config.toml").read_text()
     assert 'precision = "float32"' in settings
     (run / "config.toml").write_text(settings.replace('"float32"', '"mixed_bfloat16"'))
-    rundir.finish(rundir.open_run(run, finished=False))
+    runs.finish(runs.open_run(run, finished=False))
     told = export.export(run, "hf", tmp_path / "out")
     assert told["comparison"]["max_logit_difference"] < 1e-5
     assert told["notes"] == [
@@ -662,4 +663,4 @@ def test_all_minilm(tmp_path):
     assert told["comparison"]["max_difference"] < 1e-5
     told = export.export(tmp_path / "run", "hf", tmp_path / "hf")
     assert told["comparison"]["max_logit_difference"] < 1e-4
-    assert rundir.read_json(tmp_path / "hf" / "export.json")["run"] == "run"
+    assert runs.read_json(tmp_path / "hf" / "export.json")["run"] == "run"

@@ -4,8 +4,9 @@ import pytest
 from test_train import Killed, _die_before, history, settings_with
 
 from kft import config as configs
-from kft import memory, rundir, train
+from kft import runs, train
 from kft.errors import KftError
+from kft.train import memory
 
 
 def test_batches_are_powers_of_two_that_leave_steps_enough():
@@ -52,7 +53,7 @@ def test_a_run_keeps_the_size_that_was_found(tiny_settings, tmp_path, monkeypatc
         _die_before(patched, "Recorder.on_train_batch_end", 5)
         train.train(config, tmp_path / "run")
     assert "1024.0 GiB for a step: train.batch_size = 8" in capsys.readouterr().err
-    assert rundir.read_config(rundir.RunDir(tmp_path / "run")).train.batch_size == 8
+    assert runs.read_config(runs.RunDir(tmp_path / "run")).train.batch_size == 8
 
     monkeypatch.setattr(memory, "room_bytes", lambda: 0)  # a smaller machine goes on with the same size
     train.resume(tmp_path / "run")

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from conftest import VOCABULARY, make_bert_folder
 
-from kft import batches, encoder, evaluate, models, presets, tokens
+from kft import batches, evaluate, models
+from kft import text as tokens
+from kft.models import encoder, presets
 
 TEXTS = [
     "good film",

@@ -6,9 +6,9 @@ import pytest
 from conftest import assert_not_imported, run_kft
 
 from kft import config as configs
-from kft import optim
 from kft.config import optax_names
 from kft.errors import KftError
+from kft.train import optim
 
 keras = optim.keras
 

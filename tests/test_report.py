@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from matplotlib import image
 
-from kft import metrics, report, rundir
+from kft import metrics, report, runs
 from kft.errors import KftError
-from kft.rundir import RunDir
+from kft.runs import RunDir
 
 BBC = ["business", "entertainment", "politics", "sports", "tech"]
 CONFIG = """\
@@ -39,11 +39,11 @@ def make_run(
     run.path.mkdir(parents=True, exist_ok=True)
     kind = "classification" if labels else "regression"
     run.config.write_text(CONFIG.format(task=kind), "utf-8")
-    rundir.write_json(
+    runs.write_json(
         run.environment,
         {"backend": "jax", "devices": ["cpu: x86"], "versions": {"kft": "0.1.0", "keras": "3.15.1"}},
     )
-    rundir.write_json(run.labels, {"labels": list(labels)})
+    runs.write_json(run.labels, {"labels": list(labels)})
     scores, details, account = {}, {}, {"train": _account("train", labels, count * 8, random)}
     for split in splits:
         targets, predictions = _predict(labels, count, random)
@@ -52,10 +52,10 @@ def make_run(
         account[split] = _account(split, labels, count, random)
         texts = [f"{text} ({i})" for i in range(count)]
         _frame(labels, targets, predictions, texts).write_parquet(run.predictions(split))
-    rundir.write_json(run.metrics, scores)
-    rundir.write_json(run.details, details)
+    runs.write_json(run.metrics, scores)
+    runs.write_json(run.details, details)
     leaks = {"validation": 2, "test": 0, "dropped_from_train": 0}
-    rundir.write_json(
+    runs.write_json(
         run.data,
         {
             "format": 1,
@@ -140,7 +140,7 @@ def _write_history(run, kind, scores, epochs, random, steps=60):
             shown = {name: value and value - 0.05 * (epochs - epoch) for name, value in scores.items()}
             lines.append(
                 {"event": "evaluation", "epoch": epoch, "step": step, "train_loss": loss, "loss": loss + 0.1}
-                | {"metrics": rundir.finite(shown), "seconds": 4.2, "best": True}
+                | {"metrics": runs.finite(shown), "seconds": 4.2, "best": True}
             )
     run.history.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
 
@@ -173,7 +173,7 @@ def bbc(tmp_path_factory):
 
 
 def test_page_tells_the_run(bbc):
-    page, scores = read_page(bbc), rundir.read_json(bbc.metrics)
+    page, scores = read_page(bbc), runs.read_json(bbc.metrics)
     assert "Classification of train.csv on JAX" in page.text and "all_minilm_l6_v2_en" in page.text
     for split in ("test", "validation"):
         assert f"{scores[split]['accuracy']:.4f} {split} accuracy 95 % interval" in page.text
@@ -233,7 +233,7 @@ def test_page_has_both_colour_schemes_and_fits_narrow_screens(bbc):
 
 
 def test_heat_map_holds_the_confusion_matrix(bbc):
-    matrix = rundir.read_json(bbc.details)["test"]["confusion_matrix"]
+    matrix = runs.read_json(bbc.details)["test"]["confusion_matrix"]
     titles = [value for tag, name, value in read_page(bbc).attributes if tag == "td" and name == "title"]
     assert titles[1].startswith(f"business → entertainment: {matrix[0][1]} (")
     assert len(titles) == 2 * 25
@@ -289,7 +289,7 @@ def test_odd_labels(tmp_path, labels):
         page = read_page(run)
         report.curves(run)
     assert " ".join(labels[0].split()) in page.text
-    told = report.summary(rundir.read_json(run.metrics), rundir.read_json(run.details))
+    told = report.summary(runs.read_json(run.metrics), runs.read_json(run.details))
     assert labels[0][:5].replace("\n", " ").replace("\t", " ") in told
     assert "\x1b" not in told and "\t" not in told and max(map(len, told.splitlines())) < 90
 
@@ -330,11 +330,11 @@ def test_text_pairs_and_missing_texts(tmp_path):
 
 def test_undefined_scores_are_dashes(tmp_path):
     run = make_run(tmp_path, labels=[], count=30)
-    scores = rundir.read_json(run.metrics)
-    details = rundir.read_json(run.details)
+    scores = runs.read_json(run.metrics)
+    details = runs.read_json(run.details)
     scores["test"]["spearman"], details["test"]["intervals"]["spearman"] = None, [None, None]
-    rundir.write_json(run.metrics, scores)
-    rundir.write_json(run.details, details)
+    runs.write_json(run.metrics, scores)
+    runs.write_json(run.details, details)
     assert "- test spearman" in read_page(run).text
     assert re.search(r"spearman +-\n", report.summary(scores, details))
 

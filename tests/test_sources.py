@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kft import sources
 from kft.config import FORMATS, DataConfig
+from kft.data import sources
+from kft.data.sources.columns import as_string
 from kft.errors import KftError
-from kft.sources.columns import as_string
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not beside the repository")
@@ -81,7 +81,7 @@ def test_frame_has_ids_and_origins(tmp_path):
             [("a\u2028b", "x"), ("7", "1000")],
         ),
         ("lines.ndjson", '{"text": null, "label": ""}', [(None, None)]),
-        ("packed.csv.gz", gzip.compress(b"text,label\na,x\n"), [("a", "x")]),
+        ("packed.csv.gz", gzip.compress(b"text,label\na,x\n", mtime=0), [("a", "x")]),
         ("UPPER.CSV", "text,label\na,x\n", [("a", "x")]),
     ],
 )
@@ -378,7 +378,7 @@ def test_tfds_without_a_network(tfds_dir, tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
     data = DataConfig(source="glue/sst2", data_dir=str(tmp_path), text="sentence")
-    monkeypatch.setattr("kft.sources.named.getproxies", dict)
+    monkeypatch.setattr("kft.data.sources.named.getproxies", dict)
 
     def no_address(*_):
         raise socket.gaierror("no network")
@@ -474,9 +474,14 @@ MISTAKES = [
     ("zip.csv", b"PK\x03\x04....", {}, "zip.csv: is a zip archive or an Excel workbook, not text"),
     ("nul.csv", b"text,label\n\x00\x01,x\n", {}, "nul.csv: is a binary file"),
     ("png.tsv", b"\x89PNG\r\n\x1a\n", {}, "png.tsv: is a PNG image"),
-    ("packed.csv", gzip.compress(b"a"), {}, "packed.csv: is gzip-compressed"),
+    ("packed.csv", gzip.compress(b"a", mtime=0), {}, "packed.csv: is gzip-compressed"),
     ("packed.csv.gz", b"text,label\n", {}, "packed.csv.gz: is not a whole gzip file"),
-    ("cut.csv.gz", gzip.compress(b"text,label\n" * 99)[:-9], {}, "cut.csv.gz: is not a whole gzip file"),
+    (
+        "cut.csv.gz",
+        gzip.compress(b"text,label\n" * 99, mtime=0)[:-9],
+        {},
+        "cut.csv.gz: is not a whole gzip file",
+    ),
     ("quote.csv", b"text,label\na,x\n", {"delimiter": '"'}, r"`data.delimiter` cannot be"),
     (
         "bad.json",
@@ -696,7 +701,7 @@ def test_real_unlabelled_file():
 
 PIECES = {
     "a.csv": '\ufefftext,label\n"a\nb",x\n\n"c ""d""",y\ne,\nf,x\n"g\r\nh",z\n'.encode(),
-    "a.csv.gz": gzip.compress(b"text,label\na,x\nb,y\nc,z\n"),
+    "a.csv.gz": gzip.compress(b"text,label\na,x\nb,y\nc,z\n", mtime=0),
     "a.tsv": b'text\tlabel\r\n"a\tx\r\nb"\ty\r\n\r\nc\tz\r\nd\tx',
     "a.jsonl": b'{"text": "a"}\n\n{"text": "b", "label": 1}\n{"label": 2}\n{"text": "d", "label": true}\n',
 }
@@ -731,7 +736,7 @@ def test_pieces_of_parquet(tmp_path):
         ("a.csv", b""),
         ("a.csv", b"words\na\n"),
         ("a.csv", b"PK\x03\x04"),
-        ("a.csv.gz", gzip.compress(b"text\na\nb\nc\n" * 50)[:-10]),
+        ("a.csv.gz", gzip.compress(b"text\na\nb\nc\n" * 50, mtime=0)[:-10]),
         ("a.tsv", b"text\tlabel\na\tb\nc\n"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "b"}\n{"text": []}\n'),
         ("a.jsonl", b'{"text": "a"}\n{"text":\n'),

@@ -11,8 +11,11 @@ from conftest import BAD, GOOD, OTHER, SHARED_DATA
 from test_cli import kft, mistake
 from test_train import Killed, _die_before, assert_same_run
 
-from kft import config, evaluate, models, presets, rundir, sources, splits, tokens, train
+from kft import config, evaluate, models, runs, train
+from kft import text as tokens
+from kft.data import sources, splits
 from kft.errors import KftError
+from kft.models import presets
 
 TEXTS = [
     "good film",
@@ -219,7 +222,7 @@ class TestRun:
         told = json.loads((tiny_run / "model.json").read_text())
         assert told.pop("spans") == 0
         (tmp_path / "model.json").write_text(json.dumps(told))
-        assert models.read_architecture(rundir.RunDir(tmp_path)).spans == 0
+        assert models.read_architecture(runs.RunDir(tmp_path)).spans == 0
 
 
 MISTAKES = [

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kft import sources
 from kft.config import CleanConfig, DataConfig, SplitConfig
+from kft.data import sources
+from kft.data.splits import Splits, prepare
 from kft.errors import KftError
-from kft.splits import Splits, prepare
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not beside the repository")

@@ -1,45 +1,77 @@
-"""The rules of the house: one import order, and only `cli` imports inside functions for speed of start."""
+"""The rules of the house: one import order between folders and inside them, and a first line in every file."""
 
 import ast
 from pathlib import Path
 
+import pytest
 from conftest import assert_not_imported
 
-ORDER = (
-    "errors config backend rundir sources splits presets metrics answers tokens audit batches tasks encoder controls models "
-    "optax_bridge optim memory evaluate report compare progress checkpoints recorder train ensemble export serve tune suites cli"
-).split()
 PACKAGE = Path(__file__).parents[1] / "kft"
+# The way of the data: what stands in a line may import from the lines above it.
+ORDER = (
+    "errors progress config backend runs metrics data tasks text models batches evaluate report audit train export serve "
+    "studies cli"
+).split()
 
 
-def modules() -> dict[str, list[Path]]:
-    """Every module of kft and its files: one, or all of a package."""
-    found = {f.stem: [f] for f in PACKAGE.glob("*.py") if f.stem != "__init__"}
-    return found | {f.parent.name: sorted(f.parent.glob("*.py")) for f in PACKAGE.glob("*/__init__.py")}
+def entries(folder: Path) -> dict[str, list[Path]]:
+    """The entries of a folder that Python imports: a name and its files."""
+    found = {file.stem: [file] for file in folder.glob("*.py")}
+    packages = (p for p in folder.iterdir() if any(p.rglob("*.py")) and (p / "__init__.py").exists())
+    return found | {p.name: sorted(p.rglob("*.py")) for p in packages}
 
 
-def imported_modules(name: str) -> set[str]:
-    """Names of the other kft modules that a module imports, anywhere in it."""
-    found = set()
-    trees = [ast.parse(file.read_text("utf-8")) for file in modules()[name]]
-    for node in (node for tree in trees for node in ast.walk(tree)):
-        if isinstance(node, ast.ImportFrom) and node.module == "kft":
-            found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kft."):
-            found.add(node.module.split(".")[1])
+FOLDERS = sorted({file.parent for file in PACKAGE.rglob("__init__.py")})
+
+
+def imports(file: Path) -> set[str]:
+    """Dotted names of what a file imports of kft, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "kft":
+            names |= {f"{node.module}.{name.name}" for name in node.names}
         elif isinstance(node, ast.Import):
-            found |= {name.name.split(".")[1] for name in node.names if name.name.startswith("kft.")}
-    return (found & set(modules())) - {name}
+            names |= {name.name for name in node.names if name.name.startswith("kft.")}
+    return names
 
 
-def test_every_module_has_its_place():
-    assert set(modules()) == set(ORDER)
+def imported_entries(folder: Path) -> dict[str, set[str]]:
+    """For each entry of a folder the other entries of it that it imports; `__init__` is the folder itself."""
+    here = ".".join(folder.relative_to(PACKAGE.parent).parts)
+    known = entries(folder)
+    graph = {}
+    for name, files in known.items():
+        found = set()
+        for dotted in set().union(*map(imports, files)):
+            if dotted.startswith(here + "."):
+                first = dotted.removeprefix(here + ".").split(".")[0]
+                found.add(first if first in known else "__init__")
+        graph[name] = found - {name}
+    return graph
 
 
-def test_modules_import_only_from_modules_above_them():
+def test_every_entry_has_its_place():
+    assert set(entries(PACKAGE)) - {"__init__"} == set(ORDER)
+
+
+def test_entries_import_only_from_entries_above_them():
+    graph = imported_entries(PACKAGE)
     for place, name in enumerate(ORDER):
-        below = imported_modules(name) - set(ORDER[:place])
+        below = graph[name] - set(ORDER[:place]) - {"__init__"}
         assert not below, f"{name} imports {below}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(PACKAGE.parent).as_posix())
+def test_the_files_of_a_folder_have_an_order(folder):
+    """No circle among them; `__init__` comes last, since it shows what the others hold."""
+    graph = imported_entries(folder)
+    if folder == PACKAGE:  # it holds the version alone, and imports nothing
+        assert not graph.pop("__init__")
+        graph = {name: found - {"__init__"} for name, found in graph.items()}
+    while graph:
+        free = [name for name, found in graph.items() if not found & set(graph)]
+        assert free, f"a circle among {sorted(graph)}"
+        graph = {name: found for name, found in graph.items() if name not in free}
 
 
 def test_each_file_says_its_job_in_its_first_line():

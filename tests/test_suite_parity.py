@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import GOOD, OTHER, sentences
 
-from kft.suites import running
+from kft.studies.suites import running
 
 pytest.importorskip("torch", reason="the loop needs torch")
 pytest.importorskip("transformers", reason="the loop is over transformers' BertModel")

@@ -14,14 +14,16 @@ from click.testing import CliRunner
 from conftest import SHARED_DATA, sentences
 
 from kft import config as configs
-from kft import models, presets, rundir, sources, train
+from kft import models, runs, train
 from kft.cli import main
 from kft.config import DataConfig
+from kft.data import sources
+from kft.data.sources import benchmark_splits, benchmarks, read_benchmark
+from kft.data.sources.benchmark_rows import word_span
 from kft.errors import KftError
-from kft.rundir import RunDir
-from kft.sources import benchmark_splits, benchmarks, read_benchmark
-from kft.sources.benchmark_rows import word_span
-from kft.suites import SUITES, check, published, running, scoring, submission, summary
+from kft.models import presets
+from kft.runs import RunDir
+from kft.studies.suites import SUITES, check, published, running, scoring, submission, summary
 
 TASKS = [(suite, task) for suite, tasks in SUITES.items() for task in tasks]
 needs_data = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="../shared/data is not there")
@@ -585,7 +587,7 @@ class TestSuite:
         told, folder = suite_run
         score = next(t for t in told["tasks"] if t["task"] == "rte")["metrics"]["accuracy"]["values"]["1"]
         assert score == pytest.approx(
-            rundir.read_json(folder / "runs/rte-from-mnli-seed1/metrics.json")["validation"]["accuracy"]
+            runs.read_json(folder / "runs/rte-from-mnli-seed1/metrics.json")["validation"]["accuracy"]
         )
 
     def test_finished_pairs_are_not_trained_again(self, suite_run, archive, tiny_preset, monkeypatch):
@@ -619,9 +621,9 @@ class TestSuite:
 
     def test_starts_from_mnli(self, suite_run):
         _, folder = suite_run
-        start = rundir.read_json(folder / "runs/rte-from-mnli-seed1/model.json")["from_run"]
+        start = runs.read_json(folder / "runs/rte-from-mnli-seed1/model.json")["from_run"]
         assert start["path"] == str(folder / "runs/mnli-seed1")
-        assert start["weights_sha256"] == rundir.file_sha256(folder / "runs/mnli-seed1/model.weights.h5")
+        assert start["weights_sha256"] == runs.file_sha256(folder / "runs/mnli-seed1/model.weights.h5")
         assert start["head_kept"] is False  # two labels, not three
 
     def test_answers(self, suite_run):
@@ -638,7 +640,7 @@ class TestSuite:
         assert {line.split("\t")[1] for line in lines[1:]} <= {"entailment", "not_entailment"}
 
     def test_every_field_is_documented(self, suite_run):
-        from test_rundir import is_documented, names
+        from test_runs import is_documented, names
 
         told, folder = suite_run
         found = names(json.loads((folder / "suite.json").read_text()))
@@ -661,14 +663,14 @@ class TestFromRun:
         start, end = (models.load(RunDir(path)) for path in (tiny_run, tmp_path / "next"))
         for a, b in zip(start.get_weights(), end.get_weights(), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-6)
-        assert rundir.read_json(tmp_path / "next" / "model.json")["from_run"]["head_kept"] is True
+        assert runs.read_json(tmp_path / "next" / "model.json")["from_run"]["head_kept"] is True
         assert told["metrics"]["validation"] == pytest.approx(
-            rundir.read_json(tiny_run / "metrics.json")["validation"], abs=1e-3
+            runs.read_json(tiny_run / "metrics.json")["validation"], abs=1e-3
         )
 
     def test_a_head_that_reads_marked_words_is_new(self, tiny_run):
         preset, architecture = presets.locate("x", str(tiny_run)), models.read_architecture(RunDir(tiny_run))
-        labels = rundir.read_labels(RunDir(tiny_run))
+        labels = runs.read_labels(RunDir(tiny_run))
         assert models.keeps_head(preset, labels[::-1], architecture)
         assert not models.keeps_head(preset, labels, replace(architecture, spans=1))
         assert not models.keeps_head(preset, ["other", "names"], architecture)

@@ -14,9 +14,10 @@ from conftest import SHARED_DATA, SPECIAL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kft import presets, tokens
+from kft import text as tokens
 from kft.errors import KftError
-from kft.tokens import cache
+from kft.models import presets
+from kft.text import cache
 
 transformers = pytest.importorskip("transformers")
 
@@ -252,7 +253,7 @@ def test_half_a_surrogate_pair_is_dropped(pairs_of_tokenizers):
 
 
 def test_memory_of_words_is_bounded(monkeypatch, vocabulary):
-    from kft.tokens import text
+    from kft.text import text
 
     monkeypatch.setattr(text, "_WORDS_REMEMBERED", 10)
     ours = tokens.load_tokenizer(vocabulary, True)
@@ -296,8 +297,8 @@ def test_several_processes_make_the_same_rows(pairs_of_tokenizers, monkeypatch, 
     texts = [f"{text} {i}" for i in range(3) for text in HARD]
     pairs = texts[::-1] if paired else None
     alone = tokens.encode(tokenizer, texts, pairs, 24, located=True)
-    monkeypatch.setattr("kft.tokens.rows.PARALLEL_TEXTS", len(texts))
-    monkeypatch.setattr("kft.tokens.rows.PIECE_TEXTS", 7)
+    monkeypatch.setattr("kft.text.rows.PARALLEL_TEXTS", len(texts))
+    monkeypatch.setattr("kft.text.rows.PIECE_TEXTS", 7)
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
     together = tokens.encode(tokenizer, texts, pairs, 24, located=True)
     for name in ("ids", "offsets", "second_starts", "full_lengths", "characters"):
@@ -531,7 +532,7 @@ def test_vocabulary_mistakes(tmp_path):
 
 def test_importing_tokens_imports_neither_keras_nor_tensorflow():
     code = (
-        "import sys; from kft import tokens\n"
+        "import sys; from kft import text as tokens\n"
         "t = tokens.load_tokenizer(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'film'], True)\n"
         "assert t('Film') == [5]\n"
         "heavy = {'keras', 'tensorflow', 'jax', 'torch', 'transformers'} & set(sys.modules)\n"

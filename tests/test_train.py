@@ -14,8 +14,9 @@ import pytest
 from conftest import SHARED_DATA, run_kft, sentences, write_csv
 
 from kft import config as configs
-from kft import recorder, rundir, tasks, train
+from kft import runs, tasks, train
 from kft.errors import KftError
+from kft.train import recorder
 
 FILES = """
     DONE config.toml curves.png data.json details.json environment.json history.jsonl labels.json metrics.json model.json
@@ -197,14 +198,14 @@ class TestResume:
         ("Recorder.on_train_batch_end", 7),
         ("Recorder.on_train_batch_end", 14),
         ("Recorder.on_train_batch_end", 20),
-        ("rundir.write_whole", 10),
+        ("runs.write_whole", 10),
         ("save_checkpoint", 1),
         ("save_checkpoint", 2),
         ("models.save", 1),
         ("models.save", 2),
         ("append_history", 2),
         ("_finish", 1),
-        ("rundir.write_json", 6),
+        ("runs.write_json", 6),
         ("report.report", 1),
     ]
 
@@ -248,7 +249,7 @@ class TestResume:
         with monkeypatch.context() as patched, pytest.raises(Killed):
             _die_before(patched, "Recorder.on_train_batch_end", 10)
             train.train(config, tmp_path / "run")
-        names = [p.name for p in rundir.checkpoint_files(rundir.RunDir(tmp_path / "run"))]
+        names = [p.name for p in runs.checkpoint_files(runs.RunDir(tmp_path / "run"))]
         assert names == ["step-000000006.safetensors", "step-000000008.safetensors"]
 
     def test_damaged_checkpoint_falls_back_to_the_one_before(
@@ -258,7 +259,7 @@ class TestResume:
         with monkeypatch.context() as patched, pytest.raises(Killed):
             _die_before(patched, "Recorder.on_train_batch_end", 8)
             train.train(config, tmp_path / "run")
-        last = rundir.checkpoint_files(rundir.RunDir(tmp_path / "run"))[-1]
+        last = runs.checkpoint_files(runs.RunDir(tmp_path / "run"))[-1]
         last.write_bytes(last.read_bytes()[:1000])
         train.resume(tmp_path / "run")
         assert "damaged" in capsys.readouterr().err
@@ -296,7 +297,7 @@ class TestResume:
         code = (
             "import os, signal, sys\n"
             "from kft import backend; backend.select('jax')\n"
-            "from kft import recorder\n"
+            "from kft.train import recorder\n"
             "whole = recorder.Recorder.on_train_batch_end\n"
             "def dying(self, batch, logs=None):\n"
             "    whole(self, batch, logs)\n"
@@ -362,7 +363,7 @@ class TestControls:
         import keras
         import torch
 
-        from kft import optim
+        from kft.train import optim
 
         rng = np.random.default_rng(0)
         start = rng.normal(size=(4, 3)).astype(np.float32)
@@ -380,7 +381,9 @@ class TestControls:
         np.testing.assert_allclose(np.asarray(variable.value), parameter.detach().numpy(), atol=1e-5)
 
     def test_weight_decay_spares_biases_and_norms(self, tiny_preset):
-        from kft import models, optim, presets
+        from kft import models
+        from kft.models import presets
+        from kft.train import optim
 
         model = models.build(presets.locate(str(tiny_preset)), "classification", ["a", "b"], 2)
         optimizer = optim.build("adamw", learning_rate=0.01, steps=1, weight_decay=0.1)

@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from kft import config as configs
-from kft import evaluate, rundir, train
+from kft import evaluate, runs, train
 from kft.cli import main
 from kft.errors import KftError
-from kft.tune import space
+from kft.studies.tune import space
 
 pytest.importorskip("optuna", reason="optuna is not installed")
 
-from kft.tune import results, storage, working  # noqa: E402
+from kft.studies.tune import results, storage, working  # noqa: E402
 
 RATES = [1e-4, 0.003, 0.03]
 
@@ -193,9 +193,11 @@ def test_a_trial_that_fails_leaves_the_others(tiny_settings, tmp_path):
     told = working.tune(settings(tiny_settings, method="grid", seeds=[1, 2], **table), tmp_path / "study")
     assert [t["state"] for t in told["trials"]] == ["complete", "failed"]
     assert "reads at most 32 tokens" in told["trials"][1]["reason"]
-    runs = [rundir.read_json(Path(run) / "metrics.json")["validation"] for run in told["best"]["runs"]]
-    assert told["best"]["value"] == pytest.approx(sum(r["accuracy"] for r in runs) / 2)
-    assert told["best"]["sd"] == pytest.approx(abs(runs[0]["accuracy"] - runs[1]["accuracy"]) / 2**0.5)
+    run_dirs = [runs.read_json(Path(run) / "metrics.json")["validation"] for run in told["best"]["runs"]]
+    assert told["best"]["value"] == pytest.approx(sum(r["accuracy"] for r in run_dirs) / 2)
+    assert told["best"]["sd"] == pytest.approx(
+        abs(run_dirs[0]["accuracy"] - run_dirs[1]["accuracy"]) / 2**0.5
+    )
 
 
 def test_when_all_trials_fail_the_reason_is_told(tiny_settings, tmp_path):

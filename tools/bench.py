@@ -136,8 +136,8 @@ def prepare(arguments: argparse.Namespace, scratch: Path) -> tuple[Job, dict[str
     Raises:
         KftError: the data or the preset cannot be read.
     """
-    from kft import presets
     from kft.errors import KftError
+    from kft.models import presets
 
     frame = read_frame(arguments)
     preset = presets.locate(arguments.preset)
@@ -176,8 +176,8 @@ def prepare(arguments: argparse.Namespace, scratch: Path) -> tuple[Job, dict[str
 
 def read_frame(arguments: argparse.Namespace) -> pl.DataFrame:
     """The examples with a text and a label: columns text, text_pair (of pairs) and label."""
-    from kft import sources
     from kft.config import DataConfig
+    from kft.data import sources
     from kft.errors import KftError
 
     where = {"train": str(Path(arguments.data).resolve())} if arguments.data else {"source": "bbc_news"}
@@ -212,7 +212,8 @@ def with_targets(frame: pl.DataFrame, regression: bool) -> tuple[pl.DataFrame, i
 
 def count_tokens(frame: pl.DataFrame, preset, max_length: int) -> np.ndarray:
     """Tokens of each example before truncation, special tokens included."""
-    from kft import presets, tokens
+    from kft import text as tokens
+    from kft.models import presets
 
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     pairs = frame["text_pair"].to_list() if "text_pair" in frame.columns else None
@@ -734,7 +735,8 @@ def _pauses(gate: Gate, count: int, batch_size: int):
 
 def train_kft(job: Job, gate: Gate) -> None:
     """As `kft.train` does, epoch by epoch, without the scores and files at their ends."""
-    from kft import backend, batches, optim, tasks
+    from kft import backend, batches, tasks
+    from kft.train import optim
 
     devices = backend.distribute()
     frame, rows, task, labels = _kft_examples(job, cached=True)
@@ -761,8 +763,10 @@ def train_kft(job: Job, gate: Gate) -> None:
 
 def _kft_examples(job: Job, cached: bool):
     """The frame as kft reads it, its token rows, its task and the label names."""
-    from kft import sources, tasks, tokens
+    from kft import tasks
+    from kft import text as tokens
     from kft.config import DataConfig
+    from kft.data import sources
 
     paired = "text_pair" in pl.read_parquet_schema(job.examples)
     frame = sources.read(DataConfig(train=job.examples, text_pair="text_pair" if paired else None))["train"]
@@ -774,14 +778,16 @@ def _kft_examples(job: Job, cached: bool):
 
 
 def _kft_tokenizer(job: Job):
-    from kft import presets, tokens
+    from kft import text as tokens
+    from kft.models import presets
 
     preset = presets.locate(job.folder)
     return tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
 
 
 def _kft_model(job: Job, labels: list[str]):
-    from kft import models, presets
+    from kft import models
+    from kft.models import presets
 
     task = "regression" if job.regression else "classification"
     return models.build(presets.locate(job.folder), task, labels, job.outputs, seed=job.seed)
@@ -856,7 +862,8 @@ def predict_kerashub(job: Job, gate: Gate) -> None:
 
 
 def predict_kft(job: Job, gate: Gate) -> None:
-    from kft import evaluate, tokens
+    from kft import evaluate
+    from kft import text as tokens
 
     examples = read_examples(job)
     _, rows, _, labels = _kft_examples(job, cached=False)

@@ -21,8 +21,11 @@ import polars as pl
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
 
-from kft import batches, presets, sources, tokens
+from kft import batches
+from kft import text as tokens
 from kft.config import DataConfig
+from kft.data import sources
+from kft.models import presets
 
 BACKENDS = ("jax", "torch")
 LEARNING_RATE = 2e-5

@@ -26,10 +26,12 @@ from scipy.special import softmax
 from scipy.stats import ttest_ind
 from transformers import BertModel, BertTokenizerFast, get_scheduler
 
-from kft import metrics, presets, rundir, sources, splits
+from kft import metrics, runs
 from kft.config import Config
-from kft.rundir import RunDir
-from kft.suites.records import SUITES, Task
+from kft.data import sources, splits
+from kft.models import presets
+from kft.runs import RunDir
+from kft.studies.suites.records import SUITES, Task
 
 PREDICTION_ROWS = 64
 
@@ -53,7 +55,7 @@ def main() -> None:
             if all(file.exists() for file in files) or named[name].by or not run.done.exists():
                 continue
             started = time.monotonic()
-            scores, epochs = train_loop(rundir.read_config(run), answered, arguments.raw_scores)
+            scores, epochs = train_loop(runs.read_config(run), answered, arguments.raw_scores)
             seconds = time.monotonic() - started
             files[0].parent.mkdir(exist_ok=True)
             for task, file in zip(answered, files, strict=True):
@@ -61,7 +63,7 @@ def main() -> None:
                 print(
                     f"{task.name}, seed {seed}: {of_task} after {seconds:.0f} s; epochs {epochs}", flush=True
                 )
-                rundir.write_json(file, {"metrics": of_task, "epochs": epochs, "train_seconds": seconds})
+                runs.write_json(file, {"metrics": of_task, "epochs": epochs, "train_seconds": seconds})
     print_table(folder, [named[name] for name in wanted])
 
 

@@ -32,7 +32,7 @@ def compare(runs, split, data, metric, output, seed, backend, as_json) -> None:
         raise click.UsageError(
             "--split and --data exclude each other" if split else "--backend goes with --data"
         )
-    from kft import compare as comparing
+    from kft.report import compare as comparing
 
     if data:
         select(runs[0], backend)

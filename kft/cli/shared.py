@@ -69,11 +69,11 @@ def select(run: str, backend: str | None) -> None:
 
 def backend_of(run: str) -> str:
     """The backend of a run, or of an ensemble's runs."""
-    from kft import rundir
+    from kft import runs
 
-    if rundir.is_ensemble(run):
-        return rundir.read_config(rundir.open_ensemble(run)).backend
-    return rundir.read_config(rundir.open_run(run, finished=False)).backend
+    if runs.is_ensemble(run):
+        return runs.read_config(runs.open_ensemble(run)).backend
+    return runs.read_config(runs.open_run(run, finished=False)).backend
 
 
 def seed_list(text: str) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ def suite(
 
     numbers = seed_list(seeds)
     overrides = (*overrides, *([f'backend="{backend}"'] if backend else []))
-    from kft import suites
+    from kft.studies import suites
 
     if checked:
         names = suites.check(suite, checked)
@@ -50,7 +50,7 @@ def suite(
     wanted = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else None
     backends.select(configs.load(None, [o for o in overrides if o.startswith("backend=")]).backend)
     from kft import train
-    from kft.suites import running
+    from kft.studies.suites import running
 
     try:
         told = running.run(suite, wanted, numbers, preset, data_dir, overrides, folder, from_mnli)

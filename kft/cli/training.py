@@ -64,16 +64,16 @@ def train(config, backend, overrides, run_path, seeds, resume_path, dry_run, as_
 
 
 def _resume(path: str, as_json: bool) -> None:
-    from kft import rundir
+    from kft import runs
 
-    if rundir.is_ensemble(path):
+    if runs.is_ensemble(path):
         _results(_run_training(backend_of(path), lambda _: _ensemble().resume(path)), as_json)
     else:
         _result(_run_training(backend_of(path), lambda training: training.resume(path)), as_json)
 
 
 def _ensemble():
-    from kft import ensemble  # once the backend is chosen
+    from kft.studies import ensemble  # once the backend is chosen
 
     return ensemble
 
@@ -96,10 +96,10 @@ def _result(result: dict, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))
         return
-    from kft import report, rundir
+    from kft import report, runs
 
-    run = rundir.RunDir(Path(result["run"]))
-    click.echo(report.summary(result["metrics"], rundir.read_json(run.details)))
+    run = runs.RunDir(Path(result["run"]))
+    click.echo(report.summary(result["metrics"], runs.read_json(run.details)))
     click.echo(f"run       {result['run']}")
     click.echo(f"report    {run.report}", err=True)
 

@@ -39,7 +39,7 @@ def tune(
     from kft import backend as backends
     from kft import config as configs
     from kft.progress import note, stop_signals
-    from kft.tune import need, space
+    from kft.studies.tune import need, space
 
     given = {
         "method": method,
@@ -64,8 +64,8 @@ def tune(
     if on_ray:
         need("ray", "ray")
     backends.select(settings.backend)
-    from kft.tune import launching
-    from kft.tune import storage as storages
+    from kft.studies.tune import launching
+    from kft.studies.tune import storage as storages
 
     opened = storages.begin(settings, study, storage)
     if settings.tune.method == "grid":
@@ -79,12 +79,12 @@ def tune(
         if settings.tune.timeout_minutes:
             clock.start()
         if on_ray:
-            from kft.tune import cluster
+            from kft.studies.tune import cluster
 
             cluster.run_workers(opened, storage, stop)
         elif settings.tune.workers > 1:
             launching.run_workers(study, storage, settings.tune.workers, stop)
-        from kft.tune import results, working
+        from kft.studies.tune import results, working
 
         if not on_ray:  # takes over what the workers left
             working.work(opened, stop)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import answers, models, rundir, tokens
-from kft.answers import Answers
+from kft import models, runs
+from kft import text as tokens
 from kft.errors import KftError
 from kft.evaluate import inputs
 from kft.evaluate.loaded import LoadedRun, load_run, read_tokenizer
 from kft.evaluate.scoring import Scored, choose_shape, decode, predict_logits, score, score_predictions
-from kft.tasks import question_numbers
+from kft.tasks import answers, question_numbers
+from kft.tasks.answers import Answers
 
 __all__ = [
     "LoadedRun",
@@ -53,7 +54,7 @@ def evaluate(
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     if data is None:
-        name = split or ("test" if rundir.had_split(loaded.run, "test") else "validation")
+        name = split or ("test" if runs.had_split(loaded.run, "test") else "validation")
         inputs.check_unseen(loaded, name)
         frame = inputs.rows_of_split(loaded, name)
     else:
@@ -65,7 +66,7 @@ def evaluate(
         "run": str(loaded.path),
         "split": name,
         "examples": len(frame),
-        "metrics": rundir.finite(scored.metrics),
+        "metrics": runs.finite(scored.metrics),
         "details": scored.details,
     }
 
@@ -139,14 +140,14 @@ def predict_file(run: str | Path | LoadedRun, file: str = "-", output: str | Pat
         with path.open("w", encoding="utf-8") as stream:
             count = _write_lines(made, stream)
 
-    rundir.write_whole(Path(output), write)
+    runs.write_whole(Path(output), write)
     return count
 
 
 def _write_lines(made: Iterator[dict[str, Any]], stream) -> int:
     count = 0
     for answer in made:
-        stream.write(rundir.json_line(answer))
+        stream.write(runs.json_line(answer))
         count += 1
     stream.flush()
     return count
@@ -171,5 +172,5 @@ def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:
         predictions = decode(
             predict_logits(loaded.model, rows), models.read_architecture(run), loaded.task, questions
         )
-        made.append(answers.ordered(predictions, rundir.read_labels(run), loaded.labels))
+        made.append(answers.ordered(predictions, runs.read_labels(run), loaded.labels))
     return answers.mean(loaded.config.task, made, questions)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
-from kft import rundir, sources, splits
+from kft import runs
 from kft.config import DataConfig
+from kft.data import sources, splits
 from kft.errors import KftError
 from kft.evaluate.loaded import LoadedRun
 
@@ -120,11 +121,11 @@ def rows_of_split(loaded: LoadedRun, split: str) -> pl.DataFrame:
         return splits.prepare(frames, config.split, config.clean, config.task, config.data.spans).train
     file = loaded.run.split(split)
     if not file.exists():
-        if rundir.had_split(loaded.run, split):
+        if runs.had_split(loaded.run, split):
             raise KftError(
                 f"{file}: is missing", "copy the whole run folder again, or give a file with --data"
             )
-        have = [name for name in ("validation", "test") if rundir.had_split(loaded.run, name)]
+        have = [name for name in ("validation", "test") if runs.had_split(loaded.run, name)]
         raise KftError(
             f"{loaded.run.path}: the run has no {split} split",
             f"it has {', '.join(have)}; or give a file with --data",
@@ -137,14 +138,14 @@ def rows_of_split(loaded: LoadedRun, split: str) -> pl.DataFrame:
 
 def check_unseen(loaded: LoadedRun, split: str) -> None:
     """Raises KftError: the runs of an ensemble have other rows in a split, so that some trained on those of others."""
-    there = split == "train" or rundir.had_split(loaded.run, split)
-    if loaded.members and there and not rundir.share_rows(loaded.members, split):
+    there = split == "train" or runs.had_split(loaded.run, split)
+    if loaded.members and there and not runs.share_rows(loaded.members, split):
         pooled = ""
-        if rundir.read_plan(rundir.open_ensemble(loaded.path)).folds:
+        if runs.read_plan(runs.open_ensemble(loaded.path)).folds:
             pooled = (
                 "ensemble.json holds the out-of-fold scores, in which no run predicts what it trained on; "
             )
         raise KftError(
             f"{loaded.path}: the runs have other {split} rows each, and some were trained on those of others",
-            f"{pooled}here give {'--split test or ' * rundir.had_split(loaded.run, 'test')}--data FILE",
+            f"{pooled}here give {'--split test or ' * runs.had_split(loaded.run, 'test')}--data FILE",
         )

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kft import backend, models, rundir, tokens
+from kft import backend, models, runs
 from kft import config as configs
+from kft import text as tokens
 from kft.config import Config
 from kft.errors import KftError
-from kft.rundir import RunDir
+from kft.runs import RunDir
 from kft.tasks import TASKS, Task
 
 
@@ -44,19 +45,19 @@ def load_run(path: str | Path, backend_name: str | None = None) -> LoadedRun:
         KftError: the folder holds no whole, finished run, or the runs of an ensemble do not go together.
     """
     backend.select(backend_name)
-    if not rundir.is_ensemble(path):
-        return _load(rundir.open_run(path))
-    folder = rundir.open_ensemble(path)
-    runs = [rundir.open_run(member.run.path) for member in rundir.finished_members(folder)]
-    loaded = _load(runs[0])
-    for run in runs[1:]:
+    if not runs.is_ensemble(path):
+        return _load(runs.open_run(path))
+    folder = runs.open_ensemble(path)
+    run_dirs = [runs.open_run(member.run.path) for member in runs.finished_members(folder)]
+    loaded = _load(run_dirs[0])
+    for run in run_dirs[1:]:
         _check_goes_with(loaded, run)
-    return replace(loaded, path=folder.path, members=tuple(runs))
+    return replace(loaded, path=folder.path, members=tuple(run_dirs))
 
 
 def _load(run: RunDir) -> LoadedRun:
-    config = rundir.read_config(run)
-    labels = rundir.read_labels(run)
+    config = runs.read_config(run)
+    labels = runs.read_labels(run)
     model = models.load(run, config.train.precision)
     if model.architecture.outputs != TASKS[config.task].outputs(labels):
         raise KftError(
@@ -69,12 +70,12 @@ def _load(run: RunDir) -> LoadedRun:
 
 def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
     """Raises KftError: a run of an ensemble reads other texts than the first one, or has other labels."""
-    config, first = rundir.read_config(run), loaded.run
+    config, first = runs.read_config(run), loaded.run
     read = ("task", "data.text", "data.text_pair", "data.group", "data.spans", "model.max_length")
     differ = [name for name in configs.differences(loaded.config, config) if name in read]
     if run.vocabulary.read_bytes() != first.vocabulary.read_bytes():
         differ.append("vocabulary")
-    if sorted(rundir.read_labels(run)) != sorted(loaded.labels):
+    if sorted(runs.read_labels(run)) != sorted(loaded.labels):
         differ.append("labels")
     if differ:
         raise KftError(
@@ -85,5 +86,5 @@ def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
 
 def read_tokenizer(run: RunDir) -> tokens.Tokenizer:
     """The tokenizer of a run, from its vocabulary and model.json."""
-    settings = rundir.read_json(run.model, "tokenizer")["tokenizer"]
+    settings = runs.read_json(run.model, "tokenizer")["tokenizer"]
     return tokens.load_tokenizer(tokens.read_vocabulary(run.vocabulary), **settings)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import backend, batches, metrics, models, tokens
+from kft import backend, batches, metrics, models
+from kft import text as tokens
 from kft.tasks import TASKS, Task, question_numbers
 
 STEP_TOKENS = {"cpu": 4096, "accelerator": 32_768}  # tokens in a prediction step

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kft import backend, rundir
+from kft import backend, runs
 from kft.errors import KftError, did_you_mean
 from kft.export import huggingface, keras_preset, onnx_folder, proof, savedmodel
 from kft.export import source as sources
@@ -81,9 +81,9 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
             told |= proven | {"notes": told["notes"] + proven.get("notes", [])}
         else:
             told["comparison"] = None
-        rundir.write_json(folder / "export.json", told | {"sha256": _hashes(folder)})
+        runs.write_json(folder / "export.json", told | {"sha256": _hashes(folder)})
         placed = _place(folder, output, exporter.versioned)
-    return rundir.read_json(placed / "export.json") | {"output": str(placed)}
+    return runs.read_json(placed / "export.json") | {"output": str(placed)}
 
 
 def summary(told: dict[str, Any]) -> str:
@@ -174,7 +174,7 @@ def _describe(source: Source, to: str) -> dict[str, Any]:
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "run": run.path.name,
         "run_sha256": {
-            file.name: rundir.read_json(run.done, "sha256")["sha256"].get(file.name)
+            file.name: runs.read_json(run.done, "sha256")["sha256"].get(file.name)
             for file in (run.config, run.model, run.labels, run.vocabulary, run.weights)
         },
         "task": architecture.task,
@@ -195,7 +195,7 @@ def _describe(source: Source, to: str) -> dict[str, Any]:
 
 def _hashes(folder: Path) -> dict[str, str]:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {file.relative_to(folder).as_posix(): rundir.file_sha256(file) for file in files}
+    return {file.relative_to(folder).as_posix(): runs.file_sha256(file) for file in files}
 
 
 @contextlib.contextmanager
@@ -208,7 +208,7 @@ def _aside(output: Path, versioned: bool) -> Iterator[Path]:
         try:
             aside.mkdir(parents=True)
         except OSError as error:
-            raise rundir.cannot_write(output, error) from error
+            raise runs.cannot_write(output, error) from error
         yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)

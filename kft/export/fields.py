@@ -20,7 +20,7 @@ def _under(name: str, fields: dict[str, str]) -> dict[str, str]:
     return {f"{name}.{field}": meaning for field, meaning in fields.items()}
 
 
-# Dotted names, as in `kft.rundir.FIELDS`.
+# Dotted names, as in `kft.runs.FIELDS`.
 FIELDS: dict[str, str] = {
     "format": "version of this file's layout",
     "to": "what the run was exported to: savedmodel, hf, keras or onnx",

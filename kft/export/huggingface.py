@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from kft import evaluate, models, presets
+from kft import evaluate, models
 from kft.errors import KftError
 from kft.export import proof, tokenizer_files
 from kft.export.source import Source
+from kft.models import presets
 
 _ACTIVATIONS = {"gelu_exact": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu", "silu": "silu"}
 

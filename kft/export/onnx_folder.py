@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import evaluate, metrics, tokens
+from kft import evaluate, metrics
+from kft import text as tokens
 from kft.export import huggingface, onnx_graph, proof, tokenizer_files
 from kft.export.source import Source
 from kft.progress import note

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import backend, evaluate, tokens
+from kft import backend, evaluate
+from kft import text as tokens
 from kft.errors import KftError
 from kft.export.source import Source
 from kft.export.texts import own_texts, sample_texts

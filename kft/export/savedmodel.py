@@ -7,7 +7,8 @@ not UTF-8 counts as U+FFFD, which BERT drops: `b"good\\xff"` is answered as "goo
 from pathlib import Path
 from typing import Any
 
-from kft import backend, tokens
+from kft import backend
+from kft import text as tokens
 from kft.export.graph import Encoder, make_variables
 from kft.export.source import Source
 

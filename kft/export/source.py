@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kft import backend, evaluate, models, rundir
+from kft import backend, evaluate, models, runs
 
 backend.select()
 
@@ -62,7 +62,7 @@ def load(path: str | Path) -> Source:
     Raises:
         KftError: the folder holds no whole, finished run.
     """
-    rundir.open_run(path, finished=False)  # `load_run` also takes an ensemble, which is no one model
+    runs.open_run(path, finished=False)  # `load_run` also takes an ensemble, which is no one model
     loaded = evaluate.load_run(path)
     if loaded.config.train.precision != "float32":
         loaded = replace(loaded, model=models.load(loaded.run, "float32"))

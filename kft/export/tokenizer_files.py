@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from kft import tokens
+from kft import text as tokens
 from kft.errors import KftError
 from kft.export.proof import FAULT_HINT, Reference
 from kft.export.source import Source
-from kft.presets import SPECIAL_TOKENS
-from kft.tokens.text import MAX_WORD_CHARACTERS
+from kft.models.presets import SPECIAL_TOKENS
+from kft.text.tokenizers.wordpiece import MAX_WORD_CHARACTERS
 
 _ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")  # in the order of SPECIAL_TOKENS
 

@@ -11,10 +11,10 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kft import metrics, rundir
+from kft import metrics, runs
 from kft.errors import KftError
 from kft.report.table import metric_name
-from kft.rundir import RunDir
+from kft.runs import RunDir
 
 POINTS = 800  # of a drawn line
 COLORS = {
@@ -71,7 +71,7 @@ def curves(run: RunDir) -> Path:
     figure = Figure(figsize=(5 * len(charts), 3.6), dpi=120, layout="constrained")
     for axes, chart in zip(figure.subplots(1, len(charts)), charts, strict=True):
         _draw(axes, chart)
-    rundir.write_whole(run.curves, figure.savefig)
+    runs.write_whole(run.curves, figure.savefig)
     return run.curves
 
 

@@ -12,15 +12,15 @@ import polars as pl
 import tomli_w
 from pydantic import BaseModel
 
-from kft import metrics, rundir
+from kft import metrics, runs
 from kft.config import Config, ModelConfig
+from kft.data.splits.labels import RIGHT
 from kft.errors import KftError
 from kft.report import charts
 from kft.report.charts import Chart
 from kft.report.history import History, followed_metrics, read_history, read_settings, run_curves
 from kft.report.table import classes_to_show, interval, metric_name, number
-from kft.rundir import RunDir
-from kft.splits.labels import RIGHT
+from kft.runs import RunDir
 
 SPLITS = ("test", "validation", "train", "data")  # in the order that a reader cares about
 MISTAKES = 20  # shown for each split
@@ -76,7 +76,7 @@ def report(run: RunDir) -> Path:
     Raises:
         KftError: a file of the run is damaged, or the disk is full.
     """
-    rundir.write_text(run.report, _template().render(_content(run), chart=charts, named_matrix=NAMED_MATRIX))
+    runs.write_text(run.report, _template().render(_content(run), chart=charts, named_matrix=NAMED_MATRIX))
     return run.report
 
 
@@ -127,9 +127,9 @@ def _content(run: RunDir) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    value = rundir.read_json(path) if path.exists() else {}
+    value = runs.read_json(path) if path.exists() else {}
     if not isinstance(value, dict):
-        raise KftError(f"{path}: is damaged: must be a JSON object", rundir.COPY_HINT)
+        raise KftError(f"{path}: is damaged: must be a JSON object", runs.COPY_HINT)
     return value
 
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kft import backend, batches, controls, evaluate, memory, metrics, models, report, rundir, tasks
+from kft import backend, batches, evaluate, metrics, models, report, runs, tasks
 from kft import config as configs
-from kft.checkpoints import Position, append_history, cut_history, restore, save_checkpoint
 from kft.config import Config
 from kft.errors import KftError
 from kft.progress import note, stop_signals
-from kft.recorder import Recorder
-from kft.rundir import RunDir
+from kft.runs import RunDir
+from kft.train import controls, memory
 from kft.train.account import describe, plan_account, write_inputs
+from kft.train.checkpoints import Position, append_history, cut_history, restore, save_checkpoint
 from kft.train.preparing import Data, build_model, compile_model, plan_batches, prepare_data, with_batch_size
+from kft.train.recorder import Recorder
 
 backend.select()
 
@@ -61,9 +62,9 @@ def train(config: Config, run_path: str | Path | None = None, control: Control =
         Stopped: SIGTERM or SIGINT came; a checkpoint is saved.
     """
     backend.select(config.backend)
-    run = rundir.create(run_path or default_run_path(config))
-    rundir.write_text(run.config, configs.dump(config))
-    rundir.write_json(run.environment, backend.describe())
+    run = runs.create(run_path or default_run_path(config))
+    runs.write_text(run.config, configs.dump(config))
+    runs.write_json(run.environment, backend.describe())
     return _train(config, run, control, resumed=False)
 
 
@@ -73,14 +74,14 @@ def resume(run_path: str | Path, control: Control = Control()) -> dict[str, Any]
     The result equals that of the run that was never stopped, bit for bit on the same machine. A finished run is left
     as it is. Takes a folder, returns and raises as `train` does.
     """
-    run = rundir.open_run(run_path, finished=False)
+    run = runs.open_run(run_path, finished=False)
     if run.done.exists():
-        rundir.open_run(run_path)  # whole?
+        runs.open_run(run_path)  # whole?
         note(f"{run_path}: the run is finished, nothing to do")
-        return {"run": str(run.path), "metrics": rundir.read_json(run.metrics)}
-    config = rundir.read_config(run)
+        return {"run": str(run.path), "metrics": runs.read_json(run.metrics)}
+    config = runs.read_config(run)
     backend.select(config.backend)
-    if not rundir.checkpoint_files(run):
+    if not runs.checkpoint_files(run):
         note(f"{run_path}: no checkpoint yet, starting again")
     return _train(config, run, control, resumed=True)
 
@@ -134,7 +135,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         model = build_model(config, data)
         if config.train.batch_size == "auto":
             config = with_batch_size(config, data, model, devices)
-            rundir.write_text(run.config, configs.dump(config))
+            runs.write_text(run.config, configs.dump(config))
         plan = plan_batches(config, data, devices)
         write_inputs(run, config, data, model)
         compile_model(model, config, plan)
@@ -236,20 +237,20 @@ def _finish(
         logits = evaluate.predict_logits(model, data.rows[name], shape)
         scored = evaluate.score(frame, logits, model.architecture, task, data.labels)
         scores[name], details[name] = scored.metrics, scored.details
-        rundir.write_whole(run.predictions(name), scored.predictions.write_parquet)
-    rundir.write_json(run.details, details)
-    rundir.write_json(run.metrics, scores)
+        runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
+    runs.write_json(run.details, details)
+    runs.write_json(run.metrics, scores)
     report.curves(run)
     report.report(run)
-    rundir.finish(run)
+    runs.finish(run)
     best.unlink(missing_ok=True)
-    return {"run": str(run.path), "metrics": rundir.finite(scores)}
+    return {"run": str(run.path), "metrics": runs.finite(scores)}
 
 
 def _check_same_data(run: RunDir, account: dict[str, Any]) -> None:
     if not run.data.exists():
         return
-    before = rundir.read_json(run.data, "splits")["splits"]
+    before = runs.read_json(run.data, "splits")["splits"]
     for name, part in account["splits"].items():
         known = before.get(name) if isinstance(before, dict) else None
         if not isinstance(known, dict) or known.get("sha256") != part["sha256"]:

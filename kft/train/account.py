@@ -2,19 +2,22 @@
 
 from typing import Any
 
-from kft import backend, batches, controls, models, presets, rundir, tokens
+from kft import backend, batches, models, runs
+from kft import text as tokens
 from kft.config import Config
+from kft.models import presets
 from kft.progress import note
-from kft.rundir import RunDir
+from kft.runs import RunDir
+from kft.train import controls
 from kft.train.preparing import Data
 
 
 def write_inputs(run: RunDir, config: Config, data: Data, model: models.Classifier) -> None:
     """Writes what must be on disk before the first step: data account, labels, vocabulary, model.json and the held-out splits."""
-    rundir.write_json(run.data, data.splits.account)
-    rundir.write_json(run.labels, {"labels": data.labels})
+    runs.write_json(run.data, data.splits.account)
+    runs.write_json(run.labels, {"labels": data.labels})
     tokens.save_vocabulary(data.preset.vocabulary, run.vocabulary)
-    rundir.write_json(
+    runs.write_json(
         run.model,
         models.architecture_file(
             model.architecture,
@@ -27,7 +30,7 @@ def write_inputs(run: RunDir, config: Config, data: Data, model: models.Classifi
     for name in ("validation", "test"):
         frame = getattr(data.splits, name)
         if len(frame):
-            rundir.write_whole(run.split(name), frame.write_parquet)
+            runs.write_whole(run.split(name), frame.write_parquet)
 
 
 def _origin(data: Data, architecture: models.Architecture) -> dict[str, Any]:
@@ -36,7 +39,7 @@ def _origin(data: Data, architecture: models.Architecture) -> dict[str, Any]:
         return {}
     start = RunDir(data.preset.path)
     kept = models.keeps_head(data.preset, data.labels, architecture)
-    told = {"path": str(start.path), "weights_sha256": rundir.file_sha256(start.weights), "head_kept": kept}
+    told = {"path": str(start.path), "weights_sha256": runs.file_sha256(start.weights), "head_kept": kept}
     return {"from_run": told}
 
 

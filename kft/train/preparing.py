@@ -5,23 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kft import (
-    audit,
-    batches,
-    controls,
-    memory,
-    metrics,
-    models,
-    optim,
-    presets,
-    sources,
-    splits,
-    tasks,
-    tokens,
-)
+from kft import audit, batches, metrics, models, tasks
+from kft import text as tokens
 from kft.config import Config
+from kft.data import sources, splits
 from kft.errors import KftError
+from kft.models import presets
 from kft.progress import note
+from kft.train import controls, memory, optim
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What is trained on: `sources` read it, `splits` clean and cut it."""

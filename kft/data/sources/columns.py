@@ -1,0 +1,228 @@
+"""Which columns hold the text and the label, and the one spelling of their values."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from kft.config import FRAME_COLUMNS, DataConfig
+from kft.data.sources import marked
+from kft.errors import KftError, closest
+
+# `needed`: a missing label column is a mistake. `expected`: it may be missing, but a similar name is a mistake
+# (test files often come without labels). `optional`: it may be missing.
+LabelPolicy = Literal["needed", "expected", "optional"]
+Pick = Callable[..., dict[str, int]]  # `pick` that waits for the columns
+Columns = Sequence[str] | range  # names, or numbers where there is no header
+
+
+def pick(
+    columns: Columns, where: str, data: DataConfig, label: LabelPolicy, table: bool = False
+) -> dict[str, int]:
+    """Column of the frame (text, text_pair, label, group, those of `data.spans`) → position of its column in the file.
+
+    Args:
+        columns: all columns of the file.
+        where: the file, for messages.
+        data: names or numbers of the wanted columns.
+        label: whether the label column may be missing.
+        table: whether the file is CSV or TSV, whose header may be amiss.
+
+    Raises:
+        KftError: wanted columns that are not there, all at once.
+    """
+    numbered = isinstance(columns, range)
+    found, problems = {}, []
+    for role, setting, wanted in wanted_columns(data):
+        near = None if numbered else closest(str(wanted), columns)
+        if isinstance(wanted, int) == numbered and wanted in columns:
+            found[role] = columns.index(wanted)
+        elif role != "label" or label == "needed" or (label == "expected" and near):
+            suggestion = f", did you mean `{near}`?" if near else ""
+            problems.append(f"{where}: no column `{wanted}` (`data.{setting}`){suggestion}")
+    if problems:
+        raise KftError("\n".join(problems), _column_hint(columns, table))
+    return found
+
+
+def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
+    """(column of the frame, setting that asks for it, column of the file) of all columns that `data` names."""
+    roles = ("text", "text_pair", "label", "group")
+    wanted = [(role, role, getattr(data, role)) for role in roles if getattr(data, role) is not None]
+    return wanted + [(str(end), "spans", end) for end in dict.fromkeys(span_columns(data))]
+
+
+def span_columns(data: DataConfig) -> list[str | int]:
+    """The columns of the marked words' ends, as the config names them."""
+    return [end for _, *ends in data.spans or [] for end in ends]
+
+
+def _column_hint(columns: Columns, table: bool) -> str:
+    if isinstance(columns, range):
+        return f"`data.header = false`: the columns are numbers from 0 to {len(columns) - 1}"
+    hint = f"the columns are {listed(columns)}"
+    if not table:
+        return hint
+    other = next((mark for mark in "\t;,|" if mark in columns[0]), None) if len(columns) == 1 else None
+    if other:
+        return f"{hint}; to split it, set `data.delimiter = {json.dumps(other)}`"
+    return f"{hint}; if the first row is an example, set `data.header = false` and number the columns from 0"
+
+
+def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
+    """All columns in their order, with ids; at most `data.max_examples` rows.
+
+    Raises:
+        KftError: there are no rows, a row stands in no group, or its marked words do not stand in its text.
+    """
+    if frame.height == 0:
+        raise KftError(f"{name}: holds no examples", "give a file with at least one row")
+    _check_held(frame, name, data)
+    label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
+    frame = frame.with_columns(
+        pl.int_range(pl.len(), dtype=pl.Int64).alias("id"),
+        pl.when(label != "").then(label).alias("label"),
+        pl.col("origin") if "origin" in frame.columns else pl.lit(name).alias("origin"),
+    )
+    order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
+    frame = _first(frame.select(column for column in order if column in frame.columns), data.max_examples)
+    return marked.with_offsets(frame, name, data.spans)
+
+
+def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
+    """Raises KftError: a class folder or built-in source was asked for columns that it does not have."""
+    lacking = [setting for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns]
+    lacking = [setting for setting in dict.fromkeys(lacking) if setting in ("group", "spans")]
+    if lacking:
+        told = ", ".join(f"`data.{setting}`" for setting in lacking)
+        raise KftError(f"{name}: has no columns for {told}", "give a CSV, JSONL or Parquet file")
+    if data.group is not None and (empty := (frame["group"].fill_null("") == "").arg_true()).len():
+        raise KftError(
+            f"{name}, row {empty[0] + 1}: `{data.group}` is empty, so it belongs to no question",
+            "`data.group` names the column that the rows of one question share",
+        )
+
+
+def _first(frame: pl.DataFrame, count: int | None) -> pl.DataFrame:
+    """The first rows; of class folders, which are sorted by class, the first of every class in turn.
+
+    Of questions only whole ones: the last may have been cut, so it is left out.
+    """
+    if count is not None and frame.height >= count and "group" in frame.columns:
+        frame = frame.head(count)
+        whole = frame.filter(pl.col("group") != pl.col("group").last())
+        return frame if whole.is_empty() else whole
+    if count is None or frame.height <= count:
+        return frame
+    if frame["origin"].n_unique() == 1:
+        return frame.head(count)
+    turn = pl.int_range(pl.len()).over("label")
+    return frame.sort(turn, "id").head(count).sort("id")
+
+
+def as_string(value: Any) -> str | None:
+    """The one spelling of a value: 3 and 3.0 are "3", True is "true", 0.25 is "0.25", None stays None.
+
+    Raises:
+        TypeError: it is a list, an object, or anything else that no text or label can be.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        # Beyond 1e15 a float is no longer exact to the unit, and digits would be made up.
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    raise TypeError(type(value).__name__)
+
+
+def strings(values: list[Any], name: str, title: str = "") -> pl.Series:
+    """A column's values in their one spelling.
+
+    Raises:
+        KftError: the first row whose value is no string, number or boolean.
+    """
+    if not set(map(type, values)) <= {str, type(None)}:
+        values = [_as_string(value, name, title, row) for row, value in enumerate(values, 1)]
+    try:
+        return pl.Series(values, dtype=pl.String)
+    except UnicodeEncodeError:
+        row = next(row for row, value in enumerate(values, 1) if value and not _is_unicode(value))
+        raise KftError(
+            f"{name}, row {row}: `{title}` holds half a character (a lone surrogate)",
+            "write the text again with an encoder that checks it, or remove the row",
+        ) from None
+
+
+def _as_string(value: Any, name: str, title: str, row: int) -> str | None:
+    try:
+        return as_string(value)
+    except TypeError:
+        raise KftError(
+            f"{name}, row {row}: `{title}` must be a string, number or boolean, got {kind(value)}",
+            "`data.text`, `data.text_pair` and `data.label` name the columns",
+        ) from None
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def typed_strings(column: pl.Series, name: str, title: str) -> pl.Series:
+    """`strings` for a column that has a type."""
+    dtype = column.dtype
+    if dtype.is_float() and dtype != pl.Float64:
+        column = column.cast(pl.String).cast(pl.Float64)  # 0.1 stays 0.1, not 0.10000000149011612
+    elif dtype.is_decimal():
+        column = column.cast(pl.Float64)
+    if column.dtype == pl.Float64 or dtype.is_nested() or dtype == pl.Object:
+        return strings(column.to_list(), name, title).alias(column.name)
+    return column.cast(pl.String)
+
+
+def array_strings(values: np.ndarray, name: str, title: str) -> pl.Series:
+    """`strings` for a NumPy array; bytes are UTF-8."""
+    if values.dtype != object:
+        return typed_strings(pl.Series(values), name, title)
+    texts = []
+    for row, value in enumerate(values.tolist(), 1):
+        try:
+            texts.append(value.decode("utf-8") if isinstance(value, bytes) else value)
+        except UnicodeDecodeError as error:
+            raise KftError(
+                f"{name}, row {row}: `{title}` is not UTF-8 text (byte 0x{value[error.start]:02x})",
+                "write the data set again with UTF-8 text",
+            ) from None
+    return strings(texts, name, title)
+
+
+def listed(names: Iterable[Any], most: int = 20) -> str:
+    """Names for a message, long ones and long lists cut."""
+    cut = [name if len(name) <= 40 else name[:39] + "…" for name in map(str, names)]
+    rest = f" and {len(cut) - most} more" if len(cut) > most else ""
+    return ", ".join(f"`{name}`" for name in cut[:most]) + rest
+
+
+def kind(value: Any) -> str:
+    """What a JSON value is, in words."""
+    words = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return words.get(
+        type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}"
+    )
+
+
+def shown(path: Path) -> str:
+    """A path as the user would write it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,180 @@
+"""JSON, JSONL and Parquet."""
+
+import contextlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+from pyarrow import parquet
+
+from kft.config import DataConfig
+from kft.data.sources.columns import Pick, kind, strings, typed_strings
+from kft.data.sources.texts import line, open_text, read_text
+from kft.errors import KftError
+
+Row = dict[str, Any]
+
+
+def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    """The picked columns of one document, or of one object a line, which many files named .json hold."""
+    text = read_text(path, name, data)
+    try:
+        rows = _document_rows(json.loads(text), name)
+    except json.JSONDecodeError as error:
+        if not _is_json_lines(text, error):
+            raise KftError(
+                f"{name}, line {error.lineno}: not valid JSON: {_told(error)}",
+                'one object a line is JSONL: `data.format = "jsonl"`',
+            ) from None
+        rows = list(islice(_json_lines(io.StringIO(text, newline="\n"), name), data.max_examples))
+    except (ValueError, RecursionError) as error:
+        raise KftError(
+            f"{name}: JSON that cannot be read: {error}",
+            "write numbers with fewer digits and lists with fewer levels",
+        ) from None
+    return _objects(rows, name, data, pick)
+
+
+def read_jsonl(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    """The picked columns; blank lines are no rows, and a field that an object lacks is null."""
+    lines = io.StringIO(read_text(path, name, data, _place), newline="\n")
+    return _objects(list(islice(_json_lines(lines, name), data.max_examples)), name, data, pick)
+
+
+def jsonl_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
+    """`read_jsonl`, `size` rows at a time; the first rows must hold every field that is read."""
+    known: dict[str, None] = {}
+    with open_text(path, name, data, newline="\n") as lines:
+        rows = _json_lines(lines, name)
+        while piece := list(islice(rows, size)):
+            known |= dict.fromkeys(key for row in piece for key in row)
+            yield _objects([dict.fromkeys(known) | row for row in piece], name, data, pick)
+
+
+def read_parquet(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    """The picked columns."""
+    with _parquet_mistakes(path, name), parquet.ParquetFile(path) as file:
+        # Polars' own reader aborts the process on some damaged files.
+        found = pick(file.schema_arrow.names)
+        table = file.read([file.schema_arrow.names[position] for position in found.values()])
+        return _table_frame(table.slice(0, data.max_examples), found, file.schema_arrow.names, name)
+
+
+def parquet_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
+    """`read_parquet`, at most `size` rows at a time."""
+    with _parquet_mistakes(path, name), parquet.ParquetFile(path) as file:
+        columns = file.schema_arrow.names
+        found = pick(columns)
+        for batch in file.iter_batches(size, columns=[columns[position] for position in found.values()]):
+            yield _table_frame(pa.Table.from_batches([batch]), found, columns, name)
+
+
+def _table_frame(table: pa.Table, found: dict[str, int], columns: list[str], name: str) -> pl.DataFrame:
+    table = table.replace_schema_metadata(None)
+    table.validate(full=True)  # polars takes strings that are not UTF-8 as they come
+    frame = pl.from_arrow(table)
+    return pl.DataFrame(
+        {role: typed_strings(frame[columns[i]], name, columns[i]) for role, i in found.items()}
+    )
+
+
+@contextlib.contextmanager
+def _parquet_mistakes(path: Path, name: str) -> Iterator[None]:
+    if path.stat().st_size == 0:
+        raise KftError(f"{name}: is empty", "write the file again, it may have been cut while it was copied")
+    try:
+        yield
+    except KftError:
+        raise
+    except (Exception, pl.exceptions.PanicException) as error:  # a panic is no Exception
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise KftError(f"{name}: cannot be read as Parquet: {told}", "copy or write the file again") from None
+
+
+def _is_json_lines(text: str, error: json.JSONDecodeError) -> bool:
+    if error.msg != "Extra data":
+        return False
+    with contextlib.suppress(ValueError):
+        return isinstance(json.loads(text.lstrip().split("\n", 1)[0]), dict)
+    return False
+
+
+def _json_lines(lines: Iterable[str], name: str) -> Iterator[Row]:
+    count = 0
+    for number, ended in enumerate(lines, 1):
+        content = ended.removesuffix("\n")
+        if not content.strip():
+            continue
+        count += 1
+        where = f"{name}, row {count} (line {number})"
+        try:
+            row = json.loads(content)
+        except json.JSONDecodeError as error:
+            raise KftError(
+                f"{where}: not valid JSON: {_told(error)}",
+                'JSONL holds one object a line; set `data.format = "json"` for one document over many lines',
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise KftError(
+                f"{where}: JSON that cannot be read: {error}",
+                "write numbers with fewer digits and lists with fewer levels",
+            ) from None
+        if not isinstance(row, dict):
+            raise KftError(
+                f"{where}: must be a JSON object, got {kind(row)}", 'such as {"text": "…", "label": "…"}'
+            )
+        yield row
+
+
+def _told(error: json.JSONDecodeError) -> str:
+    return f"{error.msg} (column {error.colno})"
+
+
+def _place(before: str) -> str:
+    # The mark makes sure that the row of the mistake is there.
+    row = sum(1 for content in (before + "?").split("\n") if content.strip())
+    return f"row {row} ({line(before)})"
+
+
+def _document_rows(document: Any, name: str) -> list[Row]:
+    """The rows of an array of objects, an object of columns (arrays, or objects as pandas writes), or one object."""
+    if isinstance(document, list):
+        for number, row in enumerate(document, 1):
+            if not isinstance(row, dict):
+                raise KftError(
+                    f"{name}, row {number}: must be a JSON object, got {kind(row)}",
+                    'such as [{"text": "…", "label": "…"}, …]',
+                )
+        return document
+    if not isinstance(document, dict):
+        raise KftError(
+            f"{name}: must be an array of objects or an object of columns, got {kind(document)}",
+            'such as [{"text": "…", "label": "…"}, …]',
+        )
+    columns = list(document.values())
+    if columns and all(isinstance(column, dict) for column in columns):
+        if len({tuple(column) for column in columns}) > 1:
+            raise KftError(f"{name}: the columns have different row names", "write an array of objects")
+        columns = [list(column.values()) for column in columns]
+    if not all(isinstance(column, list) for column in columns):
+        return [document]
+    if len({len(column) for column in columns}) > 1:
+        told = ", ".join(f"`{key}` {len(column)}" for key, column in zip(document, columns, strict=True))
+        raise KftError(f"{name}: the columns are not equally long: {told}", "write an array of objects")
+    return [dict(zip(document, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    rows = rows[: data.max_examples]
+    if not rows:
+        raise KftError(f"{name}: holds no examples", "give a file with at least one object")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    found = pick(columns)
+    return pl.DataFrame(
+        {role: strings([row.get(columns[i]) for row in rows], name, columns[i]) for role, i in found.items()}
+    )

@@ -1,0 +1,151 @@
+"""CSV (RFC 4180) and TSV (no quoting)."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from kft.config import DataConfig
+from kft.data.sources.columns import Columns, Pick, strings
+from kft.data.sources.texts import line, open_text, read_text
+from kft.errors import KftError
+
+QUOTE_HINT = 'inside quotes a quote is doubled (""); `data.format = "tsv"` reads quotes as ordinary text'
+Rows = Iterator[tuple[int, list[str]]]  # (line where the row begins, its cells)
+
+
+class _Broken(Exception):
+    """A row that is not CSV: (line where it begins, what is wrong)."""
+
+
+def read_csv(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    """The picked columns; quoted cells may hold delimiters, doubled quotes and line ends."""
+    delimiter = _delimiter(data, ",", '"\r\n')
+    place = partial(_place, partial(_csv_rows, delimiter=delimiter, strict=False), data.header, "")
+    lines = io.StringIO(read_text(path, name, data, place), newline="")
+    return next(_frames(_csv_rows(lines, delimiter), name, data, pick))
+
+
+def csv_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
+    """`read_csv`, `size` rows at a time."""
+    delimiter = _delimiter(data, ",", '"\r\n')
+    with open_text(path, name, data, newline="") as lines:
+        yield from _frames(_csv_rows(lines, delimiter), name, data, pick, size)
+
+
+def read_tsv(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    """The picked columns; a quote is a character like any other, and a line is a row."""
+    delimiter = _delimiter(data, "\t", "\r\n")
+    place = partial(_place, partial(_tsv_rows, delimiter=delimiter), data.header, "\n")
+    lines = io.StringIO(read_text(path, name, data, place), newline="\n")
+    return next(_frames(_tsv_rows(lines, delimiter), name, data, pick))
+
+
+def tsv_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
+    """`read_tsv`, `size` rows at a time."""
+    delimiter = _delimiter(data, "\t", "\r\n")
+    with open_text(path, name, data, newline="\n") as lines:
+        yield from _frames(_tsv_rows(lines, delimiter), name, data, pick, size)
+
+
+def _delimiter(data: DataConfig, default: str, forbidden: str) -> str:
+    delimiter = data.delimiter or default
+    if delimiter in forbidden:
+        raise KftError(
+            f"`data.delimiter` cannot be {json.dumps(delimiter)}", 'take for example ";", "|" or "\\t"'
+        )
+    return delimiter
+
+
+# Python's readers and not polars': polars fills short rows with nulls, and takes a quote inside an unquoted
+# cell for the beginning of a quoted one when it looks for line ends.
+
+
+def _csv_rows(lines: Iterable[str], delimiter: str, strict: bool = True) -> Rows:
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
+    start = 1
+    try:
+        for cells in reader:
+            yield start, cells or [""]
+            start = reader.line_num + 1
+    except csv.Error as error:
+        open_quote = "unexpected end" in str(error)
+        raise _Broken(
+            start, "a quote is opened and never closed" if open_quote else "text follows a closing quote"
+        ) from None
+
+
+def _tsv_rows(lines: Iterable[str], delimiter: str) -> Rows:
+    for start, content in enumerate(lines, 1):
+        yield start, content.removesuffix("\n").removesuffix("\r").split(delimiter)
+
+
+def _frames(
+    rows: Rows, name: str, data: DataConfig, pick: Pick, size: int | None = None
+) -> Iterator[pl.DataFrame]:
+    """The picked columns of `size` rows at a time, or of all. A blank line is no row, except where there is but one column."""
+    columns: Columns | None = None
+    found: dict[str, int] = {}
+    values: dict[str, list[str]] = {}
+    number = 0
+    try:
+        for start, cells in rows:
+            if cells == [""] and (columns is None or len(columns) > 1):
+                continue
+            if columns is None:
+                columns = _header(cells, name) if data.header else range(len(cells))
+                found = pick(columns, table=True)
+                values = {role: [] for role in found}
+                if data.header:
+                    continue
+            number += 1
+            if len(cells) != len(columns):
+                expected = f"{len(columns)} column{'s' if len(columns) > 1 else ''}"
+                raise KftError(
+                    f"{name}, row {number} (line {start}): expected {expected}, got {len(cells)}",
+                    "quote texts that hold the delimiter, or set `data.delimiter` or `data.format`",
+                )
+            for role, position in found.items():
+                values[role].append(cells[position])
+            if number == data.max_examples:
+                break
+            if size and number % size == 0:
+                yield _frame(values, name)
+                values = {role: [] for role in found}
+    except _Broken as error:
+        start, told = error.args
+        where = "header" if columns is None and data.header else f"row {number + 1}"
+        raise KftError(f"{name}, {where} (line {start}): {told}", QUOTE_HINT) from None
+    if number == 0:
+        raise KftError(
+            f"{name}: holds column names and no rows",
+            "if its first row is an example, set `data.header = false`",
+        )
+    if size is None or number % size:
+        yield _frame(values, name)
+
+
+def _frame(values: dict[str, list[str]], name: str) -> pl.DataFrame:
+    return pl.DataFrame({role: strings(column, name) for role, column in values.items()})
+
+
+def _header(cells: list[str], name: str) -> list[str]:
+    twice = [cell for cell, count in Counter(cells).items() if count > 1 and cell]
+    if twice:
+        raise KftError(
+            f"{name}: the header has more than one column `{twice[0]}`",
+            "rename or remove one; if the first row is an example, set `data.header = false`",
+        )
+    return cells
+
+
+def _place(rows_of: Callable[[Iterable[str]], Rows], header: bool, newline: str, before: str) -> str:
+    # The mark makes sure that the row of the mistake is there, even if it is the first of its characters.
+    row = sum(cells != [""] for _, cells in rows_of(io.StringIO(before + "?", newline=newline))) - header
+    return f"row {row} ({line(before)})" if row else f"header ({line(before)})"

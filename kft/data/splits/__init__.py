@@ -1,0 +1,184 @@
+"""Cleans, deduplicates, finds leaks and cuts the splits that have no file; says what it dropped and why."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from kft.config import CleanConfig, SplitConfig
+from kft.data.splits import cleaning, cutting, labels
+from kft.data.splits.labels import Kind
+from kft.errors import KftError
+
+FORMAT = 1
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows to train on, to choose by and to test on, in the order of their files.
+
+    The frames have the columns of `sources`. `test` has no rows where there is no test split.
+
+    `account` is what `data.json` holds. All counts are of rows. `read`, `dropped` and `moved` tell how a split came
+    came about, everything else describes the rows that are left: `examples` = `read` - sum of `dropped` + `moved`.
+    Where rows belong to questions (`data.group`), a question is dropped and counted with all its rows, as a duplicate
+    only if another has the same rows.
+
+        {"format": 1,
+         "splits": {name: {
+            "origins":   files; of class folders the classes ("sports/*.txt")
+            "read":      rows of the split's own files
+            "dropped":   {reason: rows}; a row counts for the first of these that holds
+                empty_text, empty_text_pair   nothing in it that can be seen
+                missing_label                 null, empty, or (of classes) the number NaN
+                unlabelled                    a row of a test file without any label
+                leak                          a train row that also stands in validation or test
+                conflicting_label             a train row whose text came before, with another label
+                duplicate                     a train row whose text came before
+            "moved":     rows that were cut off train: above 0 in validation and test, below 0 in train
+            "examples":  rows that are left
+            "labels":    {label: rows}, for classes
+            "values":    {"mean", "std", "min", "max"}, for scores; std is the population's; {} without rows
+            "questions": {"count", "choices_mean", "choices_max"}, for choices
+            "duplicates": {
+                "exact":              rows whose text (and pair) came before in the split
+                "normalized":         the same but for case and spaces, exact ones included
+                "conflicting_labels": rows whose normalized text stands in the split with another label too}
+            "sha256":    of text, text_pair (if there are pairs), label, group and the columns of marked words (if there
+                         are any) of each row in order, each written as its length in UTF-8 bytes, ":", the bytes, ","}},
+         "leaks": {"validation", "test": train rows whose normalized text also stands in the file of that split,
+                   "dropped_from_train": those of them that were dropped},
+         "cut": {"method", "seed", "validation_fraction", "test_fraction", and of a cross-validation "folds" and "fold"},
+                or null where kft cut nothing}
+    """
+
+    train: pl.DataFrame
+    validation: pl.DataFrame
+    test: pl.DataFrame
+    account: dict[str, Any]
+
+
+def prepare(
+    frames: dict[str, pl.DataFrame],
+    split: SplitConfig,
+    clean: CleanConfig,
+    kind: Kind,
+    spans: list[list[str | int]] | None = None,
+) -> Splits:
+    """Clean, complete splits.
+
+    Rows with the same text (but for case and spaces) never stand on both sides of a cut that kft makes, nor do the rows
+    of one question. No text is changed, so offsets into it stay right.
+
+    Args:
+        frames: what `sources.read` gave; train, and validation and test if there are files of them.
+        split: how missing splits are cut off train.
+        clean: what else is dropped from train.
+        kind: what labels are.
+        spans: the marked words, as in the config.
+
+    Raises:
+        KftError: labels that the kind cannot have, a split without rows, or settings that contradict the files.
+    """
+    shown = {name: _shown(frame, name) for name, frame in frames.items()}
+    files, dropped = {}, {}
+    for name, frame in frames.items():
+        files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, kind)
+        if name != "test":
+            _check_left(files[name], shown[name], dropped[name])
+    leaks = cleaning.leaks(files)
+    files["train"], repeats = cleaning.drop_repeats(files, clean)
+    dropped["train"] |= repeats
+    _check_left(files["train"], shown["train"], dropped["train"])
+    labels.LABELS[kind].check(files, shown["train"])
+
+    there = {name for name, frame in files.items() if frame.height}
+    fractions = cutting.fractions(there, split)
+    cut = None
+    parts = {"train": files["train"]}
+    if any(fractions.values()):
+        method = split.method or labels.LABELS[kind].method
+        parts = cutting.cut(
+            files["train"], method, split.seed, fractions, shown["train"], kind, split.folds, split.fold or 1
+        )
+        cut = {"method": method, "seed": split.seed} | {
+            f"{name}_fraction": f for name, f in fractions.items()
+        }
+        if split.folds is not None:
+            cut |= {"folds": split.folds, "fold": split.fold or 1}
+
+    final = {name: (files | parts)[name] for name in SPLITS if name in files or name in parts}
+    account = {
+        "format": FORMAT,
+        "splits": {
+            name: _history(name, frames, dropped, parts) | _description(frame, kind)
+            for name, frame in final.items()
+        },
+        "leaks": leaks | {"dropped_from_train": dropped["train"].get("leak", 0)},
+        "cut": cut,
+    }
+    final = {name: frame.drop(cleaning.KEYS) for name, frame in final.items()}
+    return Splits(final["train"], final["validation"], final.get("test", final["train"].clear()), account)
+
+
+def _shown(frame: pl.DataFrame, split: str) -> str:
+    """What messages call a frame; a class folder has as many origins as rows."""
+    return split if frame["origin"].n_unique() > 1 else frame["origin"][0]
+
+
+def _check_left(frame: pl.DataFrame, shown: str, dropped: dict[str, int]) -> None:
+    if frame.is_empty():
+        told = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        raise KftError(
+            f"{shown}: no row is left after cleaning, dropped: {told}",
+            "`data.text`, `data.text_pair` and `data.label` name the columns, `clean` says what is dropped",
+        )
+
+
+def _history(
+    name: str,
+    frames: dict[str, pl.DataFrame],
+    dropped: dict[str, dict[str, int]],
+    parts: dict[str, pl.DataFrame],
+) -> dict[str, Any]:
+    """How a split came about."""
+    moved = {part: frame.height for part, frame in parts.items() if part != "train"}
+    sources = [frames[name]] if name in frames else []
+    if name in moved:
+        sources.append(frames["train"])
+    return {
+        "origins": [origin for frame in sources for origin in _origins(frame)],
+        "read": frames[name].height if name in frames else 0,
+        "dropped": dropped.get(name, {}),
+        "moved": -sum(moved.values()) if name == "train" else moved.get(name, 0),
+    }
+
+
+def _origins(frame: pl.DataFrame) -> list[str]:
+    names = frame["origin"].unique(maintain_order=True)
+    if len(names) > 1:
+        names = (names.str.replace(r"/.*$", "") + "/*.txt").unique(maintain_order=True)
+    return names.to_list()
+
+
+def _description(frame: pl.DataFrame, kind: Kind) -> dict[str, Any]:
+    """What a split is now."""
+    unit, answer = pl.col(cleaning.UNIT), pl.col(cleaning.ANSWER)
+    twice = frame.select(
+        exact=(unit != unit.first().over(cleaning.EXACT)).sum(),
+        normalized=(unit != unit.first().over(cleaning.NORMAL)).sum(),
+        conflicting_labels=(answer.n_unique().over(cleaning.NORMAL) > 1).sum(),
+    )
+    told = {"examples": frame.height} | labels.LABELS[kind].describe(frame)
+    return told | {"duplicates": twice.row(0, named=True), "sha256": _sha256(frame)}
+
+
+def _sha256(frame: pl.DataFrame) -> str:
+    columns = [pl.col(c).cast(pl.String) for c in frame.columns if c not in ("id", "origin", *cleaning.KEYS)]
+    cells = [part for c in columns for part in (c.str.len_bytes(), pl.lit(":"), c, pl.lit(","))]
+    digest = hashlib.sha256()
+    for row in frame.select(pl.concat_str(cells)).to_series():
+        digest.update(row.encode())
+    return digest.hexdigest()

@@ -1,0 +1,107 @@
+"""Rows that cannot be used, rows that stand twice, and rows that stand in two splits."""
+
+import hashlib
+
+import polars as pl
+
+from kft.config import CleanConfig
+from kft.data.sources import marked_texts
+from kft.data.splits.labels import Kind
+
+EXACT, NORMAL, TOGETHER, UNIT, ANSWER = KEYS = ("_exact", "_normal", "_together", "_unit", "_answer")
+Counts = dict[str, int]  # reason → rows
+
+
+def with_keys(frame: pl.DataFrame, spans: list[list[str | int]] | None = None) -> pl.DataFrame:
+    """The frame with what makes rows equal.
+
+    EXACT: text (and pair), marked words included. NORMAL: the same but for case and spaces. TOGETHER: NORMAL without
+    the marks, so that one text never parts between splits. UNIT: the row, or the question that it is a choice of.
+    ANSWER: its label. A question is equal to another with the same rows in any order, so its rows have the keys of
+    all of them.
+    """
+    texts = [column for column in ("text", "text_pair") if column in frame.columns]
+    shown = marked_texts(frame, spans)
+    frame = frame.with_columns(
+        _joined(shown, texts).alias(EXACT),
+        _joined(shown, texts, _normalized).alias(NORMAL),
+        _joined(frame, texts, _normalized).alias(TOGETHER),
+        pl.int_range(pl.len()).alias(UNIT),
+        pl.col("label").alias(ANSWER),
+    )
+    if "group" not in frame.columns:
+        return frame
+    keys = (EXACT, NORMAL, TOGETHER)
+    # Digests, since a question's key holds the texts of all its rows and stands in each of them.
+    frame = frame.with_columns(frame[key].map_elements(_digest, pl.String).alias(key) for key in keys)
+    frame = frame.with_columns(pl.concat_str(EXACT, "label", separator="=", ignore_nulls=True).alias(ANSWER))
+    whole = [pl.col(key).sort().str.join(",").over("group").alias(key) for key in (*keys, ANSWER)]
+    return frame.with_columns(pl.col("group").alias(UNIT), *whole)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _normalized(text: pl.Series) -> pl.Series:
+    return text.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+
+
+def _joined(frame: pl.DataFrame, texts: list[str], change=lambda text: text) -> pl.Series:
+    """The texts of each row in one."""
+    return frame.select(
+        pl.concat_str([change(frame[t]) for t in texts], separator="\0", ignore_nulls=True)
+    ).to_series()
+
+
+def clean(frame: pl.DataFrame, split: str, kind: Kind) -> tuple[pl.DataFrame, Counts]:
+    """The rows that have texts and a label, and the count of the others."""
+    missing = pl.col("label").is_null() | (pl.col("label") == "")
+    if kind == "classification":
+        missing |= pl.col("label").is_in(["nan", "NaN"])
+    if split == "test" and frame.select(missing.all()).item():
+        return frame.clear(), {"unlabelled": frame.height}
+    reasons = {f"empty_{c}": _is_empty(c) for c in ("text", "text_pair") if c in frame.columns}
+    reasons |= {"missing_label": missing}
+    if "group" in frame.columns:  # a question that lacks a choice is another question
+        reasons = {name: holds.any().over(UNIT) for name, holds in reasons.items()}
+    return _drop(frame, reasons)
+
+
+def _is_empty(column: str) -> pl.Expr:
+    # White space, and characters without a shape, which the tokenizer drops too.
+    return ~pl.col(column).fill_null("").str.contains(r"[^\s\p{Z}\p{Cc}\p{Cf}\p{Co}]")
+
+
+def leaks(frames: dict[str, pl.DataFrame]) -> Counts:
+    """Validation and test → train rows that also stand there."""
+    train = frames["train"]
+    return {
+        name: train.join(frames[name], on=NORMAL, how="semi").height if name in frames else 0
+        for name in ("validation", "test")
+    }
+
+
+def drop_repeats(frames: dict[str, pl.DataFrame], config: CleanConfig) -> tuple[pl.DataFrame, Counts]:
+    """Train without the leaks and duplicates that the config wants dropped, and their count."""
+    reasons = {}
+    others = [frame[NORMAL] for name, frame in frames.items() if name != "train"]
+    if config.leaks == "drop" and others:
+        reasons["leak"] = pl.col(NORMAL).is_in(pl.concat(others).unique().implode())
+    if config.duplicates != "keep":
+        key = EXACT if config.duplicates == "exact" else NORMAL
+        repeated = pl.col(UNIT) != pl.col(UNIT).first().over(key)
+        reasons["conflicting_label"] = repeated & (pl.col(ANSWER) != pl.col(ANSWER).first().over(key))
+        reasons["duplicate"] = repeated
+    return _drop(frames["train"], reasons)
+
+
+def _drop(frame: pl.DataFrame, reasons: dict[str, pl.Expr]) -> tuple[pl.DataFrame, Counts]:
+    """The rows for which no reason holds; the others count for the first that does."""
+    if not reasons:
+        return frame, {}
+    first = pl.coalesce(pl.when(holds).then(pl.lit(name)) for name, holds in reasons.items())
+    frame = frame.with_columns(first.alias("_reason"))
+    counts = dict(frame["_reason"].drop_nulls().value_counts().iter_rows())
+    kept = frame.filter(pl.col("_reason").is_null()).drop("_reason")
+    return kept, {name: counts[name] for name in reasons if name in counts}

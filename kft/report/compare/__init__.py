@@ -1,0 +1,9 @@
+"""Runs side by side on the same rows: scores, whether they differ by more than chance, and where the runs disagree.
+
+Needs no Keras: it reads what runs predicted when they were trained.
+"""
+
+from kft.report.compare.comparing import FIELDS, compare, read, write_disagreements
+from kft.report.compare.text import text
+
+__all__ = ["FIELDS", "compare", "read", "text", "write_disagreements"]

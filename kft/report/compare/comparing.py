@@ -1,0 +1,266 @@
+"""Puts runs side by side: rows in common, scores, tests of each pair, and the rows on which the runs disagree."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kft import metrics, runs
+from kft.errors import KftError
+from kft.report.compare import significance
+from kft.tasks import answers
+from kft.tasks.answers import Answers
+
+SHOWN = 5  # disagreements in the result itself
+FILE_HINT = "--data FILE lets all of them predict the same rows"
+
+# Dotted names as in `runs.FIELDS`.
+FIELDS = {
+    "split": "test, validation (of a cross-validation its out-of-fold predictions) or data (a file)",
+    "task": "classification, regression or choice",
+    "examples": "rows that the runs have in common, on which they are compared",
+    "questions": "their questions, for choices; else null",
+    "metric": "what the bootstrap tests",
+    "resamples": "of the bootstrap",
+    "seed": "of the bootstrap",
+    "runs[].run": "folder, as it was given",
+    "runs[].name": "what the other fields call the run: the folder's name, or the whole path where names are equal",
+    "runs[].examples": "rows of its split",
+    "runs[].metrics.*": "scores on the rows in common; null where one is not defined",
+    "pairs[].first": "name of a run",
+    "pairs[].second": "name of the run that it is compared with",
+    "pairs[].difference": "the second run's metric less the first's",
+    "pairs[].interval[]": "low and high end of its 95 % interval, by the paired bootstrap; null where it is not defined",
+    "pairs[].p_value": "two-sided, of the paired bootstrap: how easily chance alone makes such a difference",
+    "pairs[].p_value_holm": "the same, corrected for the number of pairs",
+    "pairs[].mcnemar": "test of accuracy; null for scores. For choices it counts questions",
+    "pairs[].mcnemar.first_only": "examples that only the first run has right",
+    "pairs[].mcnemar.second_only": "examples that only the second run has right",
+    "pairs[].mcnemar.statistic": "chi-square; null where the test is the exact binomial one",
+    "pairs[].mcnemar.p_value": "two-sided",
+    "pairs[].mcnemar.p_value_holm": "the same, corrected for the number of pairs",
+    "disagreements.count": "rows for which not all runs predict the same; null for scores",
+    "disagreements.examples[].*": "the first of them, as `--output` writes all: those of which the runs are surest, or that "
+    "they are farthest apart on",
+    "disagreements.examples[].id": "number of the row in its file, from 0",
+    "disagreements.examples[].target": "its label or score",
+    "disagreements.examples[].answers.*.label": "name of a run: what it predicts",
+    "disagreements.examples[].answers.*.probability": "and how surely; of a choice among those of the question",
+    "disagreements.examples[].answers.*.chosen": "whether the choice is the one, for choices",
+    "disagreements.examples[].answers.*.value": "what it predicts, for scores",
+}
+
+
+def read(paths: Sequence[str], split: str | None = None) -> tuple[str, dict[str, Answers]]:
+    """What runs predicted for a split when they were trained.
+
+    Args:
+        paths: folders of finished runs, or of runs over seeds or folds, whose predictions are averaged.
+        split: "test" or "validation"; None takes test where all have it.
+
+    Returns:
+        The split, and {path: what it predicted}.
+
+    Raises:
+        KftError: a run is not finished, not whole, or was not scored on the split.
+    """
+    split = split or ("test" if all(_was_scored(path, "test") for path in paths) else "validation")
+    return split, {path: answers.read(path, split) for path in paths}
+
+
+def compare(
+    found: dict[str, Answers],
+    split: str,
+    metric: str | None = None,
+    seed: int = 0,
+    resamples: int = significance.RESAMPLES,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Compares what two or more runs predicted for the rows that all of them have, labels matched by name.
+
+    Args:
+        found: {path of a run: what it predicted}.
+        split: what the rows are.
+        metric: that the bootstrap tests, one of `metrics.with_interval`; None takes the task's main one.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+
+    Returns:
+        What `FIELDS` describes, and all disagreements.
+
+    Raises:
+        KftError: the runs predict different things, have no row in common, or other targets for the same row; or there is
+            no such metric.
+    """
+    names = _names(list(found))
+    matched = _in_common(dict(zip(names, found.values(), strict=True)))
+    first = matched[0]
+    kind, labels = first.kind, first.labels
+    metric = _check_metric(kind, metric, len(labels) or None)
+    scored = [answers.scored(told) for told in matched]
+    targets, predictions = scored[0][0], [p for _, p in scored]
+    scores = [metrics.scores(kind, targets, p, labels) for p in predictions]
+    resampled = significance.resample(kind, targets, predictions, labels, metric, seed, resamples)
+    pairs = [
+        _pair(kind, targets, predictions, scores, resampled, metric, names, i, j)
+        for i, j in itertools.combinations(range(len(names)), 2)
+    ]
+    _correct(pairs)
+    rows = list(_disagreements(matched, names))
+    told = {
+        "split": split,
+        "task": kind,
+        "examples": len(first.rows),
+        "questions": len(targets) if kind == "choice" else None,
+        "metric": metric,
+        "resamples": resamples,
+        "seed": seed,
+        "runs": [
+            {"run": path, "name": name, "examples": len(answer.rows), "metrics": told}
+            for (path, answer), name, told in zip(found.items(), names, scores, strict=True)
+        ],
+        "pairs": pairs,
+        "disagreements": {"count": None if kind == "regression" else len(rows), "examples": rows[:SHOWN]},
+    }
+    return runs.finite(told), rows
+
+
+def write_disagreements(rows: list[dict[str, Any]], file: str | Path) -> None:
+    """Writes one JSON object a line, as `FIELDS` describes them under disagreements.examples[]."""
+    runs.write_text(Path(file), "".join(map(runs.json_line, rows)))
+
+
+def _was_scored(path: str, split: str) -> bool:
+    if not runs.is_ensemble(path):
+        return runs.RunDir(Path(path)).predictions(split).exists()
+    members = runs.members(runs.open_ensemble(path))
+    return all(member.run.predictions(split).exists() for member in members)
+
+
+def _names(paths: list[str]) -> list[str]:
+    """What the runs are called: the folders' names, or the paths where those are equal."""
+    names = [Path(path).resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def _check_metric(kind: metrics.Kind, metric: str | None, classes: int | None) -> str:
+    if metric is None:
+        return metrics.main_metric(kind)
+    metrics.check_name(kind, metric, classes, where="--metric")
+    options = metrics.with_interval(kind, classes)
+    if metric not in options:
+        raise KftError(f"--metric {metric}: has no bootstrap", f"those with one are {', '.join(options)}")
+    return metric
+
+
+def _in_common(found: dict[str, Answers]) -> list[Answers]:
+    """The answers to the rows that all runs have, in the first one's order of rows and labels."""
+    (first_name, first), *others = found.items()
+    keys = [column for column in first.rows.columns if column != "target"]
+    for name, told in others:
+        if told.kind != first.kind or told.rows.columns != first.rows.columns:
+            what = [
+                f"{a.kind} of {', '.join(c for c in a.rows.columns if c not in ('id', 'target'))}"
+                for a in (first, told)
+            ]
+            raise KftError(
+                f"{first_name} and {name} cannot be compared: {what[0]}, and {what[1]}",
+                "compare runs of one task that read the same columns",
+            )
+    common = first.rows.select(*keys, pl.int_range(pl.len()).alias("_0"))
+    for i, (_, told) in enumerate(others, 1):
+        places = told.rows.select(*keys, pl.int_range(pl.len()).alias(f"_{i}"))
+        common = common.join(places, on=keys, how="inner", nulls_equal=True, maintain_order="left")
+    if first.kind == "choice":
+        common = _whole_questions(common, list(found.values()))
+    if not len(common):
+        counts = ", ".join(f"{name} has {len(told.rows):,}" for name, told in found.items())
+        raise KftError(f"the runs have no row in common: {counts}", FILE_HINT)
+    matched = []
+    for i, (name, told) in enumerate(found.items()):
+        at = common[f"_{i}"].to_numpy()
+        try:
+            predictions = answers.ordered(told.predictions, told.labels, first.labels)[at]
+        except KftError as error:
+            raise KftError(f"{first_name} and {name}: {error.message}", error.hint) from None
+        matched.append(replace(told, labels=first.labels, rows=told.rows[at], predictions=predictions))
+    _check_targets(dict(zip(found, matched, strict=True)))
+    return matched
+
+
+def _whole_questions(common: pl.DataFrame, found: list[Answers]) -> pl.DataFrame:
+    """Without the questions of which some run has other choices."""
+    here = common.group_by("group").len("_here")
+    for told in found:
+        here = here.join(told.rows.group_by("group").len("_there"), on="group")
+        here = here.filter(pl.col("_here") == pl.col("_there")).drop("_there")
+    return common.join(here.select("group"), on="group", how="semi", maintain_order="left")
+
+
+def _check_targets(found: dict[str, Answers]) -> None:
+    (first_name, first), *others = found.items()
+    for name, told in others:
+        differ = (first.rows["target"] != told.rows["target"]).arg_true()
+        if len(differ):
+            row = first.rows.row(differ[0], named=True)
+            raise KftError(
+                f"row {row['id'] + 1} has the target {row['target']} in {first_name}, and "
+                f"{told.rows['target'][differ[0]]} in {name} ({len(differ):,} such rows)",
+                f"compare runs that were trained on the same labels; {FILE_HINT}",
+            )
+
+
+def _pair(kind, targets, predictions, scores, resampled, metric, names, i: int, j: int) -> dict[str, Any]:
+    """The tests of two runs."""
+    tested = significance.difference(scores[i][metric], scores[j][metric], resampled[[i, j]])
+    accuracy = None
+    if kind != "regression":
+        right = [predictions[k].argmax(axis=1) == targets for k in (i, j)]
+        accuracy = asdict(significance.mcnemar(*right))
+    return {
+        "first": names[i],
+        "second": names[j],
+        "difference": tested.value,
+        "interval": list(tested.interval),
+        "p_value": tested.p_value,
+        "mcnemar": accuracy,
+    }
+
+
+def _correct(pairs: list[dict[str, Any]]) -> None:
+    """Adds the p-values that are corrected for the number of pairs."""
+    tests = [pairs, [pair["mcnemar"] for pair in pairs if pair["mcnemar"]]]
+    for test in tests:
+        for told, p_value in zip(test, significance.holm([t["p_value"] for t in test]), strict=True):
+            told["p_value_holm"] = p_value
+
+
+def _disagreements(matched: list[Answers], names: list[str]) -> Iterator[dict[str, Any]]:
+    """The rows for which not all runs predict the same, those of which they are surest first; of scores all, the farthest
+    apart first."""
+    first = matched[0]
+    made = np.stack([told.predictions for told in matched])  # [M, N] values, [M, N, C] or [M, N, 3]
+    if first.kind == "classification":
+        best = made.argmax(axis=2)
+        differ, order = (best != best[0]).any(axis=0), -made.max(axis=2).min(axis=0)
+    elif first.kind == "choice":
+        differ = (made[:, :, 2] != made[0, :, 2]).any(axis=0)
+        order = -np.ptp(made[:, :, 1], axis=0)
+    else:
+        differ, order = np.ones(made.shape[1], bool), -np.ptp(made, axis=0)
+    for n in np.argsort(order, kind="stable"):
+        if differ[n]:
+            answered = {name: _answer(told, n) for name, told in zip(names, matched, strict=True)}
+            yield first.rows.row(int(n), named=True) | {"answers": answered}
+
+
+def _answer(told: Answers, n: int) -> dict[str, Any]:
+    row = told.predictions[n]
+    if told.kind == "classification":
+        return {"label": told.labels[row.argmax()], "probability": float(row.max())}
+    if told.kind == "choice":
+        return {"probability": float(row[1]), "chosen": bool(row[2])}
+    return {"value": float(row)}

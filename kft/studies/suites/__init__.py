@@ -1,0 +1,10 @@
+"""GLUE and SuperGLUE: every task trained over seeds, scored by the benchmark's rules, answers ready for its server.
+
+`kft.studies.suites.running.run` trains, and needs Keras; what stands here does not.
+"""
+
+from kft.studies.suites.records import SUITES
+from kft.studies.suites.submission import check
+from kft.studies.suites.summary import text
+
+__all__ = ["SUITES", "check", "text"]

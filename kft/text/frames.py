@@ -1,0 +1,40 @@
+"""The texts of a frame of examples → token rows, with the tokens of its marked words."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from kft.text.rows import Tokens, encode, find_spans
+from kft.text.tokenizers.wordpiece import Tokenizer
+
+
+def encode_frame(
+    tokenizer: Tokenizer,
+    frame: pl.DataFrame,
+    paired: bool,
+    spans: list[list[str | int]] | None,
+    max_length: int,
+    encode: Callable[..., Tokens] = encode,
+) -> Tokens:
+    """The token rows of a frame.
+
+    Args:
+        tokenizer: from `load_tokenizer`.
+        frame: text, text_pair and the columns of offsets; a missing text is an empty one.
+        paired: whether examples have a second text.
+        spans: as in the config.
+        max_length: tokens of a row at most.
+        encode: `encode` or `encode_cached`.
+    """
+    texts = frame["text"].fill_null("").to_list()
+    pairs = frame["text_pair"].fill_null("").to_list() if paired else None
+    if not spans:
+        return encode(tokenizer, texts, pairs, max_length)
+    rows = encode(tokenizer, texts, pairs, max_length, located=True)
+    columns = [str(end) for _, *ends in spans for end in ends]
+    # A row without its text may lack offsets; then nothing is marked.
+    marks = np.stack([frame[column].fill_null(0).to_numpy() for column in columns], axis=1)
+    marks = marks.reshape(len(frame), len(spans), 2)
+    return replace(rows, spans=find_spans(rows, marks, [text == "text_pair" for text, *_ in spans]))

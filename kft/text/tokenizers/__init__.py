@@ -1,0 +1,1 @@
+"""Text → token ids, a file for each kind of tokenizer."""

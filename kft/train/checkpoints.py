@@ -1,0 +1,99 @@
+"""The history of a run and the checkpoints that it resumes from."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from kft import backend, batches, models, runs
+from kft.errors import KftError
+from kft.progress import note
+from kft.runs import RunDir
+
+backend.select()
+
+import keras  # noqa: E402
+
+KEPT_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: epochs finished, steps done in this one, best score so far and the epoch (from 1) it had."""
+
+    epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+
+
+def append_history(run: RunDir, line: dict[str, Any]) -> None:
+    runs.append_line(run.history, json.dumps(runs.finite(line), allow_nan=False))
+
+
+def cut_history(run: RunDir, steps: int) -> None:
+    """Drops the lines after a step: the resumed run writes them again."""
+    if not run.history.exists():
+        return
+    kept = []
+    for text in run.history.read_text("utf-8", "replace").splitlines(keepends=True):
+        try:
+            if json.loads(text)["step"] <= steps:
+                kept.append(text)
+        except (json.JSONDecodeError, KeyError, TypeError):  # the line that a kill cut short
+            break
+    runs.write_text(run.history, "".join(kept))
+
+
+def save_checkpoint(model: models.Classifier, run: RunDir, at: Position, plan: batches.Plan) -> None:
+    """Writes the whole state of training as `checkpoints/step-N.safetensors`, and keeps the last two."""
+    arrays = {name: np.asarray(keras.ops.convert_to_numpy(v.value)) for name, v in _state(model).items()}
+    metadata = {"position": json.dumps(asdict(at)), "settings": runs.settings_sha256(run)}
+    step = plan.steps * at.epoch + at.step
+    file = run.checkpoints / f"step-{step:09}.safetensors"
+    runs.write_whole(file, lambda path: save_file(arrays, path, metadata=metadata))
+    for old in runs.checkpoint_files(run)[:-KEPT_CHECKPOINTS]:
+        old.unlink()
+
+
+def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.ndarray] | None]:
+    """Puts the last whole checkpoint back; returns where it stands and the values of Keras's loss metric."""
+    for file in reversed(runs.checkpoint_files(run)):
+        try:
+            with safe_open(file, "numpy") as stored:
+                metadata = stored.metadata()
+                at = Position(**json.loads(metadata["position"]))
+                arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            note(f"{file}: is damaged, going back to the one before")
+            continue
+        if metadata.get("settings") != runs.settings_sha256(run):
+            raise KftError(
+                f"{run.config}: was changed since the run began", "put it back as it was, or train a new run"
+            )
+        state = _state(model)
+        if {n: a.shape for n, a in arrays.items()} != {n: tuple(v.shape) for n, v in state.items()}:
+            raise KftError(
+                f"{file}: is of another model or optimizer", "was config.toml edited? train a new run instead"
+            )
+        for name, variable in state.items():
+            variable.assign(arrays[name])
+        return at, [arrays[n] for n in state if n.startswith("metrics/")] if at.step else None
+    return Position(), None
+
+
+def _state(model: models.Classifier) -> dict[str, Any]:
+    """Every variable that training changes, numbered: Keras's own names depend on what else a process has built."""
+    parts = {
+        "model": model.variables,
+        "optimizer": model.optimizer.variables,
+        "metrics": model.metrics_variables,
+    }
+    return {
+        f"{part}/{i:04}": variable
+        for part, variables in parts.items()
+        for i, variable in enumerate(variables)
+    }

@@ -1,0 +1,111 @@
+"""Training controls: learning rates by depth, gradual unfreezing, averaged weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kft import backend
+
+backend.select()
+
+import keras  # noqa: E402
+
+
+def layer_groups(model) -> list[list[keras.Variable]]:
+    """The variables that train, from the embeddings up to the head; the pooler goes with the head."""
+    layers = [{id(v) for v in layer.variables} for layer in model.backbone.transformer_layers]
+    above = {id(v) for part in (model.backbone.pooled_dense, model.head) for v in part.variables}
+    groups = [[] for _ in range(len(layers) + 2)]
+    for variable in model.trainable_variables:
+        depth = next((i + 1 for i, ids in enumerate(layers) if id(variable) in ids), 0)
+        groups[-1 if id(variable) in above else depth].append(variable)
+    return groups
+
+
+def decayed_rates(model, decay: float) -> dict[int, float]:
+    """{id of a variable: factor of its learning rate}: head 1, top layer decay, …, embeddings decay ** (L + 1).
+
+    As in BEiT (Bao et al. 2021), where the classifier's own depth counts as none.
+    """
+    groups = layer_groups(model)
+    return {id(v): decay ** (len(groups) - 1 - i) for i, group in enumerate(groups) for v in group}
+
+
+def thaw_updates(model, every: float) -> dict[int, int]:
+    """{id of a variable: number of updates before its first}, for gradual unfreezing (Howard and Ruder 2018, ULMFiT).
+
+    The head has none before it; each layer below waits for `every` more updates, rounded, the embeddings longest.
+    """
+    groups = layer_groups(model)
+    return {id(v): round((len(groups) - 1 - i) * every) for i, group in enumerate(groups) for v in group}
+
+
+def controlled(kind: type, rates: dict[int, float], thaws: dict[int, int] | None = None) -> type:
+    """A Keras optimizer class whose steps and decoupled decay are scaled for each variable.
+
+    Until the update that `thaws` tells for it, a variable keeps its value and its moments are 0, its gradient does not
+    count in the norm that clipping sees, and Adam's bias correction starts with its first update: as if it joined the
+    optimizer then. All in one compiled step, which therefore takes as long with frozen layers as without.
+
+    Averages that the class keeps stay in the optimizer: Keras would put them in place of the weights after each
+    `fit`, and the next epoch would start from them. `averaged` shows them.
+    """
+    thaws = thaws or {}
+
+    class Controlled(kind):
+        before = 0  # updates before the first one of the variable at hand
+
+        @property
+        def iterations(self):
+            if not self.before:
+                return super().iterations
+            return keras.ops.maximum(super().iterations - self.before, 0)
+
+        def rate(self, variable):
+            """Factor of the variable's learning rate; 0 while it is frozen."""
+            rate, before = rates.get(id(variable), 1.0), thaws.get(id(variable), 0)
+            return keras.ops.where(self.iterations >= before, rate, 0.0) if before else rate
+
+        def apply(self, grads, trainable_variables=None):
+            variables = trainable_variables or self._trainable_variables
+            grads = [
+                keras.ops.where(self.iterations >= thaws[id(v)], g, keras.ops.zeros_like(g))
+                if g is not None and thaws.get(id(v))
+                else g
+                for g, v in zip(grads, variables, strict=True)
+            ]
+            return super().apply(grads, trainable_variables)
+
+        def update_step(self, gradient, variable, learning_rate):
+            learning_rate = learning_rate * self.rate(variable)
+            self.before = thaws.get(id(variable), 0)
+            super().update_step(gradient, variable, learning_rate)
+            self.before = 0
+
+        def _apply_weight_decay(self, variables):
+            for variable in variables if self.weight_decay is not None else ():
+                if self._use_weight_decay(variable):
+                    rate = self.learning_rate * self.rate(variable)
+                    variable.assign(variable - variable * self.weight_decay * rate)
+
+        def finalize_variable_values(self, var_list):
+            pass
+
+    return Controlled
+
+
+@contextmanager
+def averaged(model) -> Iterator[None]:
+    """The model with its averaged weights, where its optimizer keeps any; with its own again afterwards."""
+    optimizer = model.optimizer
+    if not optimizer.use_ema:
+        yield
+        return
+    variables = optimizer._trainable_variables
+    own = [keras.ops.convert_to_numpy(v.value).copy() for v in variables]
+    for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
+        variable.assign(keras.ops.convert_to_numpy(average.value).copy())  # a step donates the buffers
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, own, strict=True):
+            variable.assign(value)
