@@ -71,7 +71,8 @@ def unscored(account: Account) -> list[str]:
         return []
     alone = len(set.intersection(*lacking.values())) if len(lacking) > 1 else 0
     return [
-        f"of {len(known):,} classes have no row: {told}" + (f"; {alone:,} stand in train alone" if alone else "")
+        f"of {len(known):,} classes have no row: {told}"
+        + (f"; {alone:,} stand in train alone" if alone else "")
     ]
 
 
