@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-from conftest import SHARED_DATA, run_kft, sentences, write_csv
+from conftest import SHARED_DATA, build_model, run_kft, sentences, write_csv
 
 from kft import config as configs
 from kft import runs, tasks, train
@@ -404,11 +404,10 @@ class TestControls:
         np.testing.assert_allclose(np.asarray(variable.value), parameter.detach().numpy(), atol=1e-5)
 
     def test_weight_decay_spares_biases_and_norms(self, tiny_preset):
-        from kft import models
         from kft.models import presets
         from kft.train import optim
 
-        model = models.build(presets.locate(str(tiny_preset)), "classification", ["a", "b"], 2)
+        model = build_model(presets.locate(str(tiny_preset)), "classification", ["a", "b"], 2)
         optimizer = optim.build("adamw", learning_rate=0.01, steps=1, weight_decay=0.1)
         optimizer.build(model.trainable_variables)
         decayed = {v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)}

@@ -1,7 +1,7 @@
 """The few operations of which every family's forward pass is written, on three machines.
 
-`on_keras` trains and predicts on packed rows, on every backend of Keras; `on_tensorflow` makes the graph of a SavedModel and
-`on_onnx` that of an ONNX file, both for one example a row. A machine is an object with these methods; x and the
+`on_keras` trains and predicts on packed rows, on every backend of Keras; `export.graph` makes the graph of a SavedModel and
+`export.onnx_graph` that of an ONNX file, both for one example a row, of which all read the same places [M]. A machine is an object with these methods; x and the
 results are its own tensors. R rows, T tokens, M read places; A heads, D = H / A.
 
     embed(name, ids)                     rows of the table `name` for ids [R, T] → [R, T, H]

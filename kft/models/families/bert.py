@@ -24,9 +24,7 @@ def weights(sizes: Sizes) -> dict[str, Weight]:
 def parts(backbone: Any) -> dict[str, Part]:
     found = {
         **table_part("embeddings.word_embeddings", backbone.token_embedding),
-        **table_part(
-            "embeddings.position_embeddings", backbone.position_embedding, "position_embeddings"
-        ),
+        **table_part("embeddings.position_embeddings", backbone.position_embedding, "position_embeddings"),
         **table_part("embeddings.token_type_embeddings", backbone.segment_embedding),
         **norm_parts("embeddings.LayerNorm", backbone.embeddings_layer_norm),
     }
@@ -63,7 +61,5 @@ BERT = Family(
     unfold=lambda arrays, sizes: arrays,
     depth=encoders.depth,
     adapters=encoders.ADAPTERS,
-    run=encoders.encoder(
-        encoders.learned_positions("word", "position", "token_type"), encoders.post_norm
-    ),
+    run=encoders.encoder(encoders.learned_positions("word", "position", "token_type"), encoders.post_norm),
 )

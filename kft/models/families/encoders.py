@@ -49,9 +49,7 @@ def sizes(settings: Settings, first_position: int = 0) -> Sizes:
         num_segments=settings.size("type_vocab_size", default=2),
     )
     if found.hidden_size % found.num_heads:
-        raise damaged(
-            settings.name, "config.json: `hidden_size` must be a multiple of `num_attention_heads`"
-        )
+        raise damaged(settings.name, "config.json: `hidden_size` must be a multiple of `num_attention_heads`")
     return found
 
 

