@@ -32,8 +32,12 @@ class Data:
     questions: np.ndarray | None
 
 
-def prepare_data(config: Config) -> Data:
+def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     """Reads, cleans, splits and tokenizes; a regression's targets are standardised by the train split.
+
+    Args:
+        config: of the run.
+        known_labels: names of the classes by id in a run that goes on, whose weights mean just these ids.
 
     Raises:
         KftError: a mistake in the data, or a setting that the preset or the labels rule out.
@@ -42,6 +46,8 @@ def prepare_data(config: Config) -> Data:
     made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
     task = tasks.TASKS[config.task]
     labels = task.labels(made.train)
+    if known_labels is not None and set(known_labels) == set(labels):
+        labels = known_labels
     preset = presets.locate(config.model.preset, config.model.from_run)
     if config.model.max_length > preset.max_length:
         raise KftError(
@@ -112,9 +118,8 @@ def plan_batches(settings: TrainConfig, data: Data, devices: int) -> batches.Pla
 
 
 def steps_of_epoch(plan: batches.Plan, data: Data, epoch: int, first_step: int = 0) -> Iterator[tuple]:
-    """The batches of an epoch from `first_step` on, as NumPy arrays."""
-    steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, epoch, first_step)
-    return (batch for batch in steps.as_numpy_iterator())  # Keras takes generators, not every iterator
+    """The batches of an epoch from `first_step` on."""
+    return batches.dataset(plan, data.rows["train"], data.targets, data.weights, epoch, first_step)
 
 
 def find_batch_size(model: models.Classifier, settings: TrainConfig, data: Data, devices: int) -> int:

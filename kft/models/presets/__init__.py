@@ -9,13 +9,11 @@ import numpy as np
 
 from kft.errors import KftError, did_you_mean
 from kft.models.presets import downloads, files, huggingface_folder, keras_folder, run_folder
-from kft.models.presets.files import SPECIAL_TOKENS
 from kft.models.presets.record import MULTIPLE_CHOICE, Head, Preset
 
 __all__ = [
     "MULTIPLE_CHOICE",
     "PACKAGED",
-    "SPECIAL_TOKENS",
     "Head",
     "Preset",
     "head_weights",
