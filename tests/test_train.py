@@ -1,5 +1,6 @@
 """A run's files, its resumption to the last bit, and the controls of training."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -192,6 +193,16 @@ class TestRun:
         assert 0.3 < told["first_loss"] < 2
 
 
+def test_what_is_amiss_with_the_data_is_told(tiny_settings, tmp_path, capsys):
+    rows = sentences(60)
+    several = write_csv(tmp_path / "several.csv", [*rows, ("", "positive"), ("film", "")])
+    given = {"train": str(several), "test": str(write_csv(tmp_path / "test.csv", rows[:7]))}
+    train.train(settings_with(tiny_settings, data=given, model={"max_length": 4}), tmp_path / "run")
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().err.splitlines()[1:4]]
+    assert [title for title, _ in lines] == ["dropped", "leaks", "cut"]
+    assert lines[0][1] == "train 2 of 62 rows: 1 empty_text, 1 missing_label"
+
+
 class Killed(BaseException):
     """Stands in for SIGKILL: no handler of kft's catches it."""
 
@@ -242,6 +253,18 @@ class TestResume:
             train.train(config, tmp_path / "run")
         train.resume(tmp_path / "run")
         assert_same_run(tiny_run, tmp_path / "run")
+
+    def test_classes_keep_their_ids(self, tiny_settings, tmp_path, monkeypatch):
+        config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
+        names = ["positive", "negative"]  # as an older version may have ordered them
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            older = dataclasses.replace(tasks.TASKS["classification"], labels=lambda frame: names)
+            patched.setitem(tasks.TASKS, "classification", older)
+            _die_before(patched, "Recorder.on_train_batch_end", 20)
+            train.train(config, tmp_path / "run")
+        told = train.resume(tmp_path / "run")
+        assert runs.read_labels(runs.RunDir(tmp_path / "run")) == names
+        assert told["metrics"]["test"]["accuracy"] == 1.0
 
     def test_every_control_resumes(self, tiny_settings, tmp_path, monkeypatch):
         config = settings_with(

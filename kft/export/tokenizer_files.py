@@ -10,8 +10,7 @@ from kft import text as tokens
 from kft.errors import KftError
 from kft.export.proof import FAULT_HINT, Reference
 from kft.export.source import Source
-from kft.models.presets import SPECIAL_TOKENS
-from kft.text.tokenizers.wordpiece import MAX_WORD_CHARACTERS
+from kft.text.tokenizers.wordpiece import MAX_WORD_CHARACTERS, SPECIAL_TOKENS
 
 _ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")  # in the order of SPECIAL_TOKENS
 

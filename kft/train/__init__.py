@@ -1,5 +1,6 @@
 """One config → one run directory."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -107,7 +108,7 @@ def dry_run(config: Config) -> dict[str, Any]:
     compile_model(model, config, plan)
     steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, epoch=0)
     started = time.monotonic()
-    logs = model.fit(steps.take(1), verbose=0, shuffle=False).history
+    logs = model.fit(itertools.islice(steps, 1), steps_per_epoch=1, verbose=0, shuffle=False).history
     counts = models.parameter_counts(model)
     return {
         "data": data.splits.account,
@@ -145,7 +146,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
     with nullcontext(control.stop) if control.stop else stop_signals() as stop:
         # Data, and everything that must be on disk before the first step.
         devices = backend.distribute()
-        data = prepare_data(config)
+        data = prepare_data(config, runs.read_labels(run) if resumed and run.labels.exists() else None)
         if resumed:
             _check_same_data(run, data.splits.account)
         model = build_model(config, data)

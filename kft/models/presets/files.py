@@ -9,7 +9,6 @@ import ml_dtypes  # noqa: F401  teaches numpy, and so safetensors, bfloat16
 import safetensors
 
 from kft.errors import KftError
-from kft.text.tokenizers.wordpiece import SPECIAL_TOKENS
 
 WHOLE_HINT = "copy the whole folder again"
 ANOTHER_HINT = "take another preset with --set model.preset=NAME, such as bert_base_en_uncased"
@@ -64,28 +63,6 @@ def check_readable(name: str, path: Path, hint: str = WHOLE_HINT) -> None:
         raise KftError(f"{name}: {path.name} cannot be read: {error.strerror}", hint) from None
     if start.startswith(b"version https://git-lfs"):
         raise KftError(f"{name}: {path.name} is a Git LFS pointer, not the file itself", "git lfs pull")
-
-
-def read_vocabulary(name: str, path: Path) -> list[str]:
-    """The lines of a vocabulary file."""
-    check_readable(name, path)
-    try:
-        content = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise damaged(name, f"{path.name} is damaged: {error}") from None
-    lines = content.replace("\r\n", "\n").split("\n")  # not splitlines: some tokens are line breaks
-    return lines[:-1] if lines[-1] == "" else lines
-
-
-def special_ids(name: str, vocabulary: list[str], embeddings: int) -> dict[str, int]:
-    """Ids of the SPECIAL_TOKENS by token; also checks that the model has an embedding for every token."""
-    if len(vocabulary) > embeddings:
-        raise damaged(name, f"{len(vocabulary)} tokens in the vocabulary, {embeddings} in the model")
-    ids = {token: i for i, token in enumerate(vocabulary)}
-    missing = [token for token in SPECIAL_TOKENS if token not in ids]
-    if missing:
-        raise KftError(f"{name}: the vocabulary has no {', '.join(missing)}", "is it a BERT vocabulary?")
-    return {token: ids[token] for token in SPECIAL_TOKENS}
 
 
 def size(name: str, config: dict, key: str, least: int = 1, default: int | None = None) -> int:

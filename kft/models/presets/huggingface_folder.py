@@ -2,12 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kft.errors import KftError
-from kft.models.presets import files
+from kft.models.presets import files, tokenizer_files
 from kft.models.presets.record import MULTIPLE_CHOICE, Head, Preset, numbered_labels
 
 # Hugging Face's names (transformers.activations.ACT2FN) → ours.
@@ -23,15 +22,6 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }
-_BERT_TOKENIZERS = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
-_PLAIN_TOKENIZERS = ("PreTrainedTokenizer", "TokenizersBackend")  # whatever tokenizer.json says
-_SPECIAL_ROLES = (
-    "pad_token",
-    "unk_token",
-    "cls_token",
-    "sep_token",
-    "mask_token",
-)  # in the order of SPECIAL_TOKENS
 _OTHER_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
 _Tensors = dict[str, tuple[Path, list[int]]]
 
@@ -56,21 +46,18 @@ def read(name: str, folder: Path, config: dict) -> Preset:
         raise files.damaged(name, "config.json: `hidden_size` must be a multiple of `num_attention_heads`")
     tensors = _tensors(name, folder)
     _check_tensors(name, tensors, sizes)
-    vocabulary, settings = _tokenizer(name, folder)
     head_dropout = config.get("classifier_dropout")
     return Preset(
         name=name,
         kind="huggingface",
         path=folder,
-        vocabulary=vocabulary,
-        special_ids=files.special_ids(name, vocabulary, sizes["vocabulary_size"]),
         activation=_activation(name, config),
         epsilon=_epsilon(name, config),
         dropout=files.rate(name, config, "hidden_dropout_prob", 0.1),
         attention_dropout=files.rate(name, config, "attention_probs_dropout_prob", 0.1),
         classifier_dropout=None if head_dropout is None else files.rate(name, config, "classifier_dropout"),
         head=_head(name, config, tensors, sizes["hidden_size"]),
-        **settings,
+        **tokenizer_files.huggingface(name, folder, sizes["vocabulary_size"]),
         **sizes,
     )
 
@@ -193,78 +180,3 @@ def _check_tensors(name: str, tensors: _Tensors, sizes: dict[str, int]) -> None:
             raise files.damaged(name, f"the weights hold no {suffix}")
         if tensors[key][1] != shape:
             raise files.damaged(name, f"{key} is {tensors[key][1]}, config.json says {shape}")
-
-
-# --- Tokenizer
-
-
-def _tokenizer(name: str, folder: Path) -> tuple[list[str], dict[str, Any]]:
-    """(vocabulary, settings as `presets.tokenizer_settings` gives them), taken from where transformers takes them."""
-    told = files.read_json_if_there(name, folder / "tokenizer_config.json")
-    whole = files.read_json_if_there(name, folder / "tokenizer.json")
-    kind = str(told.get("tokenizer_class") or "BertTokenizer").removesuffix("Fast")
-    if kind not in _BERT_TOKENIZERS + _PLAIN_TOKENIZERS:
-        raise KftError(f"{name}: its tokenizer is a {kind}, kft needs a BertTokenizer", files.ANOTHER_HINT)
-    _check_added_tokens(name, folder, told, whole)
-    vocabulary = _json_vocabulary(name, whole) or files.read_vocabulary(name, folder / "vocab.txt")
-    if kind in _PLAIN_TOKENIZERS:
-        return vocabulary, _plain_settings(name, whole)
-    return vocabulary, {  # transformers takes these from here whatever tokenizer.json says
-        "lowercase": bool(told.get("do_lower_case", True)),
-        "strip_accents": told.get("strip_accents"),
-        "tokenize_chinese_chars": bool(told.get("tokenize_chinese_chars", True)),
-    }
-
-
-def _plain_settings(name: str, whole: dict) -> dict[str, Any]:
-    normalizer = whole.get("normalizer") or {}
-    kinds = (normalizer.get("type"), (whole.get("pre_tokenizer") or {}).get("type"))
-    if kinds != ("BertNormalizer", "BertPreTokenizer") or not normalizer.get("clean_text", True):
-        raise KftError(
-            f"{name}: tokenizer.json is not BERT's: it normalizes and splits with {kinds[0]}, {kinds[1]}",
-            files.ANOTHER_HINT,
-        )
-    return {
-        "lowercase": bool(normalizer.get("lowercase", True)),
-        "strip_accents": normalizer.get("strip_accents"),
-        "tokenize_chinese_chars": bool(normalizer.get("handle_chinese_chars", True)),
-    }
-
-
-def _check_added_tokens(name: str, folder: Path, told: dict, whole: dict) -> None:
-    """Refuses tokens that BERT does not have: they would be cut out of the texts by rules of their own."""
-    for role, expected in zip(_SPECIAL_ROLES, files.SPECIAL_TOKENS, strict=True):
-        token = told.get(role) or expected
-        token = token.get("content") if isinstance(token, dict) else token
-        if token != expected:
-            raise KftError(
-                f"{name}: tokenizer_config.json: `{role}` must be {expected}, got: {token}",
-                files.ANOTHER_HINT,
-            )
-    added = [*(whole.get("added_tokens") or []), *(told.get("added_tokens_decoder") or {}).values()]
-    contents = {str(entry.get("content")) for entry in added}
-    contents |= set(files.read_json_if_there(name, folder / "added_tokens.json"))
-    others = sorted(contents - set(files.SPECIAL_TOKENS))
-    if others:
-        raise KftError(
-            f"{name}: its tokenizer has added tokens, which kft does not support: {', '.join(others[:5])}",
-            "choose a checkpoint with BERT's own tokenizer",
-        )
-
-
-def _json_vocabulary(name: str, whole: dict) -> list[str] | None:
-    model = whole.get("model") or {}
-    vocabulary = model.get("vocab")
-    if not vocabulary:
-        return None
-    if model.get("type", "WordPiece") != "WordPiece" or model.get("continuing_subword_prefix", "##") != "##":
-        raise KftError(
-            f"{name}: tokenizer.json must hold a WordPiece model with ## prefixes, not {model.get('type')}",
-            files.ANOTHER_HINT,
-        )
-    by_id = {i: token for token, i in vocabulary.items()} if isinstance(vocabulary, dict) else {}
-    counted = all(type(i) is int and 0 <= i < 2 * len(vocabulary) for i in by_id)
-    if not counted or len(by_id) != len(vocabulary):
-        raise files.damaged(name, "tokenizer.json is damaged: every token needs an id of its own")
-    # An id without a token is that of a line that stood twice in the vocabulary file.
-    return [by_id.get(i, f"[unused id {i}]") for i in range(max(by_id) + 1)]

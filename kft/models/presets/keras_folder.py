@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from kft.errors import KftError
-from kft.models.presets import files
+from kft.models.presets import files, tokenizer_files
 from kft.models.presets.record import Head, Preset, numbered_labels
 
 _SIZES = {  # ours → KerasHub's
@@ -34,31 +34,18 @@ def read(name: str, folder: Path, config: dict, activation: str) -> Preset:
     sizes = {ours: files.size(name, told, theirs) for ours, theirs in _SIZES.items()}
     dropout = files.rate(name, told, "dropout", 0.1)
     _check_weights(name, folder)
-    tokenizer = files.read_json(name, folder / "tokenizer.json")
-    if tokenizer.get("class_name") != "BertTokenizer":
-        raise KftError(
-            f"{name}: its tokenizer is a {tokenizer.get('class_name')}, kft needs a BertTokenizer",
-            files.ANOTHER_HINT,
-        )
-    settings = tokenizer.get("config", {})
-    vocabulary = files.read_vocabulary(name, folder / "assets" / "tokenizer" / "vocabulary.txt")
     classifier = _classifier(name, folder)
     return Preset(
         name=name,
         kind="keras",
         path=folder,
-        vocabulary=vocabulary,
-        special_ids=files.special_ids(name, vocabulary, sizes["vocabulary_size"]),
-        lowercase=bool(settings.get("lowercase", False)),
-        # KerasHub leaves accents alone unless told; BERT strips them where it lower-cases, and was trained so.
-        strip_accents=True if settings.get("strip_accents") else None,
-        tokenize_chinese_chars=bool(settings.get("split_on_cjk", True)),
         activation=activation,
         epsilon=1e-12,  # fixed in KerasHub's code
         dropout=dropout,
         attention_dropout=dropout,
         classifier_dropout=files.rate(name, classifier, "dropout", 0.1) if classifier else None,
         head=_head(name, classifier) if classifier else None,
+        **tokenizer_files.keras_hub(name, folder, sizes["vocabulary_size"]),
         **sizes,
     )
 

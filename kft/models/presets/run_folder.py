@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kft import runs
 from kft.errors import KftError
-from kft.models.presets import files
+from kft.models.presets import tokenizer_files
 from kft.models.presets.record import MULTIPLE_CHOICE, Head, Preset, numbered_labels
 
 
@@ -28,7 +28,7 @@ def read(path: str | Path) -> Preset:
             kind="run",
             path=run.path,
             vocabulary=vocabulary,
-            special_ids=files.special_ids(told["preset"], vocabulary, backbone["vocabulary_size"]),
+            special_ids=tokenizer_files.special_ids(told["preset"], vocabulary, backbone["vocabulary_size"]),
             lowercase=tokenizer["lowercase"],
             strip_accents=tokenizer["strip_accents"],
             tokenize_chinese_chars=tokenizer["tokenize_chinese_chars"],
