@@ -301,8 +301,8 @@ class TestStops:
     def test_two_processes_do_not_train_in_one_folder(self, seeds):
         config, folder, _ = seeds
         with (
-            ensemble.running._alone(runs.open_ensemble(folder)),
-            pytest.raises(KftError, match="another process trains in this folder"),
+            runs.only_writer(folder),
+            pytest.raises(KftError, match="is in use by process"),
         ):
             ensemble.train(config, folder, (1, 2))
 

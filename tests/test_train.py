@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -160,6 +162,27 @@ class TestRun:
             train.train(settings_with(tiny_settings), tiny_run)
         assert train.resume(tiny_run)["metrics"] == json.loads((tiny_run / "metrics.json").read_text())
         assert before == {p: p.stat().st_mtime_ns for p in tiny_run.rglob("*")}
+
+    def test_a_run_in_use_is_left_alone(self, tiny_run, tiny_settings, tmp_path):
+        folder = tmp_path / "r"
+        shutil.copytree(tiny_run, folder)
+        (folder / "DONE").unlink()
+        before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        with runs.only_writer(folder):
+            for work in (
+                lambda: train.train(configs.parse(tiny_settings), folder),
+                lambda: train.resume(folder),
+                lambda: runs.open_run(folder),
+            ):
+                with pytest.raises(KftError, match="in use by process"):
+                    work()
+        assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+    def test_runs_without_a_name_of_their_own_never_share_one(self, tiny_settings, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(time, "strftime", lambda *_: "now")
+        paths = [train.new_run_path(configs.parse(tiny_settings)) for _ in range(3)]
+        assert [path.name for path in paths] == ["films-now", "films-now-2", "films-now-3"]
 
     def test_infinite_loss_is_told(self, tiny_settings, tmp_path):
         config = settings_with(

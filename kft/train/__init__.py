@@ -63,10 +63,12 @@ def train(config: Config, run_path: str | Path | None = None, control: Control =
         Stopped: SIGTERM or SIGINT came; a checkpoint is saved.
     """
     backend.select(config.backend)
-    run = runs.create(run_path or default_run_path(config))
-    runs.write_text(run.config, configs.dump(config))
-    runs.write_json(run.environment, backend.describe())
-    return _train(config, run, control, resumed=False)
+    run_path = run_path or new_run_path(config)
+    with runs.only_writer(run_path):
+        run = runs.create(run_path)
+        runs.write_text(run.config, configs.dump(config))
+        runs.write_json(run.environment, backend.describe())
+        return _train(config, run, control, resumed=False)
 
 
 def resume(run_path: str | Path, control: Control = Control()) -> dict[str, Any]:
@@ -80,11 +82,13 @@ def resume(run_path: str | Path, control: Control = Control()) -> dict[str, Any]
         runs.open_run(run_path)  # whole?
         note(f"{run_path}: the run is finished, nothing to do")
         return {"run": str(run.path), "metrics": runs.read_json(run.metrics)}
-    config = runs.read_config(run)
-    backend.select(config.backend)
-    if not runs.checkpoint_files(run):
-        note(f"{run_path}: no checkpoint yet, starting again")
-    return _train(config, run, control, resumed=True)
+    with runs.only_writer(run_path, "wait until it has ended; a run is trained by one process at a time"):
+        runs.sweep(run.path)
+        config = runs.read_config(run)
+        backend.select(config.backend)
+        if not runs.checkpoint_files(run):
+            note(f"{run_path}: no checkpoint yet, starting again")
+        return _train(config, run, control, resumed=True)
 
 
 def dry_run(config: Config) -> dict[str, Any]:
@@ -111,14 +115,26 @@ def dry_run(config: Config) -> dict[str, Any]:
     }
 
 
-def default_run_path(config: Config) -> Path:
-    """`runs/<data>-<time>`, a name that does not exist yet."""
+def new_run_path(config: Config) -> Path:
+    """Makes the folder `runs/<data>-<time>`, under a name that no other process has taken.
+
+    Raises:
+        KftError: it cannot be made.
+    """
     origin = config.data.source or Path(config.data.train).resolve().with_suffix("").name
     if origin == "train":
         origin = Path(config.data.train).resolve().parent.name
     name = f"{origin.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    taken = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in range(1, 1000))
-    return next(path for path in taken if not path.exists())
+    for number in range(1, 1000):
+        path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise KftError(runs.cannot_write(path, error).message, runs.RUN_HINT) from None
+        return path
+    raise KftError(f"runs: holds 999 runs called {name}", runs.RUN_HINT)
 
 
 def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict[str, Any]:
