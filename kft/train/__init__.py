@@ -17,7 +17,15 @@ from kft.runs import RunDir
 from kft.text import Tokens
 from kft.train import controls, memory
 from kft.train.account import describe, plan_account, write_inputs
-from kft.train.checkpoints import Position, append_history, cut_history, restore, save_checkpoint
+from kft.train.checkpoints import (
+    Position,
+    append_history,
+    best_weights,
+    cut_history,
+    drop_checkpoints,
+    restore,
+    save_checkpoint,
+)
 from kft.train.epoch import Course, Epoch, run_epoch
 from kft.train.preparing import Data, Prepared, prepare, prepare_data, steps_of_epoch
 
@@ -80,6 +88,7 @@ def resume(run_path: str | Path, control: Control = Control()) -> dict[str, Any]
     run = runs.open_run(run_path, finished=False)
     if run.done.exists():
         runs.open_run(run_path)  # whole?
+        _tidy(run, runs.read_config(run).train.keep_checkpoints)
         note(f"{run_path}: the run is finished, nothing to do")
         return {"run": str(run.path), "metrics": runs.read_json(run.metrics)}
     with runs.only_writer(run_path, "wait until it has ended; a run is trained by one process at a time"):
@@ -170,7 +179,9 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
 
         # The best epoch's weights, scored on every split.
         splits = ("validation", "test") if control.score_test else ("validation",)
-        return _finish(model, run, data, validation.shape, splits)
+        result = _finish(model, run, data, validation.shape, splits)
+        _tidy(run, settings.keep_checkpoints)
+        return result
 
 
 @dataclass(frozen=True)
@@ -219,7 +230,7 @@ def _finish_epoch(
         value = scores[validation.metric]
         best = position.best is None or metrics.better(validation.metric, value, position.best)
         if best:
-            models.save(model, run.checkpoints / "best.weights.h5")
+            models.save(model, best_weights(run))
     number = position.epoch + 1
     line = {
         "event": "evaluation",
@@ -256,7 +267,7 @@ def _finish(
     shape: batches.PredictionShape,
     scored_splits: tuple[str, ...],
 ) -> dict[str, Any]:
-    best = run.checkpoints / "best.weights.h5"
+    best = best_weights(run)
     models.load_weights(model, best if best.exists() else run.weights)  # the latter if only DONE was lost
     models.save(model, run.weights)
     task = tasks.TASKS[model.architecture.task]
@@ -274,8 +285,14 @@ def _finish(
     report.curves(run)
     report.report(run)
     runs.finish(run)
-    best.unlink(missing_ok=True)
     return {"run": str(run.path), "metrics": runs.finite(scores)}
+
+
+def _tidy(run: RunDir, keep_checkpoints: bool) -> None:
+    """Drops what a finished run does not need."""
+    best_weights(run).unlink(missing_ok=True)  # they are the run's weights now
+    if not keep_checkpoints:
+        drop_checkpoints(run)
 
 
 def _check_same_data(run: RunDir, account: dict[str, Any]) -> None:
