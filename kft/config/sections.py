@@ -210,6 +210,11 @@ class TrainConfig(Section):
         500, ge=1, description="steps between checkpoints; one every epoch besides"
     )
     log_every_steps: int = Field(10, ge=1, description="steps between two lines of loss in the history")
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        ["tensorboard"],
+        description="programs that losses and scores go to besides the run's own history; wandb and mlflow need their "
+        "packages and read their own environment variables",
+    )
     packing: bool = Field(
         True, description="several examples share a row of a batch (the scores do not change)"
     )
