@@ -141,8 +141,12 @@ CLASSES = {"label": {"names": ["negative", "positive"], "_type": "ClassLabel"}}
 
 
 def table_of(labels: list[int | None], features: dict | None = CLASSES) -> pa.Table:
-    table = pa.table({"text": [f"film {i}" for i in range(len(labels))], "label": pa.array(labels, pa.int64())})
-    info = json.dumps({"info": {"features": {"text": {"dtype": "string", "_type": "Value"}} | (features or {})}})
+    table = pa.table(
+        {"text": [f"film {i}" for i in range(len(labels))], "label": pa.array(labels, pa.int64())}
+    )
+    info = json.dumps(
+        {"info": {"features": {"text": {"dtype": "string", "_type": "Value"}} | (features or {})}}
+    )
     return table.replace_schema_metadata({"huggingface": info} if features is not None else None)
 
 

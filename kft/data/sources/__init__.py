@@ -171,9 +171,7 @@ def _read_path(
         )
     if format == "folder" and is_saved_splits(path):
         within = sorted(entry.name for entry in path.iterdir() if is_saved_dataset(entry))
-        raise KftError(
-            f"{shown(path)}: holds several splits", f"give one of its folders: {listed(within)}"
-        )
+        raise KftError(f"{shown(path)}: holds several splits", f"give one of its folders: {listed(within)}")
     if path.is_dir() and format != "folder" and not (format == "arrow" and is_saved_dataset(path)):
         raise KftError(
             f"{shown(path)}: is a folder, not a {format} file",

@@ -76,7 +76,7 @@ def class_names(schema: pa.Schema) -> Names:
 
 def _features_names(features: Any) -> Names:
     found = {}
-    for column, feature in (features.items() if isinstance(features, dict) else ()):
+    for column, feature in features.items() if isinstance(features, dict) else ():
         if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
             names = feature.get("names")
             names = list(names.values()) if isinstance(names, dict) else names
@@ -165,4 +165,6 @@ def _mistakes(path: Path, name: str, format: str) -> Iterator[None]:
         raise
     except (Exception, pl.exceptions.PanicException) as error:  # a panic is no Exception
         told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise KftError(f"{name}: cannot be read as {format}: {told}", "copy or write the file again") from None
+        raise KftError(
+            f"{name}: cannot be read as {format}: {told}", "copy or write the file again"
+        ) from None
