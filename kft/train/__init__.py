@@ -10,12 +10,12 @@ from typing import Any
 
 from kft import backend, batches, evaluate, metrics, models, report, runs, tasks
 from kft import config as configs
-from kft.config import Config
+from kft.config import Config, TrainConfig
 from kft.errors import KftError
 from kft.progress import note, stop_signals
 from kft.runs import RunDir
 from kft.text import Tokens
-from kft.train import controls, memory
+from kft.train import controls, memory, trackers
 from kft.train.account import describe, plan_account, write_inputs
 from kft.train.checkpoints import (
     Position,
@@ -149,6 +149,7 @@ def new_run_path(config: Config) -> Path:
 def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict[str, Any]:
     with nullcontext(control.stop) if control.stop else stop_signals() as stop:
         # Data, and everything that must be on disk before the first step.
+        trackers.check(config.train.trackers)
         devices = backend.distribute()
         data = prepare_data(config, runs.read_labels(run) if resumed and run.labels.exists() else None)
         if resumed:
@@ -164,22 +165,24 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         position, loss_state = restore(model, run) if resumed else (Position(), None)
         cut_history(run, plan.steps * position.epoch + position.step)
         validation = _validation(prepared)
-        course = _course(run, prepared, stop)
-        while position.epoch < settings.epochs and not _out_of_patience(position, settings.patience_epochs):
-            steps = steps_of_epoch(plan, data, position.epoch, position.step)
-            epoch = run_epoch(model, steps, position, course, loss_state)
-            position, loss_state = epoch.position, None
-            if position.step < plan.steps:
-                save_checkpoint(model, run, position, plan)
-                raise Stopped(run)
-            position = _finish_epoch(model, validation, epoch, course)
-            control.after_epoch(run)
-            if stop.is_set():
-                raise Stopped(run)
+        with trackers.tracking(settings.trackers, run.logs, run.path.name, config.model_dump()) as tracking:
+            course = _course(run, prepared, stop, tracking)
+            while not _is_over(position, settings):
+                steps = steps_of_epoch(plan, data, position.epoch, position.step)
+                epoch = run_epoch(model, steps, position, course, loss_state)
+                position, loss_state = epoch.position, None
+                if position.step < plan.steps:
+                    save_checkpoint(model, run, position, plan)
+                    raise Stopped(run)
+                position = _finish_epoch(model, validation, epoch, course)
+                control.after_epoch(run)
+                if stop.is_set():
+                    raise Stopped(run)
 
-        # The best epoch's weights, scored on every split.
-        splits = ("validation", "test") if control.score_test else ("validation",)
-        result = _finish(model, run, data, validation.shape, splits)
+            # The best epoch's weights, scored on every split.
+            splits = ("validation", "test") if control.score_test else ("validation",)
+            result = _finish(model, run, data, validation.shape, splits)
+            tracking.log(plan.steps * position.epoch, _named("test", result["metrics"].get("test", {})))
         _tidy(run, settings.keep_checkpoints)
         return result
 
@@ -203,7 +206,7 @@ def _validation(prepared: Prepared) -> _Validation:
     return _Validation(data.rows["validation"], expected, data.labels, shape, metric)
 
 
-def _course(run: RunDir, prepared: Prepared, stop: threading.Event) -> Course:
+def _course(run: RunDir, prepared: Prepared, stop: threading.Event, tracking: trackers.Tracking) -> Course:
     settings = prepared.config.train
     return Course(
         run=run,
@@ -214,8 +217,13 @@ def _course(run: RunDir, prepared: Prepared, stop: threading.Event) -> Course:
         log_every_steps=settings.log_every_steps,
         checkpoint_every_steps=settings.checkpoint_every_steps,
         stop=stop,
-        summaries=backend.tensorflow().summary.create_file_writer(str(run.logs)),
+        tracking=tracking,
     )
+
+
+def _named(split: str, values: dict[str, float | None]) -> dict[str, float | None]:
+    """The scores of a split as trackers name them."""
+    return {f"{split}/{name}": value for name, value in values.items()}
 
 
 def _finish_epoch(
@@ -244,6 +252,7 @@ def _finish_epoch(
         "input_wait_fraction": epoch.input_wait_fraction,
     }
     append_history(run, line)
+    course.tracking.log(line["step"], _named("validation", {"loss": loss, **scores}))
     note(
         f"epoch {number}/{course.epochs}: train loss {epoch.train_loss:.4f}, "
         f"validation {validation.metric} {value:.4f}{' (best so far)' if best else ''}"
@@ -254,10 +263,13 @@ def _finish_epoch(
     return position
 
 
-def _out_of_patience(position: Position, patience_epochs: int | None) -> bool:
-    if patience_epochs is None or position.step:
-        return False
-    return position.epoch - position.best_epoch >= patience_epochs
+def _is_over(position: Position, settings: TrainConfig) -> bool:
+    """Whether no epoch is left, or the best one lies too far back."""
+    if position.epoch >= settings.epochs:
+        return True
+    patience = settings.patience_epochs
+    waited = position.epoch - position.best_epoch
+    return patience is not None and position.step == 0 and waited >= patience
 
 
 def _finish(
