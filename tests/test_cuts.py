@@ -201,7 +201,9 @@ def test_a_repeated_text_goes_with_its_latest_row():
 
 
 def test_times_that_are_none_are_told():
-    rows = [(f"t{i}", "ab"[i % 2], None, day) for i, day in enumerate(["2024-01-01", "soon", "", None, "3"] * 3)]
+    rows = [
+        (f"t{i}", "ab"[i % 2], None, day) for i, day in enumerate(["2024-01-01", "soon", "", None, "3"] * 3)
+    ]
     with pytest.raises(KftError) as caught:
         prepared(rows, time="day")
     assert "all.csv, row 2: no time in `day`: 'soon'" in str(caught.value)

@@ -63,7 +63,9 @@ def pick(
 def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
     """(column of the frame, setting that asks for it, column of the file) of all columns that `data` names."""
     roles = ("text", "text_pair", "label", "group")
-    wanted = [(role, f"data.{role}", getattr(data, role)) for role in roles if getattr(data, role) is not None]
+    wanted = [
+        (role, f"data.{role}", getattr(data, role)) for role in roles if getattr(data, role) is not None
+    ]
     wanted += [(role, *column) for role, column in getattr(data, "also", {}).items()]
     return wanted + [(str(end), "data.spans", end) for end in dict.fromkeys(span_columns(data))]
 

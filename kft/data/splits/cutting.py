@@ -88,16 +88,12 @@ def cut(
         placed, on=blocks.BLOCK, how="left", maintain_order="left"
     )
     wanted = ["train", *(name for name, share in shares.items() if share)]
-    parts = {
-        name: placed.filter(pl.col("_place") == name).drop("_place", blocks.BLOCK) for name in wanted
-    }
+    parts = {name: placed.filter(pl.col("_place") == name).drop("_place", blocks.BLOCK) for name in wanted}
     _check(parts, split, method, shown, kind)
     return parts
 
 
-def _placed(
-    units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float]
-) -> list[str]:
+def _placed(units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float]) -> list[str]:
     """Place of each block in a cut without folds."""
     rows = units["rows"].to_list()
     if method == "time":
@@ -112,9 +108,7 @@ def _placed(
     return [names[part] for part in parts]
 
 
-def _folded(
-    units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float]
-) -> list[str]:
+def _folded(units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float]) -> list[str]:
     """Place of each block where one fold is validation."""
     tested = _placed(units, split, method, {"validation": 0.0, "test": shares["test"]})
     if method == "hash":
@@ -145,7 +139,9 @@ def _fill(places: list[str], units: pl.DataFrame, shares: dict[str, float], seed
         if not share or name in places:
             continue
         labels = [set(block) for block in units["labels"].to_list()]
-        there = Counter(label for place, own in zip(places, labels, strict=True) if place == "train" for label in own)
+        there = Counter(
+            label for place, own in zip(places, labels, strict=True) if place == "train" for label in own
+        )
         spare = [
             block
             for block in _order(units.height, seed, stream=2)
