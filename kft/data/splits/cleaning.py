@@ -9,6 +9,7 @@ from kft.data.sources import marked_texts
 from kft.data.splits.labels import Kind
 
 EXACT, NORMAL, TOGETHER, UNIT, ANSWER = KEYS = ("_exact", "_normal", "_together", "_unit", "_answer")
+GROUP, TIME, MOMENT = "split_group", "split_time", "_moment"  # of `split.group` and `split.time`
 Counts = dict[str, int]  # reason → rows
 
 
