@@ -70,7 +70,8 @@ def _token_keys(rows: tokens.Tokens) -> list[bytes]:
     ends = rows.offsets.tolist()
     spans = [b""] * (len(ends) - 1) if rows.spans is None else [span.tobytes() for span in rows.spans]
     return [
-        rows.ids[start:end].tobytes() + span for start, end, span in zip(ends[:-1], ends[1:], spans, strict=True)
+        rows.ids[start:end].tobytes() + span
+        for start, end, span in zip(ends[:-1], ends[1:], spans, strict=True)
     ]
 
 
@@ -152,7 +153,8 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
         total = max(part["examples"], 1)
         shown = list(part["labels"].items())
         cells = [
-            f"{_clipped(plainly(label))} {count:,} ({count / total:.1%})" for label, count in shown[:SHOWN_LABELS]
+            f"{_clipped(plainly(label))} {count:,} ({count / total:.1%})"
+            for label, count in shown[:SHOWN_LABELS]
         ]
         more = f", and {len(shown) - SHOWN_LABELS} more" if len(shown) > SHOWN_LABELS else ""
         lines.append(f"  labels      {', '.join(cells)}{more}")

@@ -320,7 +320,17 @@ def test_truncated_texts_are_told():
     }
 
 
-ALIKE = ["bar", "Bar", "bar\u200b", "\ufeffbar", "caf\u00e9", "cafe\u0301", "tea room", "tea\u00a0room", "cafe"]
+ALIKE = [
+    "bar",
+    "Bar",
+    "bar\u200b",
+    "\ufeffbar",
+    "caf\u00e9",
+    "cafe\u0301",
+    "tea room",
+    "tea\u00a0room",
+    "cafe",
+]
 
 
 def test_labels_that_look_alike_are_told_with_their_counts():
@@ -349,10 +359,20 @@ def test_what_looks_alike(names, groups):
 
 
 @pytest.mark.parametrize(
-    "twin", ["GOOD  film", "good\u00a0film", "good\u200b film", "\ufeffgood film", "\uff47ood film", "goo\u00add film"]
+    "twin",
+    [
+        "GOOD  film",
+        "good\u00a0film",
+        "good\u200b film",
+        "\ufeffgood film",
+        "\uff47ood film",
+        "goo\u00add film",
+    ],
 )
 def test_texts_that_look_alike_are_duplicates_and_leaks(twin):
-    made = prepared(train=[*many(), ("good film", "a"), (twin, "a")], validation=[(twin, "b")], clean={"leaks": "drop"})
+    made = prepared(
+        train=[*many(), ("good film", "a"), (twin, "a")], validation=[(twin, "b")], clean={"leaks": "drop"}
+    )
     assert made.account["leaks"] == {"validation": 2, "test": 0, "dropped_from_train": 2}
     made = prepared(train=[*many(), ("good film", "a"), (twin, "a")], validation=[("v", "b")])
     assert made.account["splits"]["train"]["duplicates"]["normalized"] == 1

@@ -17,8 +17,8 @@ import pytest
 from conftest import SHARED_DATA, build_model, run_kft, sentences, write_csv
 from optimizers import build_optimizer
 
-from kft import config as configs
 from kft import audit, runs, tasks, train
+from kft import config as configs
 from kft.errors import KftError
 from kft.train import epoch
 
@@ -229,12 +229,16 @@ def test_what_is_amiss_with_the_data_is_told(tiny_settings, tmp_path, capsys):
 def test_rows_that_are_the_same_for_the_model_are_told(tiny_settings, tmp_path, capsys):
     given = {
         "train": str(write_csv(tmp_path / "train.csv", [*sentences(60), ("good caf\u00e9", "positive")])),
-        "test": str(write_csv(tmp_path / "test.csv", [("good xyz", "positive"), ("bad plot ever", "negative")])),
+        "test": str(
+            write_csv(tmp_path / "test.csv", [("good xyz", "positive"), ("bad plot ever", "negative")])
+        ),
     }
     account = audit.audit(settings_with(tiny_settings, data=given))
     assert account["leaks"]["same_tokens"] == {"validation": 0, "test": 1}
     assert account["leaks"]["test"] == 0
-    assert "the same tokens for the model as a row of train, though other texts: 1 in test" in audit.text(account)
+    assert "the same tokens for the model as a row of train, though other texts: 1 in test" in audit.text(
+        account
+    )
 
 
 class Killed(BaseException):

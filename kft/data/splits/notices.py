@@ -44,7 +44,9 @@ def leaked(account: Account) -> str:
     counts = {name: leaks.get(name, 0) for name in HELD_OUT}
     more = {name: (leaks.get("same_tokens") or {}).get(name, 0) - counts[name] for name in HELD_OUT}
     unseen = ", ".join(f"{count:,} in {name}" for name, count in more.items() if count > 0)
-    unseen = f"the same tokens for the model as a row of train, though other texts: {unseen}" if unseen else ""
+    unseen = (
+        f"the same tokens for the model as a row of train, though other texts: {unseen}" if unseen else ""
+    )
     if not any(counts.values()):
         return unseen
     told = ", ".join(f"{count:,} in {name}" for name, count in counts.items() if count)
@@ -89,9 +91,7 @@ def look_alike(account: Account) -> str:
     rows: Counter[str] = Counter()
     for part in account["splits"].values():
         rows.update(part.get("labels") or {})
-    groups = [
-        " and ".join(f"{visible(label)} {rows[label]:,}" for label in group) for group in alike(rows)
-    ]
+    groups = [" and ".join(f"{visible(label)} {rows[label]:,}" for label in group) for group in alike(rows)]
     more = f"; and {len(groups) - SHOWN_GROUPS} more" if len(groups) > SHOWN_GROUPS else ""
     told = "; ".join(groups[:SHOWN_GROUPS]) + more
     same = "labels equal but for case, spaces, Unicode form, invisible characters or the spelling of a number"
