@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 import tiny
 from conftest import build_model
 
-from kft import batches, evaluate, models
+from kft import batches, evaluate
 from kft import text as tokens
 from kft.models import presets
 from kft.models.families import FAMILIES, MULTIPLE_CHOICE, SEQUENCE
