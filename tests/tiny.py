@@ -73,7 +73,16 @@ def _byte_bpe(folder: Path) -> None:
     import transformers
     from tokenizers.pre_tokenizers import ByteLevel
 
-    merges = [("Ġ", "f"), ("Ġf", "i"), ("l", "m"), ("Ġfi", "lm"), ("o", "o"), ("Ġ", "g"), ("Ġg", "oo"), ("Ġgoo", "d")]
+    merges = [
+        ("Ġ", "f"),
+        ("Ġf", "i"),
+        ("l", "m"),
+        ("Ġfi", "lm"),
+        ("o", "o"),
+        ("Ġ", "g"),
+        ("Ġg", "oo"),
+        ("Ġgoo", "d"),
+    ]
     tokens = ["<s>", "<pad>", "</s>", "<unk>", *sorted(ByteLevel.alphabet()), *map("".join, merges), "<mask>"]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     transformers.RobertaTokenizerFast(vocab=vocabulary, merges=merges).save_pretrained(folder)

@@ -19,7 +19,9 @@ from kft.models.families.record import (
 )
 from kft.models.families.settings import Settings, unsupported
 
-FIRST_POSITION = 2  # the checkpoint's tables begin with rows that no token has: padding's, and the one before it
+FIRST_POSITION = (
+    2  # the checkpoint's tables begin with rows that no token has: padding's, and the one before it
+)
 _POSITIONS = "embeddings.position_embeddings.weight"
 _SEGMENTS = "embeddings.token_type_embeddings.weight"
 
