@@ -34,7 +34,7 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
     made = splits.prepare(
         sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
-    preset = presets.locate(config.model.preset, config.model.from_run)
+    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     add_token_lengths(made, tokenizer, config.data, config.model.max_length)
     if run_path is None:

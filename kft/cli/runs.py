@@ -58,7 +58,9 @@ def predict(run, file, output, backend) -> None:
 
 @click.command(short_help="Turn a finished RUN into a model that others load.")
 @click.argument("run")
-@click.option("--to", required=True, type=click.Choice(["savedmodel", "hf", "keras", "onnx"]), help="Format.")
+@click.option(
+    "--to", required=True, type=click.Choice(["savedmodel", "hf", "keras", "onnx", "peft"]), help="Format."
+)
 @click.option(
     "--output", required=True, type=click.Path(), help="Folder to make; for savedmodel, to add a version to."
 )
@@ -70,7 +72,8 @@ def export(run, to, output, verify, as_json) -> None:
     """Turn a finished RUN into a model that others load.
 
     savedmodel takes raw text and goes to TensorFlow Serving, as OUTPUT/1, OUTPUT/2, …; hf is a Hugging Face folder, keras
-    a KerasHub preset, onnx a graph with an int8 variant. What does not answer as the run does is not kept.
+    a KerasHub preset, onnx a graph with an int8 variant, peft the
+    low-rank adapters of the run by themselves. What does not answer as the run does is not kept.
     """
     select(run, None)
     from kft import export as exporting

@@ -49,7 +49,7 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     labels = task.labels(made.train)
     if known_labels is not None and set(known_labels) == set(labels):
         labels = known_labels
-    preset = presets.locate(config.model.preset, config.model.from_run)
+    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
     if config.model.max_length > preset.sizes.max_length:
         raise KftError(
             f"`model.max_length` is {config.model.max_length}, {preset.name} reads at most {preset.sizes.max_length} tokens",

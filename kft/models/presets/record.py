@@ -21,6 +21,7 @@ class Preset:
         sizes, encoding: of the encoder.
         classifier_dropout: rate before the head, None where it is `dropout`.
         head: the head of a fine-tuned classifier, or None.
+        adapter: folder of the adapters that are merged into the weights of `path`, or None.
     """
 
     name: str
@@ -36,3 +37,4 @@ class Preset:
     encoding: Encoding
     classifier_dropout: float | None
     head: Head | None
+    adapter: Path | None = None
