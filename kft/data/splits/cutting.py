@@ -7,8 +7,8 @@ import polars as pl
 
 from kft.config import SplitConfig
 from kft.data.splits.cleaning import TOGETHER
-from kft.data.splits.labels import Kind
 from kft.errors import KftError
+from kft.tasks.record import Labels
 
 DEFAULT_FRACTION = 0.1
 
@@ -60,7 +60,7 @@ def cut(
     seed: int,
     shares: dict[str, float],
     shown: str,
-    kind: Kind,
+    rules: Labels,
     folds: int | None = None,
     fold: int = 1,
 ) -> dict[str, pl.DataFrame]:
@@ -74,7 +74,7 @@ def cut(
         seed: of the order of the groups, or of the hash.
         shares: what `fractions` gave.
         shown: what messages call train.
-        kind: of classes, every label keeps a row in train.
+        rules: of labels; of names, each keeps a row in train.
         folds: parts that what test leaves is dealt into, alike for every `fold`.
         fold: the part, from 1, that is validation.
 
@@ -98,13 +98,13 @@ def cut(
         places = _by_hash(keys, seed, shares)
     else:
         places = _by_quota(strata, rows, seed, shares)
-    if method != "hash" and kind == "classification":
+    if method != "hash" and rules.names:
         places = _keep_labels(places, groups["labels"].to_list())
     placed = groups.select(TOGETHER, pl.Series("_place", places, dtype=pl.String))
     placed = train.join(placed, on=TOGETHER, how="left", maintain_order="left")
     wanted = ["train", *(name for name, share in shares.items() if share)]
     parts = {name: placed.filter(pl.col("_place") == name).drop("_place") for name in wanted}
-    _check(parts, method, shown, kind)
+    _check(parts, method, shown, rules)
     return parts
 
 
@@ -192,7 +192,7 @@ def _keep_labels(places: list[str], labels: list[list[str]]) -> list[str]:
     return places
 
 
-def _check(parts: dict[str, pl.DataFrame], method: str, shown: str, kind: Kind) -> None:
+def _check(parts: dict[str, pl.DataFrame], method: str, shown: str, rules: Labels) -> None:
     rows = sum(part.height for part in parts.values())
     for name, part in parts.items():
         if part.is_empty():
@@ -201,7 +201,7 @@ def _check(parts: dict[str, pl.DataFrame], method: str, shown: str, kind: Kind) 
                 f"{shown}: cutting {rows} rows (`split.method` = {method}) leaves {name} empty",
                 f"set `data.{name}` or other fractions in `split`{without}; rows with one text stay together",
             )
-    if kind == "classification":
+    if rules.names:
         known = parts["train"]["label"].unique().implode()
         strange = pl.concat(parts.values()).filter(~pl.col("label").is_in(known))
         if strange.height:
