@@ -1,6 +1,7 @@
 """What the checks of labels share: their order, the rows that messages name, labels that train does not have."""
 
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 
 import polars as pl
 
@@ -11,13 +12,25 @@ SHOWN_LABELS = 10
 SHOWN_PROBLEMS = 5
 
 
-def ordered(names: pl.Series) -> list[str]:
-    """The different names: numbers by value, else by code point."""
-    names = names.unique().to_list()
-    try:
-        return sorted(names, key=lambda name: (float(name), name))
-    except ValueError:
+def ordered(labels: pl.Series) -> list[str]:
+    """The different labels: numbers by value and then by spelling, else all by code point.
+
+    The order is total and depends on the set of labels alone, since it says what a class id means.
+    """
+    names = labels.drop_nulls().unique().to_list()
+    numbers = [_number(name) for name in names]
+    if None in numbers:
         return sorted(names)
+    return [name for _, name in sorted(zip(numbers, names, strict=True))]
+
+
+def _number(name: str) -> Decimal | None:
+    """The exact value of a number, so that no two that differ become equal; None for NaN, which has no order."""
+    try:
+        number = Decimal(name)
+    except InvalidOperation:
+        return None
+    return None if number.is_nan() else number
 
 
 def where(frame: pl.DataFrame, rows: pl.DataFrame) -> str:
