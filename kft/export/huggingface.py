@@ -35,12 +35,11 @@ def config(source: Source) -> dict[str, Any]:
         source.architecture.encoding,
         source.architecture.backbone,
     )
-    classes = architecture.task == "classification"
     labels = source.labels or ["LABEL_0"]
     return {
         "architectures": ["BertForSequenceClassification"],
         "model_type": "bert",
-        "problem_type": "single_label_classification" if classes else "regression",
+        "problem_type": source.loaded.task.problem_type,
         "num_labels": len(labels),
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
@@ -91,7 +90,7 @@ def _tensors(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _compare(source: Source, expected: proof.Reference, logits: np.ndarray, what: str) -> dict[str, Any]:
-    told = proof.check(proof.compare(source, expected, proof.predictions_of(source, logits)), what)
+    told = proof.check(proof.compare_logits(source, expected, logits), what)
     return told | {"max_logit_difference": proof.logit_difference(source, expected, logits)}
 
 

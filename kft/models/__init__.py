@@ -8,10 +8,11 @@ import numpy as np
 
 from kft import backend, runs, tasks
 from kft.errors import KftError
-from kft.models import adapters
+from kft.models import adapters, losses
 from kft.models.encoder import ACTIVATIONS, Dropout, Encoding, encode_first_tokens
-from kft.models.presets import MULTIPLE_CHOICE, Preset, head_weights
+from kft.models.presets import Preset, head_weights
 from kft.runs import RunDir
+from kft.tasks.record import MULTIPLE_CHOICE
 
 backend.select()
 
@@ -33,7 +34,7 @@ class Architecture:
     """What rebuilds a model without its preset; with the weights and the vocabulary it is the whole model.
 
     Attributes:
-        task: "classification", "regression" or "choice".
+        task: a key of `TASKS`.
         backbone: arguments of `keras_hub.models.BertBackbone`.
         encoding: activation, epsilon, dropout rates of the encoder.
         head_dropout: rate before the head.
@@ -55,7 +56,7 @@ class Architecture:
 
 
 class Classifier(keras.Model):
-    """A BERT backbone and a dense head over packed rows: inputs as `batches` makes them → logits float32 [R, K, C].
+    """A BERT backbone and a dense head over packed rows: inputs as `batches` makes them → logits float32 [R, M, C].
 
     With `r_drop_alpha` it trains by R-Drop (Liang et al. 2021): on the mean loss of two passes, whose dropout differs, and
     alpha times the divergence of their predictions. Any other use sees one pass.
@@ -86,7 +87,8 @@ class Classifier(keras.Model):
             return loss
         again = self(x, training=True)
         loss = (loss + super().compute_loss(x, y, again, sample_weight, training)) / 2
-        apart = tasks.TASKS[self.architecture.task].divergence(y, y_pred, again)  # [R, K]
+        divergence = losses.DIVERGENCES[tasks.TASKS[self.architecture.task].divergence]
+        apart = divergence(y, y_pred, again)  # [R, M]
         mean = keras.ops.divide_no_nan(keras.ops.sum(apart * sample_weight), keras.ops.sum(sample_weight))
         return loss + self.r_drop_alpha * mean
 
@@ -118,7 +120,7 @@ def build(
 
     Args:
         preset: from `presets.locate`.
-        task: "classification", "regression" or "choice".
+        task: a key of `TASKS`.
         labels: label names in id order; for classification only.
         outputs: C, units of the head.
         pooling: "cls" or "mean".
@@ -296,7 +298,8 @@ def keeps_head(preset: Preset, labels: list[str], architecture: Architecture) ->
     """Whether training starts with the preset's own head: it reads the same, and has the same label names in any order."""
     if preset.head is None or architecture.pooling != "cls" or architecture.spans:
         return False
-    if (preset.head.problem_type == MULTIPLE_CHOICE) != (architecture.task == "choice"):
+    problem = tasks.TASKS[architecture.task].problem_type
+    if (preset.head.problem_type == MULTIPLE_CHOICE) != (problem == MULTIPLE_CHOICE):
         return False
     names = preset.head.labels
     return len(names) == architecture.outputs and (not labels or sorted(names) == sorted(labels))

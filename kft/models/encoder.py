@@ -2,7 +2,7 @@
 
 KerasHub's own graph takes one example a row and always uses the tanh approximation of GELU. This one lets several
 examples share a row, uses the GELU that the checkpoint was trained with, and computes the last layer only where the
-head reads it. Letters as in `batches`: R rows, T tokens, K slots, P spans; H hidden units, A heads, D = H / A.
+head reads it. Letters as in `batches`: R packed rows, T tokens, M read places, P spans; H hidden units, A heads, D = H / A.
 """
 
 from dataclasses import dataclass
@@ -47,37 +47,42 @@ def encode_first_tokens(backbone, inputs: dict, encoding: Encoding, pooling: str
 
     Args:
         backbone: a `keras_hub.models.BertBackbone`; its weights are used, its graph is not.
-        inputs: int32 `token_ids`, `positions`, `segment_ids`, `example_ids` [R, T] and `first_tokens` [R, K]; where
-            examples have marked words also `spans` [R, K, P, 2].
+        inputs: int32 `token_ids`, `positions`, `segment_ids`, `example_ids` [R, T] and `reads` [R, M]; where
+            examples have marked words also `spans` [R, M, P, 2].
         encoding: activation, epsilon and dropout rates.
         pooling: "cls", the first token through BERT's tanh pooler, or "mean" of the example's tokens.
         dropout: of this step, a `Dropout`.
 
     Returns:
-        [R, K, H] in the compute type, or [R, K, (1 + P) * H]: the same vector, then the mean of each span's tokens in the
-        last layer. Slots without an example hold finite values without meaning.
+        [R, M, H] in the compute type, or [R, M, (1 + P) * H]: the same vector, then the mean of each span's tokens in the
+        last layer. Places that no example reads hold finite values without meaning.
     """
     x = _embed(backbone, inputs, encoding.epsilon)
     x = dropout(x, encoding.dropout)  # [R, T, H]
-    example_ids, first_tokens = inputs["example_ids"], inputs["first_tokens"]
+    example_ids, reads = inputs["example_ids"], inputs["reads"]
     same_example = ops.equal(example_ids[:, :, None], example_ids[:, None, :])  # [R, T, T]
     *lower, last = backbone.transformer_layers
     for layer in lower:
         x = _layer(layer, x, x, same_example, encoding, dropout)
     if pooling == "mean" or "spans" in inputs:  # more than the first tokens are read
         x = _layer(last, x, x, same_example, encoding, dropout)
-        first = POOLINGS[pooling](backbone, x, example_ids, first_tokens)  # [R, K, H]
+        first = POOLINGS[pooling](backbone, x, example_ids, reads)  # [R, M, H]
         spans = [_mean_of_spans(x, inputs["spans"])] if "spans" in inputs else []
         return ops.concatenate([first, *spans], axis=-1) if spans else first
-    first = ops.take_along_axis(x, first_tokens[:, :, None], axis=1)  # [R, K, H]
-    first_ids = ops.take_along_axis(example_ids, first_tokens, axis=1)  # [R, K]
-    seen = ops.equal(first_ids[:, :, None], example_ids[:, None, :])  # [R, K, T]
-    first = _layer(last, first, x, seen, encoding, dropout)
-    return ops.tanh(_dense(backbone.pooled_dense, first))
+    read = ops.take_along_axis(x, reads[:, :, None], axis=1)  # [R, M, H]
+    seen = _same_example(example_ids, reads)
+    read = _layer(last, read, x, seen, encoding, dropout)
+    return ops.tanh(_dense(backbone.pooled_dense, read))
 
 
-def _pooled_first(backbone, x, example_ids, first_tokens):
-    return ops.tanh(_dense(backbone.pooled_dense, ops.take_along_axis(x, first_tokens[:, :, None], axis=1)))
+def _same_example(example_ids, reads):
+    """Whether a token belongs to the example that is read at a place, [R, M, T]."""
+    read_ids = ops.take_along_axis(example_ids, reads, axis=1)  # [R, M]
+    return ops.equal(read_ids[:, :, None], example_ids[:, None, :])
+
+
+def _pooled(backbone, x, example_ids, reads):
+    return ops.tanh(_dense(backbone.pooled_dense, ops.take_along_axis(x, reads[:, :, None], axis=1)))
 
 
 def _embed(backbone, inputs: dict, epsilon: float):
@@ -149,23 +154,22 @@ def _layer_norm(norm, x, epsilon: float):
     return ops.cast(y, x.dtype)
 
 
-def _mean_of_examples(x, example_ids, slots: int):
-    """[R, T, H] → [R, K, H], the mean over the tokens of the example in each slot."""
-    numbers = ops.arange(1, slots + 1, dtype="int32")
-    belongs = ops.cast(ops.equal(numbers[None, :, None], example_ids[:, None, :]), x.dtype)  # [R, K, T]
+def _mean_of_examples(backbone, x, example_ids, reads):
+    """[R, T, H] → [R, M, H], the mean over the tokens of the example that is read at each place."""
+    belongs = ops.cast(_same_example(example_ids, reads), x.dtype)  # [R, M, T]
     count = ops.maximum(ops.sum(belongs, axis=-1, keepdims=True), 1)
     return ops.matmul(belongs, x) / count
 
 
 def _mean_of_spans(x, spans):
-    """[R, T, H] → [R, K, P * H], the mean over the tokens of each span; of an empty one zeros."""
-    rows, slots, count, _ = spans.shape
+    """[R, T, H] → [R, M, P * H], the mean over the tokens of each span; of an empty one zeros."""
+    rows, places, count, _ = spans.shape
     place = ops.arange(x.shape[1], dtype="int32")
     begins, ends = spans[..., 0], spans[..., 1]
-    inside = ops.logical_and(place >= begins[..., None], place < ends[..., None])  # [R, K, P, T]
-    inside = ops.cast(ops.reshape(inside, (-1, slots * count, x.shape[1])), x.dtype)
+    inside = ops.logical_and(place >= begins[..., None], place < ends[..., None])  # [R, M, P, T]
+    inside = ops.cast(ops.reshape(inside, (-1, places * count, x.shape[1])), x.dtype)
     lengths = ops.maximum(ops.sum(inside, axis=-1, keepdims=True), 1)
-    return ops.reshape(ops.matmul(inside, x) / lengths, (-1, slots, count * x.shape[2]))
+    return ops.reshape(ops.matmul(inside, x) / lengths, (-1, places, count * x.shape[2]))
 
 
 class Dropout:
@@ -217,7 +221,5 @@ def _mix(x):
     return x ^ (x >> 16)
 
 
-POOLINGS = {  # (backbone, last layer [R, T, H], example_ids [R, T], first_tokens [R, K]) → [R, K, H]
-    "cls": _pooled_first,
-    "mean": lambda _, x, example_ids, first: _mean_of_examples(x, example_ids, ops.shape(first)[1]),
-}
+# (backbone, last layer [R, T, H], example_ids [R, T], reads [R, M]) → [R, M, H]
+POOLINGS = {"cls": _pooled, "mean": _mean_of_examples}

@@ -149,3 +149,7 @@ def _bar(
 
 def _polyline(points: list[tuple[float, float]]) -> str:
     return " ".join(f"{x:g},{y:g}" for x, y in points)
+
+
+# name → chart of a table of predictions, as a task's `Mistakes` asks for it.
+OF_PREDICTIONS = {"scatter": scatter, "errors": errors}

@@ -17,7 +17,7 @@ def summary(scores: dict[str, dict[str, float | None]], details: dict[str, dict[
 
     Args:
         scores: {split: {metric: score}}, as in metrics.json.
-        details: {split: what `metrics.details` gave}, as in details.json; splits may be missing.
+        details: {split: what `scoring.details` gave}, as in details.json; splits may be missing.
     """
     return "\n\n".join(
         "\n".join(_split_lines(split, scores[split], details.get(split, {}))) for split in scores

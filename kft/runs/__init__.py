@@ -3,7 +3,7 @@
 from kft.runs.ensemble import (
     EnsembleDir,
     Member,
-    Plan,
+    Variation,
     finished_members,
     is_ensemble,
     members,
@@ -37,6 +37,7 @@ from kft.runs.folder import (
     open_run,
     read_config,
     read_labels,
+    read_learned,
     settings_sha256,
 )
 
@@ -46,7 +47,7 @@ __all__ = [
     "FORMAT",
     "EnsembleDir",
     "Member",
-    "Plan",
+    "Variation",
     "RunDir",
     "append_line",
     "cannot_write",
@@ -66,6 +67,7 @@ __all__ = [
     "read_config",
     "read_json",
     "read_labels",
+    "read_learned",
     "read_plan",
     "reason",
     "settings_sha256",

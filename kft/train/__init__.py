@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kft import backend, batches, evaluate, metrics, models, report, runs, tasks
+from kft import backend, batches, evaluate, metrics, models, report, runs
 from kft import config as configs
 from kft.config import Config
 from kft.errors import KftError
 from kft.progress import note, stop_signals
 from kft.runs import RunDir
+from kft.tasks import scoring
 from kft.train import controls, memory
 from kft.train.account import describe, plan_account, write_inputs
 from kft.train.checkpoints import Position, append_history, cut_history, restore, save_checkpoint
@@ -100,8 +101,8 @@ def dry_run(config: Config) -> dict[str, Any]:
     if config.train.batch_size == "auto":
         config = with_batch_size(config, data, model, devices)
     plan = plan_batches(config, data, devices)
-    compile_model(model, config, plan)
-    steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, epoch=0)
+    compile_model(model, config, plan, data)
+    steps = batches.dataset(plan, data.rows["train"], data.reads, epoch=0)
     started = time.monotonic()
     logs = model.fit(steps.take(1), verbose=0, shuffle=False).history
     counts = models.parameter_counts(model)
@@ -138,18 +139,18 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
             runs.write_text(run.config, configs.dump(config))
         plan = plan_batches(config, data, devices)
         write_inputs(run, config, data, model)
-        compile_model(model, config, plan)
+        compile_model(model, config, plan, data)
         describe(data, plan, config, model)
 
         # Epochs, from wherever the last checkpoint stands.
         at, running_loss = restore(model, run) if resumed else (Position(), None)
         cut_history(run, plan.steps * at.epoch + at.step)
         shape = evaluate.choose_shape(model, *(r for name, r in data.rows.items() if name != "train"))
-        metric = config.train.best_metric or metrics.main_metric(config.task)
-        schedule, loss_scale = model.optimizer._learning_rate, data.score_scale**2
+        metric = config.train.best_metric or scoring.main_metric(config.task)
+        schedule, loss_scale = model.optimizer._learning_rate, data.learned.scale**2
         recorder = Recorder(run, config, plan, schedule, loss_scale, stop, running_loss)
         while at.epoch < config.train.epochs and not _out_of_patience(at, config):
-            steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, at.epoch, at.step)
+            steps = batches.dataset(plan, data.rows["train"], data.reads, at.epoch, at.step)
             with recorder.epoch(at):
                 model.fit(
                     recorder.timed(steps),
@@ -180,11 +181,10 @@ def _finish_epoch(
 ) -> Position:
     """Scores the validation split, keeps the weights when they are the best so far, and writes a checkpoint."""
     started = time.monotonic()
-    task = tasks.TASKS[config.task]
     frame = data.splits.validation
     with controls.averaged(model):
         logits = evaluate.predict_logits(model, data.rows["validation"], shape)
-        scored = evaluate.score(frame, logits, model.architecture, task, data.labels, detailed=False)
+        scored = evaluate.score(frame, logits, config.task, data.learned, detailed=False)
         value = scored.metrics[metric]
         best = at.best is None or metrics.better(metric, value, at.best)
         if best:
@@ -228,14 +228,13 @@ def _finish(
     best = run.checkpoints / "best.weights.h5"
     models.load_weights(model, best if best.exists() else run.weights)  # the latter if only DONE was lost
     models.save(model, run.weights)
-    task = tasks.TASKS[model.architecture.task]
     scores, details = {}, {}
     for name in scored_splits:
         if name not in data.rows:
             continue
         frame = getattr(data.splits, name)
         logits = evaluate.predict_logits(model, data.rows[name], shape)
-        scored = evaluate.score(frame, logits, model.architecture, task, data.labels)
+        scored = evaluate.score(frame, logits, model.architecture.task, data.learned)
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
     runs.write_json(run.details, details)

@@ -74,7 +74,7 @@ def plan_account(plan: batches.Plan, config: Config) -> dict[str, Any]:
         plan.unit: plan.batch_size,
         "rows": plan.rows,
         "length": plan.length,
-        "slots": plan.slots,
+        "reads": plan.reads,
         "filled": plan.filled,
         "filled_if_padded": float(padded),
     }

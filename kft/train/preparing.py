@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kft import audit, batches, metrics, models, tasks
+from kft import audit, batches, models
 from kft import text as tokens
 from kft.config import Config
 from kft.data import sources, splits
 from kft.errors import KftError
-from kft.models import presets
+from kft.models import losses, presets
 from kft.progress import note
+from kft.tasks import TASKS, scoring
+from kft.tasks.record import Learned, Reads
 from kft.train import controls, memory, optim
 
 
@@ -20,18 +22,18 @@ class Data:
     """The examples of a run, ready for batches."""
 
     splits: splits.Splits
-    labels: list[str]
+    learned: Learned
     preset: presets.Preset
     rows: dict[str, tokens.Tokens]
-    targets: np.ndarray
-    weights: np.ndarray
-    score_mean: float
-    score_scale: float
-    questions: np.ndarray | None
+    reads: Reads
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.learned.labels)
 
 
 def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
-    """Reads, cleans, splits and tokenizes; a regression's targets are standardised by the train split.
+    """Reads, cleans, splits and tokenizes, and learns from the train split what the task takes from it.
 
     Args:
         config: of the run.
@@ -42,10 +44,8 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     """
     frames = sources.read(config.data)
     made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
-    task = tasks.TASKS[config.task]
-    labels = task.labels(made.train)
-    if known_labels is not None and set(known_labels) == set(labels):
-        labels = known_labels
+    task = TASKS[config.task]
+    learned = task.learn(made.train, known_labels)
     preset = presets.locate(config.model.preset, config.model.from_run)
     if config.model.max_length > preset.max_length:
         raise KftError(
@@ -53,17 +53,11 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
             f"--set model.max_length={preset.max_length}",
         )
     if config.train.best_metric:
-        metrics.check_name(config.task, config.train.best_metric, len(labels))
+        scoring.check_name(config.task, config.train.best_metric, len(learned.labels))
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     rows = audit.add_token_lengths(made, tokenizer, config.data, config.model.max_length)
-    targets = task.targets(made.train, labels)
-    mean, scale = 0.0, 1.0
-    if config.task == "regression":
-        mean, scale = float(targets.mean()), float(targets.std()) or 1.0
-        targets = ((targets - mean) / scale).astype(np.float32)
-    weights = task.weights(targets, labels, config.train.class_weight)
-    questions = tasks.question_numbers(made.train, task)
-    return Data(made, labels, preset, rows, targets, weights, mean, scale, questions)
+    reads = task.reads(made.train, rows["train"], learned, config.train.class_weight)
+    return Data(made, learned, preset, rows, reads)
 
 
 def plan_batches(config: Config, data: Data, devices: int) -> batches.Plan:
@@ -71,7 +65,7 @@ def plan_batches(config: Config, data: Data, devices: int) -> batches.Plan:
     lengths = np.diff(data.rows["train"].offsets)
     t = config.train
     return batches.plan(
-        lengths, t.batch_size, t.epochs, t.seed, packed=t.packing, devices=devices, groups=data.questions
+        lengths, t.batch_size, t.epochs, t.seed, packed=t.packing, devices=devices, reads=data.reads
     )
 
 
@@ -90,11 +84,12 @@ def with_batch_size(config: Config, data: Data, model: models.Classifier, device
         return memory.estimate(model, planned(size), devices)
 
     def compiled(size: int) -> int | None:
-        compile_model(model, sized(size), planned(size))
-        steps = batches.dataset(planned(size), data.rows["train"], data.targets, data.weights, epoch=0)
+        compile_model(model, sized(size), planned(size), data)
+        steps = batches.dataset(planned(size), data.rows["train"], data.reads, epoch=0)
         return memory.compiled_bytes(model, next(steps.as_numpy_iterator()))
 
-    units = len(np.unique(data.questions)) if data.questions is not None else len(data.targets)
+    questions = data.reads.questions
+    units = len(np.unique(questions)) if questions is not None else len(data.reads.counts)
     size = memory.largest_batch(memory.batch_sizes(units), room, estimated, compiled)
     note(f"memory    {room / 2**30:.1f} GiB for a step: train.batch_size = {size}")
     return sized(size)
@@ -106,7 +101,7 @@ def build_model(config: Config, data: Data) -> models.Classifier:
         data.preset,
         config.task,
         data.labels,
-        tasks.TASKS[config.task].outputs(data.labels),
+        TASKS[config.task].outputs(data.learned),
         pooling=config.model.pooling,
         dropout=config.model.dropout,
         freeze_layers=config.model.freeze_layers,
@@ -117,13 +112,13 @@ def build_model(config: Config, data: Data) -> models.Classifier:
         r_drop_alpha=config.train.r_drop_alpha,
         precision=config.train.precision,
         seed=config.train.seed,
-        score_mean=data.score_mean,
-        score_scale=data.score_scale,
+        score_mean=data.learned.mean,
+        score_scale=data.learned.scale,
         spans=len(config.data.spans or []),
     )
 
 
-def compile_model(model: models.Classifier, config: Config, plan: batches.Plan) -> None:
+def compile_model(model: models.Classifier, config: Config, plan: batches.Plan, data: Data) -> None:
     """Gives the model its loss and an optimizer for all epochs of the plan."""
     t = config.train
     updates = plan.steps / t.gradient_accumulation_steps  # in an epoch
@@ -147,6 +142,6 @@ def compile_model(model: models.Classifier, config: Config, plan: batches.Plan) 
         ema_momentum=t.ema_momentum,
         optax=t.optax,
     )
-    gamma = t.focal_gamma if t.loss == "focal" else None
-    model.compile(optimizer=optimizer, loss=tasks.TASKS[config.task].loss(t.label_smoothing, gamma))
+    loss = TASKS[config.task].loss(t, data.reads, data.learned)
+    model.compile(optimizer=optimizer, loss=losses.LOSSES[loss.name](**loss.options))
     optimizer.build(model.trainable_variables)  # so that a checkpoint can be put back before the first step

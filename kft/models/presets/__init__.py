@@ -9,10 +9,9 @@ import numpy as np
 
 from kft.errors import KftError, did_you_mean
 from kft.models.presets import downloads, files, huggingface_folder, keras_folder, run_folder
-from kft.models.presets.record import MULTIPLE_CHOICE, Head, Preset
+from kft.models.presets.record import Head, Preset
 
 __all__ = [
-    "MULTIPLE_CHOICE",
     "PACKAGED",
     "Head",
     "Preset",

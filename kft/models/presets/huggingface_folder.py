@@ -7,7 +7,8 @@ import numpy as np
 
 from kft.errors import KftError
 from kft.models.presets import files, tokenizer_files
-from kft.models.presets.record import MULTIPLE_CHOICE, Head, Preset, numbered_labels
+from kft.models.presets.record import Head, Preset, numbered_labels
+from kft.tasks.record import MULTIPLE_CHOICE, ONE_CLASS, VALUE
 
 # Hugging Face's names (transformers.activations.ACT2FN) → ours.
 ACTIVATIONS = {
@@ -123,7 +124,7 @@ def _head(name: str, config: dict, tensors: _Tensors, hidden: int) -> Head | Non
             name, f"classifier.weight is {[count, width]}, config.json says {[len(labels), hidden]}"
         )
     named = not all(re.fullmatch(r"LABEL_\d+", label) for label in labels)
-    problem = config.get("problem_type") or ("regression" if count == 1 else "single_label_classification")
+    problem = config.get("problem_type") or (VALUE if count == 1 else ONE_CLASS)
     problem = MULTIPLE_CHOICE if chooses else problem
     return Head(labels, named, problem)
 

@@ -7,6 +7,7 @@ import numpy as np
 from kft.errors import KftError
 from kft.models.presets import files, tokenizer_files
 from kft.models.presets.record import Head, Preset, numbered_labels
+from kft.tasks.record import ONE_CLASS, VALUE
 
 _SIZES = {  # ours → KerasHub's
     "vocabulary_size": "vocabulary_size",
@@ -89,4 +90,4 @@ def _classifier(name: str, folder: Path) -> dict | None:
 
 def _head(name: str, classifier: dict) -> Head:
     count = files.size(name, classifier, "num_classes")
-    return Head(numbered_labels(count), False, "regression" if count == 1 else "single_label_classification")
+    return Head(numbered_labels(count), False, VALUE if count == 1 else ONE_CLASS)

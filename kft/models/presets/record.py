@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-MULTIPLE_CHOICE = "multiple_choice"
-
 
 @dataclass(frozen=True)
 class Head:
@@ -13,7 +11,7 @@ class Head:
     Attributes:
         labels: names in id order, one for each output; LABEL_0, LABEL_1, … where nobody named them.
         named: whether somebody did.
-        problem_type: "single_label_classification", "multi_label_classification", "regression" or MULTIPLE_CHOICE.
+        problem_type: of Hugging Face, one of those in `kft.tasks.record`.
     """
 
     labels: tuple[str, ...]

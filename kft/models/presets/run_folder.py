@@ -5,7 +5,9 @@ from pathlib import Path
 from kft import runs
 from kft.errors import KftError
 from kft.models.presets import tokenizer_files
-from kft.models.presets.record import MULTIPLE_CHOICE, Head, Preset, numbered_labels
+from kft.models.presets.record import Head, Preset, numbered_labels
+from kft.tasks import TASKS
+from kft.tasks.record import MULTIPLE_CHOICE
 
 
 def read(path: str | Path) -> Preset:
@@ -51,6 +53,7 @@ def read(path: str | Path) -> Preset:
 
 
 def _head(task: str, labels: tuple[str, ...]) -> Head | None:
-    if task == "choice":
-        return Head(numbered_labels(1), False, MULTIPLE_CHOICE)
-    return Head(labels, True, "single_label_classification") if labels else None
+    problem = TASKS[task].problem_type
+    if problem == MULTIPLE_CHOICE:
+        return Head(numbered_labels(1), False, problem)
+    return Head(labels, True, problem) if labels else None
