@@ -86,7 +86,7 @@ def with_batch_size(config: Config, data: Data, model: models.Classifier, device
     def compiled(size: int) -> int | None:
         compile_model(model, sized(size), planned(size), data)
         steps = batches.dataset(planned(size), data.rows["train"], data.reads, epoch=0)
-        return memory.compiled_bytes(model, next(steps.as_numpy_iterator()))
+        return memory.compiled_bytes(model, next(steps))
 
     questions = data.reads.questions
     units = len(np.unique(questions)) if questions is not None else len(data.reads.counts)

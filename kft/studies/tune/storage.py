@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from kft import config as configs
-from kft import runs
+from kft import metrics, runs
 from kft.config import Config
 from kft.errors import KftError
 from kft.studies.tune import space as spaces
