@@ -24,12 +24,12 @@ def read_back(inputs: dict, target, weight) -> list[tuple[tuple[int, ...], int]]
     """(token ids, target) of the examples in one step, read as the encoder reads them; checks each array."""
     found = []
     for r in range(inputs["token_ids"].shape[0]):
-        for k in range(inputs["first_tokens"].shape[1]):
+        for k in range(inputs["reads"].shape[1]):
             if weight[r, k] == 0:
                 assert not (inputs["example_ids"][r] == k + 1).any()
                 continue
             at = np.flatnonzero(inputs["example_ids"][r] == k + 1)
-            assert at[0] == inputs["first_tokens"][r, k]
+            assert at[0] == inputs["reads"][r, k]
             assert (np.diff(at) == 1).all()
             assert (inputs["positions"][r, at] == np.arange(len(at))).all()
             assert (inputs["segment_ids"][r, at] == (np.arange(len(at)) >= len(at) // 2)).all()
@@ -126,7 +126,7 @@ def test_prediction_holds_every_example_once(lengths, step_tokens):
             r, k = where.rows[0, i], where.slots[0, i]
             example = where.examples[0, i]
             ids = inputs["token_ids"][r, inputs["example_ids"][r] == k + 1]
-            assert inputs["first_tokens"][r, k] == where.starts[0, i]
+            assert inputs["reads"][r, k] == where.starts[0, i]
             found[example] = ids.tolist()
     for example in range(len(lengths)):
         assert found[example] == tokens.ids[tokens.offsets[example] : tokens.offsets[example + 1]].tolist()

@@ -294,7 +294,7 @@ class TestRun:
         scores = json.loads((choice_run / "metrics.json").read_text())["test"]
         assert scores["accuracy"] > 0.8
         assert (
-            list(scores) == metrics.names("choice") == ["accuracy", "log_loss", "expected_calibration_error"]
+            list(scores) == scoring.names("choice") == ["accuracy", "log_loss", "expected_calibration_error"]
         )
         details = json.loads((choice_run / "details.json").read_text())["test"]
         predictions = pl.read_parquet(choice_run / "predictions.test.parquet")

@@ -274,7 +274,7 @@ def packed_batch() -> tuple:
         "positions": [[0, 1, 2, 3, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5, 0, 0]],
         "segment_ids": np.zeros((2, 8)),
         "example_ids": [[1, 1, 1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1, 0, 0]],
-        "first_tokens": [[0, 4], [0, 0]],
+        "reads": [[0, 4], [0, 0]],
     }
     weights = np.array([[1, 1], [0.5, 0]], np.float32)
     return (

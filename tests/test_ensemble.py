@@ -22,7 +22,7 @@ from kft import evaluate, models, runs, train
 from kft.cli import main
 from kft.errors import KftError
 from kft.studies import ensemble
-from kft.tasks import answers
+from kft.report import answers
 from kft.train import recorder
 
 TEXTS = ["a good film", "", "the plot plot plot", "bad dull", "great"]

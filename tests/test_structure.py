@@ -9,7 +9,7 @@ from conftest import assert_not_imported
 PACKAGE = Path(__file__).parents[1] / "kft"
 # The way of the data: what stands in a line may import from the lines above it.
 ORDER = (
-    "errors progress config backend runs metrics data tasks text models batches evaluate report audit train export serve "
+    "errors progress metrics tasks config backend runs data text models batches evaluate report audit train export serve "
     "studies cli"
 ).split()
 

@@ -30,7 +30,9 @@ class Step:
 def fill(step: Step, tokens: Tokens, reads: Reads) -> tuple:
     """(inputs, targets, weights) as `dataset` gives them; of reads without targets (inputs,)."""
     rows, length, places = step.shape
-    which, within = each(tokens.offsets, step.examples)  # for each real token, its example and its position there
+    which, within = each(
+        tokens.offsets, step.examples
+    )  # for each real token, its example and its position there
     to = (step.rows * length + step.starts)[which] + within
     inputs = {name: np.zeros(rows * length, np.int32) for name in INPUT_NAMES[:4]}
     inputs["token_ids"][to] = tokens.ids[tokens.offsets[step.examples][which] + within]
@@ -51,7 +53,9 @@ def fill(step: Step, tokens: Tokens, reads: Reads) -> tuple:
         return (inputs,)
     given = reads.targets[source]
     if reads.rivals is not None:  # rivals share a number from 1, below 2**24 since losses compute in float32
-        number = reads.questions[step.examples] if reads.rivals == "question" else np.arange(len(step.examples))
+        number = (
+            reads.questions[step.examples] if reads.rivals == "question" else np.arange(len(step.examples))
+        )
         given = np.concatenate([given, (number[which, None] + 1).astype(given.dtype)], axis=1)
     targets = np.zeros((rows, places, *given.shape[1:]), given.dtype)
     targets[at] = given

@@ -66,9 +66,7 @@ def _cost(rows: int, length: int) -> float:
     return rows * length * (1 + length / ATTENTION_COST_LENGTH)
 
 
-def first_fit(
-    lengths: np.ndarray, length: int, most_reads: int, reads: np.ndarray
-) -> tuple[np.ndarray, ...]:
+def first_fit(lengths: np.ndarray, length: int, most_reads: int, reads: np.ndarray) -> tuple[np.ndarray, ...]:
     """Best-fit decreasing over as many rows as needed: row, start, number in the row and first read, each [N].
 
     `open_rows[f]` holds the rows with f free tokens, so that each example costs a short search, not a scan of rows.

@@ -81,9 +81,7 @@ def prediction_shape(
     return PredictionShape(-(-rows // devices) * devices, length, reads)
 
 
-def prediction_steps(
-    tokens: Tokens, shape: PredictionShape, reads: Reads
-) -> tuple[Placement, np.ndarray]:
+def prediction_steps(tokens: Tokens, shape: PredictionShape, reads: Reads) -> tuple[Placement, np.ndarray]:
     """Where each example goes when all are predicted once: a placement with S = 1, and each one's step, int64 [N].
 
     Examples are packed longest first, so that steps near each other hold examples of like length.

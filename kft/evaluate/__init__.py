@@ -176,12 +176,16 @@ def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:
     rows, questions = encode(loaded, frame), question_numbers(frame, loaded.config.task)
     reads = loaded.task.places(frame, rows)
     if not loaded.members:
-        return loaded.task.predictions(predict_logits(loaded.model, rows, reads=reads), loaded.learned, questions)
+        return loaded.task.predictions(
+            predict_logits(loaded.model, rows, reads=reads), loaded.learned, questions
+        )
     parts = []
     # One model takes all weights in turn: memory and compilation are those of one run.
     for run in loaded.members:
         models.load_weights(loaded.model, run.weights)
         learned = runs.read_learned(run)
-        predictions = loaded.task.predictions(predict_logits(loaded.model, rows, reads=reads), learned, questions)
+        predictions = loaded.task.predictions(
+            predict_logits(loaded.model, rows, reads=reads), learned, questions
+        )
         parts.append(answers.ordered(predictions, learned.labels, loaded.labels))
     return loaded.task.mean(parts, loaded.learned, questions)

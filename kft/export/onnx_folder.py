@@ -101,9 +101,7 @@ def _on_validation(source: Source, folder: Path) -> dict[str, Any]:
     scores = {}
     for name, graph in (("float32", FLOAT), ("int8", INT8)):
         logits = run_graph(folder / graph, rows)
-        scored = evaluate.score(
-            frame, logits, source.architecture.task, learned, detailed=False
-        )
+        scored = evaluate.score(frame, logits, source.architecture.task, learned, detailed=False)
         scores[name] = scored.metrics
     return {"validation_examples": len(frame), "validation_metrics": scores}
 

@@ -61,9 +61,7 @@ def tolerance(source: Source) -> float:
     return TOLERANCE * learned.scale + 2.0**-21 * abs(learned.mean)
 
 
-def compare(
-    source: Source, expected: Reference, numbers: Any, decided: Any = None
-) -> dict[str, Any]:
+def compare(source: Source, expected: Reference, numbers: Any, decided: Any = None) -> dict[str, Any]:
     """How far an export's predictions are from the run's.
 
     Args:
@@ -82,7 +80,9 @@ def compare(
     task, learned = source.loaded.task.export, source.loaded.learned
     numbers, wanted = np.asarray(numbers, np.float64), task.compared(expected.predictions)
     if numbers.shape != wanted.shape:
-        raise KftError(f"the export answers with shape {numbers.shape}, the run with {wanted.shape}", FAULT_HINT)
+        raise KftError(
+            f"the export answers with shape {numbers.shape}, the run with {wanted.shape}", FAULT_HINT
+        )
     allowed = tolerance(source)
     comparison: dict[str, Any] = {
         "examples": len(numbers),

@@ -15,7 +15,6 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics as sk
 
-
 CALIBRATION_BINS = 15
 
 

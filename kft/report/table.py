@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from kft.metrics.words import interval, metric_name, number
+from kft.metrics.words import interval, number
 
 LARGEST_MATRIX = 12  # classes
 CLASSES = 30  # with more, the table of classes shows those with the lowest F1

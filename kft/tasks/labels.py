@@ -94,7 +94,9 @@ def check_each(frame: pl.DataFrame, learned: Learned, names: Callable[[str], tup
         label: None if label is None else next((name for name in names(label) if name not in known), None)
         for label in frame["label"].unique()
     }
-    bad = frame.select(pl.col("label").is_in([k for k, v in wrong.items() if v is not None]) | pl.col("label").is_null())
+    bad = frame.select(
+        pl.col("label").is_in([k for k, v in wrong.items() if v is not None]) | pl.col("label").is_null()
+    )
     rows = bad.to_series().arg_true()
     if not len(rows):
         return

@@ -259,7 +259,9 @@ class Task:
     problem_type: str
     target_column: Callable[[pl.Series, np.ndarray], pl.Series] = lambda labels, truths: labels
     places: Callable[..., Reads] = lambda frame, rows: read_first(len(frame))
-    mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(predictions, axis=0)
+    mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(
+        predictions, axis=0
+    )
     issues: Callable[[pl.Series, Learned], Any] | None = None
     grouped: bool = False
     counted: str = "example"

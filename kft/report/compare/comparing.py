@@ -223,9 +223,7 @@ def _difference(scores: list[float], resampled: np.ndarray) -> dict[str, Any]:
     return {"difference": tested.value, "interval": list(tested.interval), "p_value": tested.p_value}
 
 
-def _mcnemar(
-    task: Task, targets: np.ndarray, first: np.ndarray, second: np.ndarray
-) -> dict[str, Any] | None:
+def _mcnemar(task: Task, targets: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, Any] | None:
     """McNemar's test of two runs; None where no answer is right or wrong."""
     if task.scoring.right is None:
         return None

@@ -81,8 +81,7 @@ def _gather(folder: EnsembleDir) -> dict[str, Any]:
         "sd": sd,
         "out_of_fold": _pooled(folder, finished) if plan.folds and complete else None,
         "ensemble": {
-            split: _scored(together([answers.of_run(run, split) for run in run_dirs]))
-            for split in shared
+            split: _scored(together([answers.of_run(run, split) for run in run_dirs])) for split in shared
         },
         "members": [_told(member, config, told) for member, told in zip(finished, scores, strict=True)],
     }

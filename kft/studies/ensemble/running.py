@@ -20,7 +20,7 @@ from kft import train as training
 from kft.config import PATH_KEYS, Config
 from kft.errors import KftError
 from kft.progress import note, stop_signals
-from kft.runs import EnsembleDir, Member, Variation, RunDir
+from kft.runs import EnsembleDir, Member, RunDir, Variation
 from kft.studies.ensemble import results
 
 backend.select()
