@@ -15,12 +15,12 @@ from test_cli import kft, mistake
 from test_runs import is_documented, names
 
 from kft import config as configs
-from kft import evaluate, metrics, runs, train
+from kft import evaluate, runs, train
 from kft.errors import KftError
 from kft.report import compare
 from kft.report.compare import significance
 from kft.studies import ensemble
-from kft.report import answers
+from kft.tasks import questions, scoring
 from kft.tasks.answers import Answers
 
 LABELS = ["no", "yes", "maybe"]
@@ -240,7 +240,7 @@ class TestCompare:
                     "target": list("100110")[:size],
                 }
             )
-            won = answers.chosen(probabilities, answers.questions(rows))
+            won = questions.chosen(probabilities, questions.numbered(rows))
             return Answers("choice", [], rows, np.stack([np.log(probabilities), probabilities, won], axis=1))
 
         one, other = choices([0.9, 0.8, 0.3]), choices([0.7, 0.4, 0.2])

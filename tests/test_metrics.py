@@ -15,6 +15,7 @@ from sklearn import metrics as sk
 from kft import metrics
 from kft.errors import KftError
 from kft.metrics import bootstrap
+from kft.tasks import scoring
 
 LABELS = ["business", "politics", "sports"]
 

@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 from matplotlib import image
 
-from kft import metrics, report, runs
+from kft import report, runs
 from kft.errors import KftError
 from kft.runs import RunDir
+from kft.tasks import scoring
 
 BBC = ["business", "entertainment", "politics", "sports", "tech"]
 CONFIG = """\

@@ -32,6 +32,7 @@ from kft.data import sources, splits
 from kft.models import presets
 from kft.runs import RunDir
 from kft.studies.suites.records import SUITES, Task
+from kft.tasks import scoring
 
 PREDICTION_ROWS = 64
 

@@ -15,6 +15,7 @@ so B means what it means to a recipe for one question, whatever the number of ch
 step has room for: B, or those of the B largest questions.
 """
 
+from kft.batches.fill import INPUT_NAMES
 from kft.batches.plan import Placement, Plan, placement, plan
 from kft.batches.steps import (
     PredictionShape,
@@ -26,6 +27,7 @@ from kft.batches.steps import (
 )
 
 __all__ = [
+    "INPUT_NAMES",
     "Placement",
     "Plan",
     "PredictionShape",

@@ -7,7 +7,8 @@ import numpy as np
 from kft.tasks.record import Reads
 from kft.text import Tokens
 
-INPUT_NAMES = ("token_ids", "positions", "segment_ids", "example_ids", "reads")
+ROW_NAMES = ("token_ids", "positions", "segment_ids", "example_ids")
+INPUT_NAMES = (*ROW_NAMES, "reads")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def fill(step: Step, tokens: Tokens, reads: Reads) -> tuple:
         tokens.offsets, step.examples
     )  # for each real token, its example and its position there
     to = (step.rows * length + step.starts)[which] + within
-    inputs = {name: np.zeros(rows * length, np.int32) for name in INPUT_NAMES[:4]}
+    inputs = {name: np.zeros(rows * length, np.int32) for name in ROW_NAMES}
     inputs["token_ids"][to] = tokens.ids[tokens.offsets[step.examples][which] + within]
     inputs["positions"][to] = within
     inputs["segment_ids"][to] = within >= tokens.second_starts[step.examples][which]

@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from matplotlib.ticker import MaxNLocator
 
+from kft.metrics.words import number
 from kft.report.history import Curves
-from kft.report.table import number
 
 WIDTH, HEIGHT = 400, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, WIDTH - 14, 12, HEIGHT - 42

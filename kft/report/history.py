@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kft import runs
 from kft.errors import KftError
-from kft.report.table import metric_name
+from kft.metrics.words import metric_name
 from kft.runs import RunDir
 from kft.tasks import DEFAULT, scoring
 

@@ -15,10 +15,11 @@ from pydantic import BaseModel
 from kft import metrics, runs
 from kft.config import Config, ModelConfig
 from kft.errors import KftError
+from kft.metrics.words import interval, metric_name, number
 from kft.report import charts
 from kft.report.charts import Chart
 from kft.report.history import History, followed_metrics, read_history, read_settings, run_curves
-from kft.report.table import classes_to_show, interval, metric_name, number
+from kft.report.table import classes_to_show
 from kft.runs import RunDir
 from kft.tasks import DEFAULT, TASKS, scoring
 from kft.tasks.record import Mistakes

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kft.report.table import aligned, interval, metric_name, number
+from kft.metrics.words import interval, metric_name, number
+from kft.report.table import aligned
 from kft.tasks import TASKS
 
 TEXT_LENGTH = 160  # characters shown of a row

@@ -4,9 +4,10 @@ from typing import Any
 
 from kft import config as configs
 from kft import metrics, runs
+from kft.metrics.words import metric_name, number
 from kft.report import answers
 from kft.report.history import read_history
-from kft.report.table import aligned, metric_name, number
+from kft.report.table import aligned
 from kft.runs import EnsembleDir, Member
 from kft.studies.ensemble import page
 from kft.tasks import TASKS, scoring
