@@ -57,7 +57,7 @@ def conflicts(
 
 def _task_conflicts(task: str, sections: dict[str, Section]) -> Iterator[str]:
     """Settings that the task needs, and those that it does not know."""
-    rules = TASKS[task].rules
+    rules = TASKS.rules[task]
 
     def value(name: str) -> Any:
         section, key = name.split(".")
@@ -71,7 +71,7 @@ def _task_conflicts(task: str, sections: dict[str, Section]) -> Iterator[str]:
             yield f"`{name}` needs {what}, and `task` is {task}"
     if value("train.loss") not in (None, *rules.losses):
         yield f'`train.loss` = "{value("train.loss")}" is not for {task}, which takes {" or ".join(rules.losses)}'
-    if value("split.method") == "stratified" and TASKS[task].labels.names is None:
+    if value("split.method") == "stratified" and not rules.stratified:
         yield f'`split.method` = "stratified" needs classes; a {task} takes "random" or "hash"'
 
 

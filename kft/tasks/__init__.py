@@ -4,38 +4,46 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from kft.tasks.rules import Rules
+
 if TYPE_CHECKING:
     from kft.tasks.record import Task
 
 
 class Tasks(Mapping):
-    """Name → `Task`, which stands in the file of that name.
+    """Name → `Task`, which stands in the file of that name and is loaded when it is first asked for.
 
-    A file is loaded when its task is first asked for: `kft --help` and mistakes of settings wait for no polars and no
+    The rules of all tasks are there at once: `kft --help` and mistakes of settings wait for no NumPy, no polars and no
     scikit-learn.
     """
 
-    def __init__(self, *names: str):
-        self._names = names
+    def __init__(self, **rules: Rules):
+        self.rules = rules
 
     def __getitem__(self, name: str) -> "Task":
-        if name not in self._names:
+        if name not in self.rules:
             raise KeyError(name)
         return import_module(f"{__name__}.{name}").TASK
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        return name in self.rules
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self.rules)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.rules)
 
+
+_NO_CLASSES = {"train.label_smoothing": "classes", "train.class_weight": "classes"}
 
 TASKS = Tasks(
-    "classification",
-    "regression",
-    "choice",
+    classification=Rules(losses=("cross_entropy", "focal"), stratified=True),
+    regression=Rules(losses=("mse",), refuses=_NO_CLASSES | {"data.label_names": "classes"}),
+    choice=Rules(
+        losses=("cross_entropy",),
+        needs={"data.group": "the column that the choices of one question share"},
+        refuses=_NO_CLASSES,
+    ),
 )
 DEFAULT = next(iter(TASKS))

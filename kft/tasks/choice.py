@@ -21,7 +21,6 @@ from kft.tasks.record import (
     Loss,
     Mistakes,
     Reads,
-    Rules,
     Scoring,
     Task,
     read_first,
@@ -178,11 +177,6 @@ def _words(answer: dict[str, Any]) -> str:
 
 
 TASK = Task(
-    rules=Rules(
-        losses=("cross_entropy",),
-        needs={"data.group": "the column that the choices of one question share"},
-        refuses={"train.label_smoothing": "classes", "train.class_weight": "classes"},
-    ),
     labels=Labels(_check, _describe, "random"),
     learn=lambda train, known=None: Learned(),
     outputs=lambda learned: 1,

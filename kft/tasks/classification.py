@@ -18,7 +18,6 @@ from kft.tasks.record import (
     Loss,
     Mistakes,
     Reads,
-    Rules,
     Scoring,
     Task,
     read_first,
@@ -210,7 +209,6 @@ def _ties(probabilities: np.ndarray, learned: Learned, tolerance: float) -> np.n
 
 
 TASK = Task(
-    rules=Rules(losses=("cross_entropy", "focal")),
     labels=Labels(_check, _describe, "stratified", names, missing=("nan", "NaN")),
     learn=_learn,
     outputs=lambda learned: len(learned.labels),

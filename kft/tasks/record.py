@@ -96,21 +96,6 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Rules:
-    """Which settings a task needs and refuses.
-
-    Attributes:
-        losses: what `train.loss` may be, the default first.
-        needs: dotted name of a setting that must be set → what it is, for the message.
-        refuses: dotted name of a setting that must not be set → what it needs instead of this task.
-    """
-
-    losses: tuple[str, ...]
-    needs: dict[str, str] = field(default_factory=dict)
-    refuses: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Labels:
     """What the labels of a task are, for the splits.
 
@@ -204,7 +189,6 @@ class Task:
     """One kind of problem.
 
     Attributes:
-        rules: which settings it needs and refuses.
         labels: what its labels are, for the splits.
         learn: (train frame, class ids that a run already has or None) → what it takes from train.
         outputs: learned → C, the units of the head.
@@ -235,9 +219,8 @@ class Task:
         counted: what disagreements count.
     """
 
-    rules: Rules
     labels: Labels
-    learn: Callable[[pl.DataFrame, list[str] | None], Learned]
+    learn: Callable[..., Learned]
     outputs: Callable[[Learned], int]
     check: Callable[[pl.DataFrame, Learned], None]
     truths: Callable[[pl.Series, Learned], np.ndarray]

@@ -17,7 +17,6 @@ from kft.tasks.record import (
     Loss,
     Mistakes,
     Reads,
-    Rules,
     Scoring,
     Task,
     read_first,
@@ -112,14 +111,6 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
 
 
 TASK = Task(
-    rules=Rules(
-        losses=("mse",),
-        refuses={
-            "train.label_smoothing": "classes",
-            "train.class_weight": "classes",
-            "data.label_names": "classes",
-        },
-    ),
     labels=Labels(_check, _describe, "random"),
     learn=_learn,
     outputs=lambda learned: 1,
