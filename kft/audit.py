@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import runs
+from kft import backend, runs
 from kft import text as tokens
 from kft.config import Config, DataConfig
 from kft.data import sources, splits
@@ -68,8 +68,9 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
         given label; id + 1 is the row in the file `origin`.
 
     Raises:
-        KftError: the run is not finished, or predicts scores.
+        KftError: the run is not finished, or predicts scores; or cleanlab is not installed.
     """
+    backend.need("cleanlab", "audit", "finding label errors")
     from cleanlab.filter import find_label_issues
 
     run = runs.open_run(run_path)

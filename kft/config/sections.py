@@ -27,7 +27,7 @@ class DataConfig(Section):
         None, min_length=1, description="file or class folder; else split off train"
     )
     test: str | None = Field(None, min_length=1, description="file or class folder; else split off train")
-    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "folder"] | None = Field(
+    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "folder"] | None = Field(
         None, description="format of the files; else what the file's ending says"
     )
     header: bool = Field(True, description="whether the first row of CSV and TSV holds column names")
@@ -210,6 +210,11 @@ class TrainConfig(Section):
         500, ge=1, description="steps between checkpoints; one every epoch besides"
     )
     log_every_steps: int = Field(10, ge=1, description="steps between two lines of loss in the history")
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        ["tensorboard"],
+        description="programs that losses and scores go to besides the run's own history; wandb and mlflow need their "
+        "packages and read their own environment variables",
+    )
     packing: bool = Field(
         True, description="several examples share a row of a batch (the scores do not change)"
     )
