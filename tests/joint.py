@@ -39,8 +39,9 @@ def questions(seed: int = 0) -> pl.DataFrame:
 def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[str, np.ndarray]]:
     """The loss of one step that holds every question, and its gradients by the names of `named_weights`."""
     import keras
+    from conftest import build_model
 
-    from kft import batches, models
+    from kft import batches
     from kft import text as tokens
     from kft.models import losses, presets
     from kft.tasks import TASKS
@@ -48,7 +49,7 @@ def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[s
 
     preset = presets.locate(folder)
     frame, task = questions(), TASKS["choice"]
-    model = models.build(preset, "choice", [], 1, spans=len(spans or []))
+    model = build_model(preset, "choice", [], 1, spans=len(spans or []))
     model.head.set_weights(head_of(spans))
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     rows = tokens.encode_frame(tokenizer, frame, True, spans, 32)

@@ -11,7 +11,7 @@ import joint
 import numpy as np
 import polars as pl
 import pytest
-from conftest import BAD, GOOD, OTHER, SHARED_DATA
+from conftest import BAD, GOOD, OTHER, SHARED_DATA, build_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_batches import make_tokens
@@ -244,8 +244,8 @@ def test_scores_and_loss_are_those_of_multiple_choice(tiny_preset, tmp_path):
     for file in ("vocab.txt", "tokenizer_config.json"):
         shutil.copy(tiny_preset / file, tmp_path)
     preset = presets.locate(str(tmp_path))
-    model = models.build(preset, "choice", [], 1)
-    other = models.build(preset, "regression", [], 1).head.get_weights()[0]
+    model = build_model(preset, "choice", [], 1)
+    other = build_model(preset, "regression", [], 1).head.get_weights()[0]
     assert abs(other - model.head.get_weights()[0]).max() > 0  # a scorer of choices is no regression
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     logits = evaluate.predict_logits(model, tokens.encode(tokenizer, texts, pairs, 32))

@@ -794,7 +794,8 @@ def _kft_model(job: Job, labels: list[str]):
     from kft.models import presets
 
     task = "regression" if job.regression else "classification"
-    return models.build(presets.locate(job.folder), task, labels, job.outputs, seed=job.seed)
+    goal = models.Goal(task, job.outputs, tuple(labels))
+    return models.build(presets.locate(job.folder), goal, seed=job.seed)
 
 
 def predict_pipeline(batched: bool, job: Job, gate: Gate) -> None:

@@ -106,7 +106,7 @@ def plan(
     order, steps = order[:, used], steps[:, used]
     rows, length = choose_shape(steps, devices)
     _, _, _, firsts = best_fit(steps, rows, length, _of(counts, order))
-    most = max(int((firsts + _of(counts, order)).max()), 1)
+    most = int((firsts + np.maximum(_of(counts, order), 1)).max())  # an empty place takes one too
     return Plan(lengths, counts, batch_size, seed, rows, length, most, True, groups)
 
 

@@ -26,7 +26,7 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     module.answer = answer = _answer(source, encoder, tokenizer)
     signatures = {
         "serving_default": answer.get_concrete_function(),
-        "tokens": _tokens_signature(encoder, source.paired),
+        "tokens": _tokens_signature(encoder, source.paired and source.architecture.kind.segments),
         **_example_signature(source, answer),
     }
     tf.saved_model.save(module, str(folder), signatures=signatures)
@@ -55,9 +55,9 @@ def _answer(source: Source, encoder: Encoder, tokenizer: tokens.GraphTokenizer) 
     return tf.function(answer, input_signature=texts, autograph=False)
 
 
-def _tokens_signature(encoder: Encoder, paired: bool) -> Any:
+def _tokens_signature(encoder: Encoder, segmented: bool) -> Any:
     tf = backend.tensorflow()
-    names = ("token_ids", "padding_mask", "segment_ids") if paired else ("token_ids", "padding_mask")
+    names = ("token_ids", "padding_mask", "segment_ids") if segmented else ("token_ids", "padding_mask")
 
     def logits(token_ids: Any, padding_mask: Any, segment_ids: Any = None) -> dict[str, Any]:
         segments = tf.zeros_like(token_ids) if segment_ids is None else segment_ids

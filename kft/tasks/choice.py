@@ -12,9 +12,9 @@ from kft.metrics import bootstrap
 from kft.tasks import labels as checks
 from kft.tasks.classification import taken_for
 from kft.tasks.labels import SHOWN_PROBLEMS
+from kft.tasks.problems import MULTIPLE_CHOICE
 from kft.tasks.questions import by_question, chosen, numbered, places
 from kft.tasks.record import (
-    MULTIPLE_CHOICE,
     Export,
     Labels,
     Learned,

@@ -10,8 +10,8 @@ from kft import metrics
 from kft.errors import KftError, did_you_mean
 from kft.metrics import bootstrap
 from kft.tasks import labels as checks
+from kft.tasks.problems import ONE_CLASS
 from kft.tasks.record import (
-    ONE_CLASS,
     Export,
     Labels,
     Learned,

@@ -10,14 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-# What Hugging Face calls the problem of a head.
-ONE_CLASS, SEVERAL_CLASSES, VALUE = (
-    "single_label_classification",
-    "multi_label_classification",
-    "regression",
-)
-MULTIPLE_CHOICE = "multiple_choice"
-
 
 @dataclass(frozen=True)
 class Learned:

@@ -9,8 +9,8 @@ from kft.errors import KftError
 from kft.metrics import bootstrap
 from kft.metrics.words import number
 from kft.tasks import labels as checks
+from kft.tasks.problems import VALUE
 from kft.tasks.record import (
-    VALUE,
     Export,
     Labels,
     Learned,

@@ -10,7 +10,7 @@ from typing import Any
 
 from kft import backend, batches, evaluate, metrics, models, report, runs
 from kft import config as configs
-from kft.config import Config
+from kft.config import Config, TrainConfig
 from kft.errors import KftError
 from kft.progress import note, stop_signals
 from kft.runs import RunDir
@@ -19,7 +19,15 @@ from kft.tasks.record import Learned
 from kft.text import Tokens
 from kft.train import controls, memory, trackers
 from kft.train.account import describe, plan_account, write_inputs
-from kft.train.checkpoints import Position, append_history, cut_history, restore, save_checkpoint
+from kft.train.checkpoints import (
+    Position,
+    append_history,
+    best_weights,
+    cut_history,
+    drop_checkpoints,
+    restore,
+    save_checkpoint,
+)
 from kft.train.epoch import Course, Epoch, run_epoch
 from kft.train.preparing import Data, Prepared, prepare, prepare_data, steps_of_epoch
 
@@ -82,6 +90,7 @@ def resume(run_path: str | Path, control: Control = Control()) -> dict[str, Any]
     run = runs.open_run(run_path, finished=False)
     if run.done.exists():
         runs.open_run(run_path)  # whole?
+        _tidy(run, runs.read_config(run).train.keep_checkpoints)
         note(f"{run_path}: the run is finished, nothing to do")
         return {"run": str(run.path), "metrics": runs.read_json(run.metrics)}
     with runs.only_writer(run_path, "wait until it has ended; a run is trained by one process at a time"):
@@ -160,9 +169,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         validation = _validation(prepared)
         with trackers.tracking(settings.trackers, run.logs, run.path.name, config.model_dump()) as tracking:
             course = _course(run, prepared, stop, tracking)
-            while position.epoch < settings.epochs and not _out_of_patience(
-                position, settings.patience_epochs
-            ):
+            while not _is_over(position, settings):
                 steps = steps_of_epoch(plan, data, position.epoch, position.step)
                 epoch = run_epoch(model, steps, position, course, loss_state)
                 position, loss_state = epoch.position, None
@@ -178,7 +185,8 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
             splits = ("validation", "test") if control.score_test else ("validation",)
             result = _finish(model, run, data, validation.shape, splits)
             tracking.log(plan.steps * position.epoch, _named("test", result["metrics"].get("test", {})))
-            return result
+        _tidy(run, settings.keep_checkpoints)
+        return result
 
 
 @dataclass(frozen=True)
@@ -234,7 +242,7 @@ def _finish_epoch(
         value = scores[validation.metric]
         best = position.best is None or metrics.better(validation.metric, value, position.best)
         if best:
-            models.save(model, run.checkpoints / "best.weights.h5")
+            models.save(model, best_weights(run))
     number = position.epoch + 1
     line = {
         "event": "evaluation",
@@ -259,10 +267,13 @@ def _finish_epoch(
     return position
 
 
-def _out_of_patience(position: Position, patience_epochs: int | None) -> bool:
-    if patience_epochs is None or position.step:
-        return False
-    return position.epoch - position.best_epoch >= patience_epochs
+def _is_over(position: Position, settings: TrainConfig) -> bool:
+    """Whether no epoch is left, or the best one lies too far back."""
+    if position.epoch >= settings.epochs:
+        return True
+    patience = settings.patience_epochs
+    waited = position.epoch - position.best_epoch
+    return patience is not None and position.step == 0 and waited >= patience
 
 
 def _finish(
@@ -272,7 +283,7 @@ def _finish(
     shape: batches.PredictionShape,
     scored_splits: tuple[str, ...],
 ) -> dict[str, Any]:
-    best = run.checkpoints / "best.weights.h5"
+    best = best_weights(run)
     models.load_weights(model, best if best.exists() else run.weights)  # the latter if only DONE was lost
     models.save(model, run.weights)
     scores, details = {}, {}
@@ -289,8 +300,14 @@ def _finish(
     report.curves(run)
     report.report(run)
     runs.finish(run)
-    best.unlink(missing_ok=True)
     return {"run": str(run.path), "metrics": runs.finite(scores)}
+
+
+def _tidy(run: RunDir, keep_checkpoints: bool) -> None:
+    """Drops what a finished run does not need."""
+    best_weights(run).unlink(missing_ok=True)  # they are the run's weights now
+    if not keep_checkpoints:
+        drop_checkpoints(run)
 
 
 def _check_same_data(run: RunDir, account: dict[str, Any]) -> None:
