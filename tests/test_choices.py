@@ -164,7 +164,7 @@ def test_mistakes_in_questions(tmp_path, data, rows, told):
     [
         ("train.label_smoothing=0.1", "`train.label_smoothing` needs classes, and `task` is choice"),
         ("train.class_weight=balanced", "`train.class_weight` needs classes, and `task` is choice"),
-        ("train.loss=mse", '`train.loss` = "mse" needs `task` = "regression"'),
+        ("train.loss=mse", '`train.loss` = "mse" is not for choice'),
         ("split.method=stratified", '"stratified" needs classes; a choice takes "random" or "hash"'),
     ],
 )
