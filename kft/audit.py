@@ -32,7 +32,7 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
         KftError: a mistake in the data, or the run is not finished.
     """
     made = splits.prepare(
-        sources.read(config.data), config.split, config.clean, config.task, config.data.spans
+        sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
     preset = presets.locate(config.model.preset, config.model.from_run)
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))

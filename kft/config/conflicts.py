@@ -43,6 +43,7 @@ def conflicts(
     if (split.validation_fraction or 0) + (split.test_fraction or 0) >= 1:
         yield "`split.validation_fraction` and `split.test_fraction` leave nothing to train on"
     yield from _fold_conflicts(data, split)
+    yield from _cut_conflicts(data, split)
     yield from _task_conflicts(task, {"data": data, "split": split, "train": train})
     yield from _control_conflicts(model, train)
     yield from _launcher_conflicts(tune)
@@ -142,6 +143,22 @@ def _fold_conflicts(data: DataConfig, split: SplitConfig) -> Iterator[str]:
         yield "`split.folds` makes each part of train validation once: leave `split.validation_fraction` out"
     if data.validation is not None:
         yield "`split.folds` makes each part of train validation once: leave `data.validation` out"
+
+
+def _cut_conflicts(data: DataConfig, split: SplitConfig) -> Iterator[str]:
+    """Mistakes in `split.group` and `split.time`."""
+    for key in ("group", "time"):
+        column = getattr(split, key)
+        if column is not None and isinstance(column, int) == data.header:
+            wanted = "a column's name" if data.header else "a column number (from 0), `data.header` is false"
+            yield f"`split.{key}` must be {wanted}, got: {column!r}"
+        if column is not None and column in (data.text, data.text_pair):
+            yield f"`split.{key}` is the same column as a text: {column!r}"
+    if split.time is None:
+        return
+    for key in ("method", "folds", "group"):
+        if getattr(split, key) is not None:
+            yield f"`split.time` decides alone where a row goes: leave `split.{key}` out"
 
 
 def _column_conflicts(data: DataConfig) -> Iterator[str]:

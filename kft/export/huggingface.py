@@ -14,6 +14,7 @@ from kft.export import proof, tokenizer_files
 from kft.export.source import Source
 from kft.models import presets
 from kft.models.families import SEQUENCE
+from kft.tasks import TASKS
 
 
 def write(source: Source, folder: Path) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def config(source: Source) -> dict[str, Any]:
     return {
         "architectures": [architecture.head.architecture],
         "model_type": architecture.family,
-        "problem_type": source.loaded.task.problem_type,
+        "problem_type": TASKS.rules[architecture.task].problem,
         "num_labels": len(labels),
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, VALUE
 from kft.tasks.rules import Rules
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class Tasks(Mapping):
             raise KeyError(name)
         return import_module(f"{__name__}.{name}").TASK
 
+    def of_problem(self, problem: str) -> str | None:
+        """The name of the task that Hugging Face calls so."""
+        return next((name for name, rules in self.rules.items() if rules.problem == problem), None)
+
     def __contains__(self, name: object) -> bool:
         return name in self.rules
 
@@ -35,12 +40,20 @@ class Tasks(Mapping):
         return len(self.rules)
 
 
+_NO_QUESTIONS = {
+    "data.group": "a task of questions (`split.group` keeps the rows of an author or a document together)"
+}
 _NO_CLASSES = {"train.label_smoothing": "classes", "train.class_weight": "classes"}
 
 TASKS = Tasks(
-    classification=Rules(losses=("cross_entropy", "focal"), stratified=True),
-    regression=Rules(losses=("mse",), refuses=_NO_CLASSES | {"data.label_names": "classes"}),
+    classification=Rules(
+        ONE_CLASS, losses=("cross_entropy", "focal"), stratified=True, refuses=_NO_QUESTIONS
+    ),
+    regression=Rules(
+        VALUE, losses=("mse",), refuses=_NO_QUESTIONS | _NO_CLASSES | {"data.label_names": "classes"}
+    ),
     choice=Rules(
+        MULTIPLE_CHOICE,
         losses=("cross_entropy",),
         needs={"data.group": "the column that the choices of one question share"},
         refuses=_NO_CLASSES,

@@ -12,7 +12,6 @@ from kft.metrics import bootstrap
 from kft.tasks import labels as checks
 from kft.tasks.classification import taken_for
 from kft.tasks.labels import SHOWN_PROBLEMS
-from kft.tasks.problems import MULTIPLE_CHOICE
 from kft.tasks.questions import by_question, chosen, numbered, places
 from kft.tasks.record import (
     Export,
@@ -209,6 +208,5 @@ TASK = Task(
         unit="question",
     ),
     export=Export(formats=(), signature=None, in_graph=lambda *_: {}, numbers="score"),
-    problem_type=MULTIPLE_CHOICE,
     grouped=True,
 )

@@ -10,7 +10,6 @@ from kft import metrics
 from kft.errors import KftError, did_you_mean
 from kft.metrics import bootstrap
 from kft.tasks import labels as checks
-from kft.tasks.problems import ONE_CLASS
 from kft.tasks.record import (
     Export,
     Labels,
@@ -261,5 +260,4 @@ TASK = Task(
         decisions=lambda p, learned: np.array(learned.labels)[p.argmax(axis=1)],
         ties=_ties,
     ),
-    problem_type=ONE_CLASS,
 )

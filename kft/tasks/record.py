@@ -206,7 +206,6 @@ class Task:
         worst: (table of predictions, labels, most) → the mistakes.
         issues: (targets of a table, learned) → given labels as cleanlab takes them; None where it finds no errors.
         scoring, export: see there.
-        problem_type: of Hugging Face.
         grouped: whether the rows of a question are predicted together, so that steps hold whole questions.
         counted: what disagreements count.
     """
@@ -231,7 +230,6 @@ class Task:
     worst: Callable[[pl.DataFrame, list[str], int], Mistakes]
     scoring: Scoring
     export: Export
-    problem_type: str
     target_column: Callable[[pl.Series, np.ndarray], pl.Series] = lambda labels, truths: labels
     places: Callable[..., Reads] = lambda frame, rows: read_first(len(frame))
     mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(

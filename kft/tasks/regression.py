@@ -9,7 +9,6 @@ from kft.errors import KftError
 from kft.metrics import bootstrap
 from kft.metrics.words import number
 from kft.tasks import labels as checks
-from kft.tasks.problems import VALUE
 from kft.tasks.record import (
     Export,
     Labels,
@@ -153,5 +152,4 @@ TASK = Task(
         in_graph=lambda tf, values, learned: {"value": values[:, 0]},
         numbers="value",
     ),
-    problem_type=VALUE,
 )

@@ -44,7 +44,7 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     Raises:
         KftError: a mistake in the data, or a setting that the preset or the labels rule out.
     """
-    frames = sources.read(config.data)
+    frames = sources.read(config.data, config.split)
     made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
     task = TASKS[config.task]
     learned = task.learn(made.train, known_labels)

@@ -8,6 +8,7 @@ from kft.config import CleanConfig
 from kft.data.sources import marked_texts
 
 EXACT, NORMAL, TOGETHER, UNIT, ANSWER = KEYS = ("_exact", "_normal", "_together", "_unit", "_answer")
+GROUP, TIME, MOMENT = "split_group", "split_time", "_moment"  # of `split.group` and `split.time`
 Counts = dict[str, int]  # reason → rows
 
 

@@ -47,4 +47,4 @@ def read(path: str | Path) -> Preset:
 def _head(task: str, labels: tuple[str, ...]) -> Head | None:
     if head_kind(task) == MULTIPLE_CHOICE:
         return Head(numbered_labels(1), False, MULTIPLE_CHOICE)
-    return Head(labels, True, TASKS[task].problem_type) if labels else None
+    return Head(labels, True, TASKS.rules[task].problem) if labels else None
