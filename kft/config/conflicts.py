@@ -84,14 +84,14 @@ def _control_conflicts(model: ModelConfig, train: TrainConfig) -> Iterator[str]:
     elif train.focal_gamma != TrainConfig.model_fields["focal_gamma"].default:
         yield '`train.focal_gamma` needs `train.loss` = "focal"'
     if model.lora_rank is None:
-        for key in ("lora_alpha", "lora_targets"):
+        for key in ("lora_alpha", "lora_targets", "lora_rank_stabilised", "lora_dropout", "lora_dora"):
             if getattr(model, key) != ModelConfig.model_fields[key].default:
                 yield f"`model.{key}` needs `model.lora_rank`"
     if model.lora_rank is not None and model.reinit_layers:
         yield "`model.lora_rank` keeps the encoder fixed, so new layers would never be trained: leave `model.reinit_layers` out"
     if model.lora_rank is not None and model.freeze_layers:
         yield "`model.lora_rank` keeps the whole encoder fixed, leave `model.freeze_layers` out"
-    if len(set(model.lora_targets)) < len(model.lora_targets):
+    if model.lora_targets != "all" and len(set(model.lora_targets)) < len(model.lora_targets):
         yield f"`model.lora_targets` names a kernel twice: {model.lora_targets}"
     if train.unfreeze_every_epochs is not None:
         for key, off in (("lora_rank", None), ("freeze_layers", 0)):

@@ -137,11 +137,19 @@ class ModelConfig(Section):
         None, ge=1, description="rank of low-rank adapters; the rest of the encoder is then kept fixed"
     )
     lora_alpha: float | None = Field(
-        None, gt=0, description="the adapters are scaled by lora_alpha / lora_rank; else 1"
+        None, gt=0, description="the adapters are scaled by lora_alpha / lora_rank; else by 1"
     )
-    lora_targets: list[Literal["query", "key", "value", "output", "feedforward"]] = Field(
-        ["query", "value"], min_length=1, description="kernels of each layer that have an adapter"
+    lora_rank_stabilised: bool = Field(
+        False, description="whether they are scaled by lora_alpha / sqrt(lora_rank) instead (rsLoRA)"
     )
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate of what the adapters read")
+    lora_dora: bool = Field(
+        False, description="whether the lengths of the adapted kernels' columns are trained besides (DoRA)"
+    )
+    lora_targets: (
+        Annotated[list[Literal["query", "key", "value", "output", "feedforward"]], Field(min_length=1)]
+        | Literal["all"]
+    ) = Field(["query", "value"], description="kernels of each layer that have an adapter, or all of these")
 
 
 class TrainConfig(Section):

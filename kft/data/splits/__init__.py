@@ -45,7 +45,7 @@ class Splits:
             "questions": {"count", "choices_mean", "choices_max"}, for choices
             "duplicates": {
                 "exact":              rows whose text (and pair) came before in the split
-                "normalized":         the same but for case and spaces, exact ones included
+                "normalized":         the same but for case, spaces, Unicode form and invisible characters, exact ones included
                 "conflicting_labels": rows whose normalized text stands in the split with another label too}
             "sha256":    of text, text_pair (if there are pairs), label, group and the columns of marked words (if there
                          are any) of each row in order, each written as its length in UTF-8 bytes, ":", the bytes, ","}},
@@ -72,7 +72,7 @@ def prepare(
 ) -> Splits:
     """Clean, complete splits.
 
-    Rows with the same text (but for case and spaces) never stand on both sides of a cut that kft makes, nor do the rows
+    Rows with the same text (see "normalized" above) never stand on both sides of a cut that kft makes, nor do the rows
     of one question. No text is changed, so offsets into it stay right.
 
     Args:
