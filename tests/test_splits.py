@@ -1,6 +1,7 @@
 """What is dropped and counted, how train is cut, and a table of data that nothing can be learnt from."""
 
 import hashlib
+import itertools
 import json
 import re
 import statistics
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from kft.config import CleanConfig, DataConfig, SplitConfig
 from kft.data import sources
-from kft.data.splits import Splits, prepare
+from kft.data.splits import Splits, labels, prepare
 from kft.errors import KftError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -237,9 +238,9 @@ def test_stratified_with_tiny_classes():
     train = many(60) + [("only", "one"), ("first", "two"), ("second", "two")]
     for seed in range(20):
         split = {"validation_fraction": 0.3, "test_fraction": 0.3, "seed": seed}
-        labels = prepared(split=split, train=train).account["splits"]["train"]["labels"]
-        assert labels["one"] == 1
-        assert labels["two"] >= 1
+        counts = prepared(split=split, train=train).account["splits"]["train"]["labels"]
+        assert counts["one"] == 1
+        assert counts["two"] >= 1
 
 
 def test_hash_does_not_move_rows_when_others_come_and_go():
@@ -308,6 +309,25 @@ def test_labels_are_counted_in_their_order():
         "9",
         "10",
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["1.0", "01", "1", "10", "9", "1e0"], ["01", "1", "1.0", "1e0", "9", "10"]),
+        (["9007199254740993", "9007199254740992"], ["9007199254740992", "9007199254740993"]),
+        (["0.1", "0.10000000000000000001", "-inf"], ["-inf", "0.1", "0.10000000000000000001"]),
+        (["100", "20", "3"], ["3", "20", "100"]),
+        *(
+            (["100", nan, "3", "20"], sorted(["100", nan, "3", "20"]))
+            for nan in ("NAN", "nan", "-NaN", "snan")
+        ),
+        (["yes", "1", "True", "no"], ["1", "True", "no", "yes"]),
+    ],
+)
+def test_the_order_of_labels_depends_on_their_set_alone(names, order):
+    for turn in itertools.permutations(names):
+        assert labels.ordered(pl.Series(turn)) == order
 
 
 def test_scores_are_summarised():

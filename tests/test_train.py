@@ -1,5 +1,6 @@
 """A run's files, its resumption to the last bit, and the controls of training."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -219,6 +220,18 @@ class TestResume:
             train.train(config, tmp_path / "run")
         train.resume(tmp_path / "run")
         assert_same_run(tiny_run, tmp_path / "run")
+
+    def test_classes_keep_their_ids(self, tiny_settings, tmp_path, monkeypatch):
+        config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
+        names = ["positive", "negative"]  # as an older version may have ordered them
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            older = dataclasses.replace(tasks.TASKS["classification"], labels=lambda frame: names)
+            patched.setitem(tasks.TASKS, "classification", older)
+            _die_before(patched, "Recorder.on_train_batch_end", 20)
+            train.train(config, tmp_path / "run")
+        told = train.resume(tmp_path / "run")
+        assert runs.read_labels(runs.RunDir(tmp_path / "run")) == names
+        assert told["metrics"]["test"]["accuracy"] == 1.0
 
     def test_every_control_resumes(self, tiny_settings, tmp_path, monkeypatch):
         config = settings_with(

@@ -9,7 +9,7 @@ import polars as pl
 from scipy.special import softmax
 
 from kft import backend
-from kft.data.splits.labels import RIGHT, check_questions
+from kft.data.splits.labels import RIGHT, check_questions, ordered
 from kft.errors import KftError, did_you_mean
 from kft.tasks import answers
 
@@ -92,15 +92,6 @@ def example_weights(
             )
         weights[targets == labels.index(name)] = weight
     return weights
-
-
-def _class_names(frame: pl.DataFrame) -> list[str]:
-    """Sorted: numbers by value, else by code point, so that label order never depends on row order."""
-    names = frame["label"].unique().to_list()
-    try:
-        return sorted(names, key=float)
-    except ValueError:
-        return sorted(names)
 
 
 def _class_ids(frame: pl.DataFrame, labels: list[str]) -> np.ndarray:
@@ -254,7 +245,7 @@ def _choice_columns(predictions: np.ndarray, labels: list[str]) -> list[pl.Serie
 
 TASKS = {
     "classification": Task(
-        labels=_class_names,
+        labels=lambda frame: ordered(frame["label"]),
         outputs=len,
         targets=_class_ids,
         weights=example_weights,

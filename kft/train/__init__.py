@@ -129,7 +129,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
     with nullcontext(control.stop) if control.stop else stop_signals() as stop:
         # Data, and everything that must be on disk before the first step.
         devices = backend.distribute()
-        data = prepare_data(config)
+        data = prepare_data(config, runs.read_labels(run) if resumed and run.labels.exists() else None)
         if resumed:
             _check_same_data(run, data.splits.account)
         model = build_model(config, data)

@@ -30,8 +30,12 @@ class Data:
     questions: np.ndarray | None
 
 
-def prepare_data(config: Config) -> Data:
+def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     """Reads, cleans, splits and tokenizes; a regression's targets are standardised by the train split.
+
+    Args:
+        config: of the run.
+        known_labels: names of the classes by id in a run that goes on, whose weights mean just these ids.
 
     Raises:
         KftError: a mistake in the data, or a setting that the preset or the labels rule out.
@@ -40,6 +44,8 @@ def prepare_data(config: Config) -> Data:
     made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
     task = tasks.TASKS[config.task]
     labels = task.labels(made.train)
+    if known_labels is not None and set(known_labels) == set(labels):
+        labels = known_labels
     preset = presets.locate(config.model.preset, config.model.from_run)
     if config.model.max_length > preset.max_length:
         raise KftError(

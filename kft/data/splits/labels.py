@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 import polars as pl
@@ -101,12 +102,24 @@ def _count_choices(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def ordered(labels: pl.Series) -> list[str]:
-    """The different labels: numbers by value, else by code point."""
-    names = labels.unique().to_list()
-    try:
-        return sorted(names, key=lambda name: (float(name), name))
-    except ValueError:
+    """The different labels: numbers by value and then by spelling, else all by code point.
+
+    The order is total and depends on the set of labels alone, since it says what a class id means.
+    """
+    names = labels.drop_nulls().unique().to_list()
+    numbers = [_number(name) for name in names]
+    if None in numbers:
         return sorted(names)
+    return [name for _, name in sorted(zip(numbers, names, strict=True))]
+
+
+def _number(name: str) -> Decimal | None:
+    """The exact value of a number, so that no two that differ become equal; None for NaN, which has no order."""
+    try:
+        number = Decimal(name)
+    except InvalidOperation:
+        return None
+    return None if number.is_nan() else number
 
 
 def _check_scores(frame: pl.DataFrame) -> None:
