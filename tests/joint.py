@@ -41,15 +41,15 @@ def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[s
     import keras
 
     from kft import batches, models, tasks
-    from kft import text as tokens
     from kft.models import presets
+    from kft.text import BERT, encode_frame
 
     preset = presets.locate(folder)
     frame, task = questions(), tasks.TASKS["choice"]
     model = models.build(preset, "choice", [], 1, spans=len(spans or []))
     model.head.set_weights(head_of(spans))
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    rows = tokens.encode_frame(tokenizer, frame, True, spans, 32)
+    tokenizer = preset.tokenizer
+    rows = encode_frame(tokenizer, BERT, frame, True, spans, 32)
     numbers = tasks.question_numbers(frame, task)
     plan = batches.plan(np.diff(rows.offsets), len(SIZES), 1, 0, packed=packed, groups=numbers)
     targets = task.targets(frame, [])

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 
 from kft import backend, batches, metrics, models
-from kft import text as tokens
 from kft.tasks import TASKS, Task, question_numbers
+from kft.text import Tokens
 
 STEP_TOKENS = {"cpu": 4096, "accelerator": 32_768}  # tokens in a prediction step
 
@@ -24,7 +24,7 @@ class Scored:
 
 
 def predict_logits(
-    model: models.Classifier, rows: tokens.Tokens, shape: batches.PredictionShape | None = None
+    model: models.Classifier, rows: Tokens, shape: batches.PredictionShape | None = None
 ) -> np.ndarray:
     """Logits float32 [N, C] of N examples, in their order."""
     count = len(rows.offsets) - 1
@@ -40,7 +40,7 @@ def predict_logits(
     return logits
 
 
-def choose_shape(model: models.Classifier, *rows: tokens.Tokens) -> batches.PredictionShape:
+def choose_shape(model: models.Classifier, *rows: Tokens) -> batches.PredictionShape:
     """The prediction batches that hold all of `rows`, as large as the device likes them."""
     lengths = np.concatenate([np.diff(r.offsets) for r in rows])
     devices = backend.device_count()

@@ -58,7 +58,7 @@ def config(source: Source) -> dict[str, Any]:
         "classifier_dropout": architecture.head_dropout,
         "initializer_range": 0.02,
         "position_embedding_type": "absolute",
-        "pad_token_id": source.loaded.tokenizer.ids["[PAD]"],
+        "pad_token_id": source.tokenizer.ids[source.tokenizer.special_tokens["pad_token"]],
         "dtype": "float32",
     }
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from kft import backend
+from kft.errors import KftError
 from kft.export import proof
 from kft.export.source import Source
+from kft.text import rules_of
 
 # Of a probability, or of a score's standard deviation: what the tanh approximation may change at most.
 APPROXIMATION_TOLERANCE = 0.02
@@ -71,12 +73,17 @@ def _is_exact(source: Source) -> bool:
 
 def _make(source: Source) -> Any:
     """The run's weights as KerasHub's own classifier; it gives logits, or the value of a regression."""
-    hub, ours = backend.keras_hub().models, source.loaded.tokenizer
+    hub, rules = backend.keras_hub().models, rules_of(source.tokenizer)
+    if rules is None:
+        raise KftError(
+            "the run's tokenizer has more rules than KerasHub's BertTokenizer",
+            "--to hf and --to onnx hold it",
+        )
     tokenizer = hub.BertTokenizer(
-        source.vocabulary,
-        lowercase=ours.lowercase,
-        strip_accents=ours.strip_accents,
-        split_on_cjk=ours.tokenize_chinese_chars,
+        list(rules.vocabulary),
+        lowercase=rules.lowercase,
+        strip_accents=rules.strip_accents,
+        split_on_cjk=rules.tokenize_chinese_chars,
     )
     classifier = hub.BertTextClassifier(
         backbone=source.loaded.model.backbone,

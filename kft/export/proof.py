@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from kft import backend, evaluate
-from kft import text as tokens
 from kft.errors import KftError
 from kft.export.source import Source
 from kft.export.texts import own_texts, sample_texts
+from kft.text import Tokens
 
 TOLERANCE = 1e-4
 FAULT_HINT = "this is a fault of kft or of an installed package: `pip install --upgrade kft`, or report it"
@@ -37,7 +37,7 @@ class Reference:
     """
 
     frame: pl.DataFrame
-    rows: tokens.Tokens
+    rows: Tokens
     logits: np.ndarray
     predictions: np.ndarray
     columns: dict[str, list]
@@ -236,7 +236,7 @@ def predictions_of(source: Source, logits: np.ndarray) -> np.ndarray:
     return source.loaded.task.predictions(np.asarray(logits, np.float64), None)
 
 
-def padded(rows: tokens.Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def padded(rows: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Token ids, segment ids and mask, int32 [N, T]."""
     lengths = np.diff(rows.offsets)
     places = np.arange(lengths.max(initial=1))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kft import backend, evaluate, models, runs
+from kft.text import Tokenizer
 
 backend.select()
 
@@ -47,9 +48,8 @@ class Source:
         return self.loaded.model.architecture
 
     @property
-    def vocabulary(self) -> list[str]:
-        """Tokens in id order."""
-        return list(self.loaded.tokenizer.vocabulary)
+    def tokenizer(self) -> Tokenizer:
+        return self.loaded.tokenizer
 
     @property
     def labels(self) -> list[str]:

@@ -12,6 +12,7 @@ from kft.models import adapters
 from kft.models.encoder import ACTIVATIONS, Dropout, Encoding, encode_first_tokens
 from kft.models.presets import MULTIPLE_CHOICE, Preset, head_weights
 from kft.runs import RunDir
+from kft.text import BERT, Template
 
 backend.select()
 
@@ -52,6 +53,11 @@ class Architecture:
     score_mean: float = 0.0
     score_scale: float = 1.0
     spans: int = 0
+
+    @property
+    def template(self) -> Template:
+        """What stands around the texts of an example."""
+        return BERT
 
 
 class Classifier(keras.Model):

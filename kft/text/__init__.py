@@ -7,11 +7,11 @@ which special tokens stand around the texts of an example (`kft.text.templates`)
 from kft.text.cache import encode_cached
 from kft.text.frames import encode_frame
 from kft.text.graph_rows import pack
-from kft.text.rows import Tokens, account, encode, find_spans
+from kft.text.rows import Tokens, encode, find_spans, length_account
 from kft.text.stored import read_tokenizer, save_tokenizer, tokenizer_entry
 from kft.text.templates import BERT, ROBERTA, Template
 from kft.text.tokenizers import KINDS, Tokenizer, load_tokenizer
-from kft.text.tokenizers.wordpiece import Rules, rules_of
+from kft.text.tokenizers.wordpiece import Rules, bert_tokenizer, rules_of
 from kft.text.tokenizers.wordpiece_graph import GraphTokenizer, load_graph_tokenizer
 from kft.text.vocabulary import read_vocabulary, vocabulary_lines
 
@@ -24,11 +24,12 @@ __all__ = [
     "Template",
     "Tokenizer",
     "Tokens",
-    "account",
+    "bert_tokenizer",
     "encode",
     "encode_cached",
     "encode_frame",
     "find_spans",
+    "length_account",
     "load_graph_tokenizer",
     "load_tokenizer",
     "pack",

@@ -188,7 +188,7 @@ def find_spans(tokens: Tokens, marks: np.ndarray, seconds: list[bool]) -> np.nda
     return found
 
 
-def account(tokens: Tokens, max_length: int) -> dict[str, float | int | None]:
+def length_account(tokens: Tokens, max_length: int) -> dict[str, float | int | None]:
     """Lengths in tokens before truncation, special tokens included, and the share of examples that are truncated.
 
     With marked words also the share of examples of which at least one lost all its tokens.

@@ -4,7 +4,7 @@ from kft import runs
 from kft.errors import KftError
 from kft.runs import RunDir
 from kft.text.tokenizers import Tokenizer, load_tokenizer
-from kft.text.tokenizers.definition import BERT_TOKENS, wordpiece
+from kft.text.tokenizers.wordpiece import bert_tokenizer
 from kft.text.vocabulary import read_vocabulary
 
 
@@ -27,8 +27,7 @@ def read_tokenizer(run: RunDir) -> Tokenizer:
     entry = runs.read_json(run.model, "tokenizer")["tokenizer"]
     try:
         if "lowercase" in entry:  # format 1 had BERT's alone: a vocabulary, and three settings in model.json
-            ids = {token: i for i, token in enumerate(read_vocabulary(run.vocabulary))}
-            return load_tokenizer(wordpiece(ids, **entry), BERT_TOKENS)
+            return bert_tokenizer(read_vocabulary(run.vocabulary), **entry)
         return load_tokenizer(run.tokenizer.read_text("utf-8"), entry["special_tokens"])
     except (OSError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise KftError(f"{run.path}: its tokenizer is damaged: {error}", runs.COPY_HINT) from None

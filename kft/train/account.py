@@ -3,11 +3,10 @@
 from typing import Any
 
 from kft import backend, batches, models, runs
-from kft import text as tokens
 from kft.config import Config
-from kft.models import presets
 from kft.progress import note
 from kft.runs import RunDir
+from kft.text import save_tokenizer, tokenizer_entry
 from kft.train import controls
 from kft.train.preparing import Data
 
@@ -16,14 +15,14 @@ def write_inputs(run: RunDir, config: Config, data: Data, model: models.Classifi
     """Writes what must be on disk before the first step: data account, labels, vocabulary, model.json and the held-out splits."""
     runs.write_json(run.data, data.splits.account)
     runs.write_json(run.labels, {"labels": data.labels})
-    tokens.save_vocabulary(data.preset.vocabulary, run.vocabulary)
+    save_tokenizer(data.preset.tokenizer, run)
     runs.write_json(
         run.model,
         models.architecture_file(
             model.architecture,
             preset=data.preset.name,
             max_length=config.model.max_length,
-            tokenizer=presets.tokenizer_settings(data.preset),
+            tokenizer=tokenizer_entry(data.preset.tokenizer),
             **_origin(data, model.architecture),
         ),
     )

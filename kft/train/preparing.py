@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from kft import audit, batches, metrics, models, tasks
-from kft import text as tokens
 from kft.config import Config
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.models import presets
 from kft.progress import note
+from kft.text import Tokens
 from kft.train import controls, memory, optim
 
 
@@ -22,7 +22,7 @@ class Data:
     splits: splits.Splits
     labels: list[str]
     preset: presets.Preset
-    rows: dict[str, tokens.Tokens]
+    rows: dict[str, Tokens]
     targets: np.ndarray
     weights: np.ndarray
     score_mean: float
@@ -54,8 +54,7 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
         )
     if config.train.best_metric:
         metrics.check_name(config.task, config.train.best_metric, len(labels))
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    rows = audit.add_token_lengths(made, tokenizer, config.data, config.model.max_length)
+    rows = audit.add_token_lengths(made, preset, config.data, config.model.max_length)
     targets = task.targets(made.train, labels)
     mean, scale = 0.0, 1.0
     if config.task == "regression":

@@ -3,7 +3,6 @@
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,6 @@ __all__ = [
     "Preset",
     "head_weights",
     "locate",
-    "tokenizer_settings",
 ]
 
 PRESET_HINT = "`model.preset` is a folder, a KerasHub BERT name such as bert_base_en_uncased, or a kaggle:// or hf:// handle"
@@ -52,15 +50,6 @@ def locate(name: str, from_run: str | None = None) -> Preset:
         meant = f"did you mean hf://{name}? " if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) else ""
         raise KftError(f"{name}: no such folder", meant + PRESET_HINT)
     return _from_keras_hub(name)
-
-
-def tokenizer_settings(preset: Preset) -> dict[str, Any]:
-    """Arguments of `tokens.load_tokenizer` beside the vocabulary; plain JSON."""
-    return {
-        "lowercase": preset.lowercase,
-        "strip_accents": preset.strip_accents,
-        "tokenize_chinese_chars": preset.tokenize_chinese_chars,
-    }
 
 
 def head_weights(preset: Preset) -> tuple[np.ndarray, np.ndarray]:

@@ -57,7 +57,7 @@ def read(name: str, folder: Path, config: dict) -> Preset:
         attention_dropout=files.rate(name, config, "attention_probs_dropout_prob", 0.1),
         classifier_dropout=None if head_dropout is None else files.rate(name, config, "classifier_dropout"),
         head=_head(name, config, tensors, sizes["hidden_size"]),
-        **tokenizer_files.huggingface(name, folder, sizes["vocabulary_size"]),
+        tokenizer=tokenizer_files.huggingface(name, folder, sizes["vocabulary_size"]),
         **sizes,
     )
 

@@ -45,7 +45,7 @@ def read(name: str, folder: Path, config: dict, activation: str) -> Preset:
         attention_dropout=dropout,
         classifier_dropout=files.rate(name, classifier, "dropout", 0.1) if classifier else None,
         head=_head(name, classifier) if classifier else None,
-        **tokenizer_files.keras_hub(name, folder, sizes["vocabulary_size"]),
+        tokenizer=tokenizer_files.keras_hub(name, folder, sizes["vocabulary_size"]),
         **sizes,
     )
 

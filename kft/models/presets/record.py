@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from kft.text import BERT, Template, Tokenizer
+
 MULTIPLE_CHOICE = "multiple_choice"
 
 
@@ -29,26 +31,20 @@ class Preset:
         name: as the user gave it.
         kind: "keras" (KerasHub), "huggingface" or "run" (a finished run, named after its own preset).
         path: the folder of the files; `keras_hub.models.BertBackbone.from_preset` reads it.
-        vocabulary: tokens in id order.
-        special_ids: ids of the SPECIAL_TOKENS, by token.
-        lowercase, strip_accents, tokenize_chinese_chars: BERT's tokenizer settings; strip_accents None follows lowercase.
+        tokenizer: of its own files.
         activation: a value of ACTIVATIONS.
         epsilon: of LayerNorm.
         dropout, attention_dropout: rates the model was trained with.
         classifier_dropout: rate before the head, None where it is `dropout`.
         max_length: tokens that the position embeddings allow.
-        vocabulary_size: rows of the token embedding, at least len(vocabulary).
+        vocabulary_size: rows of the token embedding, at least `tokenizer.size`.
         head: the head of a fine-tuned classifier, or None.
     """
 
     name: str
     kind: str
     path: Path
-    vocabulary: list[str]
-    special_ids: dict[str, int]
-    lowercase: bool
-    strip_accents: bool | None
-    tokenize_chinese_chars: bool
+    tokenizer: Tokenizer
     activation: str
     epsilon: float
     dropout: float
@@ -62,6 +58,11 @@ class Preset:
     intermediate_size: int
     num_segments: int
     head: Head | None
+
+    @property
+    def template(self) -> Template:
+        """What stands around the texts of an example."""
+        return BERT
 
 
 def numbered_labels(count: int) -> tuple[str, ...]:

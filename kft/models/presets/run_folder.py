@@ -4,8 +4,8 @@ from pathlib import Path
 
 from kft import runs
 from kft.errors import KftError
-from kft.models.presets import tokenizer_files
 from kft.models.presets.record import MULTIPLE_CHOICE, Head, Preset, numbered_labels
+from kft.text import read_tokenizer
 
 
 def read(path: str | Path) -> Preset:
@@ -15,23 +15,16 @@ def read(path: str | Path) -> Preset:
         KftError: the folder holds no whole, finished run.
     """
     run = runs.open_run(path)
-    told = runs.read_json(
-        run.model, "task", "preset", "backbone", "encoding", "head_dropout", "pooling", "tokenizer"
-    )
+    told = runs.read_json(run.model, "task", "preset", "backbone", "encoding", "head_dropout", "pooling")
     try:
-        vocabulary = run.vocabulary.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-        backbone, encoding, tokenizer = told["backbone"], told["encoding"], told["tokenizer"]
+        backbone, encoding = told["backbone"], told["encoding"]
         labels = tuple(runs.read_labels(run))
         plain = told["pooling"] == "cls" and not told.get("spans")
         return Preset(
             name=told["preset"],
             kind="run",
             path=run.path,
-            vocabulary=vocabulary,
-            special_ids=tokenizer_files.special_ids(told["preset"], vocabulary, backbone["vocabulary_size"]),
-            lowercase=tokenizer["lowercase"],
-            strip_accents=tokenizer["strip_accents"],
-            tokenize_chinese_chars=tokenizer["tokenize_chinese_chars"],
+            tokenizer=read_tokenizer(run),
             activation=encoding["activation"],
             epsilon=encoding["epsilon"],
             dropout=encoding["dropout"],

@@ -36,7 +36,11 @@ def huggingface(name: str, folder: Path, embeddings: int) -> Tokenizer:
 def keras_hub(name: str, folder: Path, embeddings: int) -> Tokenizer:
     """The tokenizer of a folder that KerasHub wrote; see `huggingface`."""
     content = files.read_json(name, folder / "tokenizer.json")
-    kind, settings, assets = content.get("class_name"), content.get("config", {}), folder / "assets" / "tokenizer"
+    kind, settings, assets = (
+        content.get("class_name"),
+        content.get("config", {}),
+        folder / "assets" / "tokenizer",
+    )
     if kind == "BertTokenizer":
         definition = _wordpiece(
             name,
@@ -48,7 +52,9 @@ def keras_hub(name: str, folder: Path, embeddings: int) -> Tokenizer:
         )
         return _load(name, definition, BERT_TOKENS, embeddings)
     if kind == "RobertaTokenizer":
-        definition = _byte_bpe(name, assets / "vocabulary.json", assets / "merges.txt", bool(settings.get("add_prefix_space")))
+        definition = _byte_bpe(
+            name, assets / "vocabulary.json", assets / "merges.txt", bool(settings.get("add_prefix_space"))
+        )
         return _load(name, definition, ROBERTA_TOKENS, embeddings)
     raise KftError(
         f"{name}: its tokenizer is a {kind}, kft needs a BertTokenizer or a RobertaTokenizer",
@@ -104,8 +110,11 @@ def _definition(name: str, folder: Path, said: dict) -> Definition:
     vocabulary = read_vocabulary(name, folder / "vocab.txt")
     if kind in ("", *_BERT_CLASSES):
         return _wordpiece(name, vocabulary, *_bert_settings(said))
+    if not whole:
+        raise KftError(f"{name}: tokenizer.json is missing, which a {kind} needs", files.WHOLE_HINT)
     plain = _wordpiece(name, vocabulary, True)
-    return plain | {key: value for key, value in whole.items() if key != "model"}
+    normalizer = plain["normalizer"] | (whole.get("normalizer") or {})
+    return plain | {key: value for key, value in whole.items() if key != "model"} | {"normalizer": normalizer}
 
 
 def _as_bert(name: str, whole: Definition, said: dict) -> Definition:
@@ -186,17 +195,24 @@ def _added_tokens(name: str, folder: Path, definition: Definition, said: dict) -
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     older = files.read_json_if_there(name, folder / "added_tokens.json")
     found = {
-        i: plain | {"id": i, "content": token, "special": False, "normalized": True} for token, i in older.items()
+        i: plain | {"id": i, "content": token, "special": False, "normalized": True}
+        for token, i in older.items()
     }
     for i, entry in (said.get("added_tokens_decoder") or {}).items():
-        found[int(i)] = plain | {key: value for key, value in entry.items() if key in plain or key == "content"}
+        found[int(i)] = plain | {
+            key: value for key, value in entry.items() if key in plain or key == "content"
+        }
         found[int(i)]["id"] = int(i)
     for entry in definition.get("added_tokens") or []:
         found[entry["id"]] = plain | entry
     vocabulary = definition["model"]["vocab"]
-    if isinstance(vocabulary, dict):  # a special token of its roles is an added one even where no file lists it
+    if isinstance(
+        vocabulary, dict
+    ):  # a special token of its roles is an added one even where no file lists it
         known = {entry["content"] for entry in found.values()}
-        for token in (BERT_TOKENS if definitions.kind_of(definition) == "wordpiece" else ROBERTA_TOKENS).values():
+        for token in (
+            BERT_TOKENS if definitions.kind_of(definition) == "wordpiece" else ROBERTA_TOKENS
+        ).values():
             if token not in known and token in vocabulary:
                 found[vocabulary[token]] = plain | {"id": vocabulary[token], "content": token}
     return [found[i] for i in sorted(found)]

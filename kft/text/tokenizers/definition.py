@@ -52,6 +52,14 @@ def content_of(definition: Definition) -> str:
     return json.dumps(definition | {"truncation": None, "padding": None}, ensure_ascii=False)
 
 
+def vocabulary_of(definition: Definition) -> dict[str, int]:
+    """Token → id, of all tokens."""
+    vocabulary = definition["model"]["vocab"]
+    if isinstance(vocabulary, list):  # a Unigram model's: (token, score) in id order
+        vocabulary = {token: i for i, (token, _) in enumerate(vocabulary)}
+    return vocabulary | ids_of(definition)
+
+
 def ids_of(definition: Definition) -> dict[str, int]:
     """Token → id of the added tokens: those that are found in a text as they stand there."""
     return {entry["content"]: entry["id"] for entry in definition.get("added_tokens") or []}
@@ -114,7 +122,12 @@ def byte_bpe(
         KftError: the vocabulary lacks a special token.
     """
     _check_special(vocabulary, ROBERTA_TOKENS, "RoBERTa")
-    splitter = {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": True, "use_regex": True}
+    splitter = {
+        "type": "ByteLevel",
+        "add_prefix_space": add_prefix_space,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
     return {
         "version": "1.0",
         "truncation": None,

@@ -27,10 +27,19 @@ def load(definition: Definition, special_tokens: Mapping[str, str]) -> Tokenizer
         KftError: the definition is damaged, or of a kind that kft has not.
     """
     kind, content = kind_of(definition), content_of(definition)
+    added = definition.get("added_tokens") or []
     try:
         rust = tokenizers.Tokenizer.from_str(content)
     except Exception as error:  # tokenizers raises nothing more special
         raise KftError(f"tokenizer.json is damaged: {error}", "copy the whole folder again") from None
+
+    wrong = [entry for entry in added if rust.token_to_id(entry["content"]) != entry["id"]]
+    if wrong:
+        token, number = wrong[0]["content"], wrong[0]["id"]
+        raise KftError(
+            f"tokenizer.json is damaged: the added token {token} cannot be number {number}",
+            "copy the whole folder again",
+        )
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         ids = []
@@ -42,7 +51,9 @@ def load(definition: Definition, special_tokens: Mapping[str, str]) -> Tokenizer
     def locate(text: str) -> tuple[list[int], np.ndarray]:
         row = rust.encode(_mended(text), add_special_tokens=False)
         offsets = np.array(row.offsets, np.int32).reshape(-1, 2)
-        return row.ids, offsets if kind == "wordpiece" else _trimmed(text, offsets)  # its tokens hold no space
+        return row.ids, offsets if kind == "wordpiece" else _trimmed(
+            text, offsets
+        )  # its tokens hold no space
 
     size = 1 + max(rust.get_vocab(with_added_tokens=True).values(), default=-1)
     rows = rows_of(definition.get("post_processor"))
@@ -59,7 +70,9 @@ def _trimmed(text: str, offsets: np.ndarray) -> np.ndarray:
         return offsets
     spaces = np.fromiter((character.isspace() for character in text), bool, len(text))
     places = np.arange(len(text) + 1, dtype=np.int32)
-    after = np.append(np.where(spaces, len(text), places[:-1]), len(text))  # the next character that is no space
+    after = np.append(
+        np.where(spaces, len(text), places[:-1]), len(text)
+    )  # the next character that is no space
     after = np.minimum.accumulate(after[::-1])[::-1]
     before = np.append(0, np.where(spaces, 0, places[1:]))  # the end of the last one before
     before = np.maximum.accumulate(before)

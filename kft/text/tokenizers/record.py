@@ -1,11 +1,13 @@
 """What every kind of tokenizer is: the checkpoint's own tokenizer.json, and functions that run it."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from kft.text.templates import Frame, Template, frame_of
+from kft.text.tokenizers.definition import vocabulary_of
 
 # Hugging Face's names of the tokens that a model has for purposes of its own.
 ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token", "bos_token", "eos_token")
@@ -40,6 +42,11 @@ class Tokenizer:
     def __call__(self, text: str) -> list[int]:
         """The token ids of one text, as `encode` gives them."""
         return self.encode([text])[0]
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Token → id, of all tokens; read anew in each use."""
+        return vocabulary_of(json.loads(self.content))
 
     def frame(self, template: Template, paired: bool) -> Frame:
         """The special tokens of a row, as ids.

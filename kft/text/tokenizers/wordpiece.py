@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
 import tokenizers
 
+from kft.text.tokenizers import definition as definitions
 from kft.text.tokenizers import huggingface
 from kft.text.tokenizers.definition import BERT_TOKENS, MAX_WORD_CHARACTERS, Definition, ids_of
 from kft.text.tokenizers.record import Tokenizer
@@ -87,6 +88,26 @@ def load(definition: Definition, special_tokens: dict[str, str]) -> Tokenizer:
         return exact
     tables = _Tables(rules, ids_of(definition), definition["model"]["vocab"])
     return replace(exact, encode=tables.encode)
+
+
+def bert_tokenizer(
+    vocabulary: Iterable[str],
+    lowercase: bool,
+    strip_accents: bool | None = None,
+    tokenize_chinese_chars: bool = True,
+) -> Tokenizer:
+    """BERT's tokenizer of a vocabulary file.
+
+    Args:
+        vocabulary: tokens in id order; of a token that stands twice the later id counts, as in transformers.
+        lowercase, strip_accents, tokenize_chinese_chars: see `definition.wordpiece`.
+
+    Raises:
+        KftError: the vocabulary lacks a special token.
+    """
+    ids = {token: i for i, token in enumerate(vocabulary)}
+    settings = (lowercase, strip_accents, tokenize_chinese_chars)
+    return load(definitions.wordpiece(ids, *settings), BERT_TOKENS)
 
 
 class Characters(dict):
