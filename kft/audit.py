@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import runs
+from kft import backend, runs
 from kft.config import Config, DataConfig
 from kft.data import sources, splits
+from kft.data.splits import notices
 from kft.errors import KftError
 from kft.models import presets
 from kft.text import Tokens, encode_cached, encode_frame, length_account
@@ -71,8 +72,9 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
         given label; id + 1 is the row in the file `origin`.
 
     Raises:
-        KftError: the run is not finished, or predicts scores.
+        KftError: the run is not finished, or predicts scores; or cleanlab is not installed.
     """
+    backend.need("cleanlab", "audit", "finding label errors")
     from cleanlab.filter import find_label_issues
 
     run = runs.open_run(run_path)
@@ -118,7 +120,8 @@ def text(account: dict[str, Any]) -> str:
     lines = []
     for name, part in account["splits"].items():
         lines += _split_lines(name, part)
-    lines += _leak_lines(account)
+    lines += [f"classes: {line}" for line in notices.unscored(account)]
+    lines.append(f"leaks: {notices.leaked(account) or 'no row of train stands in another split'}")
     if "label_errors" in account:
         lines += _error_lines(account["label_errors"])
     return "\n".join(lines)
@@ -166,20 +169,6 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
                 "first token"
             )
     return lines
-
-
-def _leak_lines(account: dict[str, Any]) -> list[str]:
-    leaks = account.get("leaks") or {}
-    counts = {name: leaks.get(name, 0) for name in ("validation", "test")}
-    if not any(counts.values()):
-        return ["leaks: no row of train stands in another split"]
-    told = ", ".join(f"{count:,} in {name}" for name, count in counts.items() if count)
-    end = (
-        f"{leaks['dropped_from_train']:,} dropped from train"
-        if leaks.get("dropped_from_train")
-        else 'kept; clean.leaks = "drop" drops them from train'
-    )
-    return [f"leaks: rows that also stand in train: {told}; {end}"]
 
 
 def _error_lines(errors: list[dict[str, Any]]) -> list[str]:

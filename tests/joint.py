@@ -54,7 +54,7 @@ def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[s
     plan = batches.plan(np.diff(rows.offsets), len(SIZES), 1, 0, packed=packed, groups=numbers)
     targets = task.targets(frame, [])
     weights = task.weights(targets, [], None)
-    inputs, target, weight = next(batches.dataset(plan, rows, targets, weights, 0).as_numpy_iterator())
+    inputs, target, weight = next(batches.dataset(plan, rows, targets, weights, 0))
     assert (plan.slots > 1) == packed
     assert ("spans" in inputs) == bool(spans)
     loss = task.loss(0.0)

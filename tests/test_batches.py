@@ -52,11 +52,7 @@ def test_every_example_is_seen_once_an_epoch(lengths, batch_size, packed, device
     plan = batches.plan(np.array(lengths), batch_size, 2, 7, packed=packed, devices=devices)
     assert plan.rows % devices == 0
     for epoch in range(2):
-        steps = list(
-            batches.dataset(
-                plan, tokens, targets, np.ones(len(lengths), np.float32), epoch
-            ).as_numpy_iterator()
-        )
+        steps = list(batches.dataset(plan, tokens, targets, np.ones(len(lengths), np.float32), epoch))
         seen = [read_back(*step) for step in steps]
         counts = [len(step) for step in seen]
         assert counts[:-1] == [batch_size] * (plan.steps - 1)
@@ -80,8 +76,8 @@ def test_resumed_epoch_goes_on_with_the_same_steps():
     tokens = make_tokens(np.random.default_rng(0).integers(5, 50, 100))
     plan = batches.plan(np.diff(tokens.offsets), 16, 1, 0)
     targets, weights = np.arange(100, dtype=np.int32), np.ones(100, np.float32)
-    whole = list(batches.dataset(plan, tokens, targets, weights, 0).as_numpy_iterator())
-    rest = list(batches.dataset(plan, tokens, targets, weights, 0, first_step=4).as_numpy_iterator())
+    whole = list(batches.dataset(plan, tokens, targets, weights, 0))
+    rest = list(batches.dataset(plan, tokens, targets, weights, 0, first_step=4))
     assert len(rest) == len(whole) - 4
     for a, b in zip(whole[4:], rest, strict=True):
         assert all((a[0][name] == b[0][name]).all() for name in batches.INPUT_NAMES)
@@ -92,9 +88,7 @@ def test_regression_targets_have_the_shape_of_the_predictions():
     tokens = make_tokens([4, 5, 6])
     plan = batches.plan(np.array([4, 5, 6]), 3, 1, 0)
     targets = np.array([[0.5], [1.5], [2.5]], np.float32)
-    _, placed, weights = next(
-        batches.dataset(plan, tokens, targets, np.ones(3, np.float32), 0).as_numpy_iterator()
-    )
+    _, placed, weights = next(batches.dataset(plan, tokens, targets, np.ones(3, np.float32), 0))
     assert placed.shape == (*weights.shape, 1)
     assert placed.sum() == 4.5
 
@@ -103,7 +97,7 @@ def test_class_weights_reach_the_batch():
     tokens = make_tokens([4, 5, 6])
     plan = batches.plan(np.array([4, 5, 6]), 3, 1, 0)
     weights = np.array([0.5, 2.0, 4.0], np.float32)
-    _, _, placed = next(batches.dataset(plan, tokens, np.zeros(3, np.int32), weights, 0).as_numpy_iterator())
+    _, _, placed = next(batches.dataset(plan, tokens, np.zeros(3, np.int32), weights, 0))
     assert sorted(placed[placed > 0].tolist()) == [0.5, 2.0, 4.0]
 
 

@@ -193,7 +193,7 @@ class TestBatches:
         for epoch in range(2):
             made = batches.dataset(plan, tokens_, targets, np.ones(len(groups), np.float32), epoch)
             seen = []
-            for _, target, weight in made.as_numpy_iterator():
+            for _, target, weight in made:
                 held = target[weight > 0]
                 numbers, counts = np.unique(held[:, 1] - 1, return_counts=True)
                 assert (counts == np.array(sizes)[numbers]).all()

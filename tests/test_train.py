@@ -170,6 +170,16 @@ class TestRun:
         assert 0.3 < told["first_loss"] < 2
 
 
+def test_what_is_amiss_with_the_data_is_told(tiny_settings, tmp_path, capsys):
+    rows = sentences(60)
+    several = write_csv(tmp_path / "several.csv", [*rows, ("", "positive"), ("film", "")])
+    given = {"train": str(several), "test": str(write_csv(tmp_path / "test.csv", rows[:7]))}
+    train.train(settings_with(tiny_settings, data=given, model={"max_length": 4}), tmp_path / "run")
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().err.splitlines()[1:4]]
+    assert [title for title, _ in lines] == ["dropped", "leaks", "cut"]
+    assert lines[0][1] == "train 2 of 62 rows: 1 empty_text, 1 missing_label"
+
+
 class Killed(BaseException):
     """Stands in for SIGKILL: no handler of kft's catches it."""
 

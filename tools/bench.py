@@ -756,7 +756,15 @@ def train_kft(job: Job, gate: Gate) -> None:
     pause = _pauses(gate, len(frame), job.batch_size)
     for epoch in itertools.count():
         steps = batches.dataset(plan, rows, targets, weights, epoch % EPOCHS)
-        model.fit(steps, initial_epoch=epoch, epochs=epoch + 1, callbacks=[pause], verbose=0, shuffle=False)
+        model.fit(
+            steps,
+            steps_per_epoch=plan.steps,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            callbacks=[pause],
+            verbose=0,
+            shuffle=False,
+        )
 
 
 def _kft_examples(job: Job, cached: bool):

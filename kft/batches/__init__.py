@@ -1,4 +1,4 @@
-"""Token rows → static-shape batches as a `tf.data.Dataset`; their order is a pure function of (seed, epoch).
+"""Token rows → static-shape batches; their order is a pure function of (seed, epoch).
 
 Letters: N examples, B examples in a step, S steps in an epoch, R rows in a step, T tokens in a row, K slots for
 examples in a row. Several examples share a row, and attention never crosses from one to another:
@@ -14,17 +14,19 @@ so B means what it means to a recipe for one question, whatever the number of ch
 step has room for: B, or those of the B largest questions.
 """
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from kft import backend
 from kft.text import Tokens
 
 # Attention over a row of T tokens costs about T / 1000 of a row's dense layers (measured on 6 × 384 units).
 ATTENTION_COST_LENGTH = 1000
 PREDICTION_LENGTHS = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
+STEPS_AHEAD = 4
 INPUT_NAMES = ("token_ids", "positions", "segment_ids", "example_ids", "first_tokens")
 
 
@@ -134,8 +136,8 @@ def placement(plan: Plan, epoch: int) -> Placement:
 
 def dataset(
     plan: Plan, tokens: Tokens, targets: np.ndarray, weights: np.ndarray, epoch: int, first_step: int = 0
-):
-    """The steps of an epoch from `first_step` on, as a `tf.data.Dataset` of (inputs, targets, weights).
+) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
+    """The steps of an epoch from `first_step` on: (inputs, targets, weights) of each.
 
     Args:
         plan: made for the lengths of `tokens`.
@@ -155,7 +157,7 @@ def dataset(
             places = [a[s][real] for a in (where.examples, where.rows, where.starts, where.slots)]
             yield _fill(plan.rows, plan.length, plan.slots, tokens, *places, targets, weights)
 
-    return _as_dataset(steps, plan.rows, plan.length, plan.slots, tokens, targets, plan.steps - first_step)
+    return _ahead(steps())
 
 
 @dataclass(frozen=True)
@@ -197,11 +199,7 @@ def prediction_steps(tokens: Tokens, shape: PredictionShape) -> tuple[Placement,
 def prediction_batches(
     tokens: Tokens, shape: PredictionShape, where: Placement, steps: np.ndarray
 ) -> Iterator[tuple[dict[str, np.ndarray]]]:
-    """The steps of `prediction_steps`: inputs as in `dataset`, each in a tuple of its own.
-
-    No `tf.data.Dataset`: TensorFlow never lets go of the functions that data sets are made from, nor of the arrays that
-    those read, and a file may be predicted in thousands of pieces.
-    """
+    """The steps of `prediction_steps`: inputs as in `dataset`, each in a tuple of its own."""
     order = np.argsort(steps, kind="stable")
     bounds = np.searchsorted(steps[order], np.arange(steps.max(initial=-1) + 2))
     for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
@@ -380,17 +378,10 @@ def _fill(
     return inputs, placed, weight
 
 
-def _as_dataset(steps, rows: int, length: int, slots: int, tokens: Tokens, targets: np.ndarray, count: int):
-    tf = backend.tensorflow()
-    inputs = {name: tf.TensorSpec((rows, length), tf.int32) for name in INPUT_NAMES[:4]}
-    inputs["first_tokens"] = tf.TensorSpec((rows, slots), tf.int32)
-    if tokens.spans is not None:
-        inputs["spans"] = tf.TensorSpec((rows, slots, *tokens.spans.shape[1:]), tf.int32)
-    placed = tf.TensorSpec((rows, slots, *targets.shape[1:]), tf.as_dtype(targets.dtype))
-    signature = (inputs, placed, tf.TensorSpec((rows, slots), tf.float32))
-    made = tf.data.Dataset.from_generator(steps, output_signature=signature)
-    options = tf.data.Options()
-    # There is nothing to tune here, and the end of a tuned data set waits for its tuner, which sleeps 10 ms, then twice
-    # as long each time: an epoch of 6 seconds could take 10.23.
-    options.autotune.enabled = False
-    return made.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4).with_options(options)
+def _ahead(steps: Iterator[tuple]) -> Iterator[tuple]:
+    """The same steps in the same order, made by a thread of their own while the model computes."""
+    with ThreadPoolExecutor(1) as worker:
+        waiting = deque(worker.submit(next, steps, None) for _ in range(STEPS_AHEAD))
+        while (step := waiting.popleft().result()) is not None:
+            waiting.append(worker.submit(next, steps, None))
+            yield step

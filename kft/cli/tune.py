@@ -39,7 +39,7 @@ def tune(
     from kft import backend as backends
     from kft import config as configs
     from kft.progress import note, stop_signals
-    from kft.studies.tune import need, space
+    from kft.studies.tune import space
 
     given = {
         "method": method,
@@ -59,10 +59,10 @@ def tune(
     if trials and settings.tune.method == "grid":
         raise click.UsageError("--trials goes with random and tpe: a grid tries every combination")
     planned = len(space.points(settings, space.read(settings)))
-    need("optuna", "tune")
+    backends.need("optuna", "tune")
     on_ray = settings.tune.launcher == "ray"
     if on_ray:
-        need("ray", "ray")
+        backends.need("ray", "ray")
     backends.select(settings.backend)
     from kft.studies.tune import launching
     from kft.studies.tune import storage as storages

@@ -237,7 +237,13 @@ def _place(folder: Path, output: Path, versioned: bool) -> Path:
 
 
 EXPORTERS = {
-    "savedmodel": Exporter(savedmodel.write, proof.saved_model, versioned=True),
+    "savedmodel": Exporter(
+        savedmodel.write,
+        proof.saved_model,
+        packages=("tensorflow", "tensorflow_text"),
+        extra="tensorflow",
+        versioned=True,
+    ),
     "hf": Exporter(huggingface.write, huggingface.prove, poolings=("cls",)),
     "keras": Exporter(
         keras_preset.write, keras_preset.prove, poolings=("cls",), activations=("gelu_tanh", "gelu_exact")

@@ -1,5 +1,6 @@
 """One config → one run directory."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -103,7 +104,7 @@ def dry_run(config: Config) -> dict[str, Any]:
     compile_model(model, config, plan)
     steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, epoch=0)
     started = time.monotonic()
-    logs = model.fit(steps.take(1), verbose=0, shuffle=False).history
+    logs = model.fit(itertools.islice(steps, 1), steps_per_epoch=1, verbose=0, shuffle=False).history
     counts = models.parameter_counts(model)
     return {
         "data": data.splits.account,

@@ -4,6 +4,7 @@ from typing import Any
 
 from kft import backend, batches, models, runs
 from kft.config import Config
+from kft.data.splits.notices import notices
 from kft.progress import note
 from kft.runs import RunDir
 from kft.text import save_tokenizer, tokenizer_entry
@@ -47,6 +48,8 @@ def describe(data: Data, plan: batches.Plan, config: Config, model: models.Class
     account = data.splits.account["splits"]
     counts = ", ".join(f"{name} {part['examples']:,}" for name, part in account.items())
     note(f"data      {counts}" + (f"; {len(data.labels)} labels" if data.labels else ""))
+    for title, line in notices(data.splits.account, config.model.max_length):
+        note(f"{title:<9} {line}")
     told = plan_account(plan, config)
     note(
         f"batches   {plan.steps} {'step' if plan.steps == 1 else 'steps'} an epoch of {plan.batch_size} {plan.unit} in {plan.rows} × {plan.length} tokens, "

@@ -91,7 +91,7 @@ def with_batch_size(config: Config, data: Data, model: models.Classifier, device
     def compiled(size: int) -> int | None:
         compile_model(model, sized(size), planned(size))
         steps = batches.dataset(planned(size), data.rows["train"], data.targets, data.weights, epoch=0)
-        return memory.compiled_bytes(model, next(steps.as_numpy_iterator()))
+        return memory.compiled_bytes(model, next(steps))
 
     units = len(np.unique(data.questions)) if data.questions is not None else len(data.targets)
     size = memory.largest_batch(memory.batch_sizes(units), room, estimated, compiled)

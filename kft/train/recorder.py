@@ -45,13 +45,12 @@ class Recorder(keras.callbacks.Callback):
         with bar(f"epoch {at.epoch + 1}/{self.config.train.epochs}", self.plan.steps, at.step) as self.track:
             yield
 
-    def timed(self, steps) -> Iterator[tuple]:
-        """The batches of a dataset, and how long each was waited for."""
+    def timed(self, steps: Iterator[tuple]) -> Iterator[tuple]:
+        """The same steps; how long each was waited for is kept."""
         self.waited = 0.0
-        batches_made = steps.as_numpy_iterator()
         while True:
             asked = time.monotonic()
-            batch = next(batches_made, None)
+            batch = next(steps, None)
             if batch is None:
                 return
             self.waited += time.monotonic() - asked

