@@ -595,6 +595,24 @@ def test_a_run_in_bfloat16_is_exported_in_float32(tiny_run, tmp_path):
 
 
 class TestMistakes:
+    @pytest.mark.parametrize("to", ["hf", "savedmodel"])
+    def test_an_output_that_another_process_exports_to(self, to, tiny_run, tmp_path):
+        output = tmp_path / "out"
+        lock = (output if to == "savedmodel" else tmp_path) / ".lock.out"
+        with (
+            runs.only_writer(output, file=lock),
+            pytest.raises(KftError, match="out: is in use by process"),
+        ):
+            export.export(tiny_run, to, output)
+
+    def test_what_a_killed_export_left_is_removed(self, tiny_run, tmp_path):
+        left, other = tmp_path / ".0123abcd.out", tmp_path / ".0123abcd.other"
+        for folder in (left, other):
+            folder.mkdir()
+            (folder / "model.safetensors").touch()
+        export.export(tiny_run, "hf", tmp_path / "out", verify=False)
+        assert {path.name for path in tmp_path.iterdir()} == {"out", other.name}
+
     def test_unfinished_run(self, tiny_run, tmp_path):
         shutil.copytree(tiny_run, tmp_path / "run")
         (tmp_path / "run" / "DONE").unlink()

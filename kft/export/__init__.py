@@ -1,11 +1,11 @@
 """A finished run → an artefact for others to load, and proof that it answers as the run does."""
 
 import contextlib
+import glob
 import importlib.util
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,19 +70,20 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
     exporter = _exporter(to)
     output = Path(output).expanduser()
     _check_output(exporter, output)
-    source = sources.load(run)
-    _check_held(source, to)
-    with _aside(output, exporter.versioned) as folder:
-        _check_space(source, folder, output)
-        told = _describe(source, to) | exporter.write(source, folder)
-        if verify:
-            note("checking that it answers as the run does …")
-            proven = exporter.prove(source, folder)
-            told |= proven | {"notes": told["notes"] + proven.get("notes", [])}
-        else:
-            told["comparison"] = None
-        runs.write_json(folder / "export.json", told | {"sha256": _hashes(folder)})
-        placed = _place(folder, output, exporter.versioned)
+    with _alone(output, exporter.versioned):
+        source = sources.load(run)
+        _check_held(source, to)
+        with _aside(output, exporter.versioned) as folder:
+            _check_space(source, folder, output)
+            told = _describe(source, to) | exporter.write(source, folder)
+            if verify:
+                note("checking that it answers as the run does …")
+                proven = exporter.prove(source, folder)
+                told |= proven | {"notes": told["notes"] + proven.get("notes", [])}
+            else:
+                told["comparison"] = None
+            runs.write_json(folder / "export.json", told | {"sha256": _hashes(folder)})
+            placed = _place(folder, output, exporter.versioned)
     return runs.read_json(placed / "export.json") | {"output": str(placed)}
 
 
@@ -200,11 +201,32 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
+def _alone(output: Path, versioned: bool) -> Iterator[None]:
+    """Keeps other exports from the output, and removes what killed ones left aside.
+
+    Raises:
+        KftError: another process exports to the same output.
+    """
+    folder = output if versioned else output.parent
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        lock = folder / f"{runs.LOCK}.{output.name}"
+        with runs.only_writer(output, "wait for it, or choose another folder with --output", lock):
+            for left in folder.glob(f".*.{glob.escape(output.name)}"):
+                if runs.is_aside(left):
+                    shutil.rmtree(left, ignore_errors=True)
+            yield
+    finally:
+        for parent in missing:
+            with contextlib.suppress(OSError):  # it holds the artefact
+                parent.rmdir()
+
+
+@contextlib.contextmanager
 def _aside(output: Path, versioned: bool) -> Iterator[Path]:
     """An empty folder on the disk of the output, gone at the end unless it was renamed; nothing else stays on failure."""
     parent = output if versioned else output.parent
-    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
-    aside = parent / f".{uuid.uuid4().hex[:8]}.{output.name}"
+    aside = runs.aside_of(parent / output.name)
     try:
         try:
             aside.mkdir(parents=True)
@@ -213,9 +235,6 @@ def _aside(output: Path, versioned: bool) -> Iterator[Path]:
         yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        for folder in made:
-            with contextlib.suppress(OSError):  # it holds the artefact
-                folder.rmdir()
 
 
 def _place(folder: Path, output: Path, versioned: bool) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from kft.errors import KftError
 from kft.runs.files import COPY_HINT, read_json, write_json
 from kft.runs.folder import ENSEMBLE_CONFIG, RUN_HINT, RunDir
+from kft.runs.lock import LOCK
 
 PLAN_FORMAT = 1
 
@@ -41,7 +42,7 @@ class EnsembleDir:
 
     @property
     def lock(self) -> Path:
-        return self.path / ".lock"
+        return self.path / LOCK
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Protocol
 from kft.config import PATH_KEYS, Config, load
 from kft.errors import KftError
 from kft.runs.files import COPY_HINT, cannot_write, file_sha256, read_json, reason, write_json
+from kft.runs.lock import LOCK, user_of
 
 FORMAT = 1  # raised when an older kft could not read a new run
 RUN_HINT = "choose another folder with --run"
@@ -117,7 +118,7 @@ def create(path: str | Path) -> RunDir:
     try:
         if run.path.exists():
             _check_unused(run, path)
-            for entry in run.path.iterdir():
+            for entry in _entries(run):
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         run.path.mkdir(parents=True, exist_ok=True)
         probe = run.path / ".writable"
@@ -128,6 +129,11 @@ def create(path: str | Path) -> RunDir:
     return run
 
 
+def _entries(run: RunDir) -> list[Path]:
+    """What stands in a run's folder, the lock of the process that trains it aside."""
+    return [entry for entry in run.path.iterdir() if entry.name != LOCK]
+
+
 def _check_unused(run: RunDir, path: str | Path) -> None:
     if not run.path.is_dir():
         raise KftError(f"{path}: is a file, not a folder", RUN_HINT)
@@ -135,7 +141,7 @@ def _check_unused(run: RunDir, path: str | Path) -> None:
         raise KftError(f"{path}: holds a finished run, which is never overwritten", RUN_HINT)
     if run.weights.exists() or checkpoint_files(run):
         raise KftError(f"{path}: holds an unfinished run", f"go on with it: kft train --resume {path}")
-    if not run.config.exists() and any(run.path.iterdir()):
+    if not run.config.exists() and _entries(run):
         raise KftError(f"{path}: is not empty and holds no run", RUN_HINT)
 
 
@@ -174,6 +180,8 @@ def open_run(path: str | Path, *, finished: bool = True) -> RunDir:
             )
     if finished:
         if not run.done.exists():
+            if user := user_of(run.path):
+                raise KftError(f"{path}: is still in use by {user}", "wait until its training is over")
             raise KftError(f"{path}: training has not finished", f"go on with it: kft train --resume {path}")
         _check_whole(run, path)
     return run

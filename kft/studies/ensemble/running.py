@@ -5,12 +5,10 @@ seed-1/ fold-2/ seed-1-fold-2/                       a run directory each
 ensemble.json ensemble.html predictions.out-of-fold.parquet
 """
 
-import contextlib
-import fcntl
 import gc
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +48,7 @@ def train(config: Config, path: str | Path, seeds: Sequence[int] = ()) -> dict[s
     """
     backend.select(config.backend)
     folder = runs.new_ensemble(path)
-    with _alone(folder):
+    with runs.only_writer(folder.path):
         plan = Plan(tuple(dict.fromkeys(seeds)), config.split.folds)
         if runs.is_ensemble(path):
             plan = _extended(folder, config, plan)
@@ -63,7 +61,7 @@ def resume(path: str | Path) -> dict[str, Any]:
     """Goes on with the runs in a folder; returns and raises as `train` does."""
     folder = runs.open_ensemble(path)
     backend.select(runs.read_config(folder).backend)
-    with _alone(folder):
+    with runs.only_writer(folder.path, "wait until it has ended"):
         return _work(folder)
 
 
@@ -134,26 +132,3 @@ def _config(config: Config, member: Member) -> Config:
     """The settings of one run."""
     varied = {"train.seed": member.seed, "split.fold": member.fold}
     return configs.change(config, {name: value for name, value in varied.items() if value is not None})
-
-
-@contextlib.contextmanager
-def _alone(folder: EnsembleDir) -> Iterator[None]:
-    """Holds a lock that ends with the process.
-
-    Raises:
-        KftError: another process trains in the folder, or it cannot be written.
-    """
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        opened = folder.lock.open("a")
-    except OSError as error:
-        raise runs.cannot_write(folder.path, error) from None
-    with opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise KftError(
-                f"{folder.path}: another process trains in this folder",
-                "wait for it, or choose another folder with --run",
-            ) from None
-        yield

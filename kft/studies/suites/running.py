@@ -94,6 +94,14 @@ def run(
     settings = {
         task.name: _config(plan, task, plan.seeds[0]) for task in plan.tasks
     }  # mistakes before any training
+    with runs.only_writer(plan.folder):
+        runs.sweep(plan.folder)
+        return _run(plan, next(iter(settings.values())).model.preset)
+
+
+def _run(plan: Plan, preset: str) -> dict[str, Any]:
+    """Trains and scores what is not done yet, while no other process writes in the suite's folder."""
+    suite, from_mnli = plan.suite, plan.from_mnli
     done: dict[str, dict[int, dict[str, Any]]] = {task.name: {} for task in plan.tasks}
     failed: list[dict[str, Any]] = []
     for task, seed in _order(plan):
@@ -111,8 +119,7 @@ def run(
                 traceback.print_exc()
             note(f"{task.title}, seed {seed}: failed: {told}")
             failed.append({"task": task.name, "seed": seed, "error": told})
-    first = next(iter(settings.values()))
-    told = summary.summarize(suite, first.model.preset, plan.seeds, plan.tasks, done, failed, from_mnli)
+    told = summary.summarize(suite, preset, plan.seeds, plan.tasks, done, failed, from_mnli)
     told["submission"] = _write_submission(plan, done)
     runs.write_json(plan.folder / "suite.json", told)
     runs.write_text(plan.folder / "suite.md", summary.markdown(told))
