@@ -50,7 +50,7 @@ def add_token_lengths(
         if len(frame):
             rows[name] = encode_frame(
                 preset.tokenizer,
-                preset.template,
+                preset.family.template,
                 frame,
                 data.text_pair is not None,
                 data.spans,

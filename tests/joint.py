@@ -39,14 +39,15 @@ def questions(seed: int = 0) -> pl.DataFrame:
 def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[str, np.ndarray]]:
     """The loss of one step that holds every question, and its gradients by the names of `named_weights`."""
     import keras
+    from conftest import build_model
 
-    from kft import batches, models, tasks
+    from kft import batches, tasks
     from kft.models import presets
     from kft.text import BERT, encode_frame
 
     preset = presets.locate(folder)
     frame, task = questions(), tasks.TASKS["choice"]
-    model = models.build(preset, "choice", [], 1, spans=len(spans or []))
+    model = build_model(preset, "choice", [], 1, spans=len(spans or []))
     model.head.set_weights(head_of(spans))
     tokenizer = preset.tokenizer
     rows = encode_frame(tokenizer, BERT, frame, True, spans, 32)

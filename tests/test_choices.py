@@ -11,7 +11,7 @@ import joint
 import numpy as np
 import polars as pl
 import pytest
-from conftest import BAD, GOOD, OTHER, SHARED_DATA
+from conftest import BAD, GOOD, OTHER, SHARED_DATA, build_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_batches import make_tokens
@@ -231,8 +231,8 @@ def test_scores_and_loss_are_those_of_multiple_choice(tiny_preset, tmp_path):
     for file in ("vocab.txt", "tokenizer_config.json"):
         shutil.copy(tiny_preset / file, tmp_path)
     preset = presets.locate(str(tmp_path))
-    model = models.build(preset, "choice", [], 1)
-    other = models.build(preset, "regression", [], 1).head.get_weights()[0]
+    model = build_model(preset, "choice", [], 1)
+    other = build_model(preset, "regression", [], 1).head.get_weights()[0]
     assert abs(other - model.head.get_weights()[0]).max() > 0  # a scorer of choices is no regression
     tokenizer = preset.tokenizer
     logits = evaluate.predict_logits(model, encode(tokenizer, BERT, texts, pairs, 32))
@@ -281,7 +281,7 @@ def test_loss_and_gradients_packed_unpacked_and_by_hand(tiny_preset, on_torch, n
 def test_every_task_keeps_the_group(tiny_preset):
     frame = pl.DataFrame({"id": [0, 1], "text": ["a", "b"], "group": ["q", "q"], "label": ["x", "y"]})
     frame = frame.with_columns(origin=pl.lit("made"))
-    model = models.build(presets.locate(str(tiny_preset)), "classification", ["x", "y"], 2)
+    model = build_model(presets.locate(str(tiny_preset)), "classification", ["x", "y"], 2)
     scored = evaluate.score(
         frame, np.eye(2, dtype=np.float32), model.architecture, tasks.TASKS["classification"], ["x", "y"]
     )

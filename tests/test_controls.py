@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_kft
+from conftest import build_model, run_kft
 from optimizers import build_optimizer
 from scipy.stats import entropy
 from test_train import Killed, _die_before, assert_same_run, settings_with
@@ -21,7 +21,7 @@ keras = optim.keras  # kft has chosen the backend before it is imported
 
 
 def build(folder, **options):
-    return models.build(presets.locate(str(folder)), "classification", ["a", "b"], 2, **options)
+    return build_model(presets.locate(str(folder)), "classification", ["a", "b"], 2, **options)
 
 
 def assert_by_part(model, told: dict[int, float], expected: dict[str, float]) -> None:
@@ -91,7 +91,7 @@ def adapted_of(layer) -> list:
 
 def test_lora_is_kernel_plus_scaled_product_and_is_merged_when_saved(tiny_preset, tmp_path):
     targets = ["query", "value", "feedforward"]
-    model = build(tiny_preset, lora_rank=2, lora_alpha=6.0, lora_targets=targets)
+    model = build(tiny_preset, lora=models.Lora(2, 6.0, tuple(targets)))
     plain = build(tiny_preset)
     names = {v.path.split("/")[-1] for v in model.trainable_variables}
     assert names == {"lora_kernel_a", "lora_kernel_b", "kernel", "bias"}  # the latter of pooler and head

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
-from conftest import make_bert_folder, run_kft, sentences, write_csv
+from conftest import build_model, make_bert_folder, run_kft, sentences, write_csv
 from test_runs import is_documented, names
 
-from kft import backend, config, evaluate, export, models, runs, train
+from kft import backend, config, evaluate, export, runs, train
 from kft.errors import KftError
 from kft.export import graph, keras_preset, onnx_folder, proof, texts
 from kft.export import source as sources
@@ -357,12 +357,16 @@ class TestHuggingFace:
         export.export(tiny_run, "hf", tmp_path / "films", verify=False)
         preset = presets.locate(str(tmp_path / "films"))
         assert preset.head.labels == ("negative", "positive")
-        assert (preset.activation, rules_of(preset.tokenizer).lowercase, preset.max_length) == (
+        assert (
+            preset.encoding.activation,
+            rules_of(preset.tokenizer).lowercase,
+            preset.sizes.max_length,
+        ) == (
             "gelu_exact",
             True,
             32,
         )
-        model = models.build(preset, "classification", ["negative", "positive"], 2)
+        model = build_model(preset, "classification", ["negative", "positive"], 2)
         source = sources.load(tiny_run)
         for mine, theirs in zip(model.weights, source.loaded.model.weights, strict=True):
             if "seed" not in mine.path:

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from conftest import VOCABULARY, make_bert_folder
+from conftest import VOCABULARY, build_model, make_bert_folder
 
 from kft import batches, evaluate, models, text
-from kft.models import encoder, presets
+from kft.models import presets
+from kft.models.blocks import dropout as dropouts
 from kft.text import BERT, rules_of, vocabulary_lines
 
 TEXTS = [
@@ -34,7 +35,7 @@ def transformers_logits(folder, texts=TEXTS, pairs=None, max_length=32):
 
 
 def build(folder, labels=("no", "yes", "maybe"), **options):
-    return models.build(presets.locate(str(folder)), "classification", list(labels), len(labels), **options)
+    return build_model(presets.locate(str(folder)), "classification", list(labels), len(labels), **options)
 
 
 @pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new", "relu"])
@@ -163,14 +164,14 @@ class TestDropout:
         generator = keras.random.SeedGenerator(seed)
         made = []
         for _ in range(steps):
-            dropout = encoder.Dropout(generator)
+            dropout = dropouts.Dropout(generator)
             made.append([np.asarray(dropout(keras.ops.ones(shape), rate)) > 0 for _ in range(places)])
         return np.array(made)
 
     def test_keep_rate_and_scale(self):
         import keras
 
-        kept = np.asarray(encoder.Dropout(keras.random.SeedGenerator(0))(keras.ops.ones((1000, 1000)), 0.1))
+        kept = np.asarray(dropouts.Dropout(keras.random.SeedGenerator(0))(keras.ops.ones((1000, 1000)), 0.1))
         assert set(np.unique(kept)) == {np.float32(0), np.float32(1 / 0.9)}
         assert abs((kept > 0).mean() - 0.9) < 5 * (0.09 / 1e6) ** 0.5
 
@@ -196,8 +197,8 @@ class TestDropout:
         import keras
 
         x = keras.ops.ones((10, 10))
-        assert (np.asarray(encoder.Dropout(None)(x, 0.5)) == 1).all()
-        assert (np.asarray(encoder.Dropout(keras.random.SeedGenerator(0))(x, 0.0)) == 1).all()
+        assert (np.asarray(dropouts.Dropout(None)(x, 0.5)) == 1).all()
+        assert (np.asarray(dropouts.Dropout(keras.random.SeedGenerator(0))(x, 0.0)) == 1).all()
 
 
 @pytest.mark.slow

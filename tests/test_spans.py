@@ -7,7 +7,7 @@ import joint
 import numpy as np
 import polars as pl
 import pytest
-from conftest import BAD, GOOD, OTHER, SHARED_DATA
+from conftest import BAD, GOOD, OTHER, SHARED_DATA, build_model
 from test_cli import kft, mistake
 from test_train import Killed, _die_before, assert_same_run
 
@@ -118,7 +118,7 @@ def test_head_reads_the_pooled_vector_and_the_mean_of_each_span(tiny_preset, tok
     from transformers import BertModel, BertTokenizerFast
 
     frame, spans = joint.questions(), joint.SPANS[:2]
-    model = models.build(presets.locate(str(tiny_preset)), "regression", [], 1, pooling=pooling, spans=2)
+    model = build_model(presets.locate(str(tiny_preset)), "regression", [], 1, pooling=pooling, spans=2)
     model.head.set_weights(joint.head_of(spans))
     rows = encode_frame(tokenizer, BERT, frame, True, spans, 32)
     found = evaluate.predict_logits(model, rows)

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-from conftest import SHARED_DATA, run_kft, sentences, write_csv
+from conftest import SHARED_DATA, build_model, run_kft, sentences, write_csv
 from optimizers import build_optimizer
 
 from kft import config as configs
@@ -74,12 +74,9 @@ def assert_same_run(a: Path, b: Path) -> None:
 class TestRun:
     def test_leaves_exactly_these_files(self, tiny_run):
         found = sorted(str(p.relative_to(tiny_run)) for p in tiny_run.rglob("*") if p.is_file())
-        kept = [name for name in found if not name.startswith(("logs/", "checkpoints/"))]
+        kept = [name for name in found if not name.startswith("logs/")]
         assert kept == sorted(FILES)
-        assert [n for n in found if n.startswith("checkpoints/")] == [
-            "checkpoints/step-000000010.safetensors",
-            "checkpoints/step-000000020.safetensors",
-        ]
+        assert not (tiny_run / "checkpoints").exists()  # it holds the optimizer's state, twice the weights
         assert any(name.startswith("logs/events") for name in found)
 
     def test_learns(self, tiny_run):
@@ -183,6 +180,25 @@ class TestRun:
         monkeypatch.setattr(time, "strftime", lambda *_: "now")
         paths = [train.new_run_path(configs.parse(tiny_settings)) for _ in range(3)]
         assert [path.name for path in paths] == ["films-now", "films-now-2", "films-now-3"]
+
+    def test_checkpoints_are_kept_where_asked(self, tiny_settings, tmp_path):
+        config = settings_with(tiny_settings, train={"keep_checkpoints": True, "epochs": 1})
+        train.train(config, tmp_path / "run")
+        names = [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()]
+        assert names == ["step-000000010.safetensors"]
+
+    def test_a_run_killed_after_its_end_is_finished_and_tidied(
+        self, tiny_settings, tmp_path, monkeypatch, capsys
+    ):
+        run = tmp_path / "run"
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, "_tidy", 1)
+            train.train(settings_with(tiny_settings, train={"epochs": 1}), run)
+        assert (run / "checkpoints" / "best.weights.h5").exists()
+        result = train.resume(run)
+        assert result["metrics"] == json.loads((run / "metrics.json").read_text())
+        assert "the run is finished, nothing to do" in capsys.readouterr().err
+        assert not (run / "checkpoints").exists()
 
     def test_infinite_loss_is_told(self, tiny_settings, tmp_path):
         config = settings_with(
@@ -453,10 +469,9 @@ class TestControls:
         np.testing.assert_allclose(np.asarray(variable.value), parameter.detach().numpy(), atol=1e-5)
 
     def test_weight_decay_spares_biases_and_norms(self, tiny_preset):
-        from kft import models
         from kft.models import presets
 
-        model = models.build(presets.locate(str(tiny_preset)), "classification", ["a", "b"], 2)
+        model = build_model(presets.locate(str(tiny_preset)), "classification", ["a", "b"], 2)
         optimizer = build_optimizer("adamw", learning_rate=0.01, steps=1, weight_decay=0.1)
         optimizer.build(model.trainable_variables)
         decayed = {v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)}

@@ -215,7 +215,9 @@ def count_tokens(frame: pl.DataFrame, preset, max_length: int) -> np.ndarray:
     from kft.text import encode
 
     pairs = frame["text_pair"].to_list() if "text_pair" in frame.columns else None
-    return encode(preset.tokenizer, preset.template, frame["text"].to_list(), pairs, max_length).full_lengths
+    return encode(
+        preset.tokenizer, preset.family.template, frame["text"].to_list(), pairs, max_length
+    ).full_lengths
 
 
 def measure(
@@ -775,7 +777,7 @@ def _kft_examples(job: Job, cached: bool):
     pairs = frame["text_pair"].to_list() if paired else None
     preset = _kft_preset(job)
     make = encode_cached if cached else encode
-    rows = make(preset.tokenizer, preset.template, frame["text"].to_list(), pairs, job.max_length)
+    rows = make(preset.tokenizer, preset.family.template, frame["text"].to_list(), pairs, job.max_length)
     return frame, rows, task, task.labels(frame)
 
 
@@ -790,7 +792,8 @@ def _kft_model(job: Job, labels: list[str]):
     from kft.models import presets
 
     task = "regression" if job.regression else "classification"
-    return models.build(presets.locate(job.folder), task, labels, job.outputs, seed=job.seed)
+    goal = models.Goal(task, job.outputs, tuple(labels))
+    return models.build(presets.locate(job.folder), goal, seed=job.seed)
 
 
 def predict_pipeline(batched: bool, job: Job, gate: Gate) -> None:
@@ -873,7 +876,7 @@ def predict_kft(job: Job, gate: Gate) -> None:
     while True:
         taken = examples.take(evenly(examples.lengths, gate.wait(), rng))
         gate.start()
-        rows = encode(preset.tokenizer, preset.template, taken.texts, taken.pairs, job.max_length)
+        rows = encode(preset.tokenizer, preset.family.template, taken.texts, taken.pairs, job.max_length)
         gate.end(len(evaluate.predict_logits(model, rows, shape)))
 
 

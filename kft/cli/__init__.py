@@ -17,6 +17,7 @@ def main() -> None:
 
 
 COMMANDS = [
+    settings.init,
     training.train,
     tune.tune,
     suite.suite,

@@ -209,7 +209,16 @@ class TrainConfig(Section):
     checkpoint_every_steps: int = Field(
         500, ge=1, description="steps between checkpoints; one every epoch besides"
     )
+    keep_checkpoints: bool = Field(
+        False,
+        description="whether a finished run keeps its last checkpoints, each about three times as large as the weights",
+    )
     log_every_steps: int = Field(10, ge=1, description="steps between two lines of loss in the history")
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        ["tensorboard"],
+        description="programs that losses and scores go to besides the run's own history; wandb and mlflow need their "
+        "packages and read their own environment variables",
+    )
     packing: bool = Field(
         True, description="several examples share a row of a batch (the scores do not change)"
     )

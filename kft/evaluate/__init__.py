@@ -169,7 +169,7 @@ def _write_lines(made: Iterator[dict[str, Any]], stream) -> int:
 def encode(loaded: LoadedRun, frame: pl.DataFrame) -> Tokens:
     """The token rows of a frame, truncated as in training."""
     data, max_length = loaded.config.data, loaded.config.model.max_length
-    template = loaded.model.architecture.template
+    template = loaded.model.architecture.kind.template
     return encode_frame(loaded.tokenizer, template, frame, data.text_pair is not None, data.spans, max_length)
 
 

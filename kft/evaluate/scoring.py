@@ -45,7 +45,7 @@ def choose_shape(model: models.Classifier, *rows: Tokens) -> batches.PredictionS
     lengths = np.concatenate([np.diff(r.offsets) for r in rows])
     devices = backend.device_count()
     step_tokens = STEP_TOKENS["accelerator" if backend.on_accelerator() else "cpu"]
-    longest = model.architecture.backbone["max_sequence_length"]
+    longest = model.architecture.sizes.max_length
     return batches.prediction_shape(lengths, longest, step_tokens, devices)
 
 

@@ -1,4 +1,4 @@
-"""A run → a KerasHub preset folder, which `keras_hub.models.BertTextClassifier.from_preset` loads.
+"""A run → a KerasHub preset folder, which KerasHub's own classifier loads.
 
 KerasHub's BERT always uses the tanh approximation of GELU, and its tokenizer treats a few characters otherwise than
 BERT's. Both are measured and told; neither is hidden.
@@ -68,30 +68,33 @@ def _notes(source: Source, by_tokens: dict[str, Any], by_texts: dict[str, Any]) 
 
 
 def _is_exact(source: Source) -> bool:
-    return source.architecture.encoding.activation == "gelu_tanh"
+    return source.architecture.encoding.activation == source.architecture.kind.hub.activation
 
 
 def _make(source: Source) -> Any:
     """The run's weights as KerasHub's own classifier; it gives logits, or the value of a regression."""
-    hub, rules = backend.keras_hub().models, rules_of(source.tokenizer)
+    models, hub, rules = backend.keras_hub().models, source.architecture.kind.hub, rules_of(source.tokenizer)
     if rules is None:
         raise KftError(
-            "the run's tokenizer has more rules than KerasHub's BertTokenizer",
+            f"the run's tokenizer has more rules than KerasHub's {hub.tokenizer}",
             "--to hf and --to onnx hold it",
         )
-    tokenizer = hub.BertTokenizer(
+    tokenizer = getattr(models, hub.tokenizer)(
         list(rules.vocabulary),
         lowercase=rules.lowercase,
         strip_accents=rules.strip_accents,
         split_on_cjk=rules.tokenize_chinese_chars,
     )
-    classifier = hub.BertTextClassifier(
+    preprocessor = getattr(models, hub.preprocessor)(tokenizer, sequence_length=source.max_length)
+    classifier = getattr(models, hub.classifier)(
         backbone=source.loaded.model.backbone,
         num_classes=source.architecture.outputs,
-        preprocessor=hub.BertTextClassifierPreprocessor(tokenizer, sequence_length=source.max_length),
+        preprocessor=preprocessor,
         dropout=source.architecture.head_dropout,
     )
-    classifier.output_dense.set_weights([source.weights[f"classifier.{part}"] for part in ("weight", "bias")])
+    for name, attribute in hub.head.items():
+        arrays = [source.weights[f"{name}.{part}"] for part in ("weight", "bias")]
+        getattr(classifier, attribute).set_weights(arrays)
     return classifier
 
 
@@ -103,4 +106,10 @@ def _request(source: Source, expected: proof.Reference) -> dict[str, Any]:
         for array in proof.padded(expected.rows)
     )
     inputs = {name: array.tolist() for name, array in zip(names, padded, strict=True)}
-    return {"inputs": inputs, **proof.texts_of(source, expected)}
+    if not source.architecture.kind.segments:
+        del inputs["segment_ids"]
+    return {
+        "classifier": source.architecture.kind.hub.classifier,
+        "inputs": inputs,
+        **proof.texts_of(source, expected),
+    }

@@ -32,11 +32,7 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     (folder / "config.json").write_text(json.dumps(huggingface.config(source), indent=2) + "\n", "utf-8")
     tokenizer_files.write(source, folder)
     return {
-        "inputs_of_graph": {
-            "input_ids": "int64 [N, T]",
-            "attention_mask": "int64 [N, T]",
-            "token_type_ids": "int64 [N, T]",
-        },
+        "inputs_of_graph": dict.fromkeys(onnx_graph.inputs(source.architecture.kind), "int64 [N, T]"),
         "bytes": {name: (folder / name).stat().st_size for name in (FLOAT, INT8)},
     }
 
@@ -70,6 +66,7 @@ def run_graph(file: Path, rows: Tokens) -> np.ndarray:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
     ids, segments, mask = proof.padded(rows)
     lengths = mask.sum(axis=1)
     order = np.argsort(lengths, kind="stable")
@@ -80,7 +77,7 @@ def run_graph(file: Path, rows: Tokens) -> np.ndarray:
         at = order[begin : begin + min(size, 32)]
         longest = lengths[at].max()
         given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
-        feeds = {name: array[at, :longest].astype(np.int64) for name, array in given.items()}
+        feeds = {name: given[name][at, :longest].astype(np.int64) for name in names}
         logits[at] = session.run(None, feeds)[0]
         begin += len(at)
     return logits

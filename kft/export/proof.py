@@ -222,7 +222,9 @@ def texts_of(source: Source, expected: Reference) -> dict[str, list[list[str]]]:
 
 def _bare_answers(source: Source, expected: Reference, folder: Path) -> dict[str, Any]:
     ids, segments, mask = padded(expected.rows)
-    rows = {"token_ids": ids, "padding_mask": mask} | ({"segment_ids": segments} if source.paired else {})
+    rows = {"token_ids": ids, "padding_mask": mask} | (
+        {"segment_ids": segments} if source.paired and source.architecture.kind.segments else {}
+    )
     request = {
         "names": expected.frame.columns,
         "rows": {name: array.tolist() for name, array in rows.items()},

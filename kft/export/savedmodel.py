@@ -26,7 +26,7 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     module.answer = answer = _answer(source, encoder, tokenizer)
     signatures = {
         "serving_default": answer.get_concrete_function(),
-        "tokens": _tokens_signature(encoder, source.paired),
+        "tokens": _tokens_signature(encoder, source.paired and source.architecture.kind.segments),
         **_example_signature(source, answer),
     }
     tf.saved_model.save(module, str(folder), signatures=signatures)
@@ -45,7 +45,7 @@ def text_names(source: Source) -> list[str]:
 def _answer(source: Source, encoder: Encoder, tokenizer: GraphTokenizer) -> Any:
     """A function: strings [N] → the named answers [N, …]."""
     tf = backend.tensorflow()
-    parts = source.tokenizer.frame(source.architecture.template, source.paired)
+    parts = source.tokenizer.frame(source.architecture.kind.template, source.paired)
 
     def answer(text: Any, text_pair: Any = None) -> dict[str, Any]:
         second = None if text_pair is None else tokenizer.tokenize(text_pair)
@@ -56,9 +56,9 @@ def _answer(source: Source, encoder: Encoder, tokenizer: GraphTokenizer) -> Any:
     return tf.function(answer, input_signature=texts, autograph=False)
 
 
-def _tokens_signature(encoder: Encoder, paired: bool) -> Any:
+def _tokens_signature(encoder: Encoder, segmented: bool) -> Any:
     tf = backend.tensorflow()
-    names = ("token_ids", "padding_mask", "segment_ids") if paired else ("token_ids", "padding_mask")
+    names = ("token_ids", "padding_mask", "segment_ids") if segmented else ("token_ids", "padding_mask")
 
     def logits(token_ids: Any, padding_mask: Any, segment_ids: Any = None) -> dict[str, Any]:
         segments = tf.zeros_like(token_ids) if segment_ids is None else segment_ids

@@ -34,7 +34,7 @@ def write(source: Source, folder: Path) -> None:
             "strip_accents": rules.strip_accents,
             "tokenize_chinese_chars": rules.tokenize_chinese_chars,
         }
-    segments = ["token_type_ids"] if source.architecture.template.segments else []
+    segments = ["token_type_ids"] if source.architecture.kind.template.segments else []
     said |= {
         "model_input_names": ["input_ids", *segments, "attention_mask"],
         "model_max_length": source.max_length,

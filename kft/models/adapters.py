@@ -1,54 +1,65 @@
-"""What of a backbone trains and what it starts from: low-rank adapters, new top layers."""
+"""What of an encoder trains and what it starts from: frozen and new layers, low-rank adapters."""
+
+from dataclasses import dataclass
 
 from kft import backend
+from kft.models.classifier import Classifier
 
 backend.select()
 
 import keras  # noqa: E402
 
-# What each target of LoRA names in a layer of KerasHub's encoder.
-LORA_TARGETS = {
-    "query": lambda layer: [layer._self_attention_layer._query_dense],
-    "key": lambda layer: [layer._self_attention_layer._key_dense],
-    "value": lambda layer: [layer._self_attention_layer._value_dense],
-    "output": lambda layer: [layer._self_attention_layer._output_dense],
-    "feedforward": lambda layer: [layer._feedforward_intermediate_dense, layer._feedforward_output_dense],
-}
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters (Hu et al. 2021): the rank, alpha (the product is scaled by alpha / rank), and the kernels that
+    have one, by the keys of `Family.adapters`.
+    """
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...] = ("query", "value")
 
 
-def add_lora(backbone, rank: int, alpha: float, targets: list[str], seed: int) -> None:
-    """Adds low-rank adapters (Hu et al. 2021) to kernels of each layer and fixes every other weight of the backbone.
+def add_lora(model: Classifier, lora: Lora, seed: int) -> None:
+    """Adds low-rank adapters to kernels of each layer and fixes every other weight of the encoder.
 
     Keras's own: A of shape [*kernel.shape[:-1], rank] and B [rank, kernel.shape[-1]], so the queries, keys and values of
-    each head have an A of their own. The pooler trains on, as the head does.
+    each head have an A of their own. What stands above the layers trains on, as the head does.
     """
-    pooler = {id(v) for v in backbone.pooled_dense.variables}
-    for variable in backbone.variables:
-        variable.trainable = id(variable) in pooler
-    parts = [
-        part
-        for layer in backbone.transformer_layers
-        for name in targets
-        for part in LORA_TARGETS[name](layer)
-    ]
-    for i, dense in enumerate(parts):
-        dense.enable_lora(
-            rank, lora_alpha=alpha, a_initializer=keras.initializers.HeUniform(seed=seed * 1000 + i)
-        )
+    family, parts = model.architecture.kind, model.named.parts
+    for name, part in parts.items():
+        part.value.trainable = family.depth(name) is None
+    names = family.adapted(lora.targets, model.architecture.sizes)
+    for i, name in enumerate(names):
+        initializer = keras.initializers.HeUniform(seed=seed * 1000 + i)
+        layer = parts[f"{name}.weight"].layer
+        layer.enable_lora(lora.rank, lora_alpha=lora.alpha, a_initializer=initializer)
 
 
-def reinitialise(backbone, layers: int, seed: int) -> None:
-    """Draws the top layers and the pooler anew, as BERT's own start (Zhang et al. 2021, "Revisiting Few-sample BERT").
+def reinitialise(model: Classifier, kept: int, seed: int) -> None:
+    """Draws the layers above the lowest `kept` and the pooler anew, as BERT's own start (Zhang et al. 2021).
 
-    Kernels from a normal distribution of deviation 0.02 cut at two, biases 0, LayerNorm 1 and 0.
+    "Revisiting Few-sample BERT Fine-tuning"; kernels come from a normal distribution of deviation 0.02 cut at two, biases
+    are 0, LayerNorm 1 and 0. A head that is new anyway is not counted.
     """
-    if not layers:
+    architecture = model.architecture
+    if kept == architecture.sizes.num_layers:
         return
-    parts = [*backbone.transformer_layers[-layers:], backbone.pooled_dense]
-    variables = [v for part in parts for v in part.weights]
-    for i, variable in enumerate(variables):
-        if variable.name in ("bias", "beta", "gamma"):
-            value = keras.ops.full(variable.shape, float(variable.name == "gamma"))
-        else:
+    depths = {name: architecture.kind.depth(name) for name in architecture.kind.hub.parts(model.backbone)}
+    new = [model.named.parts[name] for name, depth in depths.items() if depth is None or depth > kept]
+    for i, part in enumerate(new):
+        variable = part.value
+        if part.attribute == "kernel":
             value = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed * 1000 + i)(variable.shape)
+        else:
+            value = keras.ops.full(variable.shape, float(part.attribute == "gamma"))
         variable.assign(value)
+
+
+def freeze(model: Classifier, layers: int) -> None:
+    """The embeddings and the lowest layers keep their weights."""
+    for name, part in model.named.parts.items():
+        depth = model.architecture.kind.depth(name)
+        if layers and depth is not None and depth <= layers:
+            part.value.trainable = False

@@ -51,7 +51,8 @@ FIELDS: dict[str, dict[str, str]] = {
     "model.json": {
         "format": "version of the run directory's layout",
         "task": "classification, regression or choice",
-        "backbone.vocabulary_size": "arguments of keras_hub.models.BertBackbone: tokens it has vectors for",
+        "family": "kind of the encoder: bert, …",
+        "backbone.vocabulary_size": "arguments of KerasHub's backbone: tokens it has vectors for",
         "backbone.num_layers": "transformer layers",
         "backbone.num_heads": "attention heads",
         "backbone.hidden_dim": "width of a token's vector",

@@ -1,7 +1,9 @@
 """The history of a run and the checkpoints that it resumes from."""
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,16 @@ def save_checkpoint(model: models.Classifier, run: RunDir, position: Position, p
     runs.write_whole(file, lambda path: save_file(arrays, path, metadata=metadata))
     for old in runs.checkpoint_files(run)[:-KEPT_CHECKPOINTS]:
         old.unlink()
+
+
+def best_weights(run: RunDir) -> Path:
+    """The weights of the best epoch so far."""
+    return run.checkpoints / "best.weights.h5"
+
+
+def drop_checkpoints(run: RunDir) -> None:
+    """Removes what only a run that goes on needs."""
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
 
 
 def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.ndarray] | None]:

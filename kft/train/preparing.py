@@ -49,10 +49,10 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     if known_labels is not None and set(known_labels) == set(labels):
         labels = known_labels
     preset = presets.locate(config.model.preset, config.model.from_run)
-    if config.model.max_length > preset.max_length:
+    if config.model.max_length > preset.sizes.max_length:
         raise KftError(
-            f"`model.max_length` is {config.model.max_length}, {preset.name} reads at most {preset.max_length} tokens",
-            f"--set model.max_length={preset.max_length}",
+            f"`model.max_length` is {config.model.max_length}, {preset.name} reads at most {preset.sizes.max_length} tokens",
+            f"--set model.max_length={preset.sizes.max_length}",
         )
     if config.train.best_metric:
         metrics.check_name(config.task, config.train.best_metric, len(labels))
@@ -147,25 +147,21 @@ def find_batch_size(model: models.Classifier, settings: TrainConfig, data: Data,
 
 def build_model(config: Config, data: Data) -> models.Classifier:
     """The classifier that the config describes, with the preset's weights."""
-    return models.build(
-        data.preset,
-        config.task,
-        data.labels,
-        tasks.TASKS[config.task].outputs(data.labels),
-        pooling=config.model.pooling,
-        dropout=config.model.dropout,
-        freeze_layers=config.model.freeze_layers,
-        reinit_layers=config.model.reinit_layers,
-        lora_rank=config.model.lora_rank,
-        lora_alpha=config.model.lora_alpha,
-        lora_targets=config.model.lora_targets,
-        r_drop_alpha=config.train.r_drop_alpha,
-        precision=config.train.precision,
-        seed=config.train.seed,
+    m, seed = config.model, config.train.seed
+    goal = models.Goal(
+        task=config.task,
+        outputs=tasks.TASKS[config.task].outputs(data.labels),
+        labels=tuple(data.labels),
+        pooling=m.pooling,
         score_mean=data.score_mean,
         score_scale=data.score_scale,
         spans=len(config.data.spans or []),
     )
+    lora = None
+    if m.lora_rank is not None:
+        lora = models.Lora(m.lora_rank, m.lora_alpha or m.lora_rank, tuple(m.lora_targets))
+    start = models.Start(m.dropout, m.freeze_layers, m.reinit_layers, lora, config.train.r_drop_alpha)
+    return models.build(data.preset, goal, start, config.train.precision, seed)
 
 
 def compile_model(model: models.Classifier, settings: TrainConfig, plan: batches.Plan) -> WarmupDecay:

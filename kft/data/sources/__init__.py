@@ -28,6 +28,7 @@ from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
 from kft.data.sources.folders import read_folder
 from kft.data.sources.marked import marked_texts
 from kft.data.sources.named import benchmark_splits as benchmark_splits
+from kft.data.sources.named import first_rows as first_rows
 from kft.data.sources.named import read_benchmark as read_benchmark
 from kft.data.sources.named import read_named
 from kft.data.sources.tables import csv_pieces, read_csv, read_tsv, tsv_pieces

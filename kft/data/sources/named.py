@@ -67,6 +67,36 @@ def benchmark_splits(data: DataConfig) -> list[str]:
     return list(builder.info.splits)
 
 
+def first_rows(data: DataConfig, most: int) -> list[dict[str, Any]]:
+    """The first train examples of `data.source` with all their fields, as plain values; labels by name.
+
+    Raises:
+        KftError: there is no such data set, or TFDS cannot prepare it.
+    """
+    if data.source in BUILTIN:
+        frame = BUILTIN[data.source](data.model_copy(update={"max_examples": most}))["train"]
+        return frame.select("text", "label").to_dicts()
+    with _tfds() as tfds:
+        builder = _builder(tfds, data)
+        _prepare(builder, data.source)
+        split = next((split for split in TFDS_SPLITS["train"] if split in builder.info.splits), None)
+        if split is None:
+            raise KftError(
+                f"{data.source}: has no train split", f"its splits are {listed(builder.info.splits)}"
+            )
+        names = {
+            key: feature.int2str
+            for key, feature in dict(builder.info.features.items()).items()
+            if hasattr(feature, "int2str")
+        }
+        examples = builder.as_dataset(split=split, shuffle_files=False).take(most)
+        rows = [{key: _plain(value) for key, value in example.items()} for example in tfds.as_numpy(examples)]
+    for row in rows:
+        for key, name in names.items():
+            row[key] = name(row[key]) if isinstance(row[key], int) and row[key] >= 0 else None
+    return rows
+
+
 def read_benchmark(data: DataConfig, split: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """A split of a GLUE or SuperGLUE task in the benchmark's order: its frame, and the table with all columns.
 
