@@ -11,6 +11,7 @@ from kft import backend, runs
 from kft.config import Config, DataConfig
 from kft.data import sources, splits
 from kft.data.splits import notices
+from kft.data.splits.alike import plainly
 from kft.errors import KftError
 from kft.models import presets
 from kft.text import Tokens, encode_cached, encode_frame, length_account
@@ -31,7 +32,7 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
         KftError: a mistake in the data, or the run is not finished.
     """
     made = splits.prepare(
-        sources.read(config.data), config.split, config.clean, config.task, config.data.spans
+        sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
     preset = presets.locate(config.model.preset, config.model.from_run)
     add_token_lengths(made, preset, config.data, config.model.max_length)
@@ -58,7 +59,25 @@ def add_token_lengths(
                 encode_cached,
             )
             made.account["splits"][name]["tokens"] = length_account(rows[name], max_length)
+    made.account["leaks"]["same_tokens"] = _same_tokens(rows)
     return rows
+
+
+def _same_tokens(rows: dict[str, Tokens]) -> dict[str, int]:
+    """Validation and test → train rows that the model cannot tell from one of them."""
+    keys = {name: _token_keys(part) for name, part in rows.items()}
+    known = {name: set(part) for name, part in keys.items() if name != "train"}
+    return {name: sum(key in part for key in keys["train"]) for name, part in known.items()}
+
+
+def _token_keys(rows: Tokens) -> list[bytes]:
+    """Of each example its tokens, and which of them are marked."""
+    ends = rows.offsets.tolist()
+    spans = [b""] * (len(ends) - 1) if rows.spans is None else [span.tobytes() for span in rows.spans]
+    return [
+        rows.ids[start:end].tobytes() + span
+        for start, end, span in zip(ends[:-1], ends[1:], spans, strict=True)
+    ]
 
 
 def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
@@ -117,7 +136,7 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
 
 def text(account: dict[str, Any]) -> str:
     """An account as the lines that `kft data` prints."""
-    lines = []
+    lines = [f"warning: {line}" for line in [notices.look_alike(account)] if line]
     for name, part in account["splits"].items():
         lines += _split_lines(name, part)
     lines += [f"classes: {line}" for line in notices.unscored(account)]
@@ -139,7 +158,8 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
         total = max(part["examples"], 1)
         shown = list(part["labels"].items())
         cells = [
-            f"{_clipped(label)} {count:,} ({count / total:.1%})" for label, count in shown[:SHOWN_LABELS]
+            f"{_clipped(plainly(label))} {count:,} ({count / total:.1%})"
+            for label, count in shown[:SHOWN_LABELS]
         ]
         more = f", and {len(shown) - SHOWN_LABELS} more" if len(shown) > SHOWN_LABELS else ""
         lines.append(f"  labels      {', '.join(cells)}{more}")
@@ -154,7 +174,7 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
         )
     twice = part["duplicates"]
     lines.append(
-        f"  duplicates  {twice['exact']:,} exact, {twice['normalized']:,} but for case and spaces, "
+        f"  duplicates  {twice['exact']:,} exact, {twice['normalized']:,} but for case, spaces and Unicode form, "
         f"{twice['conflicting_labels']:,} with conflicting labels"
     )
     if "tokens" in part:

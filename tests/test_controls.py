@@ -83,36 +83,6 @@ def test_average_is_the_moving_average_of_the_weights_after_each_step():
     np.testing.assert_allclose(np.asarray(variable.value), value, atol=1e-6)
 
 
-def adapted_of(layer) -> list:
-    attention = layer._self_attention_layer
-    feedforward = [layer._feedforward_intermediate_dense, layer._feedforward_output_dense]
-    return [attention._query_dense, attention._value_dense, *feedforward]
-
-
-def test_lora_is_kernel_plus_scaled_product_and_is_merged_when_saved(tiny_preset, tmp_path):
-    targets = ["query", "value", "feedforward"]
-    model = build(tiny_preset, lora=models.Lora(2, 6.0, tuple(targets)))
-    plain = build(tiny_preset)
-    names = {v.path.split("/")[-1] for v in model.trainable_variables}
-    assert names == {"lora_kernel_a", "lora_kernel_b", "kernel", "bias"}  # the latter of pooler and head
-    rng = np.random.default_rng(0)
-    for ours, before in zip(
-        model.backbone.transformer_layers, plain.backbone.transformer_layers, strict=True
-    ):
-        for dense, start in zip(*(adapted_of(layer) for layer in (ours, before)), strict=True):
-            dense.lora_kernel_b.assign(rng.normal(size=dense.lora_kernel_b.shape))
-            a, b = np.asarray(dense.lora_kernel_a.value), np.asarray(dense.lora_kernel_b.value)
-            expected = np.asarray(start.kernel.value) + 6.0 / 2 * a @ b
-            np.testing.assert_allclose(np.asarray(dense.kernel), expected, atol=1e-5)
-            start.kernel.assign(expected)
-    models.save(model, tmp_path / "model.weights.h5")
-    loaded = build(tiny_preset)
-    models.load_weights(loaded, tmp_path / "model.weights.h5")
-    # `weights` leaves out the seeds' states, which the file need not bring back.
-    for ours, reference in zip(loaded.backbone.weights, plain.backbone.weights, strict=True):
-        np.testing.assert_allclose(np.asarray(ours.value), np.asarray(reference.value), atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("controlled", "model"),
     [

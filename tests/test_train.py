@@ -17,8 +17,8 @@ import pytest
 from conftest import SHARED_DATA, build_model, run_kft, sentences, write_csv
 from optimizers import build_optimizer
 
+from kft import audit, runs, tasks, train
 from kft import config as configs
-from kft import runs, tasks, train
 from kft.errors import KftError
 from kft.train import epoch
 
@@ -224,6 +224,21 @@ def test_what_is_amiss_with_the_data_is_told(tiny_settings, tmp_path, capsys):
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().err.splitlines()[1:4]]
     assert [title for title, _ in lines] == ["dropped", "leaks", "cut"]
     assert lines[0][1] == "train 2 of 62 rows: 1 empty_text, 1 missing_label"
+
+
+def test_rows_that_are_the_same_for_the_model_are_told(tiny_settings, tmp_path, capsys):
+    given = {
+        "train": str(write_csv(tmp_path / "train.csv", [*sentences(60), ("good caf\u00e9", "positive")])),
+        "test": str(
+            write_csv(tmp_path / "test.csv", [("good xyz", "positive"), ("bad plot ever", "negative")])
+        ),
+    }
+    account = audit.audit(settings_with(tiny_settings, data=given))
+    assert account["leaks"]["same_tokens"] == {"validation": 0, "test": 1}
+    assert account["leaks"]["test"] == 0
+    assert "the same tokens for the model as a row of train, though other texts: 1 in test" in audit.text(
+        account
+    )
 
 
 class Killed(BaseException):

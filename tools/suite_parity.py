@@ -136,7 +136,7 @@ def train_loop(
     t = config.train
     torch.manual_seed(t.seed)
     made = splits.prepare(
-        sources.read(config.data), config.split, config.clean, config.task, config.data.spans
+        sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
     preset = presets.locate(config.model.preset)
     tokenizer = BertTokenizerFast.from_pretrained(

@@ -33,8 +33,14 @@ def conflicts(
     if (split.validation_fraction or 0) + (split.test_fraction or 0) >= 1:
         yield "`split.validation_fraction` and `split.test_fraction` leave nothing to train on"
     yield from _fold_conflicts(data, split)
+    yield from _cut_conflicts(data, split)
     if task != "regression" and train.loss == "mse":
         yield '`train.loss` = "mse" needs `task` = "regression"; classes and choices take "cross_entropy"'
+    if task != "choice" and data.group is not None:
+        yield (
+            f"`data.group` names questions with choices, and `task` is {task}: `split.group` keeps the rows of an author or "
+            "a document together"
+        )
     if task == "choice" and data.group is None:
         yield '`task` = "choice" needs `data.group`, the column that the choices of one question share'
     if task != "classification":
@@ -69,14 +75,14 @@ def _control_conflicts(task: str, model: ModelConfig, train: TrainConfig) -> Ite
     elif train.focal_gamma != TrainConfig.model_fields["focal_gamma"].default:
         yield '`train.focal_gamma` needs `train.loss` = "focal"'
     if model.lora_rank is None:
-        for key in ("lora_alpha", "lora_targets"):
+        for key in ("lora_alpha", "lora_targets", "lora_rank_stabilised", "lora_dropout", "lora_dora"):
             if getattr(model, key) != ModelConfig.model_fields[key].default:
                 yield f"`model.{key}` needs `model.lora_rank`"
     if model.lora_rank is not None and model.reinit_layers:
         yield "`model.lora_rank` keeps the encoder fixed, so new layers would never be trained: leave `model.reinit_layers` out"
     if model.lora_rank is not None and model.freeze_layers:
         yield "`model.lora_rank` keeps the whole encoder fixed, leave `model.freeze_layers` out"
-    if len(set(model.lora_targets)) < len(model.lora_targets):
+    if model.lora_targets != "all" and len(set(model.lora_targets)) < len(model.lora_targets):
         yield f"`model.lora_targets` names a kernel twice: {model.lora_targets}"
     if train.unfreeze_every_epochs is not None:
         for key, off in (("lora_rank", None), ("freeze_layers", 0)):
@@ -128,6 +134,22 @@ def _fold_conflicts(data: DataConfig, split: SplitConfig) -> Iterator[str]:
         yield "`split.folds` makes each part of train validation once: leave `split.validation_fraction` out"
     if data.validation is not None:
         yield "`split.folds` makes each part of train validation once: leave `data.validation` out"
+
+
+def _cut_conflicts(data: DataConfig, split: SplitConfig) -> Iterator[str]:
+    """Mistakes in `split.group` and `split.time`."""
+    for key in ("group", "time"):
+        column = getattr(split, key)
+        if column is not None and isinstance(column, int) == data.header:
+            wanted = "a column's name" if data.header else "a column number (from 0), `data.header` is false"
+            yield f"`split.{key}` must be {wanted}, got: {column!r}"
+        if column is not None and column in (data.text, data.text_pair):
+            yield f"`split.{key}` is the same column as a text: {column!r}"
+    if split.time is None:
+        return
+    for key in ("method", "folds", "group"):
+        if getattr(split, key) is not None:
+            yield f"`split.time` decides alone where a row goes: leave `split.{key}` out"
 
 
 def _column_conflicts(data: DataConfig) -> Iterator[str]:

@@ -10,7 +10,7 @@ _PLACES = {
     "Architecture": "architecture",
     "Classifier": "classifier",
     "Goal": "building",
-    "Lora": "adapters",
+    "Lora": "low_rank",
     "Start": "building",
     "architecture_file": "architecture",
     "build": "building",
@@ -20,6 +20,7 @@ _PLACES = {
     "parameter_counts": "saving",
     "read_architecture": "architecture",
     "save": "saving",
+    "save_adapters": "saving",
 }
 
 

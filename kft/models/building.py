@@ -10,6 +10,7 @@ from kft.models import adapters, presets
 from kft.models.architecture import Architecture, head_kind
 from kft.models.blocks import ACTIVATIONS
 from kft.models.classifier import Classifier
+from kft.models.low_rank import Lora
 from kft.models.presets import Preset
 from kft.models.saving import load, new_backbone
 from kft.models.weights import Weights
@@ -56,7 +57,7 @@ class Start:
     dropout: float | None = None
     freeze_layers: int = 0
     reinit_layers: int = 0
-    lora: adapters.Lora | None = None
+    lora: Lora | None = None
     r_drop_alpha: float = 0.0
 
 

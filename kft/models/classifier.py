@@ -25,6 +25,7 @@ class Classifier(keras.Model):
         head: the dense layer that gives the outputs.
         pooler: the dense layer before it, where the backbone holds none and the head reads one token.
         named: all of these weights by the checkpoint's names.
+        adapters: low-rank adapters by the names of their dense layers; of `adapters.add_lora`.
     """
 
     def __init__(self, architecture: Architecture, backbone, seed: int = 0, r_drop_alpha: float = 0.0):
@@ -39,6 +40,7 @@ class Classifier(keras.Model):
             self.pooler = _dense("pooler", width, width, 1000 * seed + 999)
             parts |= dense_parts(layers.pooler, self.pooler)
         self.named = Weights(parts | dense_parts(layers.output, self.head))
+        self.adapters = {}
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 

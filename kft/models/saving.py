@@ -6,6 +6,8 @@ import numpy as np
 
 from kft import backend, runs
 from kft.errors import KftError
+from kft.models import low_rank
+from kft.models.adapters import factors_of, lora_of, merged
 from kft.models.architecture import read_architecture
 from kft.models.classifier import Classifier
 from kft.models.families import Family, Sizes
@@ -38,8 +40,19 @@ def new_backbone(family: Family, sizes: Sizes, precision: str):
 
 
 def save(model: Classifier, file: Path) -> None:
-    """Writes the weights of a model as a Keras `.weights.h5` file, whole or not at all."""
-    runs.write_whole(file, _without_optimizer(model).save_weights)
+    """Writes the weights of a model as a Keras `.weights.h5` file, whole or not at all.
+
+    Its adapters are merged into them.
+    """
+    with merged(model):
+        runs.write_whole(file, _without_optimizer(model).save_weights)
+
+
+def save_adapters(model: Classifier, file: Path) -> None:
+    """Writes the adapters of a model by themselves, where it has any."""
+    lora = lora_of(model)
+    if lora is not None:
+        low_rank.save(file, lora, factors_of(model))
 
 
 def load_weights(model: Classifier, file: Path) -> None:

@@ -72,6 +72,11 @@ class RunDir:
         return self.path / "model.weights.h5"
 
     @property
+    def adapters(self) -> Path:
+        """Low-rank adapters by themselves; the weights have them merged in."""
+        return self.path / "adapters.safetensors"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.json"
 
@@ -231,7 +236,8 @@ def _sealed_files(run: RunDir) -> list[Path]:
     made = [run.split(name) for name in ("validation", "test")]
     made += [run.predictions(name) for name in ("validation", "test")]
     return [
-        run.config, run.data, run.labels, run.model, run.tokenizer, run.weights, run.metrics, run.details, *made
+        run.config, run.data, run.labels, run.model, run.tokenizer, run.weights, run.adapters, run.metrics,
+        run.details, *made
     ]  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 """One config → one run directory."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from kft.train.account import describe, plan_account, write_inputs
 from kft.train.checkpoints import (
     Position,
     append_history,
+    best_adapters,
     best_weights,
     cut_history,
     drop_checkpoints,
@@ -239,6 +242,7 @@ def _finish_epoch(
         best = position.best is None or metrics.better(validation.metric, value, position.best)
         if best:
             models.save(model, best_weights(run))
+            models.save_adapters(model, best_adapters(run))
     number = position.epoch + 1
     line = {
         "event": "evaluation",
@@ -279,9 +283,7 @@ def _finish(
     shape: batches.PredictionShape,
     scored_splits: tuple[str, ...],
 ) -> dict[str, Any]:
-    best = best_weights(run)
-    models.load_weights(model, best if best.exists() else run.weights)  # the latter if only DONE was lost
-    models.save(model, run.weights)
+    model = _best_model(model, run)
     task = tasks.TASKS[model.architecture.task]
     scores, details = {}, {}
     for name in scored_splits:
@@ -300,9 +302,25 @@ def _finish(
     return {"run": str(run.path), "metrics": runs.finite(scores)}
 
 
+def _best_model(model: models.Classifier, run: RunDir) -> models.Classifier:
+    """A model with the best epoch's weights, which become the run's."""
+    best, adapters = best_weights(run), best_adapters(run)
+    if not model.adapters:
+        # The latter if only DONE was lost.
+        models.load_weights(model, best if best.exists() else run.weights)
+        models.save(model, run.weights)
+        return model
+    for file, own in ((adapters, run.adapters), (best, run.weights)):
+        if file.exists():
+            runs.write_whole(own, partial(shutil.copyfile, file))
+    # Their adapters are merged into them, so what answers from now on has none.
+    return models.load(run, model.backbone.dtype_policy.name)
+
+
 def _tidy(run: RunDir, keep_checkpoints: bool) -> None:
     """Drops what a finished run does not need."""
-    best_weights(run).unlink(missing_ok=True)  # they are the run's weights now
+    for file in (best_weights(run), best_adapters(run)):  # they are the run's own now
+        file.unlink(missing_ok=True)
     if not keep_checkpoints:
         drop_checkpoints(run)
 

@@ -77,6 +77,11 @@ def best_weights(run: RunDir) -> Path:
     return run.checkpoints / "best.weights.h5"
 
 
+def best_adapters(run: RunDir) -> Path:
+    """The adapters in them, by themselves."""
+    return run.checkpoints / "best.adapters.safetensors"
+
+
 def drop_checkpoints(run: RunDir) -> None:
     """Removes what only a run that goes on needs."""
     shutil.rmtree(run.checkpoints, ignore_errors=True)
@@ -99,6 +104,11 @@ def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.nd
             )
         state = _state(model)
         if {n: a.shape for n, a in arrays.items()} != {n: tuple(v.shape) for n, v in state.items()}:
+            if model.adapters:
+                raise KftError(
+                    f"{file}: is of an older kft, whose low-rank adapters had another form",
+                    "train a new run instead",
+                )
             raise KftError(
                 f"{file}: is of another model or optimizer", "was config.toml edited? train a new run instead"
             )

