@@ -41,6 +41,7 @@ def config(source: Source) -> dict[str, Any]:
         "label2id": {label: i for i, label in enumerate(labels)},
         **architecture.kind.to_config(architecture.sizes, architecture.encoding),
         "classifier_dropout": architecture.head_dropout,
+        "initializer_range": 0.02,
         "pad_token_id": source.tokenizer.ids[source.tokenizer.special_tokens["pad_token"]],
         "dtype": "float32",
     }

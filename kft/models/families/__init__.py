@@ -14,6 +14,7 @@ from kft.models.families.record import (
     Weight,
     numbered_labels,
 )
+from kft.models.families.roberta import ROBERTA
 
 __all__ = [
     "FAMILIES",
@@ -30,4 +31,4 @@ __all__ = [
     "numbered_labels",
 ]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (BERT,)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (BERT, ROBERTA)}

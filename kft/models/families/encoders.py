@@ -84,7 +84,6 @@ def to_config(sizes: Sizes, encoding: Encoding, first_position: int = 0) -> dict
         "layer_norm_eps": encoding.epsilon,
         "hidden_dropout_prob": encoding.dropout,
         "attention_probs_dropout_prob": encoding.attention_dropout,
-        "initializer_range": 0.02,
         "position_embedding_type": "absolute",
     }
 
