@@ -11,7 +11,7 @@ from kft.runs import RunDir
 from kft.tasks import TASKS
 from kft.tasks.answers import mean_learned
 from kft.tasks.record import Learned, Task
-from kft.text import read_tokenizer
+from kft.text import Tokenizer, read_tokenizer
 
 
 @dataclass(frozen=True)

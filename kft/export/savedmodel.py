@@ -10,7 +10,7 @@ from typing import Any
 from kft import backend
 from kft.export.graph import Encoder, make_variables
 from kft.export.source import Source
-from kft.text import GraphTokenizer, load_graph_tokenizer
+from kft.text import GraphTokenizer, load_graph_tokenizer, pack
 
 _METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
 
