@@ -45,7 +45,12 @@ def test_a_column_of_pandas():
 
 @pytest.mark.parametrize(
     "pairs",
-    [[("a", "b"), ("c", "d")], [["a", "b"], ["c", "d"]], zip("ac", "bd", strict=True), np.array([["a", "b"], ["c", "d"]])],
+    [
+        [("a", "b"), ("c", "d")],
+        [["a", "b"], ["c", "d"]],
+        zip("ac", "bd", strict=True),
+        np.array([["a", "b"], ["c", "d"]]),
+    ],
 )
 def test_lists_of_pairs(pairs):
     assert texts_of(pairs, paired=True) == [("a", "b"), ("c", "d")]
@@ -78,7 +83,9 @@ def test_what_is_no_list_of_texts(texts, message):
         texts_of(texts)
 
 
-@pytest.mark.parametrize("pair", ["ab", ("a",), ("a", "b", "c"), ("a", None), {"a": 1, "b": 2}, 3, None, {"a", "b"}])
+@pytest.mark.parametrize(
+    "pair", ["ab", ("a",), ("a", "b", "c"), ("a", None), {"a": 1, "b": 2}, 3, None, {"a", "b"}]
+)
 def test_what_is_no_pair(pair):
     with pytest.raises(KftError, match="pair 2 is"):
         texts_of([("a", "b"), pair], paired=True)

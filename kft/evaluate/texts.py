@@ -41,7 +41,9 @@ def frames(texts: Any, paired: bool, size: int) -> Iterator[pl.DataFrame]:
 def _check_listed(texts: Any) -> None:
     if isinstance(texts, str | bytes | bytearray):
         kind = "one text" if isinstance(texts, str) else "bytes"
-        raise KftError(f"the texts must be a list, got {kind}: {texts[:60]!r}", "give [text] for a single one")
+        raise KftError(
+            f"the texts must be a list, got {kind}: {texts[:60]!r}", "give [text] for a single one"
+        )
     if isinstance(texts, Mapping):
         raise KftError("the texts must be a list, got a mapping", "give list(texts.values())")
     if isinstance(texts, Set):
@@ -65,7 +67,8 @@ def _plain(value: Any) -> Any:
 def _check_text(value: Any, number: int) -> None:
     if not isinstance(value, str):
         raise KftError(
-            f"the run reads single texts, text {number} is {_kind(value)}: {str(value)[:60]!r}", "give strings"
+            f"the run reads single texts, text {number} is {_kind(value)}: {str(value)[:60]!r}",
+            "give strings",
         )
 
 
