@@ -347,7 +347,7 @@ class TestRun:
 
     def test_resumes_to_the_last_bit(self, choice_run, choice_settings, tmp_path, monkeypatch):
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "Recorder.on_train_batch_end", 11)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 11)
             train.train(config.parse(choice_settings), tmp_path / "run")
         train.resume(tmp_path / "run")
         assert_same_run(choice_run, tmp_path / "run")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run_kft
+from optimizers import build_optimizer
 from scipy.stats import entropy
 from test_train import Killed, _die_before, assert_same_run, settings_with
 
@@ -48,10 +49,10 @@ def test_updates_are_those_of_an_optimizer_at_the_scaled_rate(name):
     start = rng.normal(size=(2, 4, 3)).astype(np.float32)
     both = [keras.Variable(value, name="kernel") for value in start]
     common = {"steps": 9, "weight_decay": 0.1}
-    scaled = optim.build(name, learning_rate=0.01, rates={id(both[0]): 0.25}, **common)
+    scaled = build_optimizer(name, learning_rate=0.01, rates={id(both[0]): 0.25}, **common)
     scaled.build(both)
     alone = [keras.Variable(value, name="kernel") for value in start]
-    plain = [optim.build(name, learning_rate=rate, **common) for rate in (0.0025, 0.01)]
+    plain = [build_optimizer(name, learning_rate=rate, **common) for rate in (0.0025, 0.01)]
     for optimizer, variable in zip(plain, alone, strict=True):
         optimizer.build([variable])
     for _ in range(9):
@@ -67,7 +68,7 @@ def test_average_is_the_moving_average_of_the_weights_after_each_step():
     rng = np.random.default_rng(0)
     value = rng.normal(size=(4, 3)).astype(np.float32)
     variable = keras.Variable(value, name="kernel")
-    optimizer = optim.build("sgd", learning_rate=0.1, steps=9, ema_momentum=0.7)
+    optimizer = build_optimizer("sgd", learning_rate=0.1, steps=9, ema_momentum=0.7)
     optimizer.build([variable])
     average = None
     for _ in range(9):
@@ -132,7 +133,7 @@ def test_a_killed_run_with_controls_ends_as_if_nothing_had_happened(
     config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3} | controlled, model=model)
     train.train(config, tmp_path / "whole")
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        _die_before(patched, "Recorder.on_train_batch_end", 14)
+        _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 14)
         train.train(config, tmp_path / "killed")
     train.resume(tmp_path / "killed")
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
@@ -190,9 +191,7 @@ def test_new_top_layers_are_drawn_and_the_others_kept(tiny_preset):
 
 def test_schedule_counts_updates_whatever_the_accumulation():
     variable = keras.Variable(np.zeros(1, np.float32), name="kernel")
-    optimizer = optim.build(
-        "sgd", learning_rate=1.0, steps=8, schedule="linear", gradient_accumulation_steps=2
-    )
+    optimizer = build_optimizer("sgd", learning_rate=1.0, steps=8, schedule="linear", gradients_per_update=2)
     optimizer.build([variable])
     for _ in range(8):
         optimizer.apply([keras.ops.ones((1,))], [variable])
@@ -207,9 +206,9 @@ def test_unfreezing_is_torchs_with_parameters_that_join_later(accumulation):
     rng = np.random.default_rng(0)
     thaws, start = [0, 3, 6], rng.normal(size=(3, 4, 3)).astype(np.float32)
     ours = [keras.Variable(value, name="kernel") for value in start]
-    optimizer = optim.build(
-        "adamw", learning_rate=0.01, steps=12 * accumulation, weight_decay=0.1, gradient_clip_norm=1.0,
-        gradient_accumulation_steps=accumulation, thaws={id(v): n for v, n in zip(ours, thaws, strict=True)},
+    optimizer = build_optimizer(
+        "adamw", learning_rate=0.01, steps=12 * accumulation, weight_decay=0.1, clip_norm=1.0,
+        gradients_per_update=accumulation, thaws={id(v): n for v, n in zip(ours, thaws, strict=True)},
     )  # fmt: skip
     optimizer.build(ours)
     theirs = [torch.nn.Parameter(torch.tensor(value)) for value in start]
@@ -291,7 +290,7 @@ def test_r_drop_is_the_papers(tiny_preset):
 
     model = build(tiny_preset, r_drop_alpha=30.0, dropout=0.5)
     inputs, targets, weights = packed_batch()
-    optimizer = optim.build("sgd", learning_rate=1.0, steps=1)
+    optimizer = build_optimizer("sgd", learning_rate=1.0, steps=1)
     model.compile(optimizer=optimizer, loss=tasks.TASKS["classification"].loss(0.0))
     optimizer.build(model.trainable_variables)
     parts = (

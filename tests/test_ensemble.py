@@ -23,7 +23,7 @@ from kft.cli import main
 from kft.errors import KftError
 from kft.studies import ensemble
 from kft.tasks import answers
-from kft.train import recorder
+from kft.train import epoch
 
 TEXTS = ["a good film", "", "the plot plot plot", "bad dull", "great"]
 
@@ -241,14 +241,14 @@ class TestEvaluateAndPredict:
 
 def stop_at(monkeypatch, batches: int) -> None:
     """SIGTERM comes after so many batches, counted over all runs."""
-    left, go_on = iter(range(batches - 1)), recorder.Recorder.on_train_batch_end
+    left, go_on = iter(range(batches - 1)), epoch.EpochWatch.on_train_batch_end
 
     def signalled(self, batch, logs=None):
         if next(left, None) is None:
             os.kill(os.getpid(), signal.SIGTERM)
         go_on(self, batch, logs)
 
-    monkeypatch.setattr(recorder.Recorder, "on_train_batch_end", signalled)
+    monkeypatch.setattr(epoch.EpochWatch, "on_train_batch_end", signalled)
 
 
 class TestStops:

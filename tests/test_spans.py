@@ -213,7 +213,7 @@ class TestRun:
 
     def test_resumes_to_the_last_bit(self, marked_run, marked_settings, tmp_path, monkeypatch):
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "Recorder.on_train_batch_end", 8)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 8)
             train.train(config.parse(marked_settings), tmp_path / "run")
         train.resume(tmp_path / "run")
         assert_same_run(marked_run, tmp_path / "run")

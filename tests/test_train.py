@@ -15,11 +15,12 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import SHARED_DATA, run_kft, sentences, write_csv
+from optimizers import build_optimizer
 
 from kft import config as configs
 from kft import runs, tasks, train
 from kft.errors import KftError
-from kft.train import recorder
+from kft.train import epoch
 
 FILES = """
     DONE config.toml curves.png data.json details.json environment.json history.jsonl labels.json metrics.json model.json
@@ -35,9 +36,15 @@ def settings_with(settings: dict, **changes: dict) -> configs.Config:
     return configs.parse(merged)
 
 
+TIMES = ("examples_per_second", "seconds", "input_wait_fraction")
+
+
+def lines_of(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+
+
 def history(run: Path, event: str) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["event"] == event]
+    return [line for line in lines_of(run) if line["event"] == event]
 
 
 def weights_of(run: Path) -> dict[str, np.ndarray]:
@@ -228,10 +235,10 @@ def _die_before(monkeypatch, name: str, call: int) -> None:
 class TestResume:
     # Mid-epoch, at each write of an epoch's end, and in the writes after the last epoch.
     MOMENTS = [
-        ("Recorder.on_train_batch_end", 2),
-        ("Recorder.on_train_batch_end", 7),
-        ("Recorder.on_train_batch_end", 14),
-        ("Recorder.on_train_batch_end", 20),
+        ("epoch.EpochWatch.on_train_batch_end", 2),
+        ("epoch.EpochWatch.on_train_batch_end", 7),
+        ("epoch.EpochWatch.on_train_batch_end", 14),
+        ("epoch.EpochWatch.on_train_batch_end", 20),
         ("runs.write_whole", 10),
         ("save_checkpoint", 1),
         ("save_checkpoint", 2),
@@ -254,13 +261,34 @@ class TestResume:
         train.resume(tmp_path / "run")
         assert_same_run(tiny_run, tmp_path / "run")
 
+    @pytest.mark.parametrize("step", [5, 12, 17])
+    def test_resumed_run_writes_the_history_of_the_whole_one(
+        self, tiny_settings, tmp_path, monkeypatch, step
+    ):
+        """Each line is about the steps since the line before, also where a checkpoint stood between them."""
+        changes = {"checkpoint_every_steps": 2, "log_every_steps": 5, "batch_size": 12}  # 14 steps an epoch
+        config = settings_with(tiny_settings, train=changes)
+        train.train(config, tmp_path / "whole")
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", step)
+            train.train(config, tmp_path / "killed")
+        train.resume(tmp_path / "killed")
+        timeless = [
+            [
+                {key: value for key, value in line.items() if key not in TIMES}
+                for line in lines_of(tmp_path / name)
+            ]
+            for name in ("whole", "killed")
+        ]
+        assert timeless[0] == timeless[1]
+
     def test_classes_keep_their_ids(self, tiny_settings, tmp_path, monkeypatch):
         config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
         names = ["positive", "negative"]  # as an older version may have ordered them
         with monkeypatch.context() as patched, pytest.raises(Killed):
             older = dataclasses.replace(tasks.TASKS["classification"], labels=lambda frame: names)
             patched.setitem(tasks.TASKS, "classification", older)
-            _die_before(patched, "Recorder.on_train_batch_end", 20)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 20)
             train.train(config, tmp_path / "run")
         told = train.resume(tmp_path / "run")
         assert runs.read_labels(runs.RunDir(tmp_path / "run")) == names
@@ -285,7 +313,7 @@ class TestResume:
         )
         train.train(config, tmp_path / "whole")
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "Recorder.on_train_batch_end", 8)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 8)
             train.train(config, tmp_path / "killed")
         train.resume(tmp_path / "killed")
         assert_same_run(tmp_path / "whole", tmp_path / "killed")
@@ -293,7 +321,7 @@ class TestResume:
     def test_two_checkpoints_are_kept(self, tiny_settings, tmp_path, monkeypatch):
         config = settings_with(tiny_settings, train={"checkpoint_every_steps": 2})
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "Recorder.on_train_batch_end", 10)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 10)
             train.train(config, tmp_path / "run")
         names = [p.name for p in runs.checkpoint_files(runs.RunDir(tmp_path / "run"))]
         assert names == ["step-000000006.safetensors", "step-000000008.safetensors"]
@@ -303,7 +331,7 @@ class TestResume:
     ):
         config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "Recorder.on_train_batch_end", 8)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 8)
             train.train(config, tmp_path / "run")
         last = runs.checkpoint_files(runs.RunDir(tmp_path / "run"))[-1]
         last.write_bytes(last.read_bytes()[:1000])
@@ -315,7 +343,7 @@ class TestResume:
         file = write_csv(tmp_path / "films.csv", sentences(200))
         config = settings_with(tiny_settings, data={"train": str(file)}, train={"checkpoint_every_steps": 3})
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "Recorder.on_train_batch_end", 8)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 8)
             train.train(config, tmp_path / "run")
         write_csv(file, sentences(200, seed=1))
         with pytest.raises(KftError, match="not what this run was started with"):
@@ -323,14 +351,14 @@ class TestResume:
 
     def test_sigterm_saves_and_the_run_goes_on(self, tiny_run, tiny_settings, tmp_path, monkeypatch):
         with monkeypatch.context() as patched:
-            whole = recorder.Recorder.on_train_batch_end
+            whole = epoch.EpochWatch.on_train_batch_end
 
             def signalled(self, batch, logs=None):
-                if self.at.step == 4:
+                if self.position.step == 4:
                     os.kill(os.getpid(), signal.SIGTERM)
                 whole(self, batch, logs)
 
-            patched.setattr(recorder.Recorder, "on_train_batch_end", signalled)
+            patched.setattr(epoch.EpochWatch, "on_train_batch_end", signalled)
             with pytest.raises(train.Stopped, match="kft train --resume"):
                 train.train(settings_with(tiny_settings), tmp_path / "run")
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -343,12 +371,12 @@ class TestResume:
         code = (
             "import os, signal, sys\n"
             "from kft import backend; backend.select('jax')\n"
-            "from kft.train import recorder\n"
-            "whole = recorder.Recorder.on_train_batch_end\n"
+            "from kft.train import epoch\n"
+            "whole = epoch.EpochWatch.on_train_batch_end\n"
             "def dying(self, batch, logs=None):\n"
             "    whole(self, batch, logs)\n"
-            "    if self.at.step == int(sys.argv[2]): os.kill(os.getpid(), int(sys.argv[1]))\n"
-            "recorder.Recorder.on_train_batch_end = dying\n"
+            "    if self.position.step == int(sys.argv[2]): os.kill(os.getpid(), int(sys.argv[1]))\n"
+            "epoch.EpochWatch.on_train_batch_end = dying\n"
             "from kft.cli import main\n"
             "main(sys.argv[3:])\n"
         )
@@ -409,14 +437,12 @@ class TestControls:
         import keras
         import torch
 
-        from kft.train import optim
-
         rng = np.random.default_rng(0)
         start = rng.normal(size=(4, 3)).astype(np.float32)
         variable = keras.Variable(start, name="kernel")
         parameter = torch.nn.Parameter(torch.tensor(start))
         theirs = reference(torch, [parameter])
-        ours = optim.build(name, learning_rate=0.01, steps=20, gradient_clip_norm=1.0, **options)
+        ours = build_optimizer(name, learning_rate=0.01, steps=20, clip_norm=1.0, **options)
         ours.build([variable])
         for _ in range(20):
             gradient = rng.normal(size=(4, 3)).astype(np.float32)
@@ -429,10 +455,9 @@ class TestControls:
     def test_weight_decay_spares_biases_and_norms(self, tiny_preset):
         from kft import models
         from kft.models import presets
-        from kft.train import optim
 
         model = models.build(presets.locate(str(tiny_preset)), "classification", ["a", "b"], 2)
-        optimizer = optim.build("adamw", learning_rate=0.01, steps=1, weight_decay=0.1)
+        optimizer = build_optimizer("adamw", learning_rate=0.01, steps=1, weight_decay=0.1)
         optimizer.build(model.trainable_variables)
         decayed = {v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)}
         assert decayed

@@ -737,6 +737,7 @@ def train_kft(job: Job, gate: Gate) -> None:
     """As `kft.train` does, epoch by epoch, without the scores and files at their ends."""
     from kft import backend, batches, tasks
     from kft.train import optim
+    from kft.train.schedule import schedule_of_run
 
     devices = backend.distribute()
     frame, rows, task, labels = _kft_examples(job, cached=True)
@@ -746,14 +747,8 @@ def train_kft(job: Job, gate: Gate) -> None:
     weights = tasks.example_weights(targets, labels, None)
     plan = batches.plan(np.diff(rows.offsets), job.batch_size, EPOCHS, job.seed, devices=devices)
     model = _kft_model(job, labels)
-    optimizer = optim.build(
-        "adamw",
-        learning_rate=LEARNING_RATE,
-        steps=plan.steps * EPOCHS,
-        schedule="linear",
-        warmup_fraction=0.06,
-        gradient_clip_norm=1.0,
-    )
+    schedule = schedule_of_run(plan.steps * EPOCHS, LEARNING_RATE, "linear", warmup_fraction=0.06)
+    optimizer = optim.build(optim.Rule("adamw"), schedule, clip_norm=1.0)
     model.compile(optimizer=optimizer, loss=task.loss(0.0))
     pause = _pauses(gate, len(frame), job.batch_size)
     for epoch in itertools.count():

@@ -27,7 +27,7 @@ class DataConfig(Section):
         None, min_length=1, description="file or class folder; else split off train"
     )
     test: str | None = Field(None, min_length=1, description="file or class folder; else split off train")
-    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "folder"] | None = Field(
+    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "folder"] | None = Field(
         None, description="format of the files; else what the file's ending says"
     )
     header: bool = Field(True, description="whether the first row of CSV and TSV holds column names")

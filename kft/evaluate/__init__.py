@@ -13,11 +13,22 @@ from kft import text as tokens
 from kft.errors import KftError
 from kft.evaluate import inputs
 from kft.evaluate.loaded import LoadedRun, load_run, read_tokenizer
-from kft.evaluate.scoring import Scored, choose_shape, decode, predict_logits, score, score_predictions
+from kft.evaluate.scoring import (
+    Expected,
+    Scored,
+    choose_shape,
+    decode,
+    expected,
+    predict_logits,
+    score,
+    score_predictions,
+    scores,
+)
 from kft.tasks import answers, question_numbers
 from kft.tasks.answers import Answers
 
 __all__ = [
+    "Expected",
     "LoadedRun",
     "Scored",
     "answer_file",
@@ -25,6 +36,7 @@ __all__ = [
     "decode",
     "encode",
     "evaluate",
+    "expected",
     "load_run",
     "predict",
     "predict_file",
@@ -32,6 +44,7 @@ __all__ = [
     "read_tokenizer",
     "score",
     "score_predictions",
+    "scores",
 ]
 
 

@@ -49,6 +49,38 @@ def choose_shape(model: models.Classifier, *rows: tokens.Tokens) -> batches.Pred
     return batches.prediction_shape(lengths, longest, step_tokens, devices)
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What the rows of a split should be answered with.
+
+    Attributes:
+        targets: of `Task.targets`, [N, …].
+        questions: number of each row's question, int64 [N]; None where rows stand alone.
+    """
+
+    targets: np.ndarray
+    questions: np.ndarray | None
+
+
+def expected(frame: pl.DataFrame, task: Task, labels: list[str]) -> Expected:
+    """The targets of a frame's rows.
+
+    Raises:
+        KftError: a label is missing, unknown or no finite number; names the row.
+    """
+    return Expected(task.targets(frame, labels), question_numbers(frame, task))
+
+
+def scores(
+    expected: Expected, logits: np.ndarray, architecture: models.Architecture, labels: list[str]
+) -> tuple[dict[str, float], float]:
+    """The metrics and the mean loss of logits [N, C], without details, intervals and predictions."""
+    task = TASKS[architecture.task]
+    predictions = decode(logits, architecture, task, expected.questions)
+    values = metrics.scores(architecture.task, *task.scored(expected.targets, predictions), labels)
+    return values, values[task.loss_metric]
+
+
 def score(
     frame: pl.DataFrame,
     logits: np.ndarray,

@@ -1,11 +1,10 @@
 """One config → one run directory."""
 
-import itertools
 import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ from kft.config import Config
 from kft.errors import KftError
 from kft.progress import note, stop_signals
 from kft.runs import RunDir
+from kft.text import Tokens
 from kft.train import controls, memory
 from kft.train.account import describe, plan_account, write_inputs
 from kft.train.checkpoints import Position, append_history, cut_history, restore, save_checkpoint
-from kft.train.preparing import Data, build_model, compile_model, plan_batches, prepare_data, with_batch_size
-from kft.train.recorder import Recorder
+from kft.train.epoch import Course, Epoch, run_epoch
+from kft.train.preparing import Data, Prepared, prepare, prepare_data, steps_of_epoch
 
 backend.select()
 
@@ -100,20 +100,15 @@ def dry_run(config: Config) -> dict[str, Any]:
     """
     backend.select(config.backend)
     devices = backend.distribute()
-    data = prepare_data(config)
-    model = build_model(config, data)
-    if config.train.batch_size == "auto":
-        config = with_batch_size(config, data, model, devices)
-    plan = plan_batches(config, data, devices)
-    compile_model(model, config, plan)
-    steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, epoch=0)
+    prepared = prepare(config, prepare_data(config), devices)
+    model, plan = prepared.model, prepared.plan
+    steps = steps_of_epoch(plan, prepared.data, epoch=0)
     started = time.monotonic()
-    logs = model.fit(itertools.islice(steps, 1), steps_per_epoch=1, verbose=0, shuffle=False).history
-    counts = models.parameter_counts(model)
+    logs = model.fit(steps, steps_per_epoch=1, verbose=0, shuffle=False).history
     return {
-        "data": data.splits.account,
-        "batches": plan_account(plan, config),
-        "parameters": counts,
+        "data": prepared.data.splits.account,
+        "batches": plan_account(plan, config.model.max_length),
+        "parameters": models.parameter_counts(model),
         "memory_bytes": memory.estimate(model, plan, devices),
         "first_loss": float(logs["loss"][0]),
         "first_step_seconds": time.monotonic() - started,
@@ -149,90 +144,109 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         data = prepare_data(config, runs.read_labels(run) if resumed and run.labels.exists() else None)
         if resumed:
             _check_same_data(run, data.splits.account)
-        model = build_model(config, data)
-        if config.train.batch_size == "auto":
-            config = with_batch_size(config, data, model, devices)
-            runs.write_text(run.config, configs.dump(config))
-        plan = plan_batches(config, data, devices)
-        write_inputs(run, config, data, model)
-        compile_model(model, config, plan)
-        describe(data, plan, config, model)
+        prepared = prepare(config, data, devices)
+        if prepared.config != config:
+            runs.write_text(run.config, configs.dump(prepared.config))
+        write_inputs(run, prepared)
+        describe(prepared)
 
         # Epochs, from wherever the last checkpoint stands.
-        at, running_loss = restore(model, run) if resumed else (Position(), None)
-        cut_history(run, plan.steps * at.epoch + at.step)
-        shape = evaluate.choose_shape(model, *(r for name, r in data.rows.items() if name != "train"))
-        metric = config.train.best_metric or metrics.main_metric(config.task)
-        schedule, loss_scale = model.optimizer._learning_rate, data.score_scale**2
-        recorder = Recorder(run, config, plan, schedule, loss_scale, stop, running_loss)
-        while at.epoch < config.train.epochs and not _out_of_patience(at, config):
-            steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, at.epoch, at.step)
-            with recorder.epoch(at):
-                model.fit(
-                    recorder.timed(steps),
-                    steps_per_epoch=plan.steps - at.step,
-                    initial_epoch=at.epoch,
-                    epochs=at.epoch + 1,
-                    callbacks=[recorder],
-                    verbose=0,
-                    shuffle=False,
-                )
-            at = recorder.at
-            if at.step < plan.steps:
-                save_checkpoint(model, run, at, plan)
+        model, plan, settings = prepared.model, prepared.plan, prepared.config.train
+        position, loss_state = restore(model, run) if resumed else (Position(), None)
+        cut_history(run, plan.steps * position.epoch + position.step)
+        validation = _validation(prepared)
+        course = _course(run, prepared, stop)
+        while position.epoch < settings.epochs and not _out_of_patience(position, settings.patience_epochs):
+            steps = steps_of_epoch(plan, data, position.epoch, position.step)
+            epoch = run_epoch(model, steps, position, course, loss_state)
+            position, loss_state = epoch.position, None
+            if position.step < plan.steps:
+                save_checkpoint(model, run, position, plan)
                 raise Stopped(run)
-            at = _finish_epoch(model, run, config, data, plan, at, shape, metric, recorder)
+            position = _finish_epoch(model, validation, epoch, course)
             control.after_epoch(run)
             if stop.is_set():
                 raise Stopped(run)
 
         # The best epoch's weights, scored on every split.
-        return _finish(
-            model, run, data, shape, ("validation", "test") if control.score_test else ("validation",)
-        )
+        splits = ("validation", "test") if control.score_test else ("validation",)
+        return _finish(model, run, data, validation.shape, splits)
+
+
+@dataclass(frozen=True)
+class _Validation:
+    """What the scores of an epoch need: rows and targets of the validation split, and the metric that decides."""
+
+    rows: Tokens
+    expected: evaluate.Expected
+    labels: list[str]
+    shape: batches.PredictionShape
+    metric: str
+
+
+def _validation(prepared: Prepared) -> _Validation:
+    config, data, model = prepared.config, prepared.data, prepared.model
+    shape = evaluate.choose_shape(model, *(r for name, r in data.rows.items() if name != "train"))
+    expected = evaluate.expected(data.splits.validation, tasks.TASKS[config.task], data.labels)
+    metric = config.train.best_metric or metrics.main_metric(config.task)
+    return _Validation(data.rows["validation"], expected, data.labels, shape, metric)
+
+
+def _course(run: RunDir, prepared: Prepared, stop: threading.Event) -> Course:
+    settings = prepared.config.train
+    return Course(
+        run=run,
+        plan=prepared.plan,
+        schedule=prepared.schedule,
+        loss_scale=prepared.data.score_scale**2,
+        epochs=settings.epochs,
+        log_every_steps=settings.log_every_steps,
+        checkpoint_every_steps=settings.checkpoint_every_steps,
+        stop=stop,
+        summaries=backend.tensorflow().summary.create_file_writer(str(run.logs)),
+    )
 
 
 def _finish_epoch(
-    model, run, config, data, plan, at: Position, shape, metric: str, recorder: Recorder
+    model: models.Classifier, validation: _Validation, epoch: Epoch, course: Course
 ) -> Position:
     """Scores the validation split, keeps the weights when they are the best so far, and writes a checkpoint."""
     started = time.monotonic()
-    task = tasks.TASKS[config.task]
-    frame = data.splits.validation
+    run, plan, position = course.run, course.plan, epoch.position
     with controls.averaged(model):
-        logits = evaluate.predict_logits(model, data.rows["validation"], shape)
-        scored = evaluate.score(frame, logits, model.architecture, task, data.labels, detailed=False)
-        value = scored.metrics[metric]
-        best = at.best is None or metrics.better(metric, value, at.best)
+        logits = evaluate.predict_logits(model, validation.rows, validation.shape)
+        scores, loss = evaluate.scores(validation.expected, logits, model.architecture, validation.labels)
+        value = scores[validation.metric]
+        best = position.best is None or metrics.better(validation.metric, value, position.best)
         if best:
             models.save(model, run.checkpoints / "best.weights.h5")
+    number = position.epoch + 1
     line = {
         "event": "evaluation",
-        "epoch": at.epoch + 1,
-        "step": plan.steps * (at.epoch + 1),
-        "train_loss": recorder.train_loss,
-        "loss": scored.loss,
-        "metrics": scored.metrics,
+        "epoch": number,
+        "step": plan.steps * number,
+        "train_loss": epoch.train_loss,
+        "loss": loss,
+        "metrics": scores,
         "best": best,
         "seconds": time.monotonic() - started,
-        "input_wait_fraction": recorder.input_wait_fraction,
+        "input_wait_fraction": epoch.input_wait_fraction,
     }
     append_history(run, line)
-    shown = f"{metric} {value:.4f}"
-    mark = " (best so far)" if best else ""
     note(
-        f"epoch {at.epoch + 1}/{config.train.epochs}: train loss {recorder.train_loss:.4f}, validation {shown}{mark}"
+        f"epoch {number}/{course.epochs}: train loss {epoch.train_loss:.4f}, "
+        f"validation {validation.metric} {value:.4f}{' (best so far)' if best else ''}"
     )
-    if best:
-        at = replace(at, best=value, best_epoch=at.epoch + 1)
-    at = replace(at, epoch=at.epoch + 1, step=0)
-    save_checkpoint(model, run, at, plan)
-    return at
+    best_value, best_epoch = (value, number) if best else (position.best, position.best_epoch)
+    position = Position(number, best=best_value, best_epoch=best_epoch)
+    save_checkpoint(model, run, position, plan)
+    return position
 
 
-def _out_of_patience(at: Position, config: Config) -> bool:
-    patience = config.train.patience_epochs
-    return patience is not None and at.step == 0 and at.epoch - at.best_epoch >= patience
+def _out_of_patience(position: Position, patience_epochs: int | None) -> bool:
+    if patience_epochs is None or position.step:
+        return False
+    return position.epoch - position.best_epoch >= patience_epochs
 
 
 def _finish(

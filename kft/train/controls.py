@@ -2,12 +2,31 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from kft import backend
 
 backend.select()
 
 import keras  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What an optimizer does otherwise from variable to variable, and what it keeps besides.
+
+    Attributes:
+        rates: {id of a variable: factor of its learning rate}, of `decayed_rates`.
+        thaws: {id of a variable: number of updates before its first}, of `thaw_updates`.
+        ema_momentum: averages the weights for `averaged`.
+    """
+
+    rates: dict[int, float] | None = None
+    thaws: dict[int, int] | None = None
+    ema_momentum: float | None = None
+
+
+NONE = Controls()
 
 
 def layer_groups(model) -> list[list[keras.Variable]]:
@@ -39,7 +58,7 @@ def thaw_updates(model, every: float) -> dict[int, int]:
     return {id(v): round((len(groups) - 1 - i) * every) for i, group in enumerate(groups) for v in group}
 
 
-def controlled(kind: type, rates: dict[int, float], thaws: dict[int, int] | None = None) -> type:
+def controlled(kind: type, varied: Controls) -> type:
     """A Keras optimizer class whose steps and decoupled decay are scaled for each variable.
 
     Until the update that `thaws` tells for it, a variable keeps its value and its moments are 0, its gradient does not
@@ -49,7 +68,7 @@ def controlled(kind: type, rates: dict[int, float], thaws: dict[int, int] | None
     Averages that the class keeps stay in the optimizer: Keras would put them in place of the weights after each
     `fit`, and the next epoch would start from them. `averaged` shows them.
     """
-    thaws = thaws or {}
+    rates, thaws = varied.rates or {}, varied.thaws or {}
 
     class Controlled(kind):
         before = 0  # updates before the first one of the variable at hand

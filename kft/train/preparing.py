@@ -1,18 +1,20 @@
 """From a config to what an epoch needs: data, batches, model, optimizer."""
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from kft import audit, batches, metrics, models, tasks
 from kft import text as tokens
-from kft.config import Config
+from kft.config import Config, TrainConfig
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.models import presets
 from kft.progress import note
 from kft.train import controls, memory, optim
+from kft.train.schedule import WarmupDecay, schedule_of_run
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,66 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     return Data(made, labels, preset, rows, targets, weights, mean, scale, questions)
 
 
-def plan_batches(config: Config, data: Data, devices: int) -> batches.Plan:
+@dataclass(frozen=True)
+class Prepared:
+    """What the first step of a training needs.
+
+    Attributes:
+        config: with the number that `train.batch_size` = "auto" stands for.
+        model: compiled, its optimizer built.
+        schedule: the optimizer's.
+        devices: number of devices that share a batch.
+    """
+
+    config: Config
+    data: Data
+    model: models.Classifier
+    plan: batches.Plan
+    schedule: WarmupDecay
+    devices: int
+
+
+def prepare(config: Config, data: Data, devices: int) -> Prepared:
+    """The model and its batches.
+
+    Raises:
+        KftError: the weights cannot be read, or a setting does not fit the model or the optimizer.
+    """
+    model = build_model(config, data)
+    if config.train.batch_size == "auto":
+        size = find_batch_size(model, config.train, data, devices)
+        train = config.train.model_copy(update={"batch_size": size})
+        config = config.model_copy(update={"train": train})
+    plan = plan_batches(config.train, data, devices)
+    schedule = compile_model(model, config.train, plan)
+    return Prepared(config, data, model, plan, schedule, devices)
+
+
+def plan_batches(settings: TrainConfig, data: Data, devices: int) -> batches.Plan:
     """The packed batches of every epoch."""
     lengths = np.diff(data.rows["train"].offsets)
-    t = config.train
     return batches.plan(
-        lengths, t.batch_size, t.epochs, t.seed, packed=t.packing, devices=devices, groups=data.questions
+        lengths,
+        settings.batch_size,
+        settings.epochs,
+        settings.seed,
+        packed=settings.packing,
+        devices=devices,
+        groups=data.questions,
     )
 
 
-def with_batch_size(config: Config, data: Data, model: models.Classifier, devices: int) -> Config:
-    """The config with the number that `train.batch_size` = "auto" stands for."""
+def steps_of_epoch(plan: batches.Plan, data: Data, epoch: int, first_step: int = 0) -> Iterator[tuple]:
+    """The batches of an epoch from `first_step` on."""
+    return batches.dataset(plan, data.rows["train"], data.targets, data.weights, epoch, first_step)
+
+
+def find_batch_size(model: models.Classifier, settings: TrainConfig, data: Data, devices: int) -> int:
+    """The number that `train.batch_size` = "auto" stands for."""
     room = memory.room_bytes()
 
-    def sized(size: int) -> Config:
-        return config.model_copy(update={"train": config.train.model_copy(update={"batch_size": size})})
+    def sized(size: int) -> TrainConfig:
+        return settings.model_copy(update={"batch_size": size})
 
     @functools.cache
     def planned(size: int) -> batches.Plan:
@@ -91,13 +138,12 @@ def with_batch_size(config: Config, data: Data, model: models.Classifier, device
 
     def compiled(size: int) -> int | None:
         compile_model(model, sized(size), planned(size))
-        steps = batches.dataset(planned(size), data.rows["train"], data.targets, data.weights, epoch=0)
-        return memory.compiled_bytes(model, next(steps))
+        return memory.compiled_bytes(model, next(steps_of_epoch(planned(size), data, epoch=0)))
 
     units = len(np.unique(data.questions)) if data.questions is not None else len(data.targets)
     size = memory.largest_batch(memory.batch_sizes(units), room, estimated, compiled)
     note(f"memory    {room / 2**30:.1f} GiB for a step: train.batch_size = {size}")
-    return sized(size)
+    return size
 
 
 def build_model(config: Config, data: Data) -> models.Classifier:
@@ -123,30 +169,39 @@ def build_model(config: Config, data: Data) -> models.Classifier:
     )
 
 
-def compile_model(model: models.Classifier, config: Config, plan: batches.Plan) -> None:
-    """Gives the model its loss and an optimizer for all epochs of the plan."""
-    t = config.train
-    updates = plan.steps / t.gradient_accumulation_steps  # in an epoch
-    every = t.unfreeze_every_epochs
-    optimizer = optim.build(
-        t.optimizer,
-        learning_rate=t.learning_rate,
-        steps=plan.steps * t.epochs,
-        schedule=t.schedule,
-        warmup_fraction=t.warmup_fraction,
-        weight_decay=t.weight_decay,
-        beta_1=t.beta_1,
-        beta_2=t.beta_2,
-        epsilon=t.epsilon,
-        momentum=t.momentum,
-        nesterov=t.nesterov,
-        gradient_clip_norm=t.gradient_clip_norm,
-        gradient_accumulation_steps=t.gradient_accumulation_steps,
-        rates=None if t.layer_decay is None else controls.decayed_rates(model, t.layer_decay),
-        thaws=None if every is None else controls.thaw_updates(model, every * updates),
-        ema_momentum=t.ema_momentum,
-        optax=t.optax,
+def compile_model(model: models.Classifier, settings: TrainConfig, plan: batches.Plan) -> WarmupDecay:
+    """Gives the model its loss and an optimizer for all epochs of the plan, whose schedule it returns."""
+    schedule = schedule_of_run(
+        plan.steps * settings.epochs,
+        settings.learning_rate,
+        settings.schedule,
+        settings.warmup_fraction,
+        settings.gradient_accumulation_steps,
     )
-    gamma = t.focal_gamma if t.loss == "focal" else None
-    model.compile(optimizer=optimizer, loss=tasks.TASKS[config.task].loss(t.label_smoothing, gamma))
+    rule = optim.Rule(
+        settings.optimizer,
+        settings.weight_decay,
+        settings.beta_1,
+        settings.beta_2,
+        settings.epsilon,
+        settings.momentum,
+        settings.nesterov,
+        settings.optax,
+    )
+    varied = _controls(model, settings, plan)
+    optimizer = optim.build(rule, schedule, settings.gradient_clip_norm, varied)
+    gamma = settings.focal_gamma if settings.loss == "focal" else None
+    loss = tasks.TASKS[model.architecture.task].loss(settings.label_smoothing, gamma)
+    model.compile(optimizer=optimizer, loss=loss)
     optimizer.build(model.trainable_variables)  # so that a checkpoint can be put back before the first step
+    return schedule
+
+
+def _controls(model: models.Classifier, settings: TrainConfig, plan: batches.Plan) -> controls.Controls:
+    updates = plan.steps / settings.gradient_accumulation_steps  # in an epoch
+    decay, every = settings.layer_decay, settings.unfreeze_every_epochs
+    return controls.Controls(
+        rates=None if decay is None else controls.decayed_rates(model, decay),
+        thaws=None if every is None else controls.thaw_updates(model, every * updates),
+        ema_momentum=settings.ema_momentum,
+    )

@@ -1,4 +1,4 @@
-"""A name or path → polars frames of examples: CSV, TSV, JSON, JSONL, Parquet, class folders, TFDS, built-in.
+"""A name or path → polars frames of examples: CSV, TSV, JSON, JSONL, Parquet, Arrow, class folders, TFDS, built-in.
 
 Every frame has the columns `id` (Int64, row number in its file from 0), `text`, `text_pair` (only with
 `data.text_pair`), `label` (String, null where there is none), `group` (String, only with `data.group`), `origin`
@@ -16,8 +16,15 @@ from pathlib import Path
 import polars as pl
 
 from kft.config import FORMATS, DataConfig
+from kft.data.sources.arrow import (
+    is_saved_dataset,
+    is_saved_splits,
+    parquet_pieces,
+    read_arrow,
+    read_parquet,
+)
 from kft.data.sources.columns import LabelPolicy, Pick, finish, listed, pick, shown
-from kft.data.sources.documents import jsonl_pieces, parquet_pieces, read_json, read_jsonl, read_parquet
+from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
 from kft.data.sources.folders import read_folder
 from kft.data.sources.marked import marked_texts
 from kft.data.sources.named import benchmark_splits as benchmark_splits
@@ -36,13 +43,17 @@ ENDINGS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
+    ".arrow": "arrow",
 }
+# Folders of the splits of a saved data set.
+SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
 def read(data: DataConfig) -> dict[str, pl.DataFrame]:
     """The frames of train, validation and test, as far as `data` names them, in that order.
 
-    A test file without a label column has null labels.
+    A test file without a label column has null labels, and so has one whose labels are all -1 where train has no such label:
+    that is how secret labels are written. Of a folder of saved splits, `data.train` takes all that no setting names.
 
     Raises:
         KftError: a file or data set is missing or malformed, or `data.label_names` names a label that no row has.
@@ -50,7 +61,9 @@ def read(data: DataConfig) -> dict[str, pl.DataFrame]:
     if data.source is not None:
         frames = read_named(data)
     else:
-        paths = {name: Path(getattr(data, name)) for name in SPLITS if getattr(data, name)}
+        paths = _with_saved_splits(
+            {name: Path(getattr(data, name)) for name in SPLITS if getattr(data, name)}
+        )
         names = _display_names(paths)
         frames = {
             split: _read_path(path, names[split], data, "expected" if split == "test" else "needed")
@@ -61,6 +74,8 @@ def read(data: DataConfig) -> dict[str, pl.DataFrame]:
             f"{data.source or 'data'}: has no examples to train on",
             "set `data.train` to a file or class folder",
         )
+    if "test" in frames:
+        frames["test"] = _without_secret(frames["test"], frames["train"])
     if data.max_examples is None:  # the first rows need not hold every label
         _check_label_names(frames, data.label_names)
     return {split: _rename_labels(frame, data) for split, frame in frames.items()}
@@ -127,7 +142,9 @@ def _as_it_ends(data: DataConfig, path: Path) -> DataConfig:
 
 def format_of(path: str | Path) -> str | None:
     """What a file's ending says that it holds (`.gz` of a text file aside); "folder" for a folder."""
-    return "folder" if Path(path).is_dir() else ENDINGS.get(_ending(path))
+    if Path(path).is_dir():
+        return "arrow" if is_saved_dataset(Path(path)) else "folder"
+    return ENDINGS.get(_ending(path))
 
 
 def _ending(path: str | Path) -> str:
@@ -152,7 +169,10 @@ def _read_path(
         raise KftError(
             f"{shown(path)}: is a file, not a class folder", "`data.format` says what a file holds"
         )
-    if format != "folder" and path.is_dir():
+    if format == "folder" and is_saved_splits(path):
+        within = sorted(entry.name for entry in path.iterdir() if is_saved_dataset(entry))
+        raise KftError(f"{shown(path)}: holds several splits", f"give one of its folders: {listed(within)}")
+    if path.is_dir() and format != "folder" and not (format == "arrow" and is_saved_dataset(path)):
         raise KftError(
             f"{shown(path)}: is a folder, not a {format} file",
             '`data.format = "folder"` reads a folder with one sub-folder of .txt files per class',
@@ -182,6 +202,29 @@ def _check_readable(path: Path) -> None:
         ) from None
     if not os.access(path, os.R_OK):
         raise KftError(f"{shown(path)}: cannot be read: permission denied", "check the file's permissions")
+
+
+def _with_saved_splits(paths: dict[str, Path]) -> dict[str, Path]:
+    """The paths, those of a folder of saved splits being that of the split."""
+    found = {}
+    if "train" in paths and is_saved_splits(paths["train"]):
+        found = {split: _split_folder(paths["train"], split) for split in SPLITS}
+    found |= {
+        split: (_split_folder(path, split) or path) if is_saved_splits(path) else path
+        for split, path in paths.items()
+    }
+    return {split: found[split] for split in SPLITS if found.get(split)}
+
+
+def _split_folder(folder: Path, split: str) -> Path | None:
+    return next((folder / name for name in SPLIT_FOLDERS[split] if (folder / name).is_dir()), None)
+
+
+def _without_secret(test: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+    label = test["label"].drop_nulls()
+    if len(label) and (label == "-1").all() and not (train["label"] == "-1").any():
+        return test.with_columns(label=pl.lit(None, pl.String))
+    return test
 
 
 def _display_names(paths: dict[str, Path]) -> dict[str, str]:
@@ -214,6 +257,7 @@ READERS: dict[str, Callable[[Path, str, DataConfig, Pick], pl.DataFrame]] = {
     "json": read_json,
     "jsonl": read_jsonl,
     "parquet": read_parquet,
+    "arrow": read_arrow,
     "folder": read_folder,
 }
 PIECES: dict[str, Callable[[Path, str, DataConfig, Pick, int], Iterator[pl.DataFrame]]] = {

@@ -1,7 +1,9 @@
 """Which columns hold the text and the label, and the one spelling of their values."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,7 +126,7 @@ def _first(frame: pl.DataFrame, count: int | None) -> pl.DataFrame:
 
 
 def as_string(value: Any) -> str | None:
-    """The one spelling of a value: 3 and 3.0 are "3", True is "true", 0.25 is "0.25", None stays None.
+    """The one spelling of a value: 3 and 3.0 are "3", True is "true", 0.25 is "0.25"; None and the float NaN are None.
 
     Raises:
         TypeError: it is a list, an object, or anything else that no text or label can be.
@@ -136,9 +138,18 @@ def as_string(value: Any) -> str | None:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        # Beyond 1e15 a float is no longer exact to the unit, and digits would be made up.
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+        # Beyond 2 ** 53 a float is no longer exact to the unit, and digits would be made up.
+        whole = value.is_integer() and abs(value) <= 2**53
+        return None if math.isnan(value) else str(int(value)) if whole else repr(value)
+    if isinstance(value, Decimal):
+        return None if value.is_nan() else _plain(value)
     raise TypeError(type(value).__name__)
+
+
+def _plain(value: Decimal) -> str:
+    """All digits of a decimal number, less the zeros at its end: 3.00 is "3"."""
+    digits = f"{value:f}" if value else "0"
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 def strings(values: list[Any], name: str, title: str = "") -> pl.Series:
@@ -182,9 +193,7 @@ def typed_strings(column: pl.Series, name: str, title: str) -> pl.Series:
     dtype = column.dtype
     if dtype.is_float() and dtype != pl.Float64:
         column = column.cast(pl.String).cast(pl.Float64)  # 0.1 stays 0.1, not 0.10000000149011612
-    elif dtype.is_decimal():
-        column = column.cast(pl.Float64)
-    if column.dtype == pl.Float64 or dtype.is_nested() or dtype == pl.Object:
+    if column.dtype == pl.Float64 or dtype.is_decimal() or dtype.is_nested() or dtype == pl.Object:
         return strings(column.to_list(), name, title).alias(column.name)
     return column.cast(pl.String)
 
