@@ -126,10 +126,10 @@ def gently(stop: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def at_once(stop: threading.Event) -> Iterator[None]:
+def at_once(stop: threading.Event) -> Iterator[threading.Event]:
     """A signal raises KeyboardInterrupt meanwhile."""
     before, stop.gentle = getattr(stop, "gentle", True), False
     try:
-        yield
+        yield stop
     finally:
         stop.gentle = before
