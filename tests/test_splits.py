@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from kft.config import CleanConfig, DataConfig, SplitConfig
 from kft.data import sources
-from kft.data.splits import Splits, cutting, labels, notices, prepare
+from kft.data.splits import Splits, alike, cutting, notices, prepare
 from kft.errors import KftError
+from kft.tasks import labels
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not beside the repository")
@@ -318,6 +319,70 @@ def test_truncated_texts_are_told():
     assert told(account) == {
         "cut": "texts that lose tokens at model.max_length = 16: 50.0% of train, under 0.1% of test"
     }
+
+
+ALIKE = [
+    "bar",
+    "Bar",
+    "bar\u200b",
+    "\ufeffbar",
+    "caf\u00e9",
+    "cafe\u0301",
+    "tea room",
+    "tea\u00a0room",
+    "cafe",
+]
+
+
+def test_labels_that_look_alike_are_told_with_their_counts():
+    train = [(f"text {i}", label) for i in range(10) for label in ALIKE]
+    assert told(prepared(train=train).account)["alike"] == (
+        "labels equal but for case, spaces, Unicode form, invisible characters or the spelling of a number: "
+        r'"Bar" 10 and "bar" 10 and "bar\u200b" 10 and "\ufeffbar" 10; "cafe\u0301" 10 and "café" 10; '
+        r'"tea room" 10 and "tea\u00a0room" 10; data.label_names joins them'
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (["1", "1.0", "01", "2"], [["1", "1.0", "01"]]),
+        (["True", "true", "TRUE", "no", "No"], [["True", "true", "TRUE"], ["no", "No"]]),
+        (["\uff11", "1"], [["\uff11", "1"]]),
+        (["nan", "NaN", "inf"], [["nan", "NaN"]]),
+        (["stra\u00dfe", "strasse", "e\u0301", "e"], []),
+        (["a b", "a  b", "ab"], [["a b", "a  b"]]),
+        (["\u2764\ufe0f", "\u2764"], [["\u2764\ufe0f", "\u2764"]]),
+    ],
+)
+def test_what_looks_alike(names, groups):
+    assert alike.alike(names) == groups
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [
+        "GOOD  film",
+        "good\u00a0film",
+        "good\u200b film",
+        "\ufeffgood film",
+        "\uff47ood film",
+        "goo\u00add film",
+    ],
+)
+def test_texts_that_look_alike_are_duplicates_and_leaks(twin):
+    made = prepared(
+        train=[*many(), ("good film", "a"), (twin, "a")], validation=[(twin, "b")], clean={"leaks": "drop"}
+    )
+    assert made.account["leaks"] == {"validation": 2, "test": 0, "dropped_from_train": 2}
+    made = prepared(train=[*many(), ("good film", "a"), (twin, "a")], validation=[("v", "b")])
+    assert made.account["splits"]["train"]["duplicates"]["normalized"] == 1
+    assert made.train["text"][-1] == twin
+
+
+def test_accents_and_letters_part_texts():
+    made = prepared(train=[*many(), ("caf\u00e9", "a")], validation=[("cafe", "b"), ("caf\u00e9s", "b")])
+    assert made.account["leaks"]["validation"] == 0
 
 
 def test_hash_does_not_move_rows_when_others_come_and_go():

@@ -1,5 +1,6 @@
 """Trackers: what other programs read of a run's losses and scores."""
 
+import json
 import struct
 
 import pytest
@@ -120,3 +121,20 @@ def test_mlflow_has_the_values_and_settings(tmp_path, monkeypatch, store):
     assert run.info.status == "FINISHED" and run.data.params == {"train.epochs": "2"}
     history = client.get_metric_history(run.info.run_id, "train/loss")
     assert [(m.step, m.value) for m in history] == [(1, 0.5), (2, 0.25)]
+
+
+def test_a_run_logs_losses_and_scores(tiny_run):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    read = accumulator.EventAccumulator(str(tiny_run / "logs")).Reload()
+    history = [json.loads(line) for line in (tiny_run / "history.jsonl").read_text().splitlines()]
+    lines = {kind: [line for line in history if line["event"] == kind] for kind in ("train", "evaluation")}
+
+    def scalars(tag: str) -> list[tuple[int, float]]:
+        return [(event.step, event.value) for event in read.Scalars(tag)]
+
+    assert scalars("train/loss") == [(line["step"], pytest.approx(line["loss"])) for line in lines["train"]]
+    assert scalars("validation/accuracy") == [
+        (line["step"], pytest.approx(line["metrics"]["accuracy"])) for line in lines["evaluation"]
+    ]
+    test = json.loads((tiny_run / "metrics.json").read_text())["test"]
+    assert scalars("test/accuracy")[-1][1] == pytest.approx(test["accuracy"])

@@ -14,18 +14,21 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-from conftest import SHARED_DATA, run_kft, sentences, write_csv
+from conftest import SHARED_DATA, build_model, run_kft, sentences, write_csv
 from optimizers import build_optimizer
 
+from kft import audit, runs, train
 from kft import config as configs
-from kft import runs, tasks, train
 from kft.errors import KftError
+from kft.models import losses
+from kft.tasks import classification
+from kft.tasks.record import Learned
 from kft.train import epoch
 
 FILES = """
     DONE config.toml curves.png data.json details.json environment.json history.jsonl labels.json metrics.json model.json
     model.weights.h5 predictions.test.parquet predictions.validation.parquet report.html splits/test.parquet
-    splits/validation.parquet vocabulary.txt
+    splits/validation.parquet tokenizer.json
 """.split()
 
 
@@ -74,12 +77,9 @@ def assert_same_run(a: Path, b: Path) -> None:
 class TestRun:
     def test_leaves_exactly_these_files(self, tiny_run):
         found = sorted(str(p.relative_to(tiny_run)) for p in tiny_run.rglob("*") if p.is_file())
-        kept = [name for name in found if not name.startswith(("logs/", "checkpoints/"))]
+        kept = [name for name in found if not name.startswith("logs/")]
         assert kept == sorted(FILES)
-        assert [n for n in found if n.startswith("checkpoints/")] == [
-            "checkpoints/step-000000010.safetensors",
-            "checkpoints/step-000000020.safetensors",
-        ]
+        assert not (tiny_run / "checkpoints").exists()  # it holds the optimizer's state, twice the weights
         assert any(name.startswith("logs/events") for name in found)
 
     def test_learns(self, tiny_run):
@@ -184,6 +184,25 @@ class TestRun:
         paths = [train.new_run_path(configs.parse(tiny_settings)) for _ in range(3)]
         assert [path.name for path in paths] == ["films-now", "films-now-2", "films-now-3"]
 
+    def test_checkpoints_are_kept_where_asked(self, tiny_settings, tmp_path):
+        config = settings_with(tiny_settings, train={"keep_checkpoints": True, "epochs": 1})
+        train.train(config, tmp_path / "run")
+        names = [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()]
+        assert names == ["step-000000010.safetensors"]
+
+    def test_a_run_killed_after_its_end_is_finished_and_tidied(
+        self, tiny_settings, tmp_path, monkeypatch, capsys
+    ):
+        run = tmp_path / "run"
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, "_tidy", 1)
+            train.train(settings_with(tiny_settings, train={"epochs": 1}), run)
+        assert (run / "checkpoints" / "best.weights.h5").exists()
+        result = train.resume(run)
+        assert result["metrics"] == json.loads((run / "metrics.json").read_text())
+        assert "the run is finished, nothing to do" in capsys.readouterr().err
+        assert not (run / "checkpoints").exists()
+
     def test_infinite_loss_is_told(self, tiny_settings, tmp_path):
         config = settings_with(
             tiny_settings, train={"learning_rate": 1e30, "gradient_clip_norm": 0, "optimizer": "sgd"}
@@ -208,6 +227,21 @@ def test_what_is_amiss_with_the_data_is_told(tiny_settings, tmp_path, capsys):
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().err.splitlines()[1:4]]
     assert [title for title, _ in lines] == ["dropped", "leaks", "cut"]
     assert lines[0][1] == "train 2 of 62 rows: 1 empty_text, 1 missing_label"
+
+
+def test_rows_that_are_the_same_for_the_model_are_told(tiny_settings, tmp_path, capsys):
+    given = {
+        "train": str(write_csv(tmp_path / "train.csv", [*sentences(60), ("good caf\u00e9", "positive")])),
+        "test": str(
+            write_csv(tmp_path / "test.csv", [("good xyz", "positive"), ("bad plot ever", "negative")])
+        ),
+    }
+    account = audit.audit(settings_with(tiny_settings, data=given))
+    assert account["leaks"]["same_tokens"] == {"validation": 0, "test": 1}
+    assert account["leaks"]["test"] == 0
+    assert "the same tokens for the model as a row of train, though other texts: 1 in test" in audit.text(
+        account
+    )
 
 
 class Killed(BaseException):
@@ -286,8 +320,8 @@ class TestResume:
         config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
         names = ["positive", "negative"]  # as an older version may have ordered them
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            older = dataclasses.replace(tasks.TASKS["classification"], labels=lambda frame: names)
-            patched.setitem(tasks.TASKS, "classification", older)
+            older = dataclasses.replace(classification.TASK, learn=lambda *_: Learned(tuple(names)))
+            patched.setattr(classification, "TASK", older)
             _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 20)
             train.train(config, tmp_path / "run")
         told = train.resume(tmp_path / "run")
@@ -415,12 +449,12 @@ class TestControls:
                 label_smoothing=smoothing,
             ).numpy()  # fmt: skip
             expected = (each * weights.ravel()).sum() / weights.sum()
-            loss = tasks.TASKS["classification"].loss(smoothing)
+            loss = losses.LOSSES["cross_entropy"](smoothing)
             found = loss(ops.convert_to_tensor(targets), ops.convert_to_tensor(logits), sample_weight=weights)
             assert float(found) == pytest.approx(expected, rel=1e-5)
         values = rng.normal(size=(3, 4, 1)).astype(np.float32)
         scores = rng.normal(size=(3, 4, 1)).astype(np.float32)
-        found = tasks.TASKS["regression"].loss(0.0)(scores, values, sample_weight=weights)
+        found = losses.LOSSES["mse"]()(scores, values, sample_weight=weights)
         expected = (((values - scores)[..., 0] ** 2) * weights).sum() / weights.sum()
         assert float(found) == pytest.approx(expected, rel=1e-5)
 
@@ -453,10 +487,9 @@ class TestControls:
         np.testing.assert_allclose(np.asarray(variable.value), parameter.detach().numpy(), atol=1e-5)
 
     def test_weight_decay_spares_biases_and_norms(self, tiny_preset):
-        from kft import models
         from kft.models import presets
 
-        model = models.build(presets.locate(str(tiny_preset)), "classification", ["a", "b"], 2)
+        model = build_model(presets.locate(str(tiny_preset)), "classification", ["a", "b"], 2)
         optimizer = build_optimizer("adamw", learning_rate=0.01, steps=1, weight_decay=0.1)
         optimizer.build(model.trainable_variables)
         decayed = {v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)}
@@ -471,13 +504,13 @@ class TestControls:
 
         targets = np.array([0, 0, 0, 1, 2, 2])
         labels = ["a", "b", "c"]
-        balanced = tasks.example_weights(targets, labels, "balanced")
+        balanced = classification.example_weights(targets, labels, "balanced")
         np.testing.assert_allclose(
             balanced, compute_class_weight("balanced", classes=np.arange(3), y=targets)[targets]
         )
-        assert tasks.example_weights(targets, labels, {"b": 3.0}).tolist() == [1, 1, 1, 3, 1, 1]
+        assert classification.example_weights(targets, labels, {"b": 3.0}).tolist() == [1, 1, 1, 3, 1, 1]
         with pytest.raises(KftError, match="did you mean `aa`|is no label"):
-            tasks.example_weights(targets, labels, {"bb": 1.0})
+            classification.example_weights(targets, labels, {"bb": 1.0})
 
     def test_regression_recovers_scores_of_any_scale(self, tiny_settings, tmp_path):
         rows = [(text, 500 + 100 * (label == "positive")) for text, label in sentences(300)]

@@ -21,6 +21,7 @@ def main() -> None:
 
 
 COMMANDS = [
+    settings.init,
     training.train,
     tune.tune,
     suite.suite,

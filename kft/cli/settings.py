@@ -1,4 +1,4 @@
-"""`kft data`, `kft config` and `kft configs`: what would be trained on, and how."""
+"""`kft init`, `kft data`, `kft config` and `kft configs`: what would be trained on, and how."""
 
 import click
 
@@ -22,6 +22,25 @@ def data(config, overrides, run_path, as_json) -> None:
 
     told = audit.audit(configs.load(config, overrides), run_path)
     print_json(told, indent=2) if as_json else click.echo(audit.text(told))
+
+
+@click.command(short_help="Look at data and write a config that trains.")
+@click.argument("data")
+@click.option("--task", help="What is to be predicted, where you know it.")
+@click.option("--output", type=click.Path(dir_okay=False), help="File to write.  [default: DATA.toml, here]")
+@click.option("--data-dir", type=click.Path(), help="Folder in which TFDS finds its prepared data sets.")
+@JSON
+def init(data, task, output, data_dir, as_json) -> None:
+    """Look at DATA and write a config that trains.
+
+    DATA is a CSV, TSV, JSON, JSONL or Parquet file, a folder with one sub-folder for each class, a folder that holds
+    such files, or a name of TensorFlow Datasets. What is text, label, task and split is taken from the data; each line of
+    the config says why, and what else could be meant.
+    """
+    from kft import guess
+
+    result = guess.init(data, task, output, data_dir)
+    click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else guess.text(result))
 
 
 @click.command("config", short_help="Show the settings of a config, or all there are.")

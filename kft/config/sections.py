@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FRAME_COLUMNS = ("id", "text", "text_pair", "label", "group", "origin")
+FRAME_COLUMNS = ("id", "text", "text_pair", "label", "group", "split_group", "split_time", "origin")
 
 
 class Section(BaseModel):
@@ -41,7 +41,8 @@ class DataConfig(Section):
     text_pair: str | int | None = Field(None, description="column of the second text of a pair")
     label: str | int = Field("label", description="column of the label or score; of a choice 1 or 0")
     group: str | int | None = Field(
-        None, description="column that the rows of one question share; they never part between splits"
+        None,
+        description="column that the rows of one question with choices share; they never part between splits",
     )
     spans: (
         Annotated[list[Annotated[list[str | int], Field(min_length=3, max_length=3)]], Field(min_length=1)]
@@ -75,6 +76,14 @@ class SplitConfig(Section):
     method: Literal["stratified", "random", "hash"] | None = Field(
         None,
         description="stratified (by label), random, or hash (of the text); stratified for classes, else random",
+    )
+    group: str | int | None = Field(
+        None,
+        description="column whose rows of one value, such as an author or a document, never part between splits or folds",
+    )
+    time: str | int | None = Field(
+        None,
+        description="column of numbers or ISO dates: the latest rows become test, those before them validation",
     )
     seed: int = Field(0, ge=0, description="seed of the split")
     folds: int | None = Field(
@@ -128,11 +137,19 @@ class ModelConfig(Section):
         None, ge=1, description="rank of low-rank adapters; the rest of the encoder is then kept fixed"
     )
     lora_alpha: float | None = Field(
-        None, gt=0, description="the adapters are scaled by lora_alpha / lora_rank; else 1"
+        None, gt=0, description="the adapters are scaled by lora_alpha / lora_rank; else by 1"
     )
-    lora_targets: list[Literal["query", "key", "value", "output", "feedforward"]] = Field(
-        ["query", "value"], min_length=1, description="kernels of each layer that have an adapter"
+    lora_rank_stabilised: bool = Field(
+        False, description="whether they are scaled by lora_alpha / sqrt(lora_rank) instead (rsLoRA)"
     )
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate of what the adapters read")
+    lora_dora: bool = Field(
+        False, description="whether the lengths of the adapted kernels' columns are trained besides (DoRA)"
+    )
+    lora_targets: (
+        Annotated[list[Literal["query", "key", "value", "output", "feedforward"]], Field(min_length=1)]
+        | Literal["all"]
+    ) = Field(["query", "value"], description="kernels of each layer that have an adapter, or all of these")
 
 
 class TrainConfig(Section):
@@ -209,7 +226,16 @@ class TrainConfig(Section):
     checkpoint_every_steps: int = Field(
         500, ge=1, description="steps between checkpoints; one every epoch besides"
     )
+    keep_checkpoints: bool = Field(
+        False,
+        description="whether a finished run keeps its last checkpoints, each about three times as large as the weights",
+    )
     log_every_steps: int = Field(10, ge=1, description="steps between two lines of loss in the history")
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        ["tensorboard"],
+        description="programs that losses and scores go to besides the run's own history; wandb and mlflow need their "
+        "packages and read their own environment variables",
+    )
     packing: bool = Field(
         True, description="several examples share a row of a batch (the scores do not change)"
     )

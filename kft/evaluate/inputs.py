@@ -124,7 +124,7 @@ def rows_of_split(loaded: LoadedRun, split: str) -> pl.DataFrame:
     """The rows of a split as the run was trained with or scored on; KftError: it has none, or the file is damaged."""
     if split == "train":
         config = loaded.config
-        frames = sources.read(config.data)
+        frames = sources.read(config.data, config.split)
         return splits.prepare(frames, config.split, config.clean, config.task, config.data.spans).train
     file = loaded.run.split(split)
     if not file.exists():

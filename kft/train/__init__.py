@@ -1,23 +1,36 @@
 """One config → one run directory."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kft import backend, batches, evaluate, metrics, models, report, runs, tasks
+from kft import backend, batches, evaluate, metrics, models, report, runs
 from kft import config as configs
-from kft.config import Config
+from kft.config import Config, TrainConfig
 from kft.errors import KftError
 from kft.progress import at_once, gently, note, stop_signals
 from kft.runs import RunDir
+from kft.tasks import scoring
+from kft.tasks.record import Learned
 from kft.text import Tokens
-from kft.train import controls, memory
+from kft.train import controls, memory, trackers
 from kft.train.account import describe, plan_account, write_inputs
-from kft.train.checkpoints import Position, append_history, cut_history, restore, save_checkpoint
+from kft.train.checkpoints import (
+    Position,
+    append_history,
+    best_adapters,
+    best_weights,
+    cut_history,
+    drop_checkpoints,
+    restore,
+    save_checkpoint,
+)
 from kft.train.epoch import Course, Epoch, run_epoch
 from kft.train.preparing import Data, Prepared, prepare, prepare_data, steps_of_epoch
 
@@ -81,6 +94,7 @@ def resume(run_path: str | Path, control: Control = Control()) -> dict[str, Any]
     run = runs.open_run(run_path, finished=False)
     if run.done.exists():
         runs.open_run(run_path)  # whole?
+        _tidy(run, runs.read_config(run).train.keep_checkpoints)
         note(f"{run_path}: the run is finished, nothing to do")
         return {"run": str(run.path), "metrics": runs.read_json(run.metrics)}
     with runs.only_writer(run_path, "wait until it has ended; a run is trained by one process at a time"):
@@ -141,6 +155,7 @@ def new_run_path(config: Config) -> Path:
 def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict[str, Any]:
     with _stoppable(run, control) as stop:
         # Data, and everything that must be on disk before the first step.
+        trackers.check(config.train.trackers)
         devices = backend.distribute()
         data = prepare_data(config, runs.read_labels(run) if resumed and run.labels.exists() else None)
         if resumed:
@@ -156,25 +171,27 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         position, loss_state = restore(model, run) if resumed else (Position(), None)
         cut_history(run, plan.steps * position.epoch + position.step)
         validation = _validation(prepared)
-        course = _course(run, prepared, stop)
-        with gently(stop):
-            while position.epoch < settings.epochs and not _out_of_patience(
-                position, settings.patience_epochs
-            ):
-                steps = steps_of_epoch(plan, data, position.epoch, position.step)
-                epoch = run_epoch(model, steps, position, course, loss_state)
-                position, loss_state = epoch.position, None
-                if position.step < plan.steps:
-                    save_checkpoint(model, run, position, plan)
-                    raise Stopped(run)
-                position = _finish_epoch(model, validation, epoch, course)
-                control.after_epoch(run)
-                if stop.is_set():
-                    raise Stopped(run)
+        with trackers.tracking(settings.trackers, run.logs, run.path.name, config.model_dump()) as tracking:
+            course = _course(run, prepared, stop, tracking)
+            with gently(stop):
+                while not _is_over(position, settings):
+                    steps = steps_of_epoch(plan, data, position.epoch, position.step)
+                    epoch = run_epoch(model, steps, position, course, loss_state)
+                    position, loss_state = epoch.position, None
+                    if position.step < plan.steps:
+                        save_checkpoint(model, run, position, plan)
+                        raise Stopped(run)
+                    position = _finish_epoch(model, validation, epoch, course)
+                    control.after_epoch(run)
+                    if stop.is_set():
+                        raise Stopped(run)
 
-        # The best epoch's weights, scored on every split.
-        splits = ("validation", "test") if control.score_test else ("validation",)
-        return _finish(model, run, data, validation.shape, splits)
+            # The best epoch's weights, scored on every split.
+            splits = ("validation", "test") if control.score_test else ("validation",)
+            result = _finish(model, run, data, validation.shape, splits)
+            tracking.log(plan.steps * position.epoch, _named("test", result["metrics"].get("test", {})))
+        _tidy(run, settings.keep_checkpoints)
+        return result
 
 
 @contextmanager
@@ -200,7 +217,7 @@ class _Validation:
 
     rows: Tokens
     expected: evaluate.Expected
-    labels: list[str]
+    learned: Learned
     shape: batches.PredictionShape
     metric: str
 
@@ -208,24 +225,29 @@ class _Validation:
 def _validation(prepared: Prepared) -> _Validation:
     config, data, model = prepared.config, prepared.data, prepared.model
     shape = evaluate.choose_shape(model, *(r for name, r in data.rows.items() if name != "train"))
-    expected = evaluate.expected(data.splits.validation, tasks.TASKS[config.task], data.labels)
-    metric = config.train.best_metric or metrics.main_metric(config.task)
-    return _Validation(data.rows["validation"], expected, data.labels, shape, metric)
+    expected = evaluate.expected(data.splits.validation, config.task, data.learned)
+    metric = config.train.best_metric or scoring.main_metric(config.task)
+    return _Validation(data.rows["validation"], expected, data.learned, shape, metric)
 
 
-def _course(run: RunDir, prepared: Prepared, stop: threading.Event) -> Course:
+def _course(run: RunDir, prepared: Prepared, stop: threading.Event, tracking: trackers.Tracking) -> Course:
     settings = prepared.config.train
     return Course(
         run=run,
         plan=prepared.plan,
         schedule=prepared.schedule,
-        loss_scale=prepared.data.score_scale**2,
+        loss_scale=prepared.data.learned.scale**2,
         epochs=settings.epochs,
         log_every_steps=settings.log_every_steps,
         checkpoint_every_steps=settings.checkpoint_every_steps,
         stop=stop,
-        summaries=backend.tensorflow().summary.create_file_writer(str(run.logs)),
+        tracking=tracking,
     )
+
+
+def _named(split: str, values: dict[str, float | None]) -> dict[str, float | None]:
+    """The scores of a split as trackers name them."""
+    return {f"{split}/{name}": value for name, value in values.items()}
 
 
 def _finish_epoch(
@@ -236,11 +258,14 @@ def _finish_epoch(
     run, plan, position = course.run, course.plan, epoch.position
     with controls.averaged(model):
         logits = evaluate.predict_logits(model, validation.rows, validation.shape)
-        scores, loss = evaluate.scores(validation.expected, logits, model.architecture, validation.labels)
+        scores, loss = evaluate.scores(
+            validation.expected, logits, model.architecture.task, validation.learned
+        )
         value = scores[validation.metric]
         best = position.best is None or metrics.better(validation.metric, value, position.best)
         if best:
-            models.save(model, run.checkpoints / "best.weights.h5")
+            models.save(model, best_weights(run))
+            models.save_adapters(model, best_adapters(run))
     number = position.epoch + 1
     line = {
         "event": "evaluation",
@@ -254,6 +279,7 @@ def _finish_epoch(
         "input_wait_fraction": epoch.input_wait_fraction,
     }
     append_history(run, line)
+    course.tracking.log(line["step"], _named("validation", {"loss": loss, **scores}))
     note(
         f"epoch {number}/{course.epochs}: train loss {epoch.train_loss:.4f}, "
         f"validation {validation.metric} {value:.4f}{' (best so far)' if best else ''}"
@@ -264,10 +290,13 @@ def _finish_epoch(
     return position
 
 
-def _out_of_patience(position: Position, patience_epochs: int | None) -> bool:
-    if patience_epochs is None or position.step:
-        return False
-    return position.epoch - position.best_epoch >= patience_epochs
+def _is_over(position: Position, settings: TrainConfig) -> bool:
+    """Whether no epoch is left, or the best one lies too far back."""
+    if position.epoch >= settings.epochs:
+        return True
+    patience = settings.patience_epochs
+    waited = position.epoch - position.best_epoch
+    return patience is not None and position.step == 0 and waited >= patience
 
 
 def _finish(
@@ -277,17 +306,14 @@ def _finish(
     shape: batches.PredictionShape,
     scored_splits: tuple[str, ...],
 ) -> dict[str, Any]:
-    best = run.checkpoints / "best.weights.h5"
-    models.load_weights(model, best if best.exists() else run.weights)  # the latter if only DONE was lost
-    models.save(model, run.weights)
-    task = tasks.TASKS[model.architecture.task]
+    model = _best_model(model, run)
     scores, details = {}, {}
     for name in scored_splits:
         if name not in data.rows:
             continue
         frame = getattr(data.splits, name)
         logits = evaluate.predict_logits(model, data.rows[name], shape)
-        scored = evaluate.score(frame, logits, model.architecture, task, data.labels)
+        scored = evaluate.score(frame, logits, model.architecture.task, data.learned)
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
     runs.write_json(run.details, details)
@@ -295,8 +321,30 @@ def _finish(
     report.curves(run)
     report.report(run)
     runs.finish(run)
-    best.unlink(missing_ok=True)
     return {"run": str(run.path), "metrics": runs.finite(scores)}
+
+
+def _best_model(model: models.Classifier, run: RunDir) -> models.Classifier:
+    """A model with the best epoch's weights, which become the run's."""
+    best, adapters = best_weights(run), best_adapters(run)
+    if not model.adapters:
+        # The latter if only DONE was lost.
+        models.load_weights(model, best if best.exists() else run.weights)
+        models.save(model, run.weights)
+        return model
+    for file, own in ((adapters, run.adapters), (best, run.weights)):
+        if file.exists():
+            runs.write_whole(own, partial(shutil.copyfile, file))
+    # Their adapters are merged into them, so what answers from now on has none.
+    return models.load(run, model.backbone.dtype_policy.name)
+
+
+def _tidy(run: RunDir, keep_checkpoints: bool) -> None:
+    """Drops what a finished run does not need."""
+    for file in (best_weights(run), best_adapters(run)):  # they are the run's own now
+        file.unlink(missing_ok=True)
+    if not keep_checkpoints:
+        drop_checkpoints(run)
 
 
 def _check_same_data(run: RunDir, account: dict[str, Any]) -> None:

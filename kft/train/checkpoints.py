@@ -1,7 +1,9 @@
 """The history of a run and the checkpoints that it resumes from."""
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +72,21 @@ def save_checkpoint(model: models.Classifier, run: RunDir, position: Position, p
         old.unlink()
 
 
+def best_weights(run: RunDir) -> Path:
+    """The weights of the best epoch so far."""
+    return run.checkpoints / "best.weights.h5"
+
+
+def best_adapters(run: RunDir) -> Path:
+    """The adapters in them, by themselves."""
+    return run.checkpoints / "best.adapters.safetensors"
+
+
+def drop_checkpoints(run: RunDir) -> None:
+    """Removes what only a run that goes on needs."""
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+
+
 def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.ndarray] | None]:
     """Puts the last whole checkpoint back; returns where it stands and the values of Keras's loss metric."""
     for file in reversed(runs.checkpoint_files(run)):
@@ -87,6 +104,11 @@ def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.nd
             )
         state = _state(model)
         if {n: a.shape for n, a in arrays.items()} != {n: tuple(v.shape) for n, v in state.items()}:
+            if model.adapters:
+                raise KftError(
+                    f"{file}: is of an older kft, whose low-rank adapters had another form",
+                    "train a new run instead",
+                )
             raise KftError(
                 f"{file}: is of another model or optimizer", "was config.toml edited? train a new run instead"
             )

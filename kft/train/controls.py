@@ -31,12 +31,13 @@ NONE = Controls()
 
 def layer_groups(model) -> list[list[keras.Variable]]:
     """The variables that train, from the embeddings up to the head; the pooler goes with the head."""
-    layers = [{id(v) for v in layer.variables} for layer in model.backbone.transformer_layers]
-    above = {id(v) for part in (model.backbone.pooled_dense, model.head) for v in part.variables}
-    groups = [[] for _ in range(len(layers) + 2)]
+    depth, layers = model.architecture.kind.depth, model.architecture.sizes.num_layers
+    depths = {id(v): depth(name) for name, part in model.named.parts.items() for v in part.layer.variables}
+    depths |= {id(v): depth(name) for name, adapter in model.adapters.items() for v in adapter.variables}
+    groups = [[] for _ in range(layers + 2)]
     for variable in model.trainable_variables:
-        depth = next((i + 1 for i, ids in enumerate(layers) if id(variable) in ids), 0)
-        groups[-1 if id(variable) in above else depth].append(variable)
+        place = depths[id(variable)]
+        groups[-1 if place is None else place].append(variable)
     return groups
 
 

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from kft.progress import Track, bar
 from kft.runs import RunDir
 from kft.train.checkpoints import Position, append_history, save_checkpoint
 from kft.train.schedule import WarmupDecay
+from kft.train.trackers import Tracking
 
 backend.select()
 
@@ -29,7 +29,7 @@ class Course:
         schedule: tells the learning rate of a step without asking the model, which would copy its
             state off the device.
         loss_scale: turns the loss on standardised scores into one on scores as they are; else 1.
-        summaries: TensorBoard's writer.
+        tracking: where losses go besides the history.
     """
 
     run: RunDir
@@ -40,7 +40,7 @@ class Course:
     log_every_steps: int
     checkpoint_every_steps: int
     stop: threading.Event
-    summaries: Any
+    tracking: Tracking
 
 
 @dataclass(frozen=True)
@@ -158,15 +158,7 @@ class EpochWatch(keras.callbacks.Callback):
         }
         append_history(self.course.run, line)
         shown = {f"train/{key}": line[key] for key in ("loss", "learning_rate")}
-        _summarise(self.course.summaries, done, shown)
+        self.course.tracking.log(done, shown)
         self.position = replace(position, logged_step=step, logged_loss=mean)
         self.last_step, self.last_time = step, now
         self.words = f"loss {loss:.4f}, {rate:.{0 if rate >= 10 else 1}f} {plan.unit}/s"
-
-
-def _summarise(writer, step: int, values: dict[str, float]) -> None:
-    """For TensorBoard."""
-    tf = backend.tensorflow()
-    with writer.as_default(step):
-        for name, value in values.items():
-            tf.summary.scalar(name, value)

@@ -11,8 +11,8 @@ backend.select()
 
 import keras  # noqa: E402
 
-# Names of the variables that weight decay spares: biases and LayerNorm.
-DECAY_FREE = ("bias", "gamma", "beta")
+# Names of the variables that weight decay spares: biases, LayerNorm, and the lengths that DoRA trains.
+DECAY_FREE = ("bias", "gamma", "beta", "magnitude")
 
 
 @dataclass(frozen=True)

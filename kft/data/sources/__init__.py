@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from kft.config import FORMATS, DataConfig
+from kft.config import FORMATS, DataConfig, SplitConfig
 from kft.data.sources.arrow import (
     is_saved_dataset,
     is_saved_splits,
@@ -23,11 +23,12 @@ from kft.data.sources.arrow import (
     read_arrow,
     read_parquet,
 )
-from kft.data.sources.columns import LabelPolicy, Pick, finish, listed, pick, shown
+from kft.data.sources.columns import LabelPolicy, Pick, Wanted, finish, listed, pick, shown
 from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
 from kft.data.sources.folders import read_folder
 from kft.data.sources.marked import marked_texts
 from kft.data.sources.named import benchmark_splits as benchmark_splits
+from kft.data.sources.named import first_rows as first_rows
 from kft.data.sources.named import read_benchmark as read_benchmark
 from kft.data.sources.named import read_named
 from kft.data.sources.tables import csv_pieces, read_csv, read_tsv, tsv_pieces
@@ -49,8 +50,10 @@ ENDINGS = {
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
-def read(data: DataConfig) -> dict[str, pl.DataFrame]:
+def read(data: DataConfig, split: SplitConfig | None = None) -> dict[str, pl.DataFrame]:
     """The frames of train, validation and test, as far as `data` names them, in that order.
+
+    Train has the columns by which `split` cuts it as `split_group` and `split_time`.
 
     A test file without a label column has null labels, and so has one whose labels are all -1 where train has no such label:
     that is how secret labels are written. Of a folder of saved splits, `data.train` takes all that no setting names.
@@ -58,16 +61,22 @@ def read(data: DataConfig) -> dict[str, pl.DataFrame]:
     Raises:
         KftError: a file or data set is missing or malformed, or `data.label_names` names a label that no row has.
     """
+    cut_by = _cut_columns(split)
     if data.source is not None:
-        frames = read_named(data)
+        frames = read_named(_wanted(data, cut_by))
     else:
         paths = _with_saved_splits(
             {name: Path(getattr(data, name)) for name in SPLITS if getattr(data, name)}
         )
         names = _display_names(paths)
         frames = {
-            split: _read_path(path, names[split], data, "expected" if split == "test" else "needed")
-            for split, path in paths.items()
+            part: _read_path(
+                path,
+                names[part],
+                _wanted(data, cut_by) if part == "train" else data,
+                "expected" if part == "test" else "needed",
+            )
+            for part, path in paths.items()
         }
     if "train" not in frames:
         raise KftError(
@@ -78,7 +87,16 @@ def read(data: DataConfig) -> dict[str, pl.DataFrame]:
         frames["test"] = _without_secret(frames["test"], frames["train"])
     if data.max_examples is None:  # the first rows need not hold every label
         _check_label_names(frames, data.label_names)
-    return {split: _rename_labels(frame, data) for split, frame in frames.items()}
+    return {part: _rename_labels(frame, data) for part, frame in frames.items()}
+
+
+def _cut_columns(split: SplitConfig | None) -> dict[str, tuple[str, str | int]]:
+    named = {key: None if split is None else getattr(split, key) for key in ("group", "time")}
+    return {f"split_{key}": (f"split.{key}", column) for key, column in named.items() if column is not None}
+
+
+def _wanted(data: DataConfig, also: dict[str, tuple[str, str | int]]) -> DataConfig:
+    return Wanted(**data.model_dump(), also=also) if also else data
 
 
 def read_file(

