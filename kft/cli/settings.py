@@ -40,7 +40,7 @@ def init(data, task, output, data_dir, as_json) -> None:
     from kft import guess
 
     result = guess.init(data, task, output, data_dir)
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else guess.text(result))
+    print_json(result, indent=2) if as_json else click.echo(guess.text(result))
 
 
 @click.command("config", short_help="Show the settings of a config, or all there are.")
