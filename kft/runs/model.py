@@ -93,7 +93,16 @@ def _from_1(content: Content, run: RunDir) -> Content:
     Its tokenizer was a vocabulary, in vocabulary.txt, and three settings.
     """
     data = read_config(run).data
-    moved = ("backbone", "head_dropout", "pooling", "outputs", "score_mean", "score_scale", "spans", "max_length")
+    moved = (
+        "backbone",
+        "head_dropout",
+        "pooling",
+        "outputs",
+        "score_mean",
+        "score_scale",
+        "spans",
+        "max_length",
+    )
     rest = {key: value for key, value in content.items() if key not in moved}
     return rest | {
         "family": "bert",
