@@ -1,7 +1,7 @@
 """The texts that a run is asked about: of a frame, of a file in pieces, of its own splits."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]
             "check the path and its permissions; - reads standard input",
         ) from None
     with stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(_readable(stream, name), 1):
             try:
                 text = (
                     line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n").removesuffix("\r")
@@ -74,6 +74,13 @@ def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]
                     "the run was trained on pairs; a CSV with the run's columns works too",
                 )
             yield pair
+
+
+def _readable(stream: Iterable[bytes], name: str) -> Iterator[bytes]:
+    try:
+        yield from stream
+    except OSError as error:
+        raise KftError(f"{name}: cannot be read: {error.strerror}", "give a file with texts") from None
 
 
 def _check_columns(loaded: LoadedRun, columns: list[str], given: str) -> None:
