@@ -39,6 +39,7 @@ from kft.errors import KftError, did_you_mean
 
 __all__ = ["ENDINGS", "READERS", "SPLITS", "format_of", "marked_texts", "read", "read_file", "read_pieces"]
 
+
 def read(data: DataConfig, split: SplitConfig | None = None) -> dict[str, pl.DataFrame]:
     """The frames of train, validation and test, as far as `data` names them, in that order.
 
@@ -157,7 +158,9 @@ def read_pieces(path: str | Path, data: DataConfig, size: int) -> Iterator[pl.Da
 def _as_it_ends(data: DataConfig, path: Path) -> DataConfig:
     """The settings for a file: format and delimiter were written for files with the config's own endings."""
     settings = [data.train, data.validation, data.test]
-    named = [name for setting in settings for name in ([setting] if isinstance(setting, str) else setting or [])]
+    named = [
+        name for setting in settings for name in ([setting] if isinstance(setting, str) else setting or [])
+    ]
     own = {ending(name) for name in named}
     if own and format_of(path) and ending(path) not in own:
         return data.model_copy(update={"format": None, "delimiter": None})

@@ -139,7 +139,9 @@ def _shards(path: Path) -> list[Path]:
     if not os.path.isdir(path) or is_saved_dataset(path) or is_saved_splits(path):  # noqa: PTH112 (Path's raises for odd names)
         return []
     files = sorted(
-        entry for entry in path.iterdir() if entry.is_file() and ENDINGS.get(ending(entry)) and entry.name[0] != "."
+        entry
+        for entry in path.iterdir()
+        if entry.is_file() and ENDINGS.get(ending(entry)) and entry.name[0] != "."
     )
     endings = sorted({ending(file) for file in files})
     if len(endings) > 1:

@@ -60,7 +60,9 @@ def _open(config: Config, folder: Path, url: str | None, version: str) -> Study:
             "install the same version on every node",
         )
     settings = [getattr(config.data, key) for key in configs.PATH_KEYS]
-    paths = [path for setting in settings for path in ([setting] if isinstance(setting, str) else setting or [])]
+    paths = [
+        path for setting in settings for path in ([setting] if isinstance(setting, str) else setting or [])
+    ]
     paths = [path for path in paths if not glob.has_magic(path)]
     paths += [path for path in (config.model.preset, config.model.from_run) if path and path.startswith("/")]
     for path in paths:
