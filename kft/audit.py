@@ -8,13 +8,14 @@ import numpy as np
 import polars as pl
 
 from kft import backend, runs
-from kft import text as tokens
 from kft.config import Config, DataConfig
 from kft.data import sources, splits
 from kft.data.splits import notices
 from kft.data.splits.alike import plainly
 from kft.errors import KftError
 from kft.models import presets
+from kft.tasks import TASKS
+from kft.text import Tokens, encode_cached, encode_frame, length_account
 
 SHOWN_ORIGINS = 5
 SHOWN_LABELS = 30
@@ -35,37 +36,42 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
         sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
     preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    add_token_lengths(made, tokenizer, config.data, config.model.max_length)
+    add_token_lengths(made, preset, config.data, config.model.max_length)
     if run_path is None:
         return made.account
     return made.account | {"label_errors": label_errors(run_path)}
 
 
 def add_token_lengths(
-    made: splits.Splits, tokenizer: tokens.Tokenizer, data: DataConfig, max_length: int
-) -> dict[str, tokens.Tokens]:
+    made: splits.Splits, preset: presets.Preset, data: DataConfig, max_length: int
+) -> dict[str, Tokens]:
     """Tokenises every split, adds "tokens" to its account, and returns the token rows of the splits with examples."""
     rows = {}
     for name in ("train", "validation", "test"):
         frame = getattr(made, name)
         if len(frame):
-            rows[name] = tokens.encode_frame(
-                tokenizer, frame, data.text_pair is not None, data.spans, max_length, tokens.encode_cached
+            rows[name] = encode_frame(
+                preset.tokenizer,
+                preset.family.template,
+                frame,
+                data.text_pair is not None,
+                data.spans,
+                max_length,
+                encode_cached,
             )
-            made.account["splits"][name]["tokens"] = tokens.account(rows[name], max_length)
+            made.account["splits"][name]["tokens"] = length_account(rows[name], max_length)
     made.account["leaks"]["same_tokens"] = _same_tokens(rows)
     return rows
 
 
-def _same_tokens(rows: dict[str, tokens.Tokens]) -> dict[str, int]:
+def _same_tokens(rows: dict[str, Tokens]) -> dict[str, int]:
     """Validation and test → train rows that the model cannot tell from one of them."""
     keys = {name: _token_keys(part) for name, part in rows.items()}
     known = {name: set(part) for name, part in keys.items() if name != "train"}
     return {name: sum(key in part for key in keys["train"]) for name, part in known.items()}
 
 
-def _token_keys(rows: tokens.Tokens) -> list[bytes]:
+def _token_keys(rows: Tokens) -> list[bytes]:
     """Of each example its tokens, and which of them are marked."""
     ends = rows.offsets.tolist()
     spans = [b""] * (len(ends) - 1) if rows.spans is None else [span.tobytes() for span in rows.spans]
@@ -92,8 +98,9 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
     from cleanlab.filter import find_label_issues
 
     run = runs.open_run(run_path)
-    labels = runs.read_labels(run)
-    if not labels:
+    task = TASKS[runs.read_json(run.model, "task")["task"]]
+    learned = runs.read_learned(run)
+    if task.issues is None:
         raise KftError(
             f"{run_path}: predicts no classes; label errors are found among them only", "leave out --run"
         )
@@ -109,7 +116,7 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
                 frame = frame.with_columns(origin=pl.lit(name))
             frames.append(frame)
     rows = pl.concat(frames)
-    given = np.array([labels.index(label) for label in rows["target"]])
+    given = task.issues(rows["target"], learned)
     probabilities = np.array(rows["probabilities"].to_list())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of classes without rows, which small splits have
@@ -123,7 +130,7 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
             "text": row["text"],
             "label": row["target"],
             "suggested": row["label"],
-            "probability": row["probabilities"][labels.index(row["target"])],
+            "probability": row["probabilities"][learned.labels.index(row["target"])],
         }
         for row in found.iter_rows(named=True)
     ]

@@ -66,7 +66,7 @@ def batch() -> dict[str, np.ndarray]:
         "positions": [[0, 1, 2, 3, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5, 0, 0]],
         "segment_ids": np.zeros((2, 8)),
         "example_ids": [[1, 1, 1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1, 0, 0]],
-        "first_tokens": [[0, 4], [0, 0]],
+        "reads": [[0, 4], [0, 0]],
     }
     return {key: np.array(value, np.int32) for key, value in inputs.items()}
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from conftest import VOCABULARY, build_model, make_bert_folder
 
-from kft import batches, evaluate, models
-from kft import text as tokens
+from kft import batches, evaluate, models, text
 from kft.models import presets
 from kft.models.blocks import dropout as dropouts
+from kft.tasks.record import read_first
+from kft.text import BERT, rules_of, vocabulary_lines
 
 TEXTS = [
     "good film",
@@ -19,8 +20,8 @@ TEXTS = [
 
 
 def encode(preset, texts=TEXTS, pairs=None, max_length=32):
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    return tokens.encode(tokenizer, texts, pairs, max_length)
+    tokenizer = preset.tokenizer
+    return text.encode(tokenizer, BERT, texts, pairs, max_length)
 
 
 def transformers_logits(folder, texts=TEXTS, pairs=None, max_length=32):
@@ -110,6 +111,7 @@ def test_packed_equals_unpacked_forward_and_gradients(tiny_preset, pooling):
     rows = encode(presets.locate(str(tiny_preset)), TEXTS * 4)
     lengths = np.diff(rows.offsets)
     targets, weights = np.arange(len(lengths), dtype=np.int32) % 3, np.ones(len(lengths), np.float32)
+    reads = read_first(len(lengths), targets=targets, weights=weights)
     trainable = [v.value for v in model.trainable_variables]
     fixed = [v.value for v in model.non_trainable_variables]
 
@@ -121,8 +123,8 @@ def test_packed_equals_unpacked_forward_and_gradients(tiny_preset, pooling):
     found = []
     for packed in (True, False):
         plan = batches.plan(lengths, len(lengths), 1, 0, packed=packed)
-        inputs, target, weight = next(batches.dataset(plan, rows, targets, weights, 0))
-        assert (plan.slots > 1) == packed
+        inputs, target, weight = next(batches.dataset(plan, rows, reads, 0))
+        assert (plan.reads > 1) == packed
         found.append(jax.jit(jax.value_and_grad(loss))(trainable, inputs, target, weight))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
     for packed_gradient, gradient in zip(found[0][1], found[1][1], strict=True):
@@ -215,7 +217,9 @@ def test_real_checkpoint_gives_the_logits_of_transformers(tmp_path):
     BertForSequenceClassification.from_pretrained(preset.path, config=config).save_pretrained(
         tmp_path / "classifier"
     )
-    tokens.save_vocabulary(preset.vocabulary, tmp_path / "classifier" / "vocab.txt")
+    (tmp_path / "classifier" / "vocab.txt").write_bytes(
+        vocabulary_lines(rules_of(preset.tokenizer).vocabulary)
+    )
     texts = [
         "José didn't see the Männer…",
         "它是一部好电影",

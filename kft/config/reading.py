@@ -24,7 +24,7 @@ def read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        hint = 'strings need quotes: task = "regression"'
+        hint = 'strings need quotes: backend = "torch"'
         if file.suffix.lower().lstrip(".") in FORMATS:
             hint = f"CONFIG is a TOML file; data are a setting: --set data.train={shown(file)}"
         raise KftError(f"{shown(file)}: not valid TOML: {error}", hint) from None
@@ -97,6 +97,8 @@ def absolute_paths(settings: dict[str, Any], base: Path) -> dict[str, Any]:
         for key in PATH_KEYS:
             if isinstance(data.get(key), str) and data[key]:
                 data[key] = str(_under(base, data[key]))
+            elif isinstance(data.get(key), list):
+                data[key] = [str(_under(base, v)) if isinstance(v, str) and v else v for v in data[key]]
     if isinstance(settings.get("model"), dict) and isinstance(settings["model"].get("from_run"), str):
         start = settings["model"]["from_run"]
         settings["model"] = settings["model"] | ({"from_run": str(_under(base, start))} if start else {})

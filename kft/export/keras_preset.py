@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from kft import backend
+from kft.errors import KftError
 from kft.export import proof
 from kft.export.source import Source
+from kft.text import rules_of
 
 # Of a probability, or of a score's standard deviation: what the tanh approximation may change at most.
 APPROXIMATION_TOLERANCE = 0.02
@@ -32,8 +34,7 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     expected = proof.reference(source)
     answers = proof.in_fresh_process("on_keras_hub.py", folder, _request(source, expected))
     by_tokens, by_texts = (
-        proof.compare(source, expected, proof.predictions_of(source, answers[name]))
-        for name in ("of_tokens", "of_texts")
+        proof.compare_logits(source, expected, answers[name]) for name in ("of_tokens", "of_texts")
     )
     if not _is_exact(source):
         by_tokens["tolerance"] = APPROXIMATION_TOLERANCE * max(1.0, source.architecture.score_scale)
@@ -71,12 +72,17 @@ def _is_exact(source: Source) -> bool:
 
 def _make(source: Source) -> Any:
     """The run's weights as KerasHub's own classifier; it gives logits, or the value of a regression."""
-    models, hub, ours = backend.keras_hub().models, source.architecture.kind.hub, source.loaded.tokenizer
+    models, hub, rules = backend.keras_hub().models, source.architecture.kind.hub, rules_of(source.tokenizer)
+    if rules is None:
+        raise KftError(
+            f"the run's tokenizer has more rules than KerasHub's {hub.tokenizer}",
+            "--to hf and --to onnx hold it",
+        )
     tokenizer = getattr(models, hub.tokenizer)(
-        source.vocabulary,
-        lowercase=ours.lowercase,
-        strip_accents=ours.strip_accents,
-        split_on_cjk=ours.tokenize_chinese_chars,
+        list(rules.vocabulary),
+        lowercase=rules.lowercase,
+        strip_accents=rules.strip_accents,
+        split_on_cjk=rules.tokenize_chinese_chars,
     )
     preprocessor = getattr(models, hub.preprocessor)(tokenizer, sequence_length=source.max_length)
     classifier = getattr(models, hub.classifier)(

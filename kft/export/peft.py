@@ -126,5 +126,5 @@ def _tensors(source: Source, adapters: dict[str, low_rank.Factors]) -> dict[str,
 
 
 def _compare(source: Source, expected: proof.Reference, logits: np.ndarray, what: str) -> dict[str, Any]:
-    result = proof.check(proof.compare(source, expected, proof.predictions_of(source, logits)), what)
+    result = proof.check(proof.compare_logits(source, expected, logits), what)
     return result | {"max_logit_difference": proof.logit_difference(source, expected, logits)}

@@ -3,19 +3,21 @@
 import shutil
 import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kft import backend, batches, evaluate, metrics, models, report, runs, tasks
+from kft import backend, batches, evaluate, metrics, models, report, runs
 from kft import config as configs
 from kft.config import Config, TrainConfig
 from kft.errors import KftError
-from kft.progress import note, stop_signals
+from kft.progress import at_once, gently, note, stop_signals
 from kft.runs import RunDir
+from kft.tasks import scoring
+from kft.tasks.record import Learned
 from kft.text import Tokens
 from kft.train import controls, memory, trackers
 from kft.train.account import describe, plan_account, write_inputs
@@ -72,6 +74,7 @@ def train(config: Config, run_path: str | Path | None = None, control: Control =
     Raises:
         KftError: a mistake in the data or the settings, or no space.
         Stopped: SIGTERM or SIGINT came; a checkpoint is saved.
+        KeyboardInterrupt: one came before the first step.
     """
     backend.select(config.backend)
     run_path = run_path or new_run_path(config)
@@ -133,9 +136,11 @@ def new_run_path(config: Config) -> Path:
     Raises:
         KftError: it cannot be made.
     """
-    origin = config.data.source or Path(config.data.train).resolve().with_suffix("").name
+    files = config.data.train
+    first = Path((files if isinstance(files, str) else files[0]) if files else "")
+    origin = config.data.source or first.resolve().with_suffix("").name.strip("*-_.") or "train"
     if origin == "train":
-        origin = Path(config.data.train).resolve().parent.name
+        origin = first.resolve().parent.name
     name = f"{origin.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in range(1, 1000):
         path = Path("runs") / (name if number == 1 else f"{name}-{number}")
@@ -150,7 +155,7 @@ def new_run_path(config: Config) -> Path:
 
 
 def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict[str, Any]:
-    with nullcontext(control.stop) if control.stop else stop_signals() as stop:
+    with _stoppable(run, control) as stop:
         # Data, and everything that must be on disk before the first step.
         trackers.check(config.train.trackers)
         devices = backend.distribute()
@@ -170,17 +175,18 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         validation = _validation(prepared)
         with trackers.tracking(settings.trackers, run.logs, run.path.name, config.model_dump()) as tracking:
             course = _course(run, prepared, stop, tracking)
-            while not _is_over(position, settings):
-                steps = steps_of_epoch(plan, data, position.epoch, position.step)
-                epoch = run_epoch(model, steps, position, course, loss_state)
-                position, loss_state = epoch.position, None
-                if position.step < plan.steps:
-                    save_checkpoint(model, run, position, plan)
-                    raise Stopped(run)
-                position = _finish_epoch(model, validation, epoch, course)
-                control.after_epoch(run)
-                if stop.is_set():
-                    raise Stopped(run)
+            with gently(stop):
+                while not _is_over(position, settings):
+                    steps = steps_of_epoch(plan, data, position.epoch, position.step)
+                    epoch = run_epoch(model, steps, position, course, loss_state)
+                    position, loss_state = epoch.position, None
+                    if position.step < plan.steps:
+                        save_checkpoint(model, run, position, plan)
+                        raise Stopped(run)
+                    position = _finish_epoch(model, validation, epoch, course)
+                    control.after_epoch(run)
+                    if stop.is_set():
+                        raise Stopped(run)
 
             # The best epoch's weights, scored on every split.
             splits = ("validation", "test") if control.score_test else ("validation",)
@@ -190,13 +196,30 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         return result
 
 
+@contextmanager
+def _stoppable(run: RunDir, control: Control) -> Iterator[threading.Event]:
+    """The event that asks for a stop. Before the first step and after the last a signal does not wait for another one.
+
+    Raises:
+        KeyboardInterrupt: a signal came before anything was saved.
+        Stopped: it came, and there is a checkpoint or another program leads.
+    """
+    try:
+        with at_once(control.stop) if control.stop else stop_signals(gentle=False) as stop:
+            yield stop
+    except KeyboardInterrupt:
+        if control.stop is None and not runs.checkpoint_files(run):
+            raise
+        raise Stopped(run) from None
+
+
 @dataclass(frozen=True)
 class _Validation:
     """What the scores of an epoch need: rows and targets of the validation split, and the metric that decides."""
 
     rows: Tokens
     expected: evaluate.Expected
-    labels: list[str]
+    learned: Learned
     shape: batches.PredictionShape
     metric: str
 
@@ -204,9 +227,9 @@ class _Validation:
 def _validation(prepared: Prepared) -> _Validation:
     config, data, model = prepared.config, prepared.data, prepared.model
     shape = evaluate.choose_shape(model, *(r for name, r in data.rows.items() if name != "train"))
-    expected = evaluate.expected(data.splits.validation, tasks.TASKS[config.task], data.labels)
-    metric = config.train.best_metric or metrics.main_metric(config.task)
-    return _Validation(data.rows["validation"], expected, data.labels, shape, metric)
+    expected = evaluate.expected(data.splits.validation, config.task, data.learned)
+    metric = config.train.best_metric or scoring.main_metric(config.task)
+    return _Validation(data.rows["validation"], expected, data.learned, shape, metric)
 
 
 def _course(run: RunDir, prepared: Prepared, stop: threading.Event, tracking: trackers.Tracking) -> Course:
@@ -215,7 +238,7 @@ def _course(run: RunDir, prepared: Prepared, stop: threading.Event, tracking: tr
         run=run,
         plan=prepared.plan,
         schedule=prepared.schedule,
-        loss_scale=prepared.data.score_scale**2,
+        loss_scale=prepared.data.learned.scale**2,
         epochs=settings.epochs,
         log_every_steps=settings.log_every_steps,
         checkpoint_every_steps=settings.checkpoint_every_steps,
@@ -237,7 +260,9 @@ def _finish_epoch(
     run, plan, position = course.run, course.plan, epoch.position
     with controls.averaged(model):
         logits = evaluate.predict_logits(model, validation.rows, validation.shape)
-        scores, loss = evaluate.scores(validation.expected, logits, model.architecture, validation.labels)
+        scores, loss = evaluate.scores(
+            validation.expected, logits, model.architecture.task, validation.learned
+        )
         value = scores[validation.metric]
         best = position.best is None or metrics.better(validation.metric, value, position.best)
         if best:
@@ -284,14 +309,13 @@ def _finish(
     scored_splits: tuple[str, ...],
 ) -> dict[str, Any]:
     model = _best_model(model, run)
-    task = tasks.TASKS[model.architecture.task]
     scores, details = {}, {}
     for name in scored_splits:
         if name not in data.rows:
             continue
         frame = getattr(data.splits, name)
         logits = evaluate.predict_logits(model, data.rows[name], shape)
-        scored = evaluate.score(frame, logits, model.architecture, task, data.labels)
+        scored = evaluate.score(frame, logits, model.architecture.task, data.learned)
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
     runs.write_json(run.details, details)

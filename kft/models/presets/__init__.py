@@ -4,7 +4,6 @@ import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,6 @@ __all__ = [
     "encoder_weights",
     "head_weights",
     "locate",
-    "tokenizer_settings",
 ]
 
 PRESET_HINT = (
@@ -77,15 +75,6 @@ def _located(name: str, adapter_base: str | None) -> Preset:
         meant = f"did you mean hf://{name}? " if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) else ""
         raise KftError(f"{name}: no such folder", meant + PRESET_HINT)
     return _from_keras_hub(name)
-
-
-def tokenizer_settings(preset: Preset) -> dict[str, Any]:
-    """Arguments of `tokens.load_tokenizer` beside the vocabulary; plain JSON."""
-    return {
-        "lowercase": preset.lowercase,
-        "strip_accents": preset.strip_accents,
-        "tokenize_chinese_chars": preset.tokenize_chinese_chars,
-    }
 
 
 def encoder_weights(preset: Preset) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from kft.models.families import SEQUENCE, Family, Head, Sizes, numbered_labels
 from kft.models.low_rank import Factors, merge
 from kft.models.presets import files
 from kft.models.presets.record import Preset
+from kft.tasks.problems import ONE_CLASS, VALUE
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of every name in a file of peft's
@@ -177,5 +178,4 @@ def _head(folder: Path, preset: Preset, replaced: dict[str, np.ndarray]) -> Head
     if not given and preset.head and len(preset.head.labels) == count:
         return preset.head
     labels = tuple(given) if len(given) == count else numbered_labels(count)
-    problem = "regression" if count == 1 else "single_label_classification"
-    return Head(labels, labels == tuple(given), problem)
+    return Head(labels, labels == tuple(given), VALUE if count == 1 else ONE_CLASS)
