@@ -15,6 +15,7 @@ from kft.data.splits import notices
 from kft.data.splits.alike import plainly
 from kft.errors import KftError
 from kft.models import presets
+from kft.tasks import TASKS
 
 SHOWN_ORIGINS = 5
 SHOWN_LABELS = 30
@@ -92,8 +93,9 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
     from cleanlab.filter import find_label_issues
 
     run = runs.open_run(run_path)
-    labels = runs.read_labels(run)
-    if not labels:
+    task = TASKS[runs.read_json(run.model, "task")["task"]]
+    learned = runs.read_learned(run)
+    if task.issues is None:
         raise KftError(
             f"{run_path}: predicts no classes; label errors are found among them only", "leave out --run"
         )
@@ -109,7 +111,7 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
                 frame = frame.with_columns(origin=pl.lit(name))
             frames.append(frame)
     rows = pl.concat(frames)
-    given = np.array([labels.index(label) for label in rows["target"]])
+    given = task.issues(rows["target"], learned)
     probabilities = np.array(rows["probabilities"].to_list())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of classes without rows, which small splits have
@@ -123,7 +125,7 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
             "text": row["text"],
             "label": row["target"],
             "suggested": row["label"],
-            "probability": row["probabilities"][labels.index(row["target"])],
+            "probability": row["probabilities"][learned.labels.index(row["target"])],
         }
         for row in found.iter_rows(named=True)
     ]

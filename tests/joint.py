@@ -41,24 +41,24 @@ def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[s
     import keras
     from conftest import build_model
 
-    from kft import batches, tasks
+    from kft import batches
     from kft import text as tokens
-    from kft.models import presets
+    from kft.models import losses, presets
+    from kft.tasks import TASKS
+    from kft.tasks.record import Learned
 
     preset = presets.locate(folder)
-    frame, task = questions(), tasks.TASKS["choice"]
+    frame, task = questions(), TASKS["choice"]
     model = build_model(preset, "choice", [], 1, spans=len(spans or []))
     model.head.set_weights(head_of(spans))
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     rows = tokens.encode_frame(tokenizer, frame, True, spans, 32)
-    numbers = tasks.question_numbers(frame, task)
-    plan = batches.plan(np.diff(rows.offsets), len(SIZES), 1, 0, packed=packed, groups=numbers)
-    targets = task.targets(frame, [])
-    weights = task.weights(targets, [], None)
-    inputs, target, weight = next(batches.dataset(plan, rows, targets, weights, 0))
-    assert (plan.slots > 1) == packed
+    reads = task.reads(frame, rows, Learned())
+    plan = batches.plan(np.diff(rows.offsets), len(SIZES), 1, 0, packed=packed, reads=reads)
+    inputs, target, weight = next(batches.dataset(plan, rows, reads, 0))
+    assert (plan.reads > 1) == packed
     assert ("spans" in inputs) == bool(spans)
-    loss = task.loss(0.0)
+    loss = losses.LOSSES[task.loss(None, reads, Learned()).name]()
     variables = model.trainable_variables
     if keras.backend.backend() == "jax":
         import jax

@@ -100,7 +100,10 @@ def test_the_example_of_the_style_guide(tmp_path, monkeypatch):
         ("data.text_pair=text", "`data.text_pair` is the same column as `data.text`: 'text'"),
         ("data.label=text", "`data.label` is the same column as a text: 'text'"),
         ("train.momentum=0.9", "`train.momentum` needs `train.optimizer` = \"sgd\", got: 'adamw'"),
-        ("train.loss=mse", '`train.loss` = "mse" needs `task` = "regression"'),
+        (
+            "train.loss=mse",
+            '`train.loss` = "mse" is not for classification, which takes cross_entropy or focal',
+        ),
     ],
 )
 def test_a_mistake_is_one_line(override, message):

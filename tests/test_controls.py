@@ -12,9 +12,9 @@ from scipy.stats import entropy
 from test_train import Killed, _die_before, assert_same_run, settings_with
 
 from kft import config as configs
-from kft import models, tasks, train
+from kft import models, train
 from kft.errors import KftError
-from kft.models import presets
+from kft.models import losses, presets
 from kft.train import controls, optim
 
 keras = optim.keras  # kft has chosen the backend before it is imported
@@ -135,7 +135,7 @@ def test_focal_loss_is_the_papers(gamma):
     for row, target, weight in zip(logits.reshape(-1, 4), targets.flat, weights.flat, strict=True):
         p = np.exp(row[target]) / np.exp(row).sum()
         total -= weight * (1 - p) ** gamma * np.log(p)
-    found = tasks.TASKS["classification"].loss(0.0, gamma)(targets, logits, sample_weight=weights)
+    found = losses.LOSSES["focal"](gamma)(targets, logits, sample_weight=weights)
     assert float(found) == pytest.approx(total / weights.sum(), rel=1e-5)
 
 
@@ -243,7 +243,7 @@ def packed_batch() -> tuple:
         "positions": [[0, 1, 2, 3, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5, 0, 0]],
         "segment_ids": np.zeros((2, 8)),
         "example_ids": [[1, 1, 1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1, 0, 0]],
-        "first_tokens": [[0, 4], [0, 0]],
+        "reads": [[0, 4], [0, 0]],
     }
     weights = np.array([[1, 1], [0.5, 0]], np.float32)
     return (
@@ -261,7 +261,7 @@ def test_r_drop_is_the_papers(tiny_preset):
     model = build(tiny_preset, r_drop_alpha=30.0, dropout=0.5)
     inputs, targets, weights = packed_batch()
     optimizer = build_optimizer("sgd", learning_rate=1.0, steps=1)
-    model.compile(optimizer=optimizer, loss=tasks.TASKS["classification"].loss(0.0))
+    model.compile(optimizer=optimizer, loss=losses.LOSSES["cross_entropy"]())
     optimizer.build(model.trainable_variables)
     parts = (
         model.trainable_variables, model.non_trainable_variables, optimizer.variables, model.metrics_variables
@@ -292,10 +292,10 @@ os.environ["KERAS_BACKEND"] = "torch"
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import torch
 import torch.nn.functional as F
-from test_controls import build, keras, packed_batch, tasks
+from test_controls import build, keras, losses, packed_batch
 model = build({str(tiny_preset)!r}, r_drop_alpha=30.0, dropout=0.5)
 inputs, y, weights = (keras.tree.map_structure(torch.tensor, part) for part in packed_batch())
-model.compile(loss=tasks.TASKS["classification"].loss(0.0))
+model.compile(loss=losses.LOSSES["cross_entropy"]())
 first = model(inputs, training=True)
 seed = model.seed_generator.state.value.clone()
 loss = model.compute_loss(inputs, y, first, weights, training=True)
@@ -318,10 +318,10 @@ def test_divergence_of_choices_and_scores():
     rng = np.random.default_rng(0)
     one, two = rng.normal(size=(2, 2, 3, 1)).astype(np.float32)
     question = np.array([[1, 2, 1], [2, 1, 0]])  # 0: an empty slot
-    found = np.asarray(tasks.TASKS["choice"].divergence(np.stack([question > 0, question], -1), one, two))
+    found = np.asarray(losses.DIVERGENCES["rivals"](np.stack([question > 0, question], -1), one, two))
     for number in (1, 2):
         at = question == number
         p, q = (np.exp(x[..., 0][at]) / np.exp(x[..., 0][at]).sum() for x in (one, two))
         np.testing.assert_allclose(found[at], (entropy(p, q) + entropy(q, p)) / 2, rtol=1e-4)
-    squared = tasks.TASKS["regression"].divergence(None, one, two)
+    squared = losses.DIVERGENCES["values"](None, one, two)
     np.testing.assert_allclose(np.asarray(squared), (one - two)[..., 0] ** 2, rtol=1e-5)

@@ -21,8 +21,9 @@ from kft import config as configs
 from kft import evaluate, models, runs, train
 from kft.cli import main
 from kft.errors import KftError
+from kft.report import answers
 from kft.studies import ensemble
-from kft.tasks import answers
+from kft.tasks import answers as together
 from kft.train import epoch
 
 TEXTS = ["a good film", "", "the plot plot plot", "bad dull", "great"]
@@ -225,16 +226,16 @@ class TestEvaluateAndPredict:
     def test_choices_are_averaged_within_their_question(self):
         rows = pl.DataFrame({"id": range(5), "group": list("aabbb"), "target": list("10010")})
         one, two = (
-            answers.Answers("choice", [], rows, np.array(p))
+            together.Answers("choice", [], rows, np.array(p))
             for p in (
                 [[1, 0.6, 1], [0, 0.4, 0], [0, 0.3, 0], [0, 0.3, 0], [1, 0.4, 1]],
                 [[0, 0.1, 0], [5, 0.9, 1], [0, 0.1, 0], [3, 0.7, 1], [0, 0.2, 0]],
             )
         )
-        both = answers.together([one, two])
+        both = together.together([one, two])
         np.testing.assert_allclose(both.predictions[:, 1], [0.35, 0.65, 0.2, 0.5, 0.3])
         assert both.predictions[:, 2].tolist() == [0, 1, 0, 1, 0]
-        targets, probabilities = answers.scored(both)
+        targets, probabilities = together.scored(both)
         assert targets.tolist() == [0, 1]
         np.testing.assert_allclose(probabilities, [[0.35, 0.65, 0], [0.2, 0.5, 0.3]])
 

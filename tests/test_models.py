@@ -8,6 +8,7 @@ from kft import batches, evaluate, models
 from kft import text as tokens
 from kft.models import presets
 from kft.models.blocks import dropout as dropouts
+from kft.tasks.record import read_first
 
 TEXTS = [
     "good film",
@@ -110,6 +111,7 @@ def test_packed_equals_unpacked_forward_and_gradients(tiny_preset, pooling):
     rows = encode(presets.locate(str(tiny_preset)), TEXTS * 4)
     lengths = np.diff(rows.offsets)
     targets, weights = np.arange(len(lengths), dtype=np.int32) % 3, np.ones(len(lengths), np.float32)
+    reads = read_first(len(lengths), targets=targets, weights=weights)
     trainable = [v.value for v in model.trainable_variables]
     fixed = [v.value for v in model.non_trainable_variables]
 
@@ -121,8 +123,8 @@ def test_packed_equals_unpacked_forward_and_gradients(tiny_preset, pooling):
     found = []
     for packed in (True, False):
         plan = batches.plan(lengths, len(lengths), 1, 0, packed=packed)
-        inputs, target, weight = next(batches.dataset(plan, rows, targets, weights, 0))
-        assert (plan.slots > 1) == packed
+        inputs, target, weight = next(batches.dataset(plan, rows, reads, 0))
+        assert (plan.reads > 1) == packed
         found.append(jax.jit(jax.value_and_grad(loss))(trainable, inputs, target, weight))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
     for packed_gradient, gradient in zip(found[0][1], found[1][1], strict=True):

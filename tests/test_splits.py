@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from kft.config import CleanConfig, DataConfig, SplitConfig
 from kft.data import sources
-from kft.data.splits import Splits, alike, cutting, labels, notices, prepare
+from kft.data.splits import Splits, alike, cutting, notices, prepare
 from kft.errors import KftError
+from kft.tasks import labels
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not beside the repository")

@@ -17,9 +17,12 @@ import pytest
 from conftest import SHARED_DATA, build_model, run_kft, sentences, write_csv
 from optimizers import build_optimizer
 
-from kft import audit, runs, tasks, train
+from kft import audit, runs, train
 from kft import config as configs
 from kft.errors import KftError
+from kft.models import losses
+from kft.tasks import classification
+from kft.tasks.record import Learned
 from kft.train import epoch
 
 FILES = """
@@ -317,8 +320,8 @@ class TestResume:
         config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
         names = ["positive", "negative"]  # as an older version may have ordered them
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            older = dataclasses.replace(tasks.TASKS["classification"], labels=lambda frame: names)
-            patched.setitem(tasks.TASKS, "classification", older)
+            older = dataclasses.replace(classification.TASK, learn=lambda *_: Learned(tuple(names)))
+            patched.setattr(classification, "TASK", older)
             _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 20)
             train.train(config, tmp_path / "run")
         told = train.resume(tmp_path / "run")
@@ -446,12 +449,12 @@ class TestControls:
                 label_smoothing=smoothing,
             ).numpy()  # fmt: skip
             expected = (each * weights.ravel()).sum() / weights.sum()
-            loss = tasks.TASKS["classification"].loss(smoothing)
+            loss = losses.LOSSES["cross_entropy"](smoothing)
             found = loss(ops.convert_to_tensor(targets), ops.convert_to_tensor(logits), sample_weight=weights)
             assert float(found) == pytest.approx(expected, rel=1e-5)
         values = rng.normal(size=(3, 4, 1)).astype(np.float32)
         scores = rng.normal(size=(3, 4, 1)).astype(np.float32)
-        found = tasks.TASKS["regression"].loss(0.0)(scores, values, sample_weight=weights)
+        found = losses.LOSSES["mse"]()(scores, values, sample_weight=weights)
         expected = (((values - scores)[..., 0] ** 2) * weights).sum() / weights.sum()
         assert float(found) == pytest.approx(expected, rel=1e-5)
 
@@ -501,13 +504,13 @@ class TestControls:
 
         targets = np.array([0, 0, 0, 1, 2, 2])
         labels = ["a", "b", "c"]
-        balanced = tasks.example_weights(targets, labels, "balanced")
+        balanced = classification.example_weights(targets, labels, "balanced")
         np.testing.assert_allclose(
             balanced, compute_class_weight("balanced", classes=np.arange(3), y=targets)[targets]
         )
-        assert tasks.example_weights(targets, labels, {"b": 3.0}).tolist() == [1, 1, 1, 3, 1, 1]
+        assert classification.example_weights(targets, labels, {"b": 3.0}).tolist() == [1, 1, 1, 3, 1, 1]
         with pytest.raises(KftError, match="did you mean `aa`|is no label"):
-            tasks.example_weights(targets, labels, {"bb": 1.0})
+            classification.example_weights(targets, labels, {"bb": 1.0})
 
     def test_regression_recovers_scores_of_any_scale(self, tiny_settings, tmp_path):
         rows = [(text, 500 + 100 * (label == "positive")) for text, label in sentences(300)]

@@ -735,24 +735,25 @@ def _pauses(gate: Gate, count: int, batch_size: int):
 
 def train_kft(job: Job, gate: Gate) -> None:
     """As `kft.train` does, epoch by epoch, without the scores and files at their ends."""
-    from kft import backend, batches, tasks
+    from kft import backend, batches
+    from kft.config import TrainConfig
+    from kft.models import losses
     from kft.train import optim
     from kft.train.schedule import schedule_of_run
 
     devices = backend.distribute()
     frame, rows, task, labels = _kft_examples(job, cached=True)
-    targets = task.targets(frame, labels)
-    if job.regression:
-        targets = ((targets - targets.mean()) / targets.std()).astype(np.float32)
-    weights = tasks.example_weights(targets, labels, None)
-    plan = batches.plan(np.diff(rows.offsets), job.batch_size, EPOCHS, job.seed, devices=devices)
+    learned = task.learn(frame)
+    reads = task.reads(frame, rows, learned)
+    loss = task.loss(TrainConfig(), reads, learned)
+    plan = batches.plan(np.diff(rows.offsets), job.batch_size, EPOCHS, job.seed, devices=devices, reads=reads)
     model = _kft_model(job, labels)
     schedule = schedule_of_run(plan.steps * EPOCHS, LEARNING_RATE, "linear", warmup_fraction=0.06)
     optimizer = optim.build(optim.Rule("adamw"), schedule, clip_norm=1.0)
-    model.compile(optimizer=optimizer, loss=task.loss(0.0))
+    model.compile(optimizer=optimizer, loss=losses.LOSSES[loss.name](**loss.options))
     pause = _pauses(gate, len(frame), job.batch_size)
     for epoch in itertools.count():
-        steps = batches.dataset(plan, rows, targets, weights, epoch % EPOCHS)
+        steps = batches.dataset(plan, rows, reads, epoch % EPOCHS)
         model.fit(
             steps,
             steps_per_epoch=plan.steps,
@@ -777,7 +778,7 @@ def _kft_examples(job: Job, cached: bool):
     pairs = frame["text_pair"].to_list() if paired else None
     encode = tokens.encode_cached if cached else tokens.encode
     rows = encode(_kft_tokenizer(job), frame["text"].to_list(), pairs, job.max_length)
-    return frame, rows, task, task.labels(frame)
+    return frame, rows, task, list(task.learn(frame).labels)
 
 
 def _kft_tokenizer(job: Job):

@@ -32,6 +32,7 @@ from kft.data import sources, splits
 from kft.models import presets
 from kft.runs import RunDir
 from kft.studies.suites.records import SUITES, Task
+from kft.tasks import scoring
 
 PREDICTION_ROWS = 64
 
@@ -157,7 +158,7 @@ def train_loop(
     optimizer = torch.optim.AdamW(groups, lr=t.learning_rate, betas=(t.beta_1, t.beta_2), eps=t.epsilon)
     steps = math.ceil(len(units) / t.batch_size) * t.epochs
     schedule = get_scheduler(t.schedule, optimizer, math.ceil(steps * t.warmup_fraction), steps)
-    metric, chosen, best = t.best_metric or metrics.main_metric(config.task), [], {}
+    metric, chosen, best = t.best_metric or scoring.main_metric(config.task), [], {}
     for _ in range(t.epochs):
         net.train()
         order = torch.randperm(len(units)).tolist()
@@ -230,10 +231,10 @@ def _choosing_metric(config, net, tokenizer, frame, labels, metric, mean, scale)
     logits = _predict(config, net, tokenizer, frame)
     if config.task == "classification":
         targets = np.array([labels.index(x) for x in frame["label"]])
-        return metrics.scores(config.task, targets, softmax(logits, axis=1), labels)[metric]
+        return scoring.scores(config.task, targets, softmax(logits, axis=1), labels)[metric]
     if config.task == "regression":
         targets = frame["label"].cast(pl.Float64).to_numpy()
-        return metrics.scores(config.task, targets, logits[:, 0] * scale + mean)[metric]
+        return scoring.scores(config.task, targets, logits[:, 0] * scale + mean)[metric]
     best = (
         frame.with_columns(score=logits[:, 0])
         .group_by("group")

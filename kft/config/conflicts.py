@@ -1,9 +1,19 @@
 """Settings that exclude each other, or need one another."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from kft.config import optax_names
-from kft.config.sections import FRAME_COLUMNS, DataConfig, ModelConfig, SplitConfig, TrainConfig, TuneConfig
+from kft.config.sections import (
+    FRAME_COLUMNS,
+    DataConfig,
+    ModelConfig,
+    Section,
+    SplitConfig,
+    TrainConfig,
+    TuneConfig,
+)
+from kft.tasks import TASKS
 
 
 def conflicts(
@@ -34,27 +44,8 @@ def conflicts(
         yield "`split.validation_fraction` and `split.test_fraction` leave nothing to train on"
     yield from _fold_conflicts(data, split)
     yield from _cut_conflicts(data, split)
-    if task != "regression" and train.loss == "mse":
-        yield '`train.loss` = "mse" needs `task` = "regression"; classes and choices take "cross_entropy"'
-    if task != "choice" and data.group is not None:
-        yield (
-            f"`data.group` names questions with choices, and `task` is {task}: `split.group` keeps the rows of an author or "
-            "a document together"
-        )
-    if task == "choice" and data.group is None:
-        yield '`task` = "choice" needs `data.group`, the column that the choices of one question share'
-    if task != "classification":
-        if split.method == "stratified":
-            yield f'`split.method` = "stratified" needs classes; a {task} takes "random" or "hash"'
-        for key in ("label_smoothing", "class_weight"):
-            if getattr(train, key):
-                yield f"`train.{key}` needs classes, and `task` is {task}"
-    if task == "regression":
-        if train.loss == "cross_entropy":
-            yield '`train.loss` = "cross_entropy" needs `task` = "classification"; scores take "mse"'
-        if data.label_names:
-            yield "`data.label_names` needs classes, and `task` is regression"
-    yield from _control_conflicts(task, model, train)
+    yield from _task_conflicts(task, {"data": data, "split": split, "train": train})
+    yield from _control_conflicts(model, train)
     yield from _launcher_conflicts(tune)
     yield from _optax_conflicts(backend, train)
     if train.optimizer != "sgd":
@@ -65,11 +56,29 @@ def conflicts(
         yield "`train.nesterov` needs `train.momentum` above 0"
 
 
-def _control_conflicts(task: str, model: ModelConfig, train: TrainConfig) -> Iterator[str]:
+def _task_conflicts(task: str, sections: dict[str, Section]) -> Iterator[str]:
+    """Settings that the task needs, and those that it does not know."""
+    rules = TASKS.rules[task]
+
+    def value(name: str) -> Any:
+        section, key = name.split(".")
+        return getattr(sections[section], key)
+
+    for name, what in rules.needs.items():
+        if value(name) is None:
+            yield f'`task` = "{task}" needs `{name}`, {what}'
+    for name, what in rules.refuses.items():
+        if value(name):
+            yield f"`{name}` needs {what}, and `task` is {task}"
+    if value("train.loss") not in (None, *rules.losses):
+        yield f'`train.loss` = "{value("train.loss")}" is not for {task}, which takes {" or ".join(rules.losses)}'
+    if value("split.method") == "stratified" and not rules.stratified:
+        yield f'`split.method` = "stratified" needs classes; a {task} takes "random" or "hash"'
+
+
+def _control_conflicts(model: ModelConfig, train: TrainConfig) -> Iterator[str]:
     """Training controls that exclude each other."""
     if train.loss == "focal":
-        if task != "classification":
-            yield f'`train.loss` = "focal" needs classes, and `task` is {task}'
         if train.label_smoothing:
             yield '`train.label_smoothing` needs `train.loss` = "cross_entropy"'
     elif train.focal_gamma != TrainConfig.model_fields["focal_gamma"].default:

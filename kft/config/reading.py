@@ -23,7 +23,7 @@ def read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        hint = 'strings need quotes: task = "regression"'
+        hint = 'strings need quotes: backend = "torch"'
         if file.suffix.lower().lstrip(".") in FORMATS:
             hint = f"CONFIG is a TOML file; data are a setting: --set data.train={shown(file)}"
         raise KftError(f"{shown(file)}: not valid TOML: {error}", hint) from None

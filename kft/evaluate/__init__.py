@@ -17,14 +17,14 @@ from kft.evaluate.scoring import (
     Expected,
     Scored,
     choose_shape,
-    decode,
     expected,
     predict_logits,
+    question_numbers,
     score,
     score_predictions,
     scores,
 )
-from kft.tasks import answers, question_numbers
+from kft.tasks import answers
 from kft.tasks.answers import Answers
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "Scored",
     "answer_file",
     "choose_shape",
-    "decode",
     "encode",
     "evaluate",
     "expected",
@@ -74,7 +73,7 @@ def evaluate(
         name, frame = "data", inputs.rows_of_file(loaded, data)
     if not len(frame):
         raise KftError(f"{name}: holds no examples to score", "give a file with --data")
-    scored = score_predictions(frame, _predictions(loaded, frame), loaded.config.task, loaded.labels)
+    scored = score_predictions(frame, _predictions(loaded, frame), loaded.config.task, loaded.learned)
     return {
         "run": str(loaded.path),
         "split": name,
@@ -88,8 +87,8 @@ def answer_file(run: str | Path | LoadedRun, data: str | Path) -> Answers:
     """What a run, or an ensemble, predicts for the rows of a labelled file with its columns; raises as `evaluate` does."""
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     frame, kind = inputs.rows_of_file(loaded, data), loaded.config.task
-    scored = score_predictions(frame, _predictions(loaded, frame), kind, loaded.labels, detailed=False)
-    return answers.of_table(kind, loaded.labels, scored.predictions)
+    scored = score_predictions(frame, _predictions(loaded, frame), kind, loaded.learned, detailed=False)
+    return answers.of_table(kind, loaded.learned, scored.predictions)
 
 
 def predict(
@@ -120,11 +119,11 @@ def _answers(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[dict
     shown = ["text", *(["text_pair"] if loaded.config.data.text_pair is not None else [])]
     offset = 0
     for frame in frames:
-        told = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.labels))
+        told = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.learned))
         shown += ["group"] if "group" in frame.columns and "group" not in shown else []
         for i, row in enumerate(told.iter_rows(named=True)):
             asked = {"id": offset + i} | {column: row[column] for column in shown}
-            yield asked | loaded.task.answer(row, loaded.labels)
+            yield asked | loaded.task.answer(row, loaded.learned)
         offset += len(frame)
 
 
@@ -173,17 +172,20 @@ def encode(loaded: LoadedRun, frame: pl.DataFrame) -> tokens.Tokens:
 
 
 def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:
-    """What `decode` tells of the rows of a frame; of an ensemble the mean over its runs, labels matched by name."""
-    rows, questions = encode(loaded, frame), question_numbers(frame, loaded.task)
+    """The task's predictions for the rows of a frame; of an ensemble the mean over its runs, labels matched by name."""
+    rows, questions = encode(loaded, frame), question_numbers(frame, loaded.config.task)
+    reads = loaded.task.places(frame, rows)
     if not loaded.members:
-        logits = predict_logits(loaded.model, rows)
-        return decode(logits, loaded.model.architecture, loaded.task, questions)
-    made = []
+        return loaded.task.predictions(
+            predict_logits(loaded.model, rows, reads=reads), loaded.learned, questions
+        )
+    parts = []
     # One model takes all weights in turn: memory and compilation are those of one run.
     for run in loaded.members:
         models.load_weights(loaded.model, run.weights)
-        predictions = decode(
-            predict_logits(loaded.model, rows), models.read_architecture(run), loaded.task, questions
+        learned = runs.read_learned(run)
+        predictions = loaded.task.predictions(
+            predict_logits(loaded.model, rows, reads=reads), learned, questions
         )
-        made.append(answers.ordered(predictions, runs.read_labels(run), loaded.labels))
-    return answers.mean(loaded.config.task, made, questions)
+        parts.append(answers.ordered(predictions, learned.labels, loaded.labels))
+    return loaded.task.mean(parts, loaded.learned, questions)

@@ -9,7 +9,9 @@ from kft import text as tokens
 from kft.config import Config
 from kft.errors import KftError
 from kft.runs import RunDir
-from kft.tasks import TASKS, Task
+from kft.tasks import TASKS
+from kft.tasks.answers import mean_learned
+from kft.tasks.record import Learned, Task
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class LoadedRun:
 
     Attributes:
         run: of an ensemble the first one; its settings, labels and tokenizer are those of all.
+        learned: what the task took from train; of an ensemble thresholds are the mean of all.
         model: has the weights of `run`, those of an ensemble's runs in turn.
         members: the runs of an ensemble, else none.
         path: the folder that was opened.
@@ -26,11 +29,15 @@ class LoadedRun:
     run: RunDir
     config: Config
     task: Task
-    labels: list[str]
+    learned: Learned
     tokenizer: tokens.Tokenizer
     model: models.Classifier
     path: Path
     members: tuple[RunDir, ...] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.learned.labels)
 
 
 def load_run(path: str | Path, backend_name: str | None = None) -> LoadedRun:
@@ -52,20 +59,21 @@ def load_run(path: str | Path, backend_name: str | None = None) -> LoadedRun:
     loaded = _load(run_dirs[0])
     for run in run_dirs[1:]:
         _check_goes_with(loaded, run)
-    return replace(loaded, path=folder.path, members=tuple(run_dirs))
+    learned = mean_learned([runs.read_learned(run) for run in run_dirs])
+    return replace(loaded, learned=learned, path=folder.path, members=tuple(run_dirs))
 
 
 def _load(run: RunDir) -> LoadedRun:
     config = runs.read_config(run)
-    labels = runs.read_labels(run)
+    learned = runs.read_learned(run)
     model = models.load(run, config.train.precision)
-    if model.architecture.outputs != TASKS[config.task].outputs(labels):
+    if model.architecture.outputs != TASKS[config.task].outputs(learned):
         raise KftError(
-            f"{run.labels}: names {len(labels)} labels, the model has {model.architecture.outputs} outputs",
+            f"{run.labels}: names {len(learned.labels)} labels, the model has {model.architecture.outputs} outputs",
             "copy the run folder again",
         )
     tokenizer = read_tokenizer(run)
-    return LoadedRun(run, config, TASKS[config.task], labels, tokenizer, model, run.path)
+    return LoadedRun(run, config, TASKS[config.task], learned, tokenizer, model, run.path)
 
 
 def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:

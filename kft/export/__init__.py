@@ -18,6 +18,7 @@ from kft.export import source as sources
 from kft.export.fields import FIELDS
 from kft.export.source import Source
 from kft.progress import note
+from kft.tasks import TASKS
 
 __all__ = ["EXPORTERS", "FIELDS", "Exporter", "export"]
 
@@ -32,7 +33,6 @@ class Exporter:
         write: (source, empty folder) → what export.json tells of the files.
         prove: (source, folder) → "comparison" and what else export.json tells; raises KftError where the answers differ.
         poolings, activations: those that the format can hold; None is every one.
-        tasks: those that it can answer.
         spans: numbers of marked words that its head can read.
         packages: what it needs beside kft's own dependencies, by the names they are imported with.
         extra: of kft, which installs them.
@@ -43,7 +43,6 @@ class Exporter:
     prove: Callable[[Source, Path], dict[str, Any]]
     poolings: tuple[str, ...] | None = None
     activations: tuple[str, ...] | None = None
-    tasks: tuple[str, ...] = ("classification", "regression")
     spans: tuple[int, ...] = (0,)
     packages: tuple[str, ...] = ()
     extra: str | None = None
@@ -137,10 +136,17 @@ def _check_output(exporter: Exporter, output: Path) -> None:
 def _check_held(source: Source, to: str) -> None:
     """Raises KftError: the format cannot hold the run's model."""
     architecture = source.architecture
+    able = [name for name in EXPORTERS if name in TASKS[architecture.task].export.formats]
+    if to not in able:
+        raise KftError(
+            f"the run's task is {architecture.task!r}, which --to {to} cannot hold",
+            f"formats that can: {', '.join(able)}"
+            if able
+            else "no format can; `kft predict` answers with the run",
+        )
     for what, value, field in (
         ("pooling", architecture.pooling, "poolings"),
         ("activation", architecture.encoding.activation, "activations"),
-        ("task", architecture.task, "tasks"),
         ("number of marked words (`data.spans`)", architecture.spans, "spans"),
     ):
         held = getattr(EXPORTERS[to], field)

@@ -28,7 +28,7 @@ FIELDS: dict[str, str] = {
     "run": "name of the run's folder",
     "run_sha256.*": "file of the run: its hash",
     "sha256.*": "file of the export: its hash",
-    "task": "classification or regression",
+    "task": "what is predicted",
     "labels[]": "label names, in the order of the outputs; none for a regression",
     "inputs[]": "names of the texts of an example",
     "max_length": "tokens of an example at most, special ones included; longer texts are cut",

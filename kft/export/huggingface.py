@@ -14,6 +14,7 @@ from kft.export import proof, tokenizer_files
 from kft.export.source import Source
 from kft.models import presets
 from kft.models.families import SEQUENCE
+from kft.tasks import TASKS
 
 
 def write(source: Source, folder: Path) -> dict[str, Any]:
@@ -30,12 +31,11 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
 def config(source: Source) -> dict[str, Any]:
     """The content of config.json."""
     architecture = source.architecture
-    classes = architecture.task == "classification"
     labels = source.labels or ["LABEL_0"]
     return {
         "architectures": [architecture.head.architecture],
         "model_type": architecture.family,
-        "problem_type": "single_label_classification" if classes else "regression",
+        "problem_type": TASKS.rules[architecture.task].problem,
         "num_labels": len(labels),
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
@@ -79,7 +79,7 @@ def _tensors(source: Source) -> dict[str, np.ndarray]:
 
 
 def _compare(source: Source, expected: proof.Reference, logits: np.ndarray, what: str) -> dict[str, Any]:
-    told = proof.check(proof.compare(source, expected, proof.predictions_of(source, logits)), what)
+    told = proof.check(proof.compare_logits(source, expected, logits), what)
     return told | {"max_logit_difference": proof.logit_difference(source, expected, logits)}
 
 

@@ -32,8 +32,7 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     expected = proof.reference(source)
     answers = proof.in_fresh_process("on_keras_hub.py", folder, _request(source, expected))
     by_tokens, by_texts = (
-        proof.compare(source, expected, proof.predictions_of(source, answers[name]))
-        for name in ("of_tokens", "of_texts")
+        proof.compare_logits(source, expected, answers[name]) for name in ("of_tokens", "of_texts")
     )
     if not _is_exact(source):
         by_tokens["tolerance"] = APPROXIMATION_TOLERANCE * max(1.0, source.architecture.score_scale)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import evaluate, metrics
+from kft import evaluate
 from kft import text as tokens
 from kft.export import huggingface, onnx_graph, proof, tokenizer_files
 from kft.export.source import Source
 from kft.progress import note
+from kft.tasks import scoring
 
 FLOAT, INT8 = "model.onnx", "model.int8.onnx"
 _BATCH_TOKENS = 4096
@@ -48,16 +49,16 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     request = {"graphs": [FLOAT, INT8], **proof.texts_of(source, expected)}
     answers = proof.in_fresh_process("on_onnxruntime.py", folder, request)
     exact, coarse = (np.array(answers[graph]["logits"]) for graph in (FLOAT, INT8))
-    told = proof.check(proof.compare(source, expected, proof.predictions_of(source, exact)), "the ONNX graph")
+    told = proof.check(proof.compare_logits(source, expected, exact), "the ONNX graph")
     told["max_logit_difference"] = proof.logit_difference(source, expected, exact)
-    quantised = proof.compare(source, expected, proof.predictions_of(source, coarse))
+    quantised = proof.compare_logits(source, expected, coarse)
     quantised.pop("tolerance")
     quantised |= _on_validation(source, folder) | {"benchmark": answers[INT8]["benchmark"]}
     return {
         "comparison": told,
         "benchmark": answers[FLOAT]["benchmark"],
         "int8": quantised,
-        "notes": [_words(quantised)],
+        "notes": [_words(source, quantised)],
     }
 
 
@@ -93,21 +94,19 @@ def _on_validation(source: Source, folder: Path) -> dict[str, Any]:
         return {}
     note(f"measuring int8 on {len(frame):,} validation examples …")
     rows = evaluate.encode(source.loaded, frame)
-    architecture = replace(source.architecture, score_mean=0.0, score_scale=1.0)  # the graph gives values
+    learned = replace(source.loaded.learned, mean=0.0, scale=1.0)  # the graph gives values
     scores = {}
     for name, graph in (("float32", FLOAT), ("int8", INT8)):
         logits = run_graph(folder / graph, rows)
-        scored = evaluate.score(
-            frame, logits, architecture, source.loaded.task, source.labels, detailed=False
-        )
+        scored = evaluate.score(frame, logits, source.architecture.task, learned, detailed=False)
         scores[name] = scored.metrics
     return {"validation_examples": len(frame), "validation_metrics": scores}
 
 
-def _words(quantised: dict[str, Any]) -> str:
+def _words(source: Source, quantised: dict[str, Any]) -> str:
     if "validation_metrics" not in quantised:
         return "int8        not scored: the run has no validation split"
     scores = quantised["validation_metrics"]
-    name = metrics.main_metric("classification" if "accuracy" in scores["int8"] else "regression")
+    name = scoring.main_metric(source.architecture.task)
     before, after = scores["float32"][name], scores["int8"][name]
     return f"int8        {name} {after:.4f} on the validation split, float32 {before:.4f} ({after - before:+.4f})"

@@ -44,12 +44,12 @@ def text_names(source: Source) -> list[str]:
 
 def _answer(source: Source, encoder: Encoder, tokenizer: tokens.GraphTokenizer) -> Any:
     """A function: strings [N] → the named answers [N, …]."""
-    tf = backend.tensorflow()
+    tf, task = backend.tensorflow(), source.loaded.task
 
     def answer(text: Any, text_pair: Any = None) -> dict[str, Any]:
         second = None if text_pair is None else tokenizer.tokenize(text_pair)
         rows = tokenizer.pack(tokenizer.tokenize(text), second, source.max_length)
-        return _DECODERS[source.architecture.task](tf, encoder.logits_of_ragged(*rows), source.labels)
+        return task.export.in_graph(tf, encoder.logits_of_ragged(*rows), source.loaded.learned)
 
     texts = [tf.TensorSpec([None], tf.string, name) for name in text_names(source)]
     return tf.function(answer, input_signature=texts, autograph=False)
@@ -82,9 +82,10 @@ def _example_signature(source: Source, answer: Any) -> dict[str, Any]:
     def regress(inputs: Any) -> dict[str, Any]:
         return {"outputs": parse(inputs)["value"]}
 
-    name, work = (
-        ("classify", classify) if source.architecture.task == "classification" else ("regress", regress)
-    )
+    name = source.loaded.task.export.signature
+    if name is None:
+        return {}
+    work = {"classify": classify, "regress": regress}[name]
     return {name: _with_signature([tf.TensorSpec([None], tf.string, "inputs")], work)}
 
 
@@ -115,22 +116,3 @@ def _name_methods(folder: Path, names: list[str]) -> None:
     for name in names:
         updater.replace_method_name(signature_key=name, method_name=_METHODS[name])
     updater.save()
-
-
-def _decode_classes(tf: Any, logits: Any, labels: list[str]) -> dict[str, Any]:
-    probabilities = tf.nn.softmax(logits)
-    names = tf.constant(labels, tf.string)
-    return {
-        "label": tf.gather(names, tf.argmax(probabilities, 1)),
-        "score": tf.reduce_max(probabilities, 1),
-        "probabilities": probabilities,
-        "labels": tf.tile(
-            names[None], [tf.shape(logits)[0], 1]
-        ),  # TensorFlow Serving wants a row for each example
-    }
-
-
-_DECODERS = {
-    "classification": _decode_classes,
-    "regression": lambda tf, values, labels: {"value": values[:, 0]},
-}

@@ -7,8 +7,8 @@ from typing import Any
 from kft.errors import KftError
 from kft.guess.columns import TEXT_NAMES, Column, columns_of, label_score
 from kft.guess.tables import Table
-
-ONE_CLASS, SEVERAL_CLASSES, VALUE, MULTIPLE_CHOICE = "classification", "", "regression", "choice"
+from kft.tasks import TASKS
+from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, VALUE
 
 STAR_SCALE = range(3, 12)  # as many whole numbers in a row may also be a scale
 PAIRS = (
@@ -52,11 +52,6 @@ class Guess:
         return next((d.value for d in self.decisions if d.setting == setting), None)
 
 
-def task_of(problem_type: str) -> str | None:
-    """The task for a kind of problem, in Hugging Face's words."""
-    return problem_type or None
-
-
 def guess(table: Table, task: str | None = None) -> Guess:
     """What the columns of a table are for.
 
@@ -81,7 +76,7 @@ def guess(table: Table, task: str | None = None) -> Guess:
     question = _question(columns, label)
     decisions = [_task(label, question, task)]
     chosen = decisions[0].value
-    if chosen != task_of(MULTIPLE_CHOICE):
+    if chosen != TASKS.of_problem(MULTIPLE_CHOICE):
         question = None
     decisions += _texts([c for c in texts if c is not label], question)
     decisions.append(label_decision)
@@ -157,7 +152,7 @@ def _question(columns: list[Column], label: Column) -> Column | None:
 
 
 def _task(label: Column, question: Column | None, asked: str | None) -> Decision:
-    kinds = {kind: task_of(kind) for kind in (ONE_CLASS, SEVERAL_CLASSES, VALUE, MULTIPLE_CHOICE)}
+    kinds = {kind: TASKS.of_problem(kind) for kind in (ONE_CLASS, SEVERAL_CLASSES, VALUE, MULTIPLE_CHOICE)}
     contents = f"{label.shown}: {_contents(label)}"
     if asked:
         return Decision("task", asked, f"you said so ({contents})")
@@ -236,7 +231,7 @@ def _pair(texts: list[Column]) -> tuple[tuple[Column, Column], str, bool] | None
 
 
 def _separator(label: Column, task: str) -> list[Decision]:
-    if label.is_list or not label.separator or task != task_of(SEVERAL_CLASSES):
+    if label.is_list or not label.separator or task != TASKS.of_problem(SEVERAL_CLASSES):
         return []
     return [Decision("data.label_separator", label.separator, "it parts the labels of a row")]
 
@@ -270,10 +265,10 @@ def _warnings(columns: list[Column], label: Column, task: str) -> list[str]:
     choices = [c.shown for c in columns if re.fullmatch(r"choice_?\d|ending_?\d|option_?[a-e\d]", c.word)]
     if len(choices) > 1:
         found.append(
-            f'{", ".join(choices)} look like the choices of one question; task = "{task_of(MULTIPLE_CHOICE)}" wants a '
+            f'{", ".join(choices)} look like the choices of one question; task = "{TASKS.of_problem(MULTIPLE_CHOICE)}" wants a '
             "row for each choice, with the question's number in a column (`data.group`)"
         )
-    if task == task_of(ONE_CLASS):
+    if task == TASKS.of_problem(ONE_CLASS):
         rare = [value for value, count in label.counts.items() if count < 3]
         if rare:
             found.append(f"{len(rare)} classes have less than 3 rows: {', '.join(rare[:5])}")

@@ -1,7 +1,7 @@
 """The Keras model: a family's encoder, held by KerasHub's backbone, and a head on it."""
 
 from kft import backend, tasks
-from kft.models import heads
+from kft.models import heads, losses
 from kft.models.architecture import Architecture
 from kft.models.blocks.dropout import Dropout
 from kft.models.blocks.on_keras import KerasBlocks
@@ -49,7 +49,7 @@ class Classifier(keras.Model):
         dropout = Dropout(self.seed_generator if training else None)
         compute_type = self.backbone.dtype_policy.compute_dtype
         blocks = KerasBlocks(self.named, architecture.sizes, architecture.encoding, compute_type, dropout)
-        return heads.logits(blocks, architecture, inputs, inputs["first_tokens"])
+        return heads.logits(blocks, architecture, inputs, inputs["reads"])
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
@@ -57,7 +57,8 @@ class Classifier(keras.Model):
             return loss
         again = self(x, training=True)
         loss = (loss + super().compute_loss(x, y, again, sample_weight, training)) / 2
-        apart = tasks.TASKS[self.architecture.task].divergence(y, y_pred, again)  # [R, K]
+        divergence = losses.DIVERGENCES[tasks.TASKS[self.architecture.task].divergence]
+        apart = divergence(y, y_pred, again)  # [R, M]
         mean = keras.ops.divide_no_nan(keras.ops.sum(apart * sample_weight), keras.ops.sum(sample_weight))
         return loss + self.r_drop_alpha * mean
 

@@ -11,10 +11,11 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kft import metrics, runs
+from kft import runs
 from kft.errors import KftError
-from kft.report.table import metric_name
+from kft.metrics.words import metric_name
 from kft.runs import RunDir
+from kft.tasks import DEFAULT, scoring
 
 POINTS = 800  # of a drawn line
 COLORS = {
@@ -110,7 +111,7 @@ def read_settings(run: RunDir) -> dict[str, Any]:
 
 def followed_metrics(settings: dict[str, Any]) -> list[str]:
     """The task's main metric, and the one that picks the best epoch where that is another."""
-    main = metrics.main_metric(settings.get("task", "classification"))
+    main = scoring.main_metric(settings.get("task", DEFAULT))
     return list(dict.fromkeys([main, settings.get("train", {}).get("best_metric", main)]))
 
 

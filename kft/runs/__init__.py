@@ -3,7 +3,7 @@
 from kft.runs.ensemble import (
     EnsembleDir,
     Member,
-    Plan,
+    Variation,
     finished_members,
     is_ensemble,
     members,
@@ -41,6 +41,7 @@ from kft.runs.folder import (
     open_run,
     read_config,
     read_labels,
+    read_learned,
     settings_sha256,
 )
 from kft.runs.lock import LOCK, only_writer, try_lock, user_of
@@ -52,9 +53,9 @@ __all__ = [
     "LOCK",
     "EnsembleDir",
     "Member",
-    "Plan",
     "RUN_HINT",
     "RunDir",
+    "Variation",
     "append_line",
     "aside_of",
     "cannot_write",
@@ -76,6 +77,7 @@ __all__ = [
     "read_config",
     "read_json",
     "read_labels",
+    "read_learned",
     "read_plan",
     "reason",
     "settings_sha256",

@@ -13,6 +13,7 @@ from kft.config import PATH_KEYS, Config, load
 from kft.errors import KftError
 from kft.runs.files import COPY_HINT, cannot_write, file_sha256, read_json, reason, write_json
 from kft.runs.lock import LOCK, user_of
+from kft.tasks.record import Learned
 
 FORMAT = 1  # raised when an older kft could not read a new run
 RUN_HINT = "choose another folder with --run"
@@ -282,6 +283,19 @@ def read_labels(run: RunDir) -> list[str]:
     if len(set(labels)) < len(labels):
         raise KftError(f"{run.labels}: is damaged: `labels` names one label twice", COPY_HINT)
     return labels
+
+
+def read_learned(run: RunDir) -> Learned:
+    """What the task of a run took from train.
+
+    Raises:
+        KftError: labels.json or model.json is missing or damaged.
+    """
+    content = read_json(run.model, "score_mean", "score_scale")
+    mean, scale, thresholds = content["score_mean"], content["score_scale"], content.get("thresholds", [])
+    if not all(isinstance(n, int | float) for n in (mean, scale, *thresholds)):
+        raise KftError(f"{run.model}: is damaged", COPY_HINT)
+    return Learned(tuple(read_labels(run)), mean, scale, tuple(thresholds))
 
 
 def _run_at(path: str | Path) -> RunDir:

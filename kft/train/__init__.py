@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kft import backend, batches, evaluate, metrics, models, report, runs, tasks
+from kft import backend, batches, evaluate, metrics, models, report, runs
 from kft import config as configs
 from kft.config import Config, TrainConfig
 from kft.errors import KftError
 from kft.progress import note, stop_signals
 from kft.runs import RunDir
+from kft.tasks import scoring
+from kft.tasks.record import Learned
 from kft.text import Tokens
 from kft.train import controls, memory, trackers
 from kft.train.account import describe, plan_account, write_inputs
@@ -196,7 +198,7 @@ class _Validation:
 
     rows: Tokens
     expected: evaluate.Expected
-    labels: list[str]
+    learned: Learned
     shape: batches.PredictionShape
     metric: str
 
@@ -204,9 +206,9 @@ class _Validation:
 def _validation(prepared: Prepared) -> _Validation:
     config, data, model = prepared.config, prepared.data, prepared.model
     shape = evaluate.choose_shape(model, *(r for name, r in data.rows.items() if name != "train"))
-    expected = evaluate.expected(data.splits.validation, tasks.TASKS[config.task], data.labels)
-    metric = config.train.best_metric or metrics.main_metric(config.task)
-    return _Validation(data.rows["validation"], expected, data.labels, shape, metric)
+    expected = evaluate.expected(data.splits.validation, config.task, data.learned)
+    metric = config.train.best_metric or scoring.main_metric(config.task)
+    return _Validation(data.rows["validation"], expected, data.learned, shape, metric)
 
 
 def _course(run: RunDir, prepared: Prepared, stop: threading.Event, tracking: trackers.Tracking) -> Course:
@@ -215,7 +217,7 @@ def _course(run: RunDir, prepared: Prepared, stop: threading.Event, tracking: tr
         run=run,
         plan=prepared.plan,
         schedule=prepared.schedule,
-        loss_scale=prepared.data.score_scale**2,
+        loss_scale=prepared.data.learned.scale**2,
         epochs=settings.epochs,
         log_every_steps=settings.log_every_steps,
         checkpoint_every_steps=settings.checkpoint_every_steps,
@@ -237,7 +239,9 @@ def _finish_epoch(
     run, plan, position = course.run, course.plan, epoch.position
     with controls.averaged(model):
         logits = evaluate.predict_logits(model, validation.rows, validation.shape)
-        scores, loss = evaluate.scores(validation.expected, logits, model.architecture, validation.labels)
+        scores, loss = evaluate.scores(
+            validation.expected, logits, model.architecture.task, validation.learned
+        )
         value = scores[validation.metric]
         best = position.best is None or metrics.better(validation.metric, value, position.best)
         if best:
@@ -284,14 +288,13 @@ def _finish(
     scored_splits: tuple[str, ...],
 ) -> dict[str, Any]:
     model = _best_model(model, run)
-    task = tasks.TASKS[model.architecture.task]
     scores, details = {}, {}
     for name in scored_splits:
         if name not in data.rows:
             continue
         frame = getattr(data.splits, name)
         logits = evaluate.predict_logits(model, data.rows[name], shape)
-        scored = evaluate.score(frame, logits, model.architecture, task, data.labels)
+        scored = evaluate.score(frame, logits, model.architecture.task, data.learned)
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
     runs.write_json(run.details, details)

@@ -83,7 +83,7 @@ def plan_account(plan: batches.Plan, max_length: int) -> dict[str, Any]:
         plan.unit: plan.batch_size,
         "rows": plan.rows,
         "length": plan.length,
-        "slots": plan.slots,
+        "reads": plan.reads,
         "filled": plan.filled,
         "filled_if_padded": float(padded),
     }

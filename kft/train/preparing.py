@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kft import audit, batches, metrics, models, tasks
+from kft import audit, batches, models
 from kft import text as tokens
 from kft.config import Config, ModelConfig, TrainConfig
 from kft.data import sources, splits
 from kft.errors import KftError
-from kft.models import presets
+from kft.models import losses, presets
 from kft.models.low_rank import ALL
 from kft.progress import note
+from kft.tasks import TASKS, scoring
+from kft.tasks.record import Learned, Reads
 from kft.train import controls, memory, optim
 from kft.train.schedule import WarmupDecay, schedule_of_run
 
@@ -23,18 +25,18 @@ class Data:
     """The examples of a run, ready for batches."""
 
     splits: splits.Splits
-    labels: list[str]
+    learned: Learned
     preset: presets.Preset
     rows: dict[str, tokens.Tokens]
-    targets: np.ndarray
-    weights: np.ndarray
-    score_mean: float
-    score_scale: float
-    questions: np.ndarray | None
+    reads: Reads
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.learned.labels)
 
 
 def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
-    """Reads, cleans, splits and tokenizes; a regression's targets are standardised by the train split.
+    """Reads, cleans, splits and tokenizes, and learns from the train split what the task takes from it.
 
     Args:
         config: of the run.
@@ -45,10 +47,8 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     """
     frames = sources.read(config.data, config.split)
     made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
-    task = tasks.TASKS[config.task]
-    labels = task.labels(made.train)
-    if known_labels is not None and set(known_labels) == set(labels):
-        labels = known_labels
+    task = TASKS[config.task]
+    learned = task.learn(made.train, known_labels)
     preset = presets.locate(config.model.preset, config.model.from_run)
     if config.model.max_length > preset.sizes.max_length:
         raise KftError(
@@ -56,17 +56,11 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
             f"--set model.max_length={preset.sizes.max_length}",
         )
     if config.train.best_metric:
-        metrics.check_name(config.task, config.train.best_metric, len(labels))
+        scoring.check_name(config.task, config.train.best_metric, len(learned.labels))
     tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     rows = audit.add_token_lengths(made, tokenizer, config.data, config.model.max_length)
-    targets = task.targets(made.train, labels)
-    mean, scale = 0.0, 1.0
-    if config.task == "regression":
-        mean, scale = float(targets.mean()), float(targets.std()) or 1.0
-        targets = ((targets - mean) / scale).astype(np.float32)
-    weights = task.weights(targets, labels, config.train.class_weight)
-    questions = tasks.question_numbers(made.train, task)
-    return Data(made, labels, preset, rows, targets, weights, mean, scale, questions)
+    reads = task.reads(made.train, rows["train"], learned, config.train.class_weight)
+    return Data(made, learned, preset, rows, reads)
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,7 @@ def prepare(config: Config, data: Data, devices: int) -> Prepared:
         train = config.train.model_copy(update={"batch_size": size})
         config = config.model_copy(update={"train": train})
     plan = plan_batches(config.train, data, devices)
-    schedule = compile_model(model, config.train, plan)
+    schedule = compile_model(model, config.train, plan, data)
     return Prepared(config, data, model, plan, schedule, devices)
 
 
@@ -114,13 +108,13 @@ def plan_batches(settings: TrainConfig, data: Data, devices: int) -> batches.Pla
         settings.seed,
         packed=settings.packing,
         devices=devices,
-        groups=data.questions,
+        reads=data.reads,
     )
 
 
 def steps_of_epoch(plan: batches.Plan, data: Data, epoch: int, first_step: int = 0) -> Iterator[tuple]:
     """The batches of an epoch from `first_step` on."""
-    return batches.dataset(plan, data.rows["train"], data.targets, data.weights, epoch, first_step)
+    return batches.dataset(plan, data.rows["train"], data.reads, epoch, first_step)
 
 
 def find_batch_size(model: models.Classifier, settings: TrainConfig, data: Data, devices: int) -> int:
@@ -138,10 +132,11 @@ def find_batch_size(model: models.Classifier, settings: TrainConfig, data: Data,
         return memory.estimate(model, planned(size), devices)
 
     def compiled(size: int) -> int | None:
-        compile_model(model, sized(size), planned(size))
+        compile_model(model, sized(size), planned(size), data)
         return memory.compiled_bytes(model, next(steps_of_epoch(planned(size), data, epoch=0)))
 
-    units = len(np.unique(data.questions)) if data.questions is not None else len(data.targets)
+    questions = data.reads.questions
+    units = len(np.unique(questions)) if questions is not None else len(data.reads.counts)
     size = memory.largest_batch(memory.batch_sizes(units), room, estimated, compiled)
     note(f"memory    {room / 2**30:.1f} GiB for a step: train.batch_size = {size}")
     return size
@@ -152,11 +147,11 @@ def build_model(config: Config, data: Data) -> models.Classifier:
     m, seed = config.model, config.train.seed
     goal = models.Goal(
         task=config.task,
-        outputs=tasks.TASKS[config.task].outputs(data.labels),
-        labels=tuple(data.labels),
+        outputs=TASKS[config.task].outputs(data.learned),
+        labels=data.learned.labels,
         pooling=m.pooling,
-        score_mean=data.score_mean,
-        score_scale=data.score_scale,
+        score_mean=data.learned.mean,
+        score_scale=data.learned.scale,
         spans=len(config.data.spans or []),
     )
     start = models.Start(m.dropout, m.freeze_layers, m.reinit_layers, _lora(m), config.train.r_drop_alpha)
@@ -178,7 +173,9 @@ def _lora(settings: ModelConfig) -> models.Lora | None:
     )
 
 
-def compile_model(model: models.Classifier, settings: TrainConfig, plan: batches.Plan) -> WarmupDecay:
+def compile_model(
+    model: models.Classifier, settings: TrainConfig, plan: batches.Plan, data: Data
+) -> WarmupDecay:
     """Gives the model its loss and an optimizer for all epochs of the plan, whose schedule it returns."""
     schedule = schedule_of_run(
         plan.steps * settings.epochs,
@@ -199,9 +196,8 @@ def compile_model(model: models.Classifier, settings: TrainConfig, plan: batches
     )
     varied = _controls(model, settings, plan)
     optimizer = optim.build(rule, schedule, settings.gradient_clip_norm, varied)
-    gamma = settings.focal_gamma if settings.loss == "focal" else None
-    loss = tasks.TASKS[model.architecture.task].loss(settings.label_smoothing, gamma)
-    model.compile(optimizer=optimizer, loss=loss)
+    loss = TASKS[model.architecture.task].loss(settings, data.reads, data.learned)
+    model.compile(optimizer=optimizer, loss=losses.LOSSES[loss.name](**loss.options))
     optimizer.build(model.trainable_variables)  # so that a checkpoint can be put back before the first step
     return schedule
 

@@ -7,9 +7,10 @@ from typing import Any
 import polars as pl
 
 from kft.config import CleanConfig, SplitConfig
-from kft.data.splits import cleaning, cutting, labels, times
-from kft.data.splits.labels import Kind
+from kft.data.splits import cleaning, cutting, times
 from kft.errors import KftError
+from kft.tasks import TASKS
+from kft.tasks.record import Labels
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
@@ -66,7 +67,7 @@ def prepare(
     frames: dict[str, pl.DataFrame],
     split: SplitConfig,
     clean: CleanConfig,
-    kind: Kind,
+    task: str,
     spans: list[list[str | int]] | None = None,
 ) -> Splits:
     """Clean, complete splits.
@@ -78,12 +79,13 @@ def prepare(
         frames: what `sources.read` gave; train, and validation and test if there are files of them.
         split: how missing splits are cut off train.
         clean: what else is dropped from train.
-        kind: what labels are.
+        task: a key of `TASKS`, which says what labels are.
         spans: the marked words, as in the config.
 
     Raises:
-        KftError: labels that the kind cannot have, a split without rows, or settings that contradict the files.
+        KftError: labels that the task cannot have, a split without rows, or settings that contradict the files.
     """
+    rules = TASKS[task].labels
     shown = {name: _shown(frame, name) for name, frame in frames.items()}
     for key, column in (("group", cleaning.GROUP), ("time", cleaning.TIME)):
         if getattr(split, key) is not None and column not in frames["train"].columns:
@@ -92,25 +94,25 @@ def prepare(
             )
     files, dropped = {}, {}
     for name, frame in frames.items():
-        files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, kind)
+        files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, rules.missing)
         if name != "test":
             _check_left(files[name], shown[name], dropped[name])
     leaks = cleaning.leaks(files)
     files["train"], repeats = cleaning.drop_repeats(files, clean)
     dropped["train"] |= repeats
     _check_left(files["train"], shown["train"], dropped["train"])
-    labels.LABELS[kind].check(files, shown["train"])
+    rules.check(files, shown["train"])
 
     there = {name for name, frame in files.items() if frame.height}
     fractions = cutting.fractions(there, split)
     cut = None
     parts = {"train": files["train"]}
     if any(fractions.values()):
-        method = "time" if split.time is not None else split.method or labels.LABELS[kind].method
+        method = "time" if split.time is not None else split.method or rules.method
         train = files["train"]
         if method == "time":
             train = times.with_moments(train, split.time, shown["train"])
-        parts = cutting.cut(train, split, method, fractions, shown["train"], kind)
+        parts = cutting.cut(train, split, method, fractions, shown["train"], rules)
         cut = {"method": method, "seed": split.seed} | {
             f"{name}_fraction": f for name, f in fractions.items()
         }
@@ -125,7 +127,7 @@ def prepare(
     account = {
         "format": FORMAT,
         "splits": {
-            name: _history(name, frames, dropped, parts) | _description(frame, kind)
+            name: _history(name, frames, dropped, parts) | _description(frame, rules)
             for name, frame in final.items()
         },
         "leaks": leaks | {"dropped_from_train": dropped["train"].get("leak", 0)},
@@ -176,7 +178,7 @@ def _origins(frame: pl.DataFrame) -> list[str]:
     return names.to_list()
 
 
-def _description(frame: pl.DataFrame, kind: Kind) -> dict[str, Any]:
+def _description(frame: pl.DataFrame, rules: Labels) -> dict[str, Any]:
     """What a split is now."""
     unit, answer = pl.col(cleaning.UNIT), pl.col(cleaning.ANSWER)
     twice = frame.select(
@@ -184,7 +186,7 @@ def _description(frame: pl.DataFrame, kind: Kind) -> dict[str, Any]:
         normalized=(unit != unit.first().over(cleaning.NORMAL)).sum(),
         conflicting_labels=(answer.n_unique().over(cleaning.NORMAL) > 1).sum(),
     )
-    told = {"examples": frame.height} | labels.LABELS[kind].describe(frame)
+    told = {"examples": frame.height} | rules.describe(frame)
     return told | {"duplicates": twice.row(0, named=True), "sha256": _sha256(frame)}
 
 

@@ -7,7 +7,6 @@ import polars as pl
 from kft.config import CleanConfig
 from kft.data.sources import marked_texts
 from kft.data.splits.alike import normalized
-from kft.data.splits.labels import Kind
 
 EXACT, NORMAL, TOGETHER, UNIT, ANSWER = KEYS = ("_exact", "_normal", "_together", "_unit", "_answer")
 GROUP, TIME, MOMENT = "split_group", "split_time", "_moment"  # of `split.group` and `split.time`
@@ -52,11 +51,15 @@ def _joined(frame: pl.DataFrame, texts: list[str], change=lambda text: text) -> 
     ).to_series()
 
 
-def clean(frame: pl.DataFrame, split: str, kind: Kind) -> tuple[pl.DataFrame, Counts]:
-    """The rows that have texts and a label, and the count of the others."""
-    missing = pl.col("label").is_null() | (pl.col("label") == "")
-    if kind == "classification":
-        missing |= pl.col("label").is_in(["nan", "NaN"])
+def clean(frame: pl.DataFrame, split: str, unlabelled: tuple[str, ...]) -> tuple[pl.DataFrame, Counts]:
+    """The rows that have texts and a label, and the count of the others.
+
+    Args:
+        frame: of `with_keys`.
+        split: its name.
+        unlabelled: spellings that count as no label.
+    """
+    missing = pl.col("label").is_null() | pl.col("label").is_in(["", *unlabelled])
     if split == "test" and frame.select(missing.all()).item():
         return frame.clear(), {"unlabelled": frame.height}
     reasons = {f"empty_{c}": _is_empty(c) for c in ("text", "text_pair") if c in frame.columns}

@@ -10,8 +10,8 @@ import polars as pl
 
 from kft.config import SplitConfig
 from kft.data.splits import blocks, times
-from kft.data.splits.labels import Kind
 from kft.errors import KftError
+from kft.tasks.record import Labels
 
 DEFAULT_FRACTION = 0.1
 
@@ -58,7 +58,7 @@ def fractions(there: set[str], split: SplitConfig) -> dict[str, float]:
 
 
 def cut(
-    train: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float], shown: str, kind: Kind
+    train: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float], shown: str, rules: Labels
 ) -> dict[str, pl.DataFrame]:
     """Train and the splits with a share → their rows, in file order.
 
@@ -70,7 +70,7 @@ def cut(
         method: stratified, random, hash or time.
         shares: what `fractions` gave.
         shown: what messages call train.
-        kind: of classes, every label keeps a row in train.
+        rules: of labels; of names, each keeps a row in train.
 
     Raises:
         KftError: a split gets no rows.
@@ -79,7 +79,7 @@ def cut(
     if method != "stratified":
         units = units.with_columns(label=pl.lit(""), strata=pl.col("labels").list.eval(pl.lit("")))
     places = _folded(units, split, method, shares) if split.folds else _placed(units, split, method, shares)
-    if method not in ("hash", "time") and kind == "classification":
+    if method not in ("hash", "time") and rules.names:
         places = _keep_labels(places, units["labels"].to_list())
     if method not in ("hash", "time"):
         places = _fill(places, units, shares, split.seed)
@@ -89,7 +89,7 @@ def cut(
     )
     wanted = ["train", *(name for name, share in shares.items() if share)]
     parts = {name: placed.filter(pl.col("_place") == name).drop("_place", blocks.BLOCK) for name in wanted}
-    _check(parts, split, method, shown, kind)
+    _check(parts, split, method, shown, rules)
     return parts
 
 
@@ -271,7 +271,9 @@ def _keep_labels(places: list[str], labels: list[list[str]]) -> list[str]:
     return places
 
 
-def _check(parts: dict[str, pl.DataFrame], split: SplitConfig, method: str, shown: str, kind: Kind) -> None:
+def _check(
+    parts: dict[str, pl.DataFrame], split: SplitConfig, method: str, shown: str, rules: Labels
+) -> None:
     rows = sum(part.height for part in parts.values())
     together = "rows with one text stay together"
     if split.group is not None:
@@ -283,7 +285,7 @@ def _check(parts: dict[str, pl.DataFrame], split: SplitConfig, method: str, show
                 f"{shown}: cutting {rows} rows (`split.method` = {method}) leaves {name} empty",
                 f"set `data.{name}` or other fractions in `split`{without}; {together}",
             )
-    if kind == "classification":
+    if rules.names:
         known = parts["train"]["label"].unique().implode()
         strange = pl.concat(parts.values()).filter(~pl.col("label").is_in(known))
         if strange.height:

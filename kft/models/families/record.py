@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-SEQUENCE, MULTIPLE_CHOICE = "sequence", "multiple_choice"  # kinds of heads that checkpoints have
+from kft.tasks.problems import MULTIPLE_CHOICE
+
+SEQUENCE = "sequence"  # with MULTIPLE_CHOICE the kinds of heads that checkpoints have
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Head:
     Attributes:
         labels: names in id order, one for each output; LABEL_0, LABEL_1, … where nobody named them.
         named: whether somebody did.
-        problem_type: "single_label_classification", "multi_label_classification", "regression" or MULTIPLE_CHOICE.
+        problem_type: of Hugging Face, one of those in `kft.tasks.problems`.
     """
 
     labels: tuple[str, ...]

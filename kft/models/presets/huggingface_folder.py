@@ -11,6 +11,7 @@ from kft.models.families import FAMILIES, MULTIPLE_CHOICE, Family, Head, Sizes, 
 from kft.models.families.settings import Settings
 from kft.models.presets import files, tokenizer_files
 from kft.models.presets.record import Preset
+from kft.tasks.problems import ONE_CLASS, VALUE
 
 _OTHER_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
 
@@ -80,7 +81,7 @@ def _head(settings: Settings, family: Family, checkpoint: "_Checkpoint", hidden:
     if (len(labels), width) != (count, hidden):
         raise files.damaged(name, f"{output} is {[count, width]}, config.json says {[len(labels), hidden]}")
     named = not all(re.fullmatch(r"LABEL_\d+", label) for label in labels)
-    single = "regression" if count == 1 else "single_label_classification"
+    single = VALUE if count == 1 else ONE_CLASS
     problem = MULTIPLE_CHOICE if chooses else settings.get("problem_type") or single
     return Head(labels, named, problem)
 

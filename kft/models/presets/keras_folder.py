@@ -9,6 +9,7 @@ from kft.models.families import FAMILIES, Encoding, Family, Head, Sizes, numbere
 from kft.models.families.settings import Settings
 from kft.models.presets import files, tokenizer_files
 from kft.models.presets.record import Preset
+from kft.tasks.problems import ONE_CLASS, VALUE
 
 _FAMILIES = {family.hub.backbone: family for family in FAMILIES.values()}
 
@@ -89,4 +90,4 @@ def _classifier(name: str, folder: Path, family: Family) -> Settings | None:
 
 def _head(classifier: Settings) -> Head:
     count = classifier.size("num_classes")
-    return Head(numbered_labels(count), False, "regression" if count == 1 else "single_label_classification")
+    return Head(numbered_labels(count), False, VALUE if count == 1 else ONE_CLASS)

@@ -8,6 +8,7 @@ from kft.models.architecture import head_kind, read_architecture
 from kft.models.families import MULTIPLE_CHOICE, Head, numbered_labels
 from kft.models.presets import tokenizer_files
 from kft.models.presets.record import Preset
+from kft.tasks import TASKS
 
 
 def read(path: str | Path) -> Preset:
@@ -46,4 +47,4 @@ def read(path: str | Path) -> Preset:
 def _head(task: str, labels: tuple[str, ...]) -> Head | None:
     if head_kind(task) == MULTIPLE_CHOICE:
         return Head(numbered_labels(1), False, MULTIPLE_CHOICE)
-    return Head(labels, True, "single_label_classification") if labels else None
+    return Head(labels, True, TASKS.rules[task].problem) if labels else None

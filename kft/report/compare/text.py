@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kft.report.table import aligned, interval, metric_name, number
+from kft.metrics.words import interval, metric_name, number
+from kft.report.table import aligned
+from kft.tasks import TASKS
 
 TEXT_LENGTH = 160  # characters shown of a row
 
@@ -41,7 +43,7 @@ def _tests(told: dict[str, Any]) -> Iterator[str]:
         name = f"{pair['second']} less {pair['first']}"
         rows.append((name, number(pair["difference"]), interval(pair["interval"]), number(pair[key])))
     yield from aligned(rows)
-    if told["task"] == "regression":
+    if told["pairs"][0]["mcnemar"] is None:
         return
     yield ""
     yield f"accuracy by McNemar's test: examples that one of the two alone has right{corrected}"
@@ -59,7 +61,8 @@ def _rows(told: dict[str, Any]) -> Iterator[str]:
     if count == 0:
         yield "the runs agree on every example"
         return
-    unit, order = ("choice", "farthest apart") if told["task"] == "choice" else ("example", "surest")
+    task = TASKS[told["task"]]
+    unit, order = task.counted, task.order
     if count is None:
         yield f"the {len(shown)} examples on which the runs are farthest apart (--output FILE writes all)"
     else:
@@ -69,15 +72,7 @@ def _rows(told: dict[str, Any]) -> Iterator[str]:
         texts = " | ".join(" ".join(row[key].split()) for key in ("text", "text_pair") if key in row)
         texts = texts if len(texts) <= TEXT_LENGTH else texts[: TEXT_LENGTH - 1] + "…"
         group = f", question {row['group']}" if "group" in row else ""
-        said = "; ".join(f"{name} {_answer(answer)}" for name, answer in row["answers"].items())
+        said = "; ".join(f"{name} {task.words(answer)}" for name, answer in row["answers"].items())
         target = row["target"] if isinstance(row["target"], str) else number(row["target"])
         yield f"  row {row['id'] + 1}{group}, target {target}: {said}"
         yield f"    {texts}"
-
-
-def _answer(answer: dict[str, Any]) -> str:
-    if "label" in answer:
-        return f"{answer['label']} ({answer['probability']:.2f})"
-    if "value" in answer:
-        return number(answer["value"])
-    return f"{'chooses it' if answer['chosen'] else 'does not'} ({answer['probability']:.2f})"

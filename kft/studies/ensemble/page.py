@@ -8,8 +8,8 @@ import jinja2
 from matplotlib.figure import Figure
 
 from kft import report
+from kft.metrics.words import metric_name, number
 from kft.report.history import COLORS
-from kft.report.table import metric_name, number
 
 TEMPLATES = (Path(__file__).parent, Path(report.__file__).parent)
 STYLES = {"validation": "validation", "test": "train"}  # split → key of COLORS

@@ -3,13 +3,15 @@
 from typing import Any
 
 from kft import config as configs
-from kft import metrics, runs, tasks
+from kft import metrics, runs
+from kft.metrics.words import metric_name, number
+from kft.report import answers
 from kft.report.history import read_history
-from kft.report.table import aligned, metric_name, number
+from kft.report.table import aligned
 from kft.runs import EnsembleDir, Member
 from kft.studies.ensemble import page
-from kft.tasks import answers
-from kft.tasks.answers import Answers
+from kft.tasks import TASKS, scoring
+from kft.tasks.answers import Answers, scored, together
 
 SPLITS = ("validation", "test")
 
@@ -21,7 +23,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "folds": "folds of the cross-validation; null without one",
     },
     "ensemble.json": {
-        "task": "classification, regression or choice",
+        "task": "what is predicted: " + ", ".join(TASKS),
         "metric": "the task's main metric",
         "seeds[]": "as in plan.json",
         "folds": "as in plan.json",
@@ -52,7 +54,7 @@ def write(folder: EnsembleDir) -> dict[str, Any]:
     told = runs.finite(_gather(folder))
     if told["out_of_fold"]:
         pooled = answers.out_of_fold(folder)
-        columns = tasks.TASKS[pooled.kind].columns(pooled.predictions, pooled.labels)
+        columns = pooled.task.columns(pooled.predictions, pooled.learned)
         runs.write_whole(folder.out_of_fold, pooled.rows.with_columns(columns).write_parquet)
     runs.write_json(folder.results, told)
     tables = {split: table(told, split) for split in told["metrics"]}
@@ -72,7 +74,7 @@ def _gather(folder: EnsembleDir) -> dict[str, Any]:
     mean, sd = _spread(scores)
     return {
         "task": config.task,
-        "metric": metrics.main_metric(config.task),
+        "metric": scoring.main_metric(config.task),
         "seeds": list(plan.seeds),
         "folds": plan.folds,
         "planned": len(everything),
@@ -80,8 +82,7 @@ def _gather(folder: EnsembleDir) -> dict[str, Any]:
         "sd": sd,
         "out_of_fold": _pooled(folder, finished) if plan.folds and complete else None,
         "ensemble": {
-            split: _scored(answers.together([answers.of_run(run, split) for run in run_dirs]))
-            for split in shared
+            split: _scored(together([answers.of_run(run, split) for run in run_dirs])) for split in shared
         },
         "members": [_told(member, config, told) for member, told in zip(finished, scores, strict=True)],
     }
@@ -106,7 +107,7 @@ def _pooled(folder: EnsembleDir, finished: list[Member]) -> dict[str, Any]:
 
 
 def _scored(told: Answers) -> dict[str, Any]:
-    scores = metrics.scores(told.kind, *answers.scored(told), told.labels)
+    scores = scoring.scores(told.kind, *scored(told), told.labels)
     return {"examples": len(told.rows), "metrics": runs.finite(scores)}
 
 

@@ -18,7 +18,7 @@ from kft import train as training
 from kft.config import PATH_KEYS, Config
 from kft.errors import KftError
 from kft.progress import note, stop_signals
-from kft.runs import EnsembleDir, Member, Plan, RunDir
+from kft.runs import EnsembleDir, Member, RunDir, Variation
 from kft.studies.ensemble import results
 
 backend.select()
@@ -49,7 +49,7 @@ def train(config: Config, path: str | Path, seeds: Sequence[int] = ()) -> dict[s
     backend.select(config.backend)
     folder = runs.new_ensemble(path)
     with runs.only_writer(folder.path):
-        plan = Plan(tuple(dict.fromkeys(seeds)), config.split.folds)
+        plan = Variation(tuple(dict.fromkeys(seeds)), config.split.folds)
         if runs.is_ensemble(path):
             plan = _extended(folder, config, plan)
         runs.write_plan(folder, plan)
@@ -65,7 +65,7 @@ def resume(path: str | Path) -> dict[str, Any]:
         return _work(folder)
 
 
-def _extended(folder: EnsembleDir, config: Config, asked: Plan) -> Plan:
+def _extended(folder: EnsembleDir, config: Config, asked: Variation) -> Variation:
     """The plan of the runs that are there, with the seeds that are asked for besides.
 
     Raises:
@@ -88,7 +88,7 @@ def _extended(folder: EnsembleDir, config: Config, asked: Plan) -> Plan:
             f"{folder.path}: its runs were begun with another {', '.join(differ)}",
             "choose another folder with --run",
         )
-    return Plan(tuple(dict.fromkeys([*there.seeds, *asked.seeds])), there.folds)
+    return Variation(tuple(dict.fromkeys([*there.seeds, *asked.seeds])), there.folds)
 
 
 def _work(folder: EnsembleDir) -> dict[str, Any]:

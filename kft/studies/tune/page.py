@@ -12,8 +12,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from kft import metrics, report
+from kft.metrics.words import metric_name
 from kft.report.history import COLORS
-from kft.report.table import metric_name
 
 TEMPLATES = (Path(__file__).parent, Path(report.__file__).parent)
 

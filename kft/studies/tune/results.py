@@ -9,7 +9,8 @@ from optuna.trial import FrozenTrial, TrialState
 from kft import config as configs
 from kft import metrics, runs
 from kft.errors import KftError
-from kft.report.table import aligned, metric_name, number
+from kft.metrics.words import metric_name, number
+from kft.report.table import aligned
 from kft.studies.tune import page, storage
 from kft.studies.tune.storage import Study
 

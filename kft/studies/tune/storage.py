@@ -27,6 +27,7 @@ from kft.config import Config
 from kft.errors import KftError
 from kft.studies.tune import space as spaces
 from kft.studies.tune.space import Choice, Space
+from kft.tasks import scoring
 
 UNREACHABLE = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 SQLITE_WAIT_SECONDS = 120
@@ -78,7 +79,7 @@ class Claim:
 
 
 def ranking_metric(config: Config) -> str:
-    return config.tune.metric or config.train.best_metric or metrics.main_metric(config.task)
+    return config.tune.metric or config.train.best_metric or scoring.main_metric(config.task)
 
 
 def begin(config: Config, folder: Path, url: str | None) -> Study:
@@ -89,7 +90,7 @@ def begin(config: Config, folder: Path, url: str | None) -> Study:
             be used.
     """
     space = spaces.read(config)
-    metrics.check_name(config.task, ranking_metric(config), where="tune.metric")
+    scoring.check_name(config.task, ranking_metric(config), where="tune.metric")
     file = folder / "study.toml"
     if folder.exists() and not file.exists() and (not folder.is_dir() or _others(folder)):
         raise KftError(f"{folder}: is not empty and holds no study", "choose another folder with --run")
