@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 
 from kft import backend, runs
-from kft import text as tokens
 from kft.config import Config, DataConfig
 from kft.data import sources, splits
 from kft.data.splits import notices
@@ -16,6 +15,7 @@ from kft.data.splits.alike import plainly
 from kft.errors import KftError
 from kft.models import presets
 from kft.tasks import TASKS
+from kft.text import Tokens, encode_cached, encode_frame, length_account
 
 SHOWN_ORIGINS = 5
 SHOWN_LABELS = 30
@@ -36,37 +36,42 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
         sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
     preset = presets.locate(config.model.preset, config.model.from_run)
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    add_token_lengths(made, tokenizer, config.data, config.model.max_length)
+    add_token_lengths(made, preset, config.data, config.model.max_length)
     if run_path is None:
         return made.account
     return made.account | {"label_errors": label_errors(run_path)}
 
 
 def add_token_lengths(
-    made: splits.Splits, tokenizer: tokens.Tokenizer, data: DataConfig, max_length: int
-) -> dict[str, tokens.Tokens]:
+    made: splits.Splits, preset: presets.Preset, data: DataConfig, max_length: int
+) -> dict[str, Tokens]:
     """Tokenises every split, adds "tokens" to its account, and returns the token rows of the splits with examples."""
     rows = {}
     for name in ("train", "validation", "test"):
         frame = getattr(made, name)
         if len(frame):
-            rows[name] = tokens.encode_frame(
-                tokenizer, frame, data.text_pair is not None, data.spans, max_length, tokens.encode_cached
+            rows[name] = encode_frame(
+                preset.tokenizer,
+                preset.family.template,
+                frame,
+                data.text_pair is not None,
+                data.spans,
+                max_length,
+                encode_cached,
             )
-            made.account["splits"][name]["tokens"] = tokens.account(rows[name], max_length)
+            made.account["splits"][name]["tokens"] = length_account(rows[name], max_length)
     made.account["leaks"]["same_tokens"] = _same_tokens(rows)
     return rows
 
 
-def _same_tokens(rows: dict[str, tokens.Tokens]) -> dict[str, int]:
+def _same_tokens(rows: dict[str, Tokens]) -> dict[str, int]:
     """Validation and test → train rows that the model cannot tell from one of them."""
     keys = {name: _token_keys(part) for name, part in rows.items()}
     known = {name: set(part) for name, part in keys.items() if name != "train"}
     return {name: sum(key in part for key in keys["train"]) for name, part in known.items()}
 
 
-def _token_keys(rows: tokens.Tokens) -> list[bytes]:
+def _token_keys(rows: Tokens) -> list[bytes]:
     """Of each example its tokens, and which of them are marked."""
     ends = rows.offsets.tolist()
     spans = [b""] * (len(ends) - 1) if rows.spans is None else [span.tobytes() for span in rows.spans]

@@ -12,10 +12,10 @@ import tiny
 from conftest import build_model
 
 from kft import batches, evaluate
-from kft import text as tokens
 from kft.models import presets
 from kft.models.families import FAMILIES, MULTIPLE_CHOICE, SEQUENCE
 from kft.models.families.settings import Settings
+from kft.text import Tokens
 
 LABELS = ["a", "b", "c"]
 KINDS = [(SEQUENCE, "classification", LABELS), (MULTIPLE_CHOICE, "choice", [])]
@@ -36,16 +36,16 @@ def folder(tmp_path_factory):
     return of
 
 
-def rows_of(size: int, count: int = 9, longest: int = 30) -> tokens.Tokens:
+def rows_of(size: int, count: int = 9, longest: int = 30) -> Tokens:
     """Random token rows of a model that has `size` tokens, without its special ones."""
     rng = np.random.default_rng(1)
     lengths = rng.integers(3, longest + 1, count).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = rng.integers(5, size - 1, offsets[-1]).astype(np.int32)
-    return tokens.Tokens(ids, offsets, lengths, lengths)
+    return Tokens(ids, offsets, lengths, lengths)
 
 
-def transformers_logits(folder: Path, family: str, kind: str, rows: tokens.Tokens) -> np.ndarray:
+def transformers_logits(folder: Path, family: str, kind: str, rows: Tokens) -> np.ndarray:
     import torch
     import transformers
 
@@ -152,7 +152,7 @@ def test_packed_equals_alone(folder, family, pooling):
     packed = evaluate.predict_logits(model, rows)
     for i, (begin, end) in enumerate(zip(rows.offsets[:-1], rows.offsets[1:], strict=True)):
         length = np.array([end - begin], np.int32)
-        alone = tokens.Tokens(rows.ids[begin:end], np.array([0, end - begin]), length, length)
+        alone = Tokens(rows.ids[begin:end], np.array([0, end - begin]), length, length)
         shape = batches.PredictionShape(1, 32, 1)
         np.testing.assert_allclose(evaluate.predict_logits(model, alone, shape)[0], packed[i], atol=1e-6)
 

@@ -1,10 +1,8 @@
 """`kft compare`."""
 
-import json
-
 import click
 
-from kft.cli.shared import BACKEND, JSON, select
+from kft.cli.shared import BACKEND, JSON, print_json, select
 
 
 @click.command(short_help="Compare finished runs on the same rows.")
@@ -44,4 +42,4 @@ def compare(runs, split, data, metric, output, seed, backend, as_json) -> None:
     told, rows = comparing.compare(found, split, metric, seed)
     if output:
         comparing.write_disagreements(rows, output)
-    click.echo(json.dumps(told, ensure_ascii=False) if as_json else comparing.text(told))
+    print_json(told) if as_json else click.echo(comparing.text(told))

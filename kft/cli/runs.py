@@ -1,11 +1,11 @@
 """`kft evaluate`, `kft predict` and `kft export`: what is done with a finished run."""
 
-import json
 import sys
 
 import click
 
-from kft.cli.shared import BACKEND, JSON, select
+from kft.cli import process
+from kft.cli.shared import BACKEND, JSON, print_json, select, tell
 
 
 @click.command(short_help="Score a finished RUN on a split or a labelled file.")
@@ -32,7 +32,7 @@ def evaluate(run, split, data, backend, as_json) -> None:
     scores = evaluation.evaluate(run, split, data)
     details = scores.pop("details")
     if as_json:
-        click.echo(json.dumps(scores, ensure_ascii=False))
+        print_json(scores)
     else:
         click.echo(report.summary({scores["split"]: scores["metrics"]}, {scores["split"]: details}))
 
@@ -48,8 +48,13 @@ def predict(run, file, output, backend) -> None:
     FILE holds one text a line, or is CSV, TSV, JSON, JSONL or Parquet with the run's columns; - is standard input.
     Writes one JSON object a text, in the order of the input.
     """
+    if output is None:
+        process.need("stdout", "give a file for the answers with --output")
+        process.utf8_output()
+    if file == "-":
+        process.need("stdin", "give a file with texts")
     if file == "-" and sys.stdin.isatty():
-        click.echo("reading texts from the terminal, one a line; Ctrl-D ends them", err=True)
+        tell("reading texts from the terminal, one a line; Ctrl-D ends them")
     select(run, backend)
     from kft import evaluate as evaluation
 
@@ -77,7 +82,7 @@ def export(run, to, output, verify, as_json) -> None:
 
     told = exporting.export(run, to, output, verify)
     if as_json:
-        click.echo(json.dumps(told, ensure_ascii=False))
+        print_json(told)
         return
-    click.echo(exporting.summary(told), err=True)
+    tell(exporting.summary(told))
     click.echo(told["output"])

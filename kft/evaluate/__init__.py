@@ -9,10 +9,9 @@ import numpy as np
 import polars as pl
 
 from kft import models, runs
-from kft import text as tokens
 from kft.errors import KftError
 from kft.evaluate import inputs
-from kft.evaluate.loaded import LoadedRun, load_run, read_tokenizer
+from kft.evaluate.loaded import LoadedRun, load_run
 from kft.evaluate.scoring import (
     Expected,
     Scored,
@@ -26,6 +25,7 @@ from kft.evaluate.scoring import (
 )
 from kft.tasks import answers
 from kft.tasks.answers import Answers
+from kft.text import Tokens, encode_frame, read_tokenizer
 
 __all__ = [
     "Expected",
@@ -165,10 +165,11 @@ def _write_lines(made: Iterator[dict[str, Any]], stream) -> int:
     return count
 
 
-def encode(loaded: LoadedRun, frame: pl.DataFrame) -> tokens.Tokens:
+def encode(loaded: LoadedRun, frame: pl.DataFrame) -> Tokens:
     """The token rows of a frame, truncated as in training."""
     data, max_length = loaded.config.data, loaded.config.model.max_length
-    return tokens.encode_frame(loaded.tokenizer, frame, data.text_pair is not None, data.spans, max_length)
+    template = loaded.model.architecture.kind.template
+    return encode_frame(loaded.tokenizer, template, frame, data.text_pair is not None, data.spans, max_length)
 
 
 def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:

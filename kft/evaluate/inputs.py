@@ -1,8 +1,8 @@
 """The texts that a run is asked about: of a frame, of a file in pieces, of its own splits."""
 
 import sys
-from collections.abc import Iterator
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +12,7 @@ from kft.config import DataConfig
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.evaluate.loaded import LoadedRun
+from kft.evaluate.texts import frames
 
 CHUNK_EXAMPLES = 16_384  # texts that prediction holds in memory at a time
 
@@ -30,27 +31,17 @@ def chunks(loaded: LoadedRun, texts) -> Iterator[pl.DataFrame]:
     paired = loaded.config.data.text_pair is not None
     if isinstance(texts, pl.DataFrame):
         _check_columns(loaded, texts.columns, "the frame")
+        lacking = [name for name in ("text", "text_pair")[: 1 + paired] if name not in texts.columns]
+        if lacking:
+            raise KftError(
+                f"the frame has no column `{lacking[0]}`, its columns are {', '.join(texts.columns)}",
+                "rename its columns: text, of pairs also text_pair",
+            )
         # A question is never cut.
         yield from [texts] if loaded.task.grouped else texts.iter_slices(CHUNK_EXAMPLES)
         return
     _check_columns(loaded, [], "the texts")
-    iterator = iter(texts)
-    while chunk := list(islice(iterator, CHUNK_EXAMPLES)):
-        if paired:
-            wrong = next((t for t in chunk if isinstance(t, str) or len(t) != 2), None)
-            if wrong is not None:
-                raise KftError(
-                    f"the run reads pairs of texts, got: {str(wrong)[:60]!r}", "give (text, text_pair) tuples"
-                )
-            first, second = zip(*chunk, strict=True)
-            yield pl.DataFrame(
-                {"text": first, "text_pair": second}, schema={"text": pl.String, "text_pair": pl.String}
-            )
-        else:
-            wrong = next((t for t in chunk if not isinstance(t, str)), None)
-            if wrong is not None:
-                raise KftError(f"the run reads single texts, got: {str(wrong)[:60]!r}", "give strings")
-            yield pl.DataFrame({"text": chunk}, schema={"text": pl.String})
+    yield from frames(texts, paired, CHUNK_EXAMPLES)
 
 
 def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]:
@@ -63,7 +54,7 @@ def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]
             "check the path and its permissions; - reads standard input",
         ) from None
     with stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(_readable(stream, name), 1):
             try:
                 text = (
                     line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n").removesuffix("\r")
@@ -83,6 +74,13 @@ def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]
                     "the run was trained on pairs; a CSV with the run's columns works too",
                 )
             yield pair
+
+
+def _readable(stream: Iterable[bytes], name: str) -> Iterator[bytes]:
+    try:
+        yield from stream
+    except OSError as error:
+        raise KftError(f"{name}: cannot be read: {error.strerror}", "give a file with texts") from None
 
 
 def _check_columns(loaded: LoadedRun, columns: list[str], given: str) -> None:
@@ -117,8 +115,8 @@ def rows_of_split(loaded: LoadedRun, split: str) -> pl.DataFrame:
     """The rows of a split as the run was trained with or scored on; KftError: it has none, or the file is damaged."""
     if split == "train":
         config = loaded.config
-        frames = sources.read(config.data, config.split)
-        return splits.prepare(frames, config.split, config.clean, config.task, config.data.spans).train
+        files = sources.read(config.data, config.split)
+        return splits.prepare(files, config.split, config.clean, config.task, config.data.spans).train
     file = loaded.run.split(split)
     if not file.exists():
         if runs.had_split(loaded.run, split):

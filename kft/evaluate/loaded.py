@@ -5,13 +5,13 @@ from pathlib import Path
 
 from kft import backend, models, runs
 from kft import config as configs
-from kft import text as tokens
 from kft.config import Config
 from kft.errors import KftError
 from kft.runs import RunDir
 from kft.tasks import TASKS
 from kft.tasks.answers import mean_learned
 from kft.tasks.record import Learned, Task
+from kft.text import Tokenizer, read_tokenizer
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LoadedRun:
     config: Config
     task: Task
     learned: Learned
-    tokenizer: tokens.Tokenizer
+    tokenizer: Tokenizer
     model: models.Classifier
     path: Path
     members: tuple[RunDir, ...] = ()
@@ -81,8 +81,8 @@ def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
     config, first = runs.read_config(run), loaded.run
     read = ("task", "data.text", "data.text_pair", "data.group", "data.spans", "model.max_length")
     differ = [name for name in configs.differences(loaded.config, config) if name in read]
-    if run.vocabulary.read_bytes() != first.vocabulary.read_bytes():
-        differ.append("vocabulary")
+    if read_tokenizer(run) != loaded.tokenizer:
+        differ.append("tokenizer")
     if sorted(runs.read_labels(run)) != sorted(loaded.labels):
         differ.append("labels")
     if differ:
@@ -90,9 +90,3 @@ def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
             f"{run.path}: cannot answer together with {first.path}: they differ in {', '.join(differ)}",
             "the runs of one ensemble come from one `kft train`: copy the whole folder again",
         )
-
-
-def read_tokenizer(run: RunDir) -> tokens.Tokenizer:
-    """The tokenizer of a run, from its vocabulary and model.json."""
-    settings = runs.read_json(run.model, "tokenizer")["tokenizer"]
-    return tokens.load_tokenizer(tokens.read_vocabulary(run.vocabulary), **settings)

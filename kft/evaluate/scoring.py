@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 
 from kft import backend, batches, models
-from kft import text as tokens
 from kft.tasks import TASKS, scoring
 from kft.tasks.questions import numbered
 from kft.tasks.record import Learned, Reads, read_first
+from kft.text import Tokens
 
 STEP_TOKENS = {"cpu": 4096, "accelerator": 32_768}  # tokens in a prediction step
 
@@ -27,7 +27,7 @@ class Scored:
 
 def predict_logits(
     model: models.Classifier,
-    rows: tokens.Tokens,
+    rows: Tokens,
     shape: batches.PredictionShape | None = None,
     reads: Reads | None = None,
 ) -> np.ndarray:
@@ -51,7 +51,7 @@ def predict_logits(
 
 
 def choose_shape(
-    model: models.Classifier, *rows: tokens.Tokens, counts: np.ndarray | None = None
+    model: models.Classifier, *rows: Tokens, counts: np.ndarray | None = None
 ) -> batches.PredictionShape:
     """The prediction batches that hold all of `rows`, as large as the device likes them.
 

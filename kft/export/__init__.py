@@ -182,7 +182,8 @@ def _describe(source: Source, to: str) -> dict[str, Any]:
         "run": run.path.name,
         "run_sha256": {
             file.name: runs.read_json(run.done, "sha256")["sha256"].get(file.name)
-            for file in (run.config, run.model, run.labels, run.vocabulary, run.weights)
+            for file in (run.config, run.model, run.labels, run.tokenizer, run.vocabulary, run.weights)
+            if file.exists()
         },
         "task": architecture.task,
         "labels": source.labels,

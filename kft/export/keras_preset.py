@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from kft import backend
+from kft.errors import KftError
 from kft.export import proof
 from kft.export.source import Source
+from kft.text import rules_of
 
 # Of a probability, or of a score's standard deviation: what the tanh approximation may change at most.
 APPROXIMATION_TOLERANCE = 0.02
@@ -70,12 +72,17 @@ def _is_exact(source: Source) -> bool:
 
 def _make(source: Source) -> Any:
     """The run's weights as KerasHub's own classifier; it gives logits, or the value of a regression."""
-    models, hub, ours = backend.keras_hub().models, source.architecture.kind.hub, source.loaded.tokenizer
+    models, hub, rules = backend.keras_hub().models, source.architecture.kind.hub, rules_of(source.tokenizer)
+    if rules is None:
+        raise KftError(
+            f"the run's tokenizer has more rules than KerasHub's {hub.tokenizer}",
+            "--to hf and --to onnx hold it",
+        )
     tokenizer = getattr(models, hub.tokenizer)(
-        source.vocabulary,
-        lowercase=ours.lowercase,
-        strip_accents=ours.strip_accents,
-        split_on_cjk=ours.tokenize_chinese_chars,
+        list(rules.vocabulary),
+        lowercase=rules.lowercase,
+        strip_accents=rules.strip_accents,
+        split_on_cjk=rules.tokenize_chinese_chars,
     )
     preprocessor = getattr(models, hub.preprocessor)(tokenizer, sequence_length=source.max_length)
     classifier = getattr(models, hub.classifier)(

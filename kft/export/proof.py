@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from kft import backend, evaluate
-from kft import text as tokens
 from kft.errors import KftError
 from kft.export.source import Source
 from kft.export.texts import own_texts, sample_texts
+from kft.text import Tokens
 
 TOLERANCE = 1e-4
 FAULT_HINT = "this is a fault of kft or of an installed package: `pip install --upgrade kft`, or report it"
@@ -36,7 +36,7 @@ class Reference:
     """
 
     frame: pl.DataFrame
-    rows: tokens.Tokens
+    rows: Tokens
     logits: np.ndarray
     predictions: np.ndarray
 
@@ -235,7 +235,7 @@ def _bare_answers(source: Source, expected: Reference, folder: Path) -> dict[str
     return in_fresh_process("on_tensorflow.py", folder, request)
 
 
-def padded(rows: tokens.Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def padded(rows: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Token ids, segment ids and mask, int32 [N, T]."""
     lengths = np.diff(rows.offsets)
     places = np.arange(lengths.max(initial=1))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kft import backend
-from kft import text as tokens
 from kft.export.graph import Encoder, make_variables
 from kft.export.source import Source
+from kft.text import GraphTokenizer, load_graph_tokenizer, pack
 
 _METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
 
@@ -19,7 +19,7 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     """Writes the SavedModel; returns what export.json tells of it."""
     tf = backend.tensorflow()
     encoder = Encoder(source.architecture, make_variables(source.weights))
-    tokenizer = tokens.load_graph_tokenizer(source.loaded.tokenizer)
+    tokenizer = load_graph_tokenizer(source.tokenizer)
     module = tf.Module()
     module.weights = encoder.variables
     module.wordpiece = tokenizer.wordpiece
@@ -42,13 +42,14 @@ def text_names(source: Source) -> list[str]:
     return ["text", "text_pair"] if source.paired else ["text"]
 
 
-def _answer(source: Source, encoder: Encoder, tokenizer: tokens.GraphTokenizer) -> Any:
+def _answer(source: Source, encoder: Encoder, tokenizer: GraphTokenizer) -> Any:
     """A function: strings [N] → the named answers [N, …]."""
     tf, task = backend.tensorflow(), source.loaded.task
+    parts = source.tokenizer.frame(source.architecture.kind.template, source.paired)
 
     def answer(text: Any, text_pair: Any = None) -> dict[str, Any]:
         second = None if text_pair is None else tokenizer.tokenize(text_pair)
-        rows = tokenizer.pack(tokenizer.tokenize(text), second, source.max_length)
+        rows = pack(tokenizer.tokenize(text), second, parts, source.max_length)
         return task.export.in_graph(tf, encoder.logits_of_ragged(*rows), source.loaded.learned)
 
     texts = [tf.TensorSpec([None], tf.string, name) for name in text_names(source)]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kft import evaluate, models, runs
+from kft.text import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,8 @@ class Source:
         return self.loaded.model.architecture
 
     @property
-    def vocabulary(self) -> list[str]:
-        """Tokens in id order."""
-        return list(self.loaded.tokenizer.vocabulary)
+    def tokenizer(self) -> Tokenizer:
+        return self.loaded.tokenizer
 
     @property
     def labels(self) -> list[str]:

@@ -79,9 +79,8 @@ FIELDS: dict[str, dict[str, str]] = {
         "from_run.weights_sha256": "of its weights file",
         "from_run.head_kept": "whether its head was kept too, since its label names are the same",
         "max_length": "tokens of an example at most, special ones included",
-        "tokenizer.lowercase": "whether texts are lower-cased",
-        "tokenizer.strip_accents": "whether accents are dropped; null: where texts are lower-cased",
-        "tokenizer.tokenize_chinese_chars": "whether each Chinese character is a word",
+        "tokenizer.kind": "wordpiece, byte_bpe or unigram; tokenizer.json beside this file defines it",
+        "tokenizer.special_tokens.*": "cls_token, sep_token, …: the token",
     },
     "history.jsonl, event train": {
         "event": "train: the steps since the line before",

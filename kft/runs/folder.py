@@ -48,7 +48,12 @@ class RunDir:
         return self.path / "model.json"
 
     @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer.json"
+
+    @property
     def vocabulary(self) -> Path:
+        """Of a run of format 1, in place of `tokenizer`."""
         return self.path / "vocabulary.txt"
 
     @property
@@ -210,7 +215,7 @@ def _sealed(run: RunDir) -> dict[str, str]:
 def _check_whole(run: RunDir, path: str | Path) -> None:
     """Raises KftError: a file is not as training left it, or one that every use of the run needs is missing."""
     sealed = _sealed(run)
-    needed = (run.config, run.model, run.labels, run.vocabulary, run.weights)
+    needed = (run.config, run.model, run.labels, _tokenizer_file(run), run.weights)
     missing = [file.name for file in needed if not file.exists()]
     changed = [
         name
@@ -223,12 +228,16 @@ def _check_whole(run: RunDir, path: str | Path) -> None:
         raise KftError(f"{path}: the run is not whole: {'; '.join(problems)}", COPY_HINT)
 
 
+def _tokenizer_file(run: RunDir) -> Path:
+    return run.vocabulary if run.vocabulary.exists() else run.tokenizer
+
+
 def _sealed_files(run: RunDir) -> list[Path]:
     """The files that later commands read."""
     made = [run.split(name) for name in ("validation", "test")]
     made += [run.predictions(name) for name in ("validation", "test")]
     return [
-        run.config, run.data, run.labels, run.model, run.vocabulary, run.weights, run.adapters, run.metrics,
+        run.config, run.data, run.labels, run.model, run.tokenizer, run.weights, run.adapters, run.metrics,
         run.details, *made
     ]  # fmt: skip
 

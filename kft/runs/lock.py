@@ -159,11 +159,9 @@ def _lives(record: dict[str, Any], file: Path, watched: bool, locked: bool = Fal
     if record.get("machine") == here["machine"]:
         if record.get("namespace") == here["namespace"]:
             other = record.get("process")
-            return (
-                other != os.getpid()
-                and _started(other) is not None
-                and _started(other) == record.get("started")
-            )
+            if other == os.getpid():  # to another thread of it, which the system has told
+                return not watched
+            return _started(other) is not None and _started(other) == record.get("started")
         if locked:  # another container of this machine: one kernel has all its locks
             return False
     last = _touched(file)

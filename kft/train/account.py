@@ -3,11 +3,10 @@
 from typing import Any
 
 from kft import backend, batches, models, runs
-from kft import text as tokens
 from kft.data.splits.notices import notices
-from kft.models import presets
 from kft.progress import note
 from kft.runs import RunDir
+from kft.text import save_tokenizer, tokenizer_entry
 from kft.train import controls
 from kft.train.preparing import Data, Prepared
 
@@ -20,14 +19,14 @@ def write_inputs(run: RunDir, prepared: Prepared) -> None:
     data, architecture = prepared.data, prepared.model.architecture
     runs.write_json(run.data, data.splits.account)
     runs.write_json(run.labels, {"labels": data.labels})
-    tokens.save_vocabulary(data.preset.vocabulary, run.vocabulary)
+    save_tokenizer(data.preset.tokenizer, run)
     runs.write_json(
         run.model,
         models.architecture_file(
             architecture,
             preset=data.preset.name,
             max_length=prepared.config.model.max_length,
-            tokenizer=presets.tokenizer_settings(data.preset),
+            tokenizer=tokenizer_entry(data.preset.tokenizer),
             **_origin(data, architecture),
         ),
     )

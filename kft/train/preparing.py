@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from kft import audit, batches, models
-from kft import text as tokens
 from kft.config import Config, ModelConfig, TrainConfig
 from kft.data import sources, splits
 from kft.errors import KftError
@@ -16,6 +15,7 @@ from kft.models.low_rank import ALL
 from kft.progress import note
 from kft.tasks import TASKS, scoring
 from kft.tasks.record import Learned, Reads
+from kft.text import Tokens
 from kft.train import controls, memory, optim
 from kft.train.schedule import WarmupDecay, schedule_of_run
 
@@ -27,7 +27,7 @@ class Data:
     splits: splits.Splits
     learned: Learned
     preset: presets.Preset
-    rows: dict[str, tokens.Tokens]
+    rows: dict[str, Tokens]
     reads: Reads
 
     @property
@@ -57,8 +57,7 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
         )
     if config.train.best_metric:
         scoring.check_name(config.task, config.train.best_metric, len(learned.labels))
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    rows = audit.add_token_lengths(made, tokenizer, config.data, config.model.max_length)
+    rows = audit.add_token_lengths(made, preset, config.data, config.model.max_length)
     reads = task.reads(made.train, rows["train"], learned, config.train.class_weight)
     return Data(made, learned, preset, rows, reads)
 

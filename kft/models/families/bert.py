@@ -15,6 +15,7 @@ from kft.models.families.record import (
     Weight,
     dense,
 )
+from kft.text import templates
 
 
 def weights(sizes: Sizes) -> dict[str, Weight]:
@@ -52,7 +53,7 @@ BERT = Family(
         SEQUENCE: HeadLayers("BertForSequenceClassification", output="classifier", pooler="pooler.dense"),
         MULTIPLE_CHOICE: HeadLayers("BertForMultipleChoice", output="classifier", pooler="pooler.dense"),
     },
-    segments=True,
+    template=templates.BERT,
     sizes=encoders.sizes,
     encoding=encoders.encoding,
     to_config=encoders.to_config,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kft.tasks.problems import MULTIPLE_CHOICE
+from kft.text.templates import Template
 
 SEQUENCE = "sequence"  # with MULTIPLE_CHOICE the kinds of heads that checkpoints have
 
@@ -165,7 +166,7 @@ class Family:
         architecture: transformers' class of the bare encoder.
         hub: KerasHub's classes.
         heads: kind of head → its layers.
-        segments: whether the two texts of a pair are told apart by segment ids.
+        template: what stands around the texts of an example, and whether segment ids tell two apart.
         sizes, encoding: config.json as `Settings` → the records, checked.
         to_config: (sizes, encoding) → the fields of config.json that they make.
         weights: sizes → {name: Weight} of the encoder's weights in a checkpoint's file.
@@ -182,7 +183,7 @@ class Family:
     architecture: str
     hub: Hub
     heads: dict[str, HeadLayers]
-    segments: bool
+    template: Template
     sizes: Callable[[Any], Sizes]
     encoding: Callable[[Any], Encoding]
     to_config: Callable[[Sizes, Encoding], dict[str, Any]]
@@ -192,6 +193,10 @@ class Family:
     depth: Callable[[str], int | None]
     adapters: dict[str, tuple[str, ...]]
     run: Callable[..., Any]
+
+    @property
+    def segments(self) -> bool:
+        return self.template.segments
 
     def head_weights(self, kind: str, sizes: Sizes, outputs: int) -> dict[str, Weight]:
         """{name: Weight} of a kind of head that reads one place of an example."""

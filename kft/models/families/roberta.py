@@ -18,10 +18,10 @@ from kft.models.families.record import (
     Weight,
 )
 from kft.models.families.settings import Settings, unsupported
+from kft.text.templates import ROBERTA as TEMPLATE
 
-FIRST_POSITION = (
-    2  # the checkpoint's tables begin with rows that no token has: padding's, and the one before it
-)
+# The checkpoint's tables begin with rows that no token has: padding's, and the one before it.
+FIRST_POSITION = TEMPLATE.first_position
 _POSITIONS = "embeddings.position_embeddings.weight"
 _SEGMENTS = "embeddings.token_type_embeddings.weight"
 
@@ -89,7 +89,7 @@ ROBERTA = Family(
         ),
         MULTIPLE_CHOICE: HeadLayers("RobertaForMultipleChoice", output="classifier", pooler="pooler.dense"),
     },
-    segments=False,
+    template=TEMPLATE,
     sizes=sizes,
     encoding=encoders.encoding,
     to_config=to_config,

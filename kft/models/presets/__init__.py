@@ -3,7 +3,6 @@
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,6 @@ __all__ = [
     "encoder_weights",
     "head_weights",
     "locate",
-    "tokenizer_settings",
 ]
 
 PRESET_HINT = (
@@ -56,15 +54,6 @@ def locate(name: str, from_run: str | None = None) -> Preset:
         meant = f"did you mean hf://{name}? " if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) else ""
         raise KftError(f"{name}: no such folder", meant + PRESET_HINT)
     return _from_keras_hub(name)
-
-
-def tokenizer_settings(preset: Preset) -> dict[str, Any]:
-    """Arguments of `tokens.load_tokenizer` beside the vocabulary; plain JSON."""
-    return {
-        "lowercase": preset.lowercase,
-        "strip_accents": preset.strip_accents,
-        "tokenize_chinese_chars": preset.tokenize_chinese_chars,
-    }
 
 
 def encoder_weights(preset: Preset) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kft.models.families import Encoding, Family, Head, Sizes
+from kft.text import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,7 @@ class Preset:
         name: as the user gave it.
         kind: "keras" (KerasHub), "huggingface" or "run" (a finished run, named after its own preset).
         path: the folder of the files.
-        vocabulary: tokens in id order.
-        special_ids: ids of the SPECIAL_TOKENS, by token.
-        lowercase, strip_accents, tokenize_chinese_chars: BERT's tokenizer settings; strip_accents None follows lowercase.
+        tokenizer: of its own files.
         family: the kind of model.
         sizes, encoding: of the encoder.
         classifier_dropout: rate before the head, None where it is `dropout`.
@@ -26,11 +25,7 @@ class Preset:
     name: str
     kind: str
     path: Path
-    vocabulary: list[str]
-    special_ids: dict[str, int]
-    lowercase: bool
-    strip_accents: bool | None
-    tokenize_chinese_chars: bool
+    tokenizer: Tokenizer
     family: Family
     sizes: Sizes
     encoding: Encoding
