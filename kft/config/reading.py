@@ -96,6 +96,8 @@ def absolute_paths(settings: dict[str, Any], base: Path) -> dict[str, Any]:
         for key in PATH_KEYS:
             if isinstance(data.get(key), str) and data[key]:
                 data[key] = str(_under(base, data[key]))
+            elif isinstance(data.get(key), list):
+                data[key] = [str(_under(base, v)) if isinstance(v, str) and v else v for v in data[key]]
     if isinstance(settings.get("model"), dict) and isinstance(settings["model"].get("from_run"), str):
         start = settings["model"]["from_run"]
         settings["model"] = settings["model"] | ({"from_run": str(_under(base, start))} if start else {})

@@ -130,7 +130,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _source(settings: dict[str, Any]) -> str:
     data = settings.get("data", {})
-    return data.get("source") or Path(data.get("train", "")).name
+    files = data.get("train", "")
+    first = Path(files if isinstance(files, str) else files[0]).name
+    return data.get("source") or (first if isinstance(files, str) else f"{first} and {len(files) - 1} more")
 
 
 def _facts(history: History, account: dict[str, Any], labels: list[str]) -> Iterator[tuple[str, str]]:

@@ -1,13 +1,12 @@
 """A name or path → polars frames of examples: CSV, TSV, JSON, JSONL, Parquet, Arrow, class folders, TFDS, built-in.
 
-Every frame has the columns `id` (Int64, row number in its file from 0), `text`, `text_pair` (only with
+Every frame has the columns `id` (Int64, row number in its file from 0; of several files they count on), `text`, `text_pair` (only with
 `data.text_pair`), `label` (String, null where there is none), `group` (String, only with `data.group`), `origin`
 (String: the file as messages name it; of class folders "class/name.txt") and, under their own names, the Int64 columns
 of `data.spans`. Other values are strings: CSV and TSV as they stand, others in one spelling (`columns.as_string`). Text
 is kept as it is, labels are stripped. Messages count data rows from 1.
 """
 
-import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -18,15 +17,19 @@ from typing import Any
 import polars as pl
 
 from kft.config import FORMATS, DataConfig, SplitConfig
-from kft.data.sources.arrow import (
-    is_saved_dataset,
-    is_saved_splits,
-    parquet_pieces,
-    read_arrow,
-    read_parquet,
-)
+from kft.data.sources.arrow import is_saved_dataset, is_saved_splits, parquet_pieces, read_arrow, read_parquet
 from kft.data.sources.columns import LabelPolicy, Pick, Wanted, finish, listed, pick, shown
 from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
+from kft.data.sources.files import (
+    ENDINGS,
+    SPLITS,
+    check_readable,
+    display_names,
+    ending,
+    expanded,
+    format_of,
+    of_splits,
+)
 from kft.data.sources.folders import read_folder
 from kft.data.sources.marked import marked_texts
 from kft.data.sources.named import benchmark_splits as benchmark_splits
@@ -50,18 +53,6 @@ __all__ = [
 ]
 
 NONE: Mapping[str, Any] = MappingProxyType({})
-SPLITS = ("train", "validation", "test")
-ENDINGS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-}
-# Folders of the splits of a saved data set.
-SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
 def read(data: DataConfig, split: SplitConfig | None = None) -> dict[str, pl.DataFrame]:
@@ -79,18 +70,16 @@ def read(data: DataConfig, split: SplitConfig | None = None) -> dict[str, pl.Dat
     if data.source is not None:
         frames = read_named(_wanted(data, cut_by))
     else:
-        paths = _with_saved_splits(
-            {name: Path(getattr(data, name)) for name in SPLITS if getattr(data, name)}
-        )
-        names = _display_names(paths)
+        files = of_splits(data)
+        names = display_names(files)
         frames = {
-            part: _read_path(
-                path,
-                names[part],
-                _wanted(data, cut_by) if part == "train" else _of_file(data, path),
+            part: _read_files(
+                paths,
+                names,
+                _wanted(data, cut_by) if part == "train" else data,
                 "expected" if part == "test" else "needed",
             )
-            for part, path in paths.items()
+            for part, paths in files.items()
         }
     if "train" not in frames:
         raise KftError(
@@ -131,9 +120,26 @@ def read_file(
         KftError: the file is missing or malformed.
     """
     path = Path(path)
-    data = _of_file(data, path, settings)
     policy = "needed" if need_label else "optional"
-    return _rename_labels(_read_path(path, path.name, data, policy), data)
+    files = expanded(path)
+    frame = _read_files(files, display_names({"": files}), data, policy, settings)
+    return _rename_labels(frame, data.model_copy(update=dict(settings)))
+
+
+def _read_files(
+    paths: list[Path],
+    names: dict[Path, str],
+    data: DataConfig,
+    label: LabelPolicy,
+    settings: Mapping[str, Any] = NONE,
+) -> pl.DataFrame:
+    """The frames of several files as one; ids count on from file to file."""
+    frames, rows = [], 0
+    for path in paths:
+        frame = _read_path(path, names[path], _of_file(data, path, settings), label)
+        frames.append(frame.with_columns(pl.col("id") + rows))
+        rows += frame.height
+    return frames[0] if len(frames) == 1 else pl.concat(frames)
 
 
 def read_pieces(
@@ -150,10 +156,10 @@ def read_pieces(
     path, rows = Path(path), 0
     own = _of_file(data, path, settings)
     read = PIECES.get(own.format or format_of(path))
-    if read is None or own.group is not None or own.spans or own.max_examples is not None:
+    if path.is_dir() or read is None or own.group is not None or own.spans or own.max_examples is not None:
         yield read_file(path, data, need_label=False, settings=settings)
         return
-    _check_readable(path)
+    check_readable(path)
     wanted = partial(pick, where=path.name, data=own, label="optional")
     try:
         for piece in read(path, path.name, own, wanted, size):
@@ -172,30 +178,19 @@ def _of_file(data: DataConfig, path: Path, settings: Mapping[str, Any] = NONE) -
 
     A file with another known ending is read as that says; a delimiter is that of files of one format.
     """
-    first = data.train or data.validation or data.test
-    own = format_of(path)
-    if first and own and _ending(path) != _ending(first):
+    named = data.train or data.validation or data.test or ""
+    first, own = named if isinstance(named, str) else named[0], format_of(path)
+    if first and own and ending(path) != ending(first):
         alike = own == (data.format or format_of(first))
-        data = data.model_copy(update={"format": own, "delimiter": data.delimiter if alike else None})
+        data = data.model_copy(update={"format": None, "delimiter": data.delimiter if alike else None})
     return data.model_copy(update=dict(settings))
 
 
-def format_of(path: str | Path) -> str | None:
-    """What a file's ending says that it holds (`.gz` of a text file aside); "folder" for a folder."""
-    if Path(path).is_dir():
-        return "arrow" if is_saved_dataset(Path(path)) else "folder"
-    return ENDINGS.get(_ending(path))
-
-
-def _ending(path: str | Path) -> str:
-    return Path(Path(path).name.lower().removesuffix(".gz")).suffix
-
-
 def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> pl.DataFrame:
-    _check_readable(path)
+    check_readable(path)
     format = data.format or format_of(path)
     if format is None:
-        told = f"the ending {_ending(path)} does not say" if _ending(path) else "no ending says"
+        told = f"the ending {ending(path)} does not say" if ending(path) else "no ending says"
         raise KftError(
             f"{path.name}: {told} what the file holds", f"set `data.format` to one of {', '.join(FORMATS)}"
         )
@@ -219,59 +214,11 @@ def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> p
     return finish(frame, name, data)
 
 
-def _check_readable(path: Path) -> None:
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        folder = path.parent
-        if not folder.is_dir():
-            raise KftError(
-                f"{shown(path)}: no such file", f"there is no folder {shown(folder)} either"
-            ) from None
-        siblings = sorted(entry.name for entry in folder.iterdir())
-        raise KftError(
-            f"{shown(path)}: no such file{did_you_mean(path.name, siblings)}",
-            f"{folder.name} holds {listed(siblings) if siblings else 'nothing'}",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise KftError(
-            f"{shown(path)}: cannot be read: {getattr(error, 'strerror', None) or error}",
-            "check the path and its permissions",
-        ) from None
-    if not os.access(path, os.R_OK):
-        raise KftError(f"{shown(path)}: cannot be read: permission denied", "check the file's permissions")
-
-
-def _with_saved_splits(paths: dict[str, Path]) -> dict[str, Path]:
-    """The paths, those of a folder of saved splits being that of the split."""
-    found = {}
-    if "train" in paths and is_saved_splits(paths["train"]):
-        found = {split: _split_folder(paths["train"], split) for split in SPLITS}
-    found |= {
-        split: (_split_folder(path, split) or path) if is_saved_splits(path) else path
-        for split, path in paths.items()
-    }
-    return {split: found[split] for split in SPLITS if found.get(split)}
-
-
-def _split_folder(folder: Path, split: str) -> Path | None:
-    return next((folder / name for name in SPLIT_FOLDERS[split] if (folder / name).is_dir()), None)
-
-
 def _without_secret(test: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
     label = test["label"].drop_nulls()
     if len(label) and (label == "-1").all() and not (train["label"] == "-1").any():
         return test.with_columns(label=pl.lit(None, pl.String))
     return test
-
-
-def _display_names(paths: dict[str, Path]) -> dict[str, str]:
-    """File names, with the folder before them where two splits have the same."""
-    names = [path.name for path in paths.values()]
-    return {
-        split: path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}"
-        for split, path in paths.items()
-    }
 
 
 def _rename_labels(frame: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
