@@ -136,6 +136,7 @@ def _read_files(
     """The frames of several files as one; ids count on from file to file."""
     frames, rows = [], 0
     for path in paths:
+        check_readable(path)
         frame = _read_path(path, names[path], _of_file(data, path, settings), label)
         frames.append(frame.with_columns(pl.col("id") + rows))
         rows += frame.height
@@ -187,7 +188,6 @@ def _of_file(data: DataConfig, path: Path, settings: Mapping[str, Any] = NONE) -
 
 
 def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> pl.DataFrame:
-    check_readable(path)
     format = data.format or format_of(path)
     if format is None:
         told = f"the ending {ending(path)} does not say" if ending(path) else "no ending says"
