@@ -85,7 +85,10 @@ def pair(tiny_settings, tmp_path_factory):
     data = {"train": str(write_csv(folder / "a.csv", rows)), "label_names": {"1": "bad", "2": "good"}}
     found = []
     for name, positive in (("given", {"positive": "bad"}), ("plain", {})):
-        settings = tiny_settings | {"data": data | positive, "train": tiny_settings["train"] | {"best_metric": "f1"}}
+        settings = tiny_settings | {
+            "data": data | positive,
+            "train": tiny_settings["train"] | {"best_metric": "f1"},
+        }
         train.train(configs.parse(settings), folder / name)
         found.append(folder / name)
     return found
@@ -94,7 +97,9 @@ def pair(tiny_settings, tmp_path_factory):
 def test_training_is_the_same_and_the_choice_of_the_epoch_goes_by_it(pair):
     given, plain = (runs.RunDir(path) for path in pair)
     assert runs.read_labels(given) == runs.read_labels(plain) == ["bad", "good"]
-    losses = [[e["loss"] for e in map(json.loads, run.history.read_text().splitlines())] for run in (given, plain)]
+    losses = [
+        [e["loss"] for e in map(json.loads, run.history.read_text().splitlines())] for run in (given, plain)
+    ]
     assert losses[0] == losses[1]
     for run, positive in ((given, "bad"), (plain, "good")):
         scores, details = runs.read_json(run.metrics), runs.read_json(run.details)
@@ -134,5 +139,8 @@ def test_the_command_says_which_class_it_is(tiny_settings, tmp_path):
         "[train]\nepochs = 1\nbatch_size = 16\n"
     )
     told = run_kft("train", tmp_path / "c.toml", "--run", tmp_path / "run")
-    assert "precision, recall and f1 are those of positive; data.positive names the other, negative" in told.stderr
+    assert (
+        "precision, recall and f1 are those of positive; data.positive names the other, negative"
+        in told.stderr
+    )
     assert "f1 of positive" in told.stdout

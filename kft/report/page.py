@@ -113,7 +113,9 @@ def _content(run: RunDir) -> dict[str, Any]:
         "facts": list(_facts(history, account, labels)),
         "splits": [_split(run, kind, labels, name, scores[name], details.get(name, {})) for name in names],
         "metric_names": list(dict.fromkeys(metric for name in names for metric in scores[name])),
-        "curves": [charts.over_epochs(curve) for curve in run_curves(history, settings, positive) if curve.series],
+        "curves": [
+            charts.over_epochs(curve) for curve in run_curves(history, settings, positive) if curve.series
+        ],
         "epochs": history.evaluation,
         "followed": followed_metrics(settings),
         "account": _account(account),

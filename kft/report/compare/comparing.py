@@ -103,9 +103,7 @@ def compare(
     first = matched[0]
     kind, labels, task = first.kind, first.labels, first.task
     metric = _check_metric(kind, metric, len(labels) or None)
-    scored = [
-        scoring.positive_second(*answers.scored(told), labels, first.positive) for told in matched
-    ]
+    scored = [scoring.positive_second(*answers.scored(told), labels, first.positive) for told in matched]
     targets, predictions = scored[0][0], [p for _, p in scored]
     scores = [scoring.scores(kind, targets, p, labels) for p in predictions]
     resampled = significance.resample(kind, targets, predictions, labels, metric, seed, resamples)

@@ -129,7 +129,10 @@ def text(told: dict[str, Any]) -> str:
             "",
             f"trial {told['best']['number']} on test",
             *aligned(
-                [("metric", "score"), *((metric_name(name, told["positive"]), number(value)) for name, value in scores.items())]
+                [
+                    ("metric", "score"),
+                    *((metric_name(name, told["positive"]), number(value)) for name, value in scores.items()),
+                ]
             ),
         ]
     return "\n".join(lines)
