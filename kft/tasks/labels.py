@@ -1,6 +1,6 @@
 """What the checks of labels share: their order, the rows that messages name, labels that train does not have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 
 import polars as pl
@@ -31,6 +31,33 @@ def _number(name: str) -> Decimal | None:
     except InvalidOperation:
         return None
     return None if number.is_nan() else number
+
+
+def positive_of(names: Sequence[str], positive: str | None, renamed: dict[str, str]) -> str | None:
+    """The label that `data.positive` names.
+
+    Args:
+        names: of the classes.
+        positive: what the config says.
+        renamed: `data.label_names`; a label as the files hold it is taken for its new name.
+
+    Raises:
+        KftError: there are not two classes, or it is none of them.
+    """
+    if positive is None:
+        return None
+    label = positive if positive in names else renamed.get(positive, positive)
+    if len(names) != 2:
+        raise KftError(
+            f"`data.positive` = {positive!r} needs two classes, the data has {len(names)}",
+            "leave it out: f1_macro and the table of classes tell of each class",
+        )
+    if label not in names:
+        raise KftError(
+            f"`data.positive`: {positive!r} is no label{did_you_mean(positive, list(names))}",
+            f"the labels are {' and '.join(names)}",
+        )
+    return label
 
 
 def where(frame: pl.DataFrame, rows: pl.DataFrame) -> str:
