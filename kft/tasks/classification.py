@@ -208,7 +208,7 @@ def _ties(probabilities: np.ndarray, learned: Learned, tolerance: float) -> np.n
 
 
 TASK = Task(
-    labels=Labels(_check, _describe, "stratified", names, missing=("nan", "NaN")),
+    labels=Labels(_check, _describe, "stratified", names),
     learn=_learn,
     outputs=lambda learned: len(learned.labels),
     check=lambda frame, learned: checks.check_each(frame, learned, names),
