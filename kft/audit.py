@@ -38,7 +38,7 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
     )
     labels = list(made.account["splits"]["train"].get("labels", {}))
     positive_of(labels, config.data.positive, config.data.label_names)
-    preset = presets.locate(config.model.preset, config.model.from_run)
+    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
     add_token_lengths(made, preset, config.data, config.model.max_length)
     if run_path is None:
         return made.account

@@ -127,7 +127,12 @@ class ModelConfig(Section):
     preset: str = Field(
         "all_minilm_l6_v2_en",
         min_length=1,
-        description="KerasHub name, kaggle:// or hf:// handle, or a folder",
+        description="KerasHub name, kaggle:// or hf:// handle, or a folder; one of peft's adapters brings its base along",
+    )
+    adapter_base: str | None = Field(
+        None,
+        min_length=1,
+        description="base of peft's adapters in `preset`; else what their adapter_config.json names",
     )
     from_run: str | None = Field(
         None,

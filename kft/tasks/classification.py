@@ -252,7 +252,7 @@ TASK = Task(
         right=lambda targets, probabilities: probabilities.argmax(axis=1) == targets,
     ),
     export=Export(
-        formats=("savedmodel", "hf", "keras", "onnx"),
+        formats=("savedmodel", "hf", "keras", "onnx", "peft"),
         signature="classify",
         in_graph=_in_graph,
         numbers="probabilities",

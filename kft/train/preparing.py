@@ -52,7 +52,7 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     learned = task.learn(made.train, known_labels)
     positive = positive_of(learned.labels, config.data.positive, config.data.label_names)
     learned = replace(learned, positive=positive)
-    preset = presets.locate(config.model.preset, config.model.from_run)
+    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
     if config.model.max_length > preset.sizes.max_length:
         raise KftError(
             f"`model.max_length` is {config.model.max_length}, {preset.name} reads at most {preset.sizes.max_length} tokens",
