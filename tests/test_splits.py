@@ -81,7 +81,9 @@ def test_drops_are_counted_by_reason():
     )
 
 
-@pytest.mark.parametrize("word", ["nan", "NaN", "NAN", "-nan", "None", "null", "NA", "N/A", "none", "NULL", "<NA>"])
+@pytest.mark.parametrize(
+    "word", ["nan", "NaN", "NAN", "-nan", "None", "null", "NA", "N/A", "none", "NULL", "<NA>"]
+)
 def test_a_word_for_nothing_is_a_label_beside_words(word):
     rows = [(f"t{i}", [word, "eng", "deu"][i % 3]) for i in range(30)]
     made = prepared(train=rows, validation=[("v", word)])
@@ -98,7 +100,9 @@ def test_not_a_number_is_a_missing_label_among_numbers(word, kind):
     parts = made.account["splits"]
     assert parts["train"]["dropped"] == parts["validation"]["dropped"] | {"missing_label": 10}
     assert parts["test"]["dropped"] == {"unlabelled": 1}
-    assert told(made.account)["dropped"].startswith("train 10 of 30 rows: 10 missing_label; validation 1 of 2")
+    assert told(made.account)["dropped"].startswith(
+        "train 10 of 30 rows: 10 missing_label; validation 1 of 2"
+    )
 
 
 def test_pairs_need_both_texts():
