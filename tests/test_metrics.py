@@ -382,7 +382,9 @@ def test_few_examples_tell_little(count):
     exact = stats.binomtest(count - 1, count).proportion_ci(method="exact")
     assert made["accuracy"] == [pytest.approx(exact.low), pytest.approx(exact.high)]
     assert made["f1"] == [None, None]
-    values = scoring.details("regression", np.arange(count, dtype=float), np.arange(count) ** 2.0)["intervals"]
+    values = scoring.details("regression", np.arange(count, dtype=float), np.arange(count) ** 2.0)[
+        "intervals"
+    ]
     assert set(map(tuple, values.values())) == {(None, None)}
 
 

@@ -66,7 +66,9 @@ def confusion_matrix(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray
     return counts.reshape(classes, classes)
 
 
-def confusions(targets: np.ndarray, predictions: np.ndarray, labels: list[str], most: int) -> list[dict[str, Any]]:
+def confusions(
+    targets: np.ndarray, predictions: np.ndarray, labels: list[str], most: int
+) -> list[dict[str, Any]]:
     """The commonest pairs of a target and another predicted class, whatever the number of classes.
 
     Returns:
