@@ -72,7 +72,7 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
     with _alone(output, exporter.versioned):
         source = sources.load(run)
         _check_held(source, to)
-        with _aside(output, exporter.versioned) as folder:
+        with _aside(output, exporter.versioned) as folder, runs.disk_errors(output):
             _check_space(source, folder, output)
             told = _describe(source, to) | exporter.write(source, folder)
             if verify:
