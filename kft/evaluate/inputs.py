@@ -23,12 +23,12 @@ def read_frames(loaded: LoadedRun, file: str) -> Iterator[pl.DataFrame]:
         pieces = sources.read_pieces(file, _data_of_files(loaded), CHUNK_EXAMPLES)
         return chain.from_iterable(chunks(loaded, piece) for piece in pieces)
     _check_columns(loaded, [], "standard input" if file == "-" else file)
-    return chunks(loaded, _lines(file, paired=loaded.config.data.text_pair is not None))
+    return chunks(loaded, _lines(file, paired=loaded.inputs.paired))
 
 
 def chunks(loaded: LoadedRun, texts) -> Iterator[pl.DataFrame]:
     """Frames of at most CHUNK_EXAMPLES rows from what `predict` takes; raises as it does."""
-    paired = loaded.config.data.text_pair is not None
+    paired = loaded.inputs.paired
     if isinstance(texts, pl.DataFrame):
         _check_columns(loaded, texts.columns, "the frame")
         lacking = [name for name in ("text", "text_pair")[: 1 + paired] if name not in texts.columns]
