@@ -403,7 +403,7 @@ def test_a_file_of_another_ending_is_read_by_its_ending(tmp_path):
     assert rows(sources.read_file(write(tmp_path, "a.csv", "text,label\na,x\n"), data)) == [("a", "x")]
     assert rows(sources.read_file(write(tmp_path, "a.txt", "text;label\na;x\n"), data)) == [("a", "x")]
     tabs = write(tmp_path, "b.csv", "text\tlabel\na\tx\n")
-    assert rows(sources.read_file(tabs, data, format="tsv")) == [("a", "x")]
+    assert rows(sources.read_file(tabs, data, settings={"format": "tsv"})) == [("a", "x")]
 
 
 def test_format_of(tmp_path):
@@ -717,7 +717,7 @@ def test_missing_files(tmp_path):
     with pytest.raises(KftError, match="no examples to train on"):
         sources.read(DataConfig(validation=str(tmp_path / "train.csv")))
     with pytest.raises(KftError, match="no format `xml`"):
-        sources.read_file(tmp_path / "train.csv", DataConfig(), format="xml")
+        sources.read_file(tmp_path / "train.csv", DataConfig(), settings={"format": "xml"})
 
 
 def test_unreadable_file(tmp_path, monkeypatch):

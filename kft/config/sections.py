@@ -59,6 +59,12 @@ class DataConfig(Section):
     label_names: dict[str, str] = Field(
         {}, description="readable names for the labels as the files hold them"
     )
+    positive: str | None = Field(
+        None,
+        min_length=1,
+        description="of two classes the label, as `label_names` renames it, that precision, recall and f1 are of; else the "
+        "second in the order of the labels, by value or alphabet",
+    )
     max_examples: int | None = Field(None, ge=1, description="examples read from each file at most")
 
 
@@ -121,7 +127,12 @@ class ModelConfig(Section):
     preset: str = Field(
         "all_minilm_l6_v2_en",
         min_length=1,
-        description="KerasHub name, kaggle:// or hf:// handle, or a folder",
+        description="KerasHub name, kaggle:// or hf:// handle, or a folder; one of peft's adapters brings its base along",
+    )
+    adapter_base: str | None = Field(
+        None,
+        min_length=1,
+        description="base of peft's adapters in `preset`; else what their adapter_config.json names",
     )
     from_run: str | None = Field(
         None,

@@ -13,7 +13,7 @@ from typing import Any
 
 from kft import backend, runs
 from kft.errors import KftError, did_you_mean
-from kft.export import huggingface, keras_preset, onnx_folder, savedmodel
+from kft.export import huggingface, keras_preset, onnx_folder, peft, savedmodel
 from kft.export import source as sources
 from kft.export.fields import FIELDS
 from kft.export.source import Source
@@ -276,4 +276,5 @@ EXPORTERS = {
         keras_preset.write, keras_preset.prove, poolings=("cls",), activations=("gelu_tanh", "gelu_exact")
     ),
     "onnx": Exporter(onnx_folder.write, onnx_folder.prove, packages=("onnx", "onnxruntime"), extra="onnx"),
+    "peft": Exporter(peft.write, peft.prove, poolings=("cls",)),
 }

@@ -98,12 +98,14 @@ def _content(run: RunDir) -> dict[str, Any]:
     settings, environment, history = read_settings(run), _read(run.environment), read_history(run)
     account, scores, details = _read(run.data), _read(run.metrics), _read(run.details)
     labels = _read(run.labels).get("labels", [])
+    positive = next((part["positive"] for part in details.values() if part.get("positive")), None)
     kind = settings.get("task", DEFAULT)
     backend = environment.get("backend") or settings.get("backend", "jax")
     names = sorted(scores, key=lambda name: SPLITS.index(name) if name in SPLITS else len(SPLITS))
     return {
         "kind": kind,
         "main": scoring.main_metric(kind),
+        "positive": positive,
         "lower_is_better": [name for name, metric in metrics.METRICS.items() if not metric.greater_is_better],
         "preset": Path(settings.get("model", {}).get("preset", ModelConfig().preset)).name,
         "source": _source(settings),
@@ -111,7 +113,9 @@ def _content(run: RunDir) -> dict[str, Any]:
         "facts": list(_facts(history, account, labels)),
         "splits": [_split(run, kind, labels, name, scores[name], details.get(name, {})) for name in names],
         "metric_names": list(dict.fromkeys(metric for name in names for metric in scores[name])),
-        "curves": [charts.over_epochs(curve) for curve in run_curves(history, settings) if curve.series],
+        "curves": [
+            charts.over_epochs(curve) for curve in run_curves(history, settings, positive) if curve.series
+        ],
         "epochs": history.evaluation,
         "followed": followed_metrics(settings),
         "account": _account(account),

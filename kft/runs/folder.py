@@ -304,7 +304,7 @@ def read_learned(run: RunDir) -> Learned:
     mean, scale, thresholds = content["score_mean"], content["score_scale"], content.get("thresholds", [])
     if not all(isinstance(n, int | float) for n in (mean, scale, *thresholds)):
         raise KftError(f"{run.model}: is damaged", COPY_HINT)
-    return Learned(tuple(read_labels(run)), mean, scale, tuple(thresholds))
+    return Learned(tuple(read_labels(run)), mean, scale, tuple(thresholds), content.get("positive"))
 
 
 def _run_at(path: str | Path) -> RunDir:

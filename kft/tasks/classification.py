@@ -208,7 +208,7 @@ def _ties(probabilities: np.ndarray, learned: Learned, tolerance: float) -> np.n
 
 
 TASK = Task(
-    labels=Labels(_check, _describe, "stratified", names, missing=("nan", "NaN")),
+    labels=Labels(_check, _describe, "stratified", names),
     learn=_learn,
     outputs=lambda learned: len(learned.labels),
     check=lambda frame, learned: checks.check_each(frame, learned, names),
@@ -252,7 +252,7 @@ TASK = Task(
         right=lambda targets, probabilities: probabilities.argmax(axis=1) == targets,
     ),
     export=Export(
-        formats=("savedmodel", "hf", "keras", "onnx"),
+        formats=("savedmodel", "hf", "keras", "onnx", "peft"),
         signature="classify",
         in_graph=_in_graph,
         numbers="probabilities",

@@ -8,9 +8,11 @@ is kept as it is, labels are stripped. Messages count data rows from 1.
 """
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import polars as pl
 
@@ -35,9 +37,22 @@ from kft.data.sources.named import first_rows as first_rows
 from kft.data.sources.named import read_benchmark as read_benchmark
 from kft.data.sources.named import read_named
 from kft.data.sources.tables import csv_pieces, read_csv, read_tsv, tsv_pieces
+from kft.data.sources.texts import check_encoding
 from kft.errors import KftError, did_you_mean
 
-__all__ = ["ENDINGS", "READERS", "SPLITS", "format_of", "marked_texts", "read", "read_file", "read_pieces"]
+__all__ = [
+    "ENDINGS",
+    "READERS",
+    "SPLITS",
+    "check_encoding",
+    "format_of",
+    "marked_texts",
+    "read",
+    "read_file",
+    "read_pieces",
+]
+
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def read(data: DataConfig, split: SplitConfig | None = None) -> dict[str, pl.DataFrame]:
@@ -88,7 +103,7 @@ def _wanted(data: DataConfig, also: dict[str, tuple[str, str | int]]) -> DataCon
 
 
 def read_file(
-    path: str | Path, data: DataConfig, need_label: bool = True, format: str | None = None
+    path: str | Path, data: DataConfig, need_label: bool = True, settings: Mapping[str, Any] = NONE
 ) -> pl.DataFrame:
     """The frame of one file or class folder with the columns that `data` names.
 
@@ -99,16 +114,16 @@ def read_file(
         path: the file or folder.
         data: columns, header, delimiter, encoding, label names.
         need_label: whether a file without the label column is a mistake; else its labels are null.
-        format: one of `FORMATS`, above all else.
+        settings: fields of `data` that are set for this file, above all else.
 
     Raises:
         KftError: the file is missing or malformed.
     """
     path = Path(path)
-    data = _as_it_ends(data, path)
     policy = "needed" if need_label else "optional"
     files = expanded(path)
-    return _rename_labels(_read_files(files, display_names({"": files}), data, policy, format), data)
+    frame = _read_files(files, display_names({"": files}), data, policy, settings)
+    return _rename_labels(frame, data.model_copy(update=dict(settings)))
 
 
 def _read_files(
@@ -116,18 +131,21 @@ def _read_files(
     names: dict[Path, str],
     data: DataConfig,
     label: LabelPolicy,
-    format: str | None = None,
+    settings: Mapping[str, Any] = NONE,
 ) -> pl.DataFrame:
     """The frames of several files as one; ids count on from file to file."""
     frames, rows = [], 0
     for path in paths:
-        frame = _read_path(path, names[path], data, label, format)
+        check_readable(path)
+        frame = _read_path(path, names[path], _of_file(data, path, settings), label)
         frames.append(frame.with_columns(pl.col("id") + rows))
         rows += frame.height
     return frames[0] if len(frames) == 1 else pl.concat(frames)
 
 
-def read_pieces(path: str | Path, data: DataConfig, size: int) -> Iterator[pl.DataFrame]:
+def read_pieces(
+    path: str | Path, data: DataConfig, size: int, settings: Mapping[str, Any] = NONE
+) -> Iterator[pl.DataFrame]:
     """The frame of `read_file`, where labels may be missing, in pieces: a file of any size fits in memory.
 
     CSV, TSV, JSONL and Parquet come at most `size` rows at a time. What must be seen as a whole comes as one piece:
@@ -137,41 +155,40 @@ def read_pieces(path: str | Path, data: DataConfig, size: int) -> Iterator[pl.Da
         KftError: the file is missing or malformed; the pieces before the mistake have been given by then.
     """
     path, rows = Path(path), 0
-    data = _as_it_ends(data, path)
-    read = PIECES.get(data.format or format_of(path))
-    if path.is_dir() or read is None or data.group is not None or data.spans or data.max_examples is not None:
-        yield read_file(path, data, need_label=False)
+    own = _of_file(data, path, settings)
+    read = PIECES.get(own.format or format_of(path))
+    if path.is_dir() or read is None or own.group is not None or own.spans or own.max_examples is not None:
+        yield read_file(path, data, need_label=False, settings=settings)
         return
     check_readable(path)
-    wanted = partial(pick, where=path.name, data=data, label="optional")
+    wanted = partial(pick, where=path.name, data=own, label="optional")
     try:
-        for piece in read(path, path.name, data, wanted, size):
-            yield _rename_labels(finish(piece, path.name, data), data).with_columns(pl.col("id") + rows)
+        for piece in read(path, path.name, own, wanted, size):
+            yield _rename_labels(finish(piece, path.name, own), own).with_columns(pl.col("id") + rows)
             rows += piece.height
         if not rows:
             raise KftError(f"{path.name}: holds no examples", "give a file with at least one row")
     except (KftError, UnicodeError, OSError, EOFError, zlib.error):
-        read_file(path, data, need_label=False)  # tells where in the whole file the mistake is
+        # Tells where in the whole file the mistake is.
+        read_file(path, data, need_label=False, settings=settings)
         raise
 
 
-def _as_it_ends(data: DataConfig, path: Path) -> DataConfig:
-    """The settings for a file: format and delimiter were written for files with the config's own endings."""
-    settings = [data.train, data.validation, data.test]
-    named = [
-        name for setting in settings for name in ([setting] if isinstance(setting, str) else setting or [])
-    ]
-    own = {ending(name) for name in named}
-    if own and format_of(path) and ending(path) not in own:
-        return data.model_copy(update={"format": None, "delimiter": None})
-    return data
+def _of_file(data: DataConfig, path: Path, settings: Mapping[str, Any] = NONE) -> DataConfig:
+    """The settings of one file: what was set for the training file holds as far as this one is alike.
+
+    A file with another known ending is read as that says; a delimiter is that of files of one format.
+    """
+    named = data.train or data.validation or data.test or ""
+    first, own = named if isinstance(named, str) else named[0], format_of(path)
+    if first and own and ending(path) != ending(first):
+        alike = own == (data.format or format_of(first))
+        data = data.model_copy(update={"format": None, "delimiter": data.delimiter if alike else None})
+    return data.model_copy(update=dict(settings))
 
 
-def _read_path(
-    path: Path, name: str, data: DataConfig, label: LabelPolicy, format: str | None = None
-) -> pl.DataFrame:
-    check_readable(path)
-    format = format or data.format or format_of(path)
+def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> pl.DataFrame:
+    format = data.format or format_of(path)
     if format is None:
         told = f"the ending {ending(path)} does not say" if ending(path) else "no ending says"
         raise KftError(
