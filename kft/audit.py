@@ -15,6 +15,7 @@ from kft.data.splits.alike import plainly
 from kft.errors import KftError
 from kft.models import presets
 from kft.tasks import TASKS
+from kft.tasks.labels import positive_of
 from kft.tasks.record import Inputs
 from kft.text import Tokens, encode_cached, encode_frame, length_account
 
@@ -36,7 +37,9 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
     made = splits.prepare(
         sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
-    preset = presets.locate(config.model.preset, config.model.from_run)
+    labels = list(made.account["splits"]["train"].get("labels", {}))
+    positive_of(labels, config.data.positive, config.data.label_names)
+    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
     add_token_lengths(made, preset, inputs_of(config))
     if run_path is None:
         return made.account

@@ -357,15 +357,8 @@ class TestHuggingFace:
         export.export(tiny_run, "hf", tmp_path / "films", verify=False)
         preset = presets.locate(str(tmp_path / "films"))
         assert preset.head.labels == ("negative", "positive")
-        assert (
-            preset.encoding.activation,
-            rules_of(preset.tokenizer).lowercase,
-            preset.sizes.max_length,
-        ) == (
-            "gelu_exact",
-            True,
-            32,
-        )
+        told = (preset.encoding.activation, rules_of(preset.tokenizer).lowercase, preset.sizes.max_length)
+        assert told == ("gelu_exact", True, 32)
         model = build_model(preset, "classification", ["negative", "positive"], 2)
         source = sources.load(tiny_run)
         for mine, theirs in zip(model.weights, source.loaded.model.weights, strict=True):
@@ -387,9 +380,9 @@ class TestHuggingFace:
         assert len(tokenizer.encode("good " * 50, "bad " * 50).ids) == 16  # cut as in training
 
     def test_a_damaged_export_is_found(self, tiny_run, tmp_path, monkeypatch):
-        from kft.export import huggingface
+        from kft.models.families import encoders
 
-        monkeypatch.setitem(huggingface._ACTIVATIONS, "gelu_exact", "relu")
+        monkeypatch.setattr(encoders, "written_activation", lambda ours: "relu")
         with pytest.raises(KftError, match="differs from the run"):
             export.export(tiny_run, "hf", tmp_path / "films")
         assert list(tmp_path.iterdir()) == []
@@ -559,7 +552,8 @@ class TestFields:
         made += [
             runs.read_json(Path(verified(to)["output"], "export.json")) for to in ("hf", "keras", "onnx")
         ]
-        assert {one["to"] for one in made} == set(export.EXPORTERS)
+        # Adapters: tests/test_adapters.py.
+        assert {one["to"] for one in made} | {"peft"} == set(export.EXPORTERS)
         return made
 
     def test_every_export_has_the_documented_fields_and_no_others(self, told):

@@ -134,6 +134,69 @@ def test_parquet_types(tmp_path):
         assert (read["text"].to_list(), read["label"].to_list()) == (["a", "b"], values)
 
 
+# Several files
+
+
+def names_of(data: DataConfig) -> dict[str, list[tuple]]:
+    return {name: frame.select("id", "text", "origin").rows() for name, frame in sources.read(data).items()}
+
+
+def test_lists_and_patterns_and_folders_of_shards(tmp_path):
+    for i in (2, 10, 1):
+        write(tmp_path, f"shards/part-{i:02}.csv", f"text,label\na{i},x\nb{i},y\n")
+    expected = [
+        (2 * n + k, f"{'ab'[k]}{i}", f"part-{i:02}.csv") for n, i in enumerate((1, 2, 10)) for k in (0, 1)
+    ]
+    listed = [str(tmp_path / f"shards/part-{i:02}.csv") for i in (1, 2, 10)]
+    for train in (
+        listed,
+        str(tmp_path / "shards/*.csv"),
+        str(tmp_path / "shards"),
+        str(tmp_path / "**/part-*.csv"),
+    ):
+        assert names_of(DataConfig(train=train)) == {"train": expected}
+    assert sources.read_file(tmp_path / "shards", DataConfig()).height == 6
+    assert pl.concat(sources.read_pieces(tmp_path / "shards", DataConfig(), 2)).height == 6
+
+
+def test_a_folder_of_splits(tmp_path):
+    for name, text in (
+        ("train-00000-of-00002", "a"),
+        ("train-00001-of-00002", "b"),
+        ("test-00000-of-00001", "c"),
+    ):
+        pl.DataFrame({"text": [text], "label": ["x"]}).write_parquet(tmp_path / f"{name}.parquet")
+    assert {
+        name: [row[1] for row in part] for name, part in names_of(DataConfig(train=str(tmp_path))).items()
+    } == {
+        "train": ["a", "b"],
+        "test": ["c"],
+    }
+    other = write(tmp_path / "other", "t.csv", "text,label\nd,x\n")
+    assert names_of(DataConfig(train=str(tmp_path), test=str(other)))["test"] == [(0, "d", "t.csv")]
+
+
+@pytest.mark.parametrize(
+    ("files", "train", "message"),
+    [
+        (["a.csv", "b.jsonl"], ".", r"holds files of several formats \(.csv, .jsonl\)"),
+        (["a.csv"], "*.tsv", r"\*.tsv: no file has a name like this"),
+        (["a.csv"], ["a.csv", "b.csv"], "b.csv: no such file"),
+    ],
+)
+def test_mistakes_in_several_files(tmp_path, files, train, message):
+    for name in files:
+        write(tmp_path, name, "text,label\na,x\n")
+    train = [str(tmp_path / t) for t in train] if isinstance(train, list) else str(tmp_path / train)
+    with pytest.raises(KftError, match=message):
+        sources.read(DataConfig(train=train))
+
+
+def test_a_name_with_brackets_is_a_file(tmp_path):
+    path = write(tmp_path, "a[1].csv", "text,label\na,x\n")
+    assert names_of(DataConfig(train=str(path))) == {"train": [(0, "a", "a[1].csv")]}
+
+
 # What `datasets` writes
 
 
@@ -340,7 +403,7 @@ def test_a_file_of_another_ending_is_read_by_its_ending(tmp_path):
     assert rows(sources.read_file(write(tmp_path, "a.csv", "text,label\na,x\n"), data)) == [("a", "x")]
     assert rows(sources.read_file(write(tmp_path, "a.txt", "text;label\na;x\n"), data)) == [("a", "x")]
     tabs = write(tmp_path, "b.csv", "text\tlabel\na\tx\n")
-    assert rows(sources.read_file(tabs, data, format="tsv")) == [("a", "x")]
+    assert rows(sources.read_file(tabs, data, settings={"format": "tsv"})) == [("a", "x")]
 
 
 def test_format_of(tmp_path):
@@ -654,7 +717,7 @@ def test_missing_files(tmp_path):
     with pytest.raises(KftError, match="no examples to train on"):
         sources.read(DataConfig(validation=str(tmp_path / "train.csv")))
     with pytest.raises(KftError, match="no format `xml`"):
-        sources.read_file(tmp_path / "train.csv", DataConfig(), format="xml")
+        sources.read_file(tmp_path / "train.csv", DataConfig(), settings={"format": "xml"})
 
 
 def test_unreadable_file(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import click
 
-from kft.cli.shared import BACKEND, JSON, print_json, select
+from kft.cli.shared import BACKEND, FILE_SET, JSON, SKIP_UNLABELLED, check_about_file, print_json, select
 
 
 @click.command(short_help="Compare finished runs on the same rows.")
@@ -16,9 +16,11 @@ from kft.cli.shared import BACKEND, JSON, print_json, select
     "--output", type=click.Path(dir_okay=False), help="JSONL file for all rows on which the runs disagree."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
+@FILE_SET
+@SKIP_UNLABELLED
 @BACKEND
 @JSON
-def compare(runs, split, data, metric, output, seed, backend, as_json) -> None:
+def compare(runs, split, data, metric, output, seed, overrides, skip_unlabelled, backend, as_json) -> None:
     """Compare finished RUNs on the same rows: scores, whether they differ by more than chance, where the runs disagree.
 
     Without --data it reads what the runs predicted when they were trained. A RUN may be a folder of runs over seeds or
@@ -30,13 +32,17 @@ def compare(runs, split, data, metric, output, seed, backend, as_json) -> None:
         raise click.UsageError(
             "--split and --data exclude each other" if split else "--backend goes with --data"
         )
+    check_about_file(data, overrides, skip_unlabelled)
     from kft.report import compare as comparing
 
     if data:
         select(runs[0], backend)
         from kft import evaluate
 
-        split, found = "data", {run: evaluate.answer_file(run, data) for run in runs}
+        split, found = (
+            "data",
+            {run: evaluate.answer_file(run, data, overrides, skip_unlabelled) for run in runs},
+        )
     else:
         split, found = comparing.read(runs, split)
     told, rows = comparing.compare(found, split, metric, seed)

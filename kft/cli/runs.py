@@ -5,7 +5,16 @@ import sys
 import click
 
 from kft.cli import process
-from kft.cli.shared import BACKEND, JSON, print_json, select, tell
+from kft.cli.shared import (
+    BACKEND,
+    FILE_SET,
+    JSON,
+    SKIP_UNLABELLED,
+    check_about_file,
+    print_json,
+    select,
+    tell,
+)
 
 
 @click.command(short_help="Score a finished RUN on a split or a labelled file.")
@@ -16,20 +25,23 @@ from kft.cli.shared import BACKEND, JSON, print_json, select, tell
 @click.option(
     "--data", type=click.Path(), help="Score this file, with the run's columns, instead of a split."
 )
+@FILE_SET
+@SKIP_UNLABELLED
 @BACKEND
 @JSON
-def evaluate(run, split, data, backend, as_json) -> None:
+def evaluate(run, split, data, overrides, skip_unlabelled, backend, as_json) -> None:
     """Score a finished RUN on one of its splits, or on any labelled file.
 
     RUN may be a folder of runs over seeds or folds: their predictions are then averaged.
     """
     if split and data:
         raise click.UsageError("--split and --data exclude each other")
+    check_about_file(data, overrides, skip_unlabelled)
     select(run, backend)
     from kft import evaluate as evaluation
     from kft import report
 
-    scores = evaluation.evaluate(run, split, data)
+    scores = evaluation.evaluate(run, split, data, overrides, skip_unlabelled)
     details = scores.pop("details")
     if as_json:
         print_json(scores)
@@ -41,8 +53,9 @@ def evaluate(run, split, data, backend, as_json) -> None:
 @click.argument("run")
 @click.argument("file", default="-")
 @click.option("--output", type=click.Path(dir_okay=False), help="File for the answers, else stdout.")
+@FILE_SET
 @BACKEND
-def predict(run, file, output, backend) -> None:
+def predict(run, file, output, overrides, backend) -> None:
     """Label texts with a finished RUN, or with the mean of runs over seeds or folds in one folder.
 
     FILE holds one text a line, or is CSV, TSV, JSON, JSONL or Parquet with the run's columns; - is standard input.
@@ -58,12 +71,14 @@ def predict(run, file, output, backend) -> None:
     select(run, backend)
     from kft import evaluate as evaluation
 
-    evaluation.predict_file(run, file, output)
+    evaluation.predict_file(run, file, output, overrides)
 
 
 @click.command(short_help="Turn a finished RUN into a model that others load.")
 @click.argument("run")
-@click.option("--to", required=True, type=click.Choice(["savedmodel", "hf", "keras", "onnx"]), help="Format.")
+@click.option(
+    "--to", required=True, type=click.Choice(["savedmodel", "hf", "keras", "onnx", "peft"]), help="Format."
+)
 @click.option(
     "--output", required=True, type=click.Path(), help="Folder to make; for savedmodel, to add a version to."
 )
@@ -75,7 +90,8 @@ def export(run, to, output, verify, as_json) -> None:
     """Turn a finished RUN into a model that others load.
 
     savedmodel takes raw text and goes to TensorFlow Serving, as OUTPUT/1, OUTPUT/2, …; hf is a Hugging Face folder, keras
-    a KerasHub preset, onnx a graph with an int8 variant. What does not answer as the run does is not kept.
+    a KerasHub preset, onnx a graph with an int8 variant, peft the
+    low-rank adapters of the run by themselves. What does not answer as the run does is not kept.
     """
     select(run, None)
     from kft import export as exporting

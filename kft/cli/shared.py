@@ -12,7 +12,7 @@ from kft.cli import process
 from kft.cli.process import EXIT_MISTAKE, EXIT_PIPE, EXIT_STOPPED
 
 __all__ = [
-    "BACKEND", "EXIT_MISTAKE", "EXIT_PIPE", "EXIT_STOPPED", "JSON", "SET", "Commands", "backend_of", "print_file",
+    "BACKEND", "EXIT_MISTAKE", "EXIT_PIPE", "EXIT_STOPPED", "FILE_SET", "JSON", "SET", "SKIP_UNLABELLED", "Commands", "backend_of", "check_about_file", "print_file",
     "print_json", "seed_list", "select", "tell",
 ]  # fmt: skip
 
@@ -21,6 +21,18 @@ BACKEND = click.option("--backend", type=click.Choice(["jax", "torch", "tensorfl
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated."
+)
+
+
+FILE_SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="How the file is read, such as data.delimiter=';'; may be repeated.",
+)
+SKIP_UNLABELLED = click.option(
+    "--skip-unlabelled", is_flag=True, help="Leave out the rows of the file that have no label."
 )
 
 
@@ -104,6 +116,15 @@ def backend_of(run: str) -> str:
     if runs.is_ensemble(run):
         return runs.read_config(runs.open_ensemble(run)).backend
     return runs.read_config(runs.open_run(run, finished=False)).backend
+
+
+def check_about_file(data: str | None, overrides: tuple[str, ...], skip_unlabelled: bool) -> None:
+    """Raises click.UsageError: what goes with a file is given without one."""
+    if data is None and (overrides or skip_unlabelled):
+        name = "--set" if overrides else "--skip-unlabelled"
+        raise click.UsageError(
+            f"{name} is about the file of --data: the rows of a split are as training read them"
+        )
 
 
 def seed_list(text: str) -> tuple[int, ...]:

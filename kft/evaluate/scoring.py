@@ -101,7 +101,7 @@ def scores(
     """The metrics and the mean loss of logits [N, C], without details, intervals and predictions."""
     predictions = TASKS[task].predictions(logits, learned, expected.questions)
     scored = TASKS[task].scored(expected.truths, predictions, expected.questions)
-    values = scoring.scores(task, *scored, list(learned.labels))
+    values = scoring.scores(task, *scored, list(learned.labels), learned.positive)
     return values, values[TASKS[task].scoring.loss]
 
 
@@ -123,9 +123,9 @@ def score_predictions(
     """Scores the predictions for the rows of a frame; raises as `score` does."""
     record, wanted = TASKS[task], expected(frame, task, learned)
     scored = record.scored(wanted.truths, predictions, wanted.questions)
-    values = scoring.scores(task, *scored, list(learned.labels))
+    values = scoring.scores(task, *scored, list(learned.labels), learned.positive)
     target = record.target_column(frame["label"], wanted.truths).alias("target")
     columns = [c for c in ("id", "text", "text_pair", "group") if c in frame.columns]
     table = frame.select(columns).with_columns(target, *record.columns(predictions, learned))
-    details = scoring.details(task, *scored, list(learned.labels)) if detailed else {}
+    details = scoring.details(task, *scored, list(learned.labels), learned.positive) if detailed else {}
     return Scored(values, details, table, values[record.scoring.loss])

@@ -57,4 +57,4 @@ def out_of_fold(folder: EnsembleDir, seed: int | None = None) -> Answers:
     first = parts[0]
     predictions = np.concatenate([ordered(part.predictions, part.labels, first.labels) for part in parts])
     rows = pl.concat([part.rows for part in parts])
-    return Answers(first.kind, first.labels, rows, predictions, first.thresholds)
+    return Answers(first.kind, first.labels, rows, predictions, first.thresholds, first.positive)

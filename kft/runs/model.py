@@ -127,7 +127,12 @@ def _from_1(content: Content, run: RunDir) -> Content:
             "grouped": data.group is not None,
             "max_length": content["max_length"],
         },
-        "learned": {"mean": content["score_mean"], "scale": content["score_scale"], "thresholds": []},
+        "learned": {
+            "mean": content["score_mean"],
+            "scale": content["score_scale"],
+            "thresholds": [],
+            "positive": None,
+        },
         "tokenizer": {"kind": "wordpiece", "vocabulary": content["tokenizer"]},
     }
 

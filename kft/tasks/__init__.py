@@ -43,7 +43,11 @@ class Tasks(Mapping):
 _NO_QUESTIONS = {
     "data.group": "a task of questions (`split.group` keeps the rows of an author or a document together)"
 }
-_NO_CLASSES = {"train.label_smoothing": "classes", "train.class_weight": "classes"}
+_NO_CLASSES = {
+    "train.label_smoothing": "classes",
+    "train.class_weight": "classes",
+    "data.positive": "two classes",
+}
 
 TASKS = Tasks(
     classification=Rules(

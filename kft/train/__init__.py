@@ -136,9 +136,11 @@ def new_run_path(config: Config) -> Path:
     Raises:
         KftError: it cannot be made.
     """
-    origin = config.data.source or Path(config.data.train).resolve().with_suffix("").name
+    files = config.data.train
+    first = Path((files if isinstance(files, str) else files[0]) if files else "")
+    origin = config.data.source or first.resolve().with_suffix("").name.strip("*-_.") or "train"
     if origin == "train":
-        origin = Path(config.data.train).resolve().parent.name
+        origin = first.resolve().parent.name
     name = f"{origin.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in range(1, 1000):
         path = Path("runs") / (name if number == 1 else f"{name}-{number}")

@@ -6,6 +6,7 @@ from kft import backend, batches, models, runs
 from kft.data.splits.notices import notices
 from kft.progress import note
 from kft.runs import RunDir
+from kft.tasks import scoring
 from kft.text import save_tokenizer, tokenizer_entry
 from kft.train import controls
 from kft.train.preparing import Data, Prepared
@@ -62,6 +63,11 @@ def describe(prepared: Prepared) -> None:
         f"model     {config.model.from_run or config.model.preset}, {count['total']:,} weights, "
         f"{count['trainable']:,} trained, on {backend.select()}"
     )
+    if positive := scoring.positive_label(data.labels, data.learned.positive):
+        how = f"; data.positive names the other, {data.labels[0]}" if config.data.positive is None else ""
+        if config.data.positive not in (None, positive):
+            how = f", as data.label_names renames {config.data.positive}"
+        note(f"positive  precision, recall and f1 are those of {positive}{how}")
     if config.train.unfreeze_every_epochs is not None:
         waits = [config.train.unfreeze_every_epochs * n for n in range(len(controls.layer_groups(model)))]
         never = sum(wait >= config.train.epochs for wait in waits)

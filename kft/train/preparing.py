@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from kft.models import losses, presets
 from kft.models.low_rank import ALL
 from kft.progress import note
 from kft.tasks import TASKS, scoring
+from kft.tasks.labels import positive_of
 from kft.tasks.record import Inputs, Learned, Reads
 from kft.text import Tokens
 from kft.train import controls, memory, optim
@@ -50,7 +51,9 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
     task = TASKS[config.task]
     learned = task.learn(made.train, known_labels)
-    preset = presets.locate(config.model.preset, config.model.from_run)
+    positive = positive_of(learned.labels, config.data.positive, config.data.label_names)
+    learned = replace(learned, positive=positive)
+    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
     if config.model.max_length > preset.sizes.max_length:
         raise KftError(
             f"`model.max_length` is {config.model.max_length}, {preset.name} reads at most {preset.sizes.max_length} tokens",

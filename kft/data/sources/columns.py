@@ -50,6 +50,8 @@ def pick(
     found, problems = {}, []
     for role, setting, wanted in wanted_columns(data):
         near = None if numbered else closest(str(wanted), columns)
+        if not numbered and wanted not in columns and isinstance(wanted, int):
+            wanted = str(wanted)  # such as pandas' names of columns without a name
         if isinstance(wanted, int) == numbered and wanted in columns:
             found[role] = columns.index(wanted)
         elif role != "label" or label == "needed" or (label == "expected" and near):

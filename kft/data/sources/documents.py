@@ -12,15 +12,18 @@ import polars as pl
 
 from kft.config import DataConfig
 from kft.data.sources.columns import Pick, kind, strings
-from kft.data.sources.texts import line, open_text, read_text
+from kft.data.sources.texts import line, of_json, open_text, read_text
 from kft.errors import KftError
 
+JSON_HINT = (
+    "JSON is UTF-8 whatever `data.encoding` says: convert the file, for example iconv -f cp1252 -t utf-8"
+)
 Row = dict[str, Any]
 
 
 def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns of one document, or of one object a line, which many files named .json hold."""
-    text = read_text(path, name, data)
+    text = read_text(path, name, of_json(path, data), hint=JSON_HINT)
     try:
         rows = _document_rows(json.loads(text), name)
     except json.JSONDecodeError as error:
@@ -40,14 +43,14 @@ def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFra
 
 def read_jsonl(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns; blank lines are no rows, and a field that an object lacks is null."""
-    lines = io.StringIO(read_text(path, name, data, _place), newline="\n")
+    lines = io.StringIO(read_text(path, name, of_json(path, data), _place, JSON_HINT), newline="\n")
     return _objects(list(islice(_json_lines(lines, name), data.max_examples)), name, data, pick)
 
 
 def jsonl_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
     """`read_jsonl`, `size` rows at a time; the first rows must hold every field that is read."""
     known: dict[str, None] = {}
-    with open_text(path, name, data, newline="\n") as lines:
+    with open_text(path, name, of_json(path, data), newline="\n") as lines:
         rows = _json_lines(lines, name)
         while piece := list(islice(rows, size)):
             known |= dict.fromkeys(key for row in piece for key in row)

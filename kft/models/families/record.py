@@ -90,13 +90,15 @@ class HeadLayers:
     Attributes:
         architecture: transformers' class, as config.json names it.
         output: the dense layer that gives the outputs.
-        pooler: the dense layer, with tanh, that the first token passes before it.
+        pooler: the dense layer that the first token passes before it.
+        activation: after the pooler, one of the `ACTIVATIONS` of `blocks`.
         dropped_before_pooler: whether dropout also stands before the pooler.
     """
 
     architecture: str
     output: str
     pooler: str
+    activation: str = "tanh"
     dropped_before_pooler: bool = False
 
     def owns(self, name: str) -> bool:

@@ -20,6 +20,7 @@ class Preset:
         sizes, encoding: of the encoder.
         classifier_dropout: rate before the head, None where it is `dropout`.
         head: the head of a fine-tuned classifier, or None.
+        adapter: folder of the adapters that are merged into the weights of `path`, or None.
     """
 
     name: str
@@ -31,3 +32,4 @@ class Preset:
     encoding: Encoding
     classifier_dropout: float | None
     head: Head | None
+    adapter: Path | None = None
