@@ -44,10 +44,10 @@ from kft.runs.folder import (
     open_run,
     read_config,
     read_labels,
-    read_learned,
     settings_sha256,
 )
 from kft.runs.lock import LOCK, only_writer, try_lock, user_of
+from kft.runs.model import damaged, read_inputs, read_learned, read_model, write_learned, write_model
 
 __all__ = [
     "COPY_HINT",
@@ -95,4 +95,9 @@ __all__ = [
     "write_plan",
     "write_text",
     "write_whole",
+    "write_learned",
+    "write_model",
+    "read_model",
+    "read_inputs",
+    "damaged",
 ]
