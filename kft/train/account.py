@@ -21,17 +21,13 @@ def write_inputs(run: RunDir, prepared: Prepared) -> None:
     runs.write_json(run.data, data.splits.account)
     runs.write_json(run.labels, {"labels": data.labels})
     save_tokenizer(data.preset.tokenizer, run)
-    runs.write_json(
-        run.model,
-        models.architecture_file(
-            architecture,
-            preset=data.preset.name,
-            max_length=prepared.config.model.max_length,
-            tokenizer=tokenizer_entry(data.preset.tokenizer),
-            **({"positive": data.learned.positive} if data.learned.positive else {}),
-            **_origin(data, architecture),
-        ),
-    )
+    content = {
+        **models.model_fields(architecture),
+        "tokenizer": tokenizer_entry(data.preset.tokenizer),
+        "preset": data.preset.name,
+        **_origin(data, architecture),
+    }
+    runs.write_model(run, content, data.inputs, data.learned)
     for name in ("validation", "test"):
         frame = getattr(data.splits, name)
         if len(frame):

@@ -15,7 +15,7 @@ from kft.models.low_rank import ALL
 from kft.progress import note
 from kft.tasks import TASKS, scoring
 from kft.tasks.labels import positive_of
-from kft.tasks.record import Learned, Reads
+from kft.tasks.record import Inputs, Learned, Reads
 from kft.text import Tokens
 from kft.train import controls, memory, optim
 from kft.train.schedule import WarmupDecay, schedule_of_run
@@ -26,6 +26,7 @@ class Data:
     """The examples of a run, ready for batches."""
 
     splits: splits.Splits
+    inputs: Inputs
     learned: Learned
     preset: presets.Preset
     rows: dict[str, Tokens]
@@ -60,9 +61,10 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
         )
     if config.train.best_metric:
         scoring.check_name(config.task, config.train.best_metric, len(learned.labels))
-    rows = audit.add_token_lengths(made, preset, config.data, config.model.max_length)
+    inputs = audit.inputs_of(config)
+    rows = audit.add_token_lengths(made, preset, inputs)
     reads = task.reads(made.train, rows["train"], learned, config.train.class_weight)
-    return Data(made, learned, preset, rows, reads)
+    return Data(made, inputs, learned, preset, rows, reads)
 
 
 @dataclass(frozen=True)
