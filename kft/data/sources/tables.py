@@ -163,5 +163,7 @@ def _check_twins(header: list[str], found: dict[str, int], name: str) -> None:
 
 def _place(rows_of: Callable[[Iterable[str]], Rows], header: bool, newline: str, before: str) -> str:
     # The mark makes sure that the row of the mistake is there, even if it is the first of its characters.
-    row = sum(not _is_blank(cells) for _, cells in rows_of(io.StringIO(before + "?", newline=newline))) - header
+    row = (
+        sum(not _is_blank(cells) for _, cells in rows_of(io.StringIO(before + "?", newline=newline))) - header
+    )
     return f"row {row} ({line(before)})" if row else f"header ({line(before)})"
