@@ -92,6 +92,51 @@ def test_formats(tmp_path, name, content, expected):
     assert read_text(tmp_path, name, content) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "settings", "expected"),
+    [
+        (
+            "studio.json",
+            '[{"id": 1, "data": {"text": "a"}, "annotations": [{"result": [{"value": {"choice": "x"}}]}]}]',
+            {"text": "data.text", "label": "annotations.0.result.0.value.choice"},
+            [("a", "x")],
+        ),
+        (
+            "rows.json",
+            '{"rows": [{"row": {"text": "a", "label": 1}}]}',
+            {"text": "row.text", "label": "row.label"},
+            [("a", "1")],
+        ),
+        (
+            "data.json",
+            '{"version": "1.1", "meta": {"a": 1}, "data": [{"text": "a", "label": "x"}]}',
+            {},
+            [("a", "x")],
+        ),
+        (
+            "alone.json",
+            '{"data": [{"text": "a", "label": "x"}, {"text": "b"}]}',
+            {},
+            [("a", "x"), ("b", None)],
+        ),
+        (
+            "deep.jsonl",
+            '{"a": {"b": "t"}, "label": "x"}\n{"a": {}, "label": "y"}\n{"label": "z"}\n',
+            {"text": "a.b"},
+            [("t", "x"), (None, "y"), (None, "z")],
+        ),
+        ("dotted.jsonl", '{"a.b": "t", "a": {"b": "other"}, "label": "x"}\n', {"text": "a.b"}, [("t", "x")]),
+    ],
+)
+def test_fields_inside_of_fields(tmp_path, name, content, settings, expected):
+    assert read_text(tmp_path, name, content, **settings) == expected
+
+
+def test_a_field_inside_of_a_field_is_suggested(tmp_path):
+    with pytest.raises(KftError, match="no column `data.txt`.*did you mean `data.text`"):
+        read_text(tmp_path, "a.json", '[{"data": {"text": "a"}, "label": "x"}]', text="data.txt")
+
+
 def test_readers_cover_the_formats_of_the_config():
     assert tuple(sources.READERS) == FORMATS
 
