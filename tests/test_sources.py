@@ -1,12 +1,16 @@
 """Every format, the real files as they are, and a table of files that cannot be read."""
 
+import bz2
 import codecs
 import gzip
+import io
 import json
+import lzma
 import os
 import shutil
 import socket
 import stat
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 
@@ -135,6 +139,48 @@ def test_fields_inside_of_fields(tmp_path, name, content, settings, expected):
 def test_a_field_inside_of_a_field_is_suggested(tmp_path):
     with pytest.raises(KftError, match="no column `data.txt`.*did you mean `data.text`"):
         read_text(tmp_path, "a.json", '[{"data": {"text": "a"}, "label": "x"}]', text="data.txt")
+
+
+def zipped(**files: bytes) -> bytes:
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "."), content)
+    return raw.getvalue()
+
+
+def zstandard(content: bytes) -> bytes:
+    raw = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(raw, "zstd") as stream:
+        stream.write(content)
+    return raw.getvalue().to_pybytes()
+
+
+PLAIN = "\ufefftext,label\né,x\n".encode()
+PACKED = {
+    "a.csv.gz": gzip.compress(PLAIN),
+    "a.csv.bz2": bz2.compress(PLAIN),
+    "a.csv.xz": lzma.compress(PLAIN),
+    "a.CSV.zst": zstandard(PLAIN),
+    "a.csv.zip": zipped(whatever=PLAIN),
+    "a.zip": zipped(a__csv=PLAIN),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_compressed_files(tmp_path, name):
+    assert read_text(tmp_path, name, PACKED[name]) == [("é", "x")]
+    assert rows(pl.concat(sources.read_pieces(tmp_path / name, DataConfig(), 5))) == [("é", "x")]
+    for content in (PACKED[name][: len(PACKED[name]) // 2], PLAIN):
+        kind = {"gz": "gzip", "bz2": "bzip2"}.get(name.rsplit(".", 1)[1], name.rsplit(".", 1)[1])
+        with pytest.raises(KftError, match=f"is not a whole {kind} file|no ending says what the file holds"):
+            read_text(tmp_path, name, content)
+
+
+def test_an_archive_of_several_files(tmp_path):
+    content = zipped(a__csv=PLAIN, b__csv=PLAIN)
+    with pytest.raises(KftError, match=r"a.csv.zip: holds 2 files \(a.csv, b.csv\), not one"):
+        read_text(tmp_path, "a.csv.zip", content)
 
 
 def test_readers_cover_the_formats_of_the_config():
