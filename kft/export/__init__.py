@@ -265,8 +265,6 @@ EXPORTERS = {
     "savedmodel": Exporter(
         savedmodel.write,
         proof.saved_model,
-        packages=("tensorflow", "tensorflow_text"),
-        extra="tensorflow",
         versioned=True,
     ),
     "hf": Exporter(huggingface.write, huggingface.prove, poolings=("cls",)),
