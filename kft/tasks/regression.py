@@ -82,7 +82,7 @@ def _checked(targets: Any, values: Any, classes: int) -> tuple[np.ndarray, np.nd
 
 def _details(targets, values, labels, generator, resamples: int) -> dict[str, Any]:
     resampled = bootstrap.resampled_regression(targets, values, generator, resamples)
-    return {"examples": len(targets), "intervals": bootstrap.intervals(resampled)}
+    return {"examples": len(targets), "intervals": bootstrap.intervals(resampled, len(targets))}
 
 
 def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:

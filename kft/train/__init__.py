@@ -155,7 +155,7 @@ def new_run_path(config: Config) -> Path:
 
 
 def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict[str, Any]:
-    with _stoppable(run, control) as stop:
+    with _stoppable(run, control) as stop, runs.disk_errors(run.path):
         # Data, and everything that must be on disk before the first step.
         trackers.check(config.train.trackers)
         backend.preload()
