@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 from conftest import build_model
+from safetensors.numpy import load_file, save_file
 from test_train import Killed, _die_before, assert_same_run
 
 from kft import batches, evaluate, export, train
@@ -157,6 +160,47 @@ def test_packed_equals_alone(folder, family, pooling):
         alone = Tokens(rows.ids[begin:end], np.array([0, end - begin]), length, length)
         shape = batches.PredictionShape(1, 32, 1)
         np.testing.assert_allclose(evaluate.predict_logits(model, alone, shape)[0], packed[i], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("roberta", "RobertaForMaskedLM"), ("roberta", "RobertaForSequenceClassification")],
+)
+def test_the_encoder_of_another_checkpoint_is_read(tmp_path, family, name):
+    """Of a masked language model, and of a classifier with other labels, whose own dense layer is kept."""
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.for_model(family, **tiny.SIZES, **tiny.CONFIGS[family], num_labels=4)
+    torch.manual_seed(0)
+    theirs = getattr(transformers, name)(config)
+    theirs.save_pretrained(tmp_path)
+    tiny.TOKENIZERS[family](tmp_path)
+    model = build_model(presets.locate(str(tmp_path)), "classification", LABELS, 3)
+    state, held = theirs.state_dict(), model.named.arrays()
+    query = "encoder.layer.1.attention.self.query.weight"
+    np.testing.assert_array_equal(held[query], state["roberta." + query].numpy().T)
+    own = "classifier.dense.weight"
+    if own in state:
+        np.testing.assert_array_equal(held[own], state[own].numpy().T)
+    assert held["classifier.out_proj.weight"].shape == (8, 3)
+
+
+def test_names_of_an_older_time_are_read(folder, tmp_path):
+    """Google's own BERT checkpoints call LayerNorm's weights gamma and beta."""
+    path = tmp_path / "old"
+    shutil.copytree(folder("bert"), path)
+    tensors = load_file(path / "model.safetensors")
+    old = {
+        re.sub("LayerNorm.bias$", "LayerNorm.beta", re.sub("LayerNorm.weight$", "LayerNorm.gamma", name)): t
+        for name, t in tensors.items()
+    }
+    assert len(old.keys() - tensors.keys()) == 10
+    save_file(old, path / "model.safetensors")
+    for name, array in presets.encoder_weights(presets.locate(str(path))).items():
+        np.testing.assert_array_equal(
+            array, presets.encoder_weights(presets.locate(str(folder("bert"))))[name]
+        )
 
 
 # --- A run of each family

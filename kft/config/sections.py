@@ -38,6 +38,15 @@ class DataConfig(Section):
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="column separator; else , or tab"
     )
+    escape: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        description='sign before a quote, a delimiter or itself inside CSV, such as "\\\\"; else quotes are doubled',
+    )
+    decimal: Literal[".", ","] = Field(
+        ".", description="sign before the decimals of labels; with a comma, points part thousands"
+    )
     encoding: str = Field("utf-8", description="character encoding of the files")
     text: str | int = Field(
         "text", description="column of the text: a name, or a number from 0 without header"

@@ -267,8 +267,6 @@ EXPORTERS = {
     "savedmodel": Exporter(
         savedmodel.write,
         savedmodel.prove,
-        packages=("tensorflow", "tensorflow_text"),
-        extra="tensorflow",
         versioned=True,
     ),
     "hf": Exporter(huggingface.write, huggingface.prove, poolings=("cls",)),

@@ -90,6 +90,12 @@ def example_weights(
     check_weights(class_weight, labels)
     for name, weight in class_weight.items():
         weights[targets == labels.index(name)] = weight
+    if len(np.unique(targets[weights > 0])) < 2:
+        left = [name for name in labels if class_weight.get(name, 1) > 0]
+        raise KftError(
+            f"`train.class_weight` leaves {'one class alone' if left else 'no class'} in the loss, so there is nothing to learn",
+            "0 leaves a class out; two classes at least need a weight above 0",
+        )
     return weights
 
 

@@ -158,6 +158,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
     with _stoppable(run, control) as stop, runs.disk_errors(run.path):
         # Data, and everything that must be on disk before the first step.
         trackers.check(config.train.trackers)
+        backend.preload()
         devices = backend.distribute()
         data = prepare_data(config, runs.read_labels(run) if resumed and run.labels.exists() else None)
         if resumed:

@@ -63,6 +63,12 @@ def describe(prepared: Prepared) -> None:
         f"model     {config.model.from_run or config.model.preset}, {count['total']:,} weights, "
         f"{count['trainable']:,} trained, on {backend.select()}"
     )
+    updates = plan.steps * config.train.epochs
+    if config.train.ema_momentum is not None and (kept := config.train.ema_momentum**updates) > 0.1:
+        note(
+            f"average   after {updates:,} updates the averaged weights are still {kept:.0%} the first ones; a smaller "
+            "train.ema_momentum forgets them sooner"
+        )
     if positive := scoring.positive_label(data.labels, data.learned.positive):
         how = f"; data.positive names the other, {data.labels[0]}" if config.data.positive is None else ""
         if config.data.positive not in (None, positive):

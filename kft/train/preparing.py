@@ -98,8 +98,19 @@ def prepare(config: Config, data: Data, devices: int) -> Prepared:
         train = config.train.model_copy(update={"batch_size": size})
         config = config.model_copy(update={"train": train})
     plan = plan_batches(config.train, data, devices)
+    _check_updates(config.train, plan.steps * config.train.epochs)
     schedule = compile_model(model, config.train, plan, data)
     return Prepared(config, data, model, plan, schedule, devices)
+
+
+def _check_updates(settings: TrainConfig, steps: int) -> None:
+    """Raises KftError: the training ends before its first update."""
+    every = settings.gradient_accumulation_steps
+    if steps < every:
+        raise KftError(
+            f"`train.gradient_accumulation_steps` is {every}, and the whole training has {steps} steps: nothing is learnt",
+            f"--set train.gradient_accumulation_steps={max(1, steps // 10)}",
+        )
 
 
 def plan_batches(settings: TrainConfig, data: Data, devices: int) -> batches.Plan:

@@ -7,7 +7,6 @@ of `data.spans`. Other values are strings: CSV and TSV as they stand, others in 
 is kept as it is, labels are stripped. Messages count data rows from 1.
 """
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from kft.config import FORMATS, DataConfig, SplitConfig
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits, parquet_pieces, read_arrow, read_parquet
 from kft.data.sources.binary import refuse_binary
 from kft.data.sources.columns import LabelPolicy, Pick, Wanted, finish, listed, pick, shown
+from kft.data.sources.compressed import DAMAGES
 from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
 from kft.data.sources.files import (
     ENDINGS,
@@ -172,7 +172,7 @@ def read_pieces(
             rows += piece.height
         if not rows:
             raise KftError(f"{path.name}: holds no examples", "give a file with at least one row")
-    except (KftError, UnicodeError, OSError, EOFError, zlib.error):
+    except (KftError, UnicodeError, OSError, *DAMAGES):
         # Tells where in the whole file the mistake is.
         read_file(path, data, need_label=False, settings=settings)
         raise

@@ -6,9 +6,12 @@ TABLE_HINT = "save it as CSV, JSONL or Parquet"
 # First bytes → what the file is, and what to do.
 SIGNATURES = {
     b"\x1f\x8b": ("compressed with gzip", "give its name the ending .gz, or unpack it: gunzip FILE"),
-    b"BZh": ("compressed with bzip2", "unpack it: bunzip2 FILE"),
-    b"\x28\xb5\x2f\xfd": ("compressed with Zstandard", "unpack it: unzstd FILE"),
-    b"\xfd7zXZ\0": ("compressed with xz", "unpack it: unxz FILE"),
+    b"BZh": ("compressed with bzip2", "give its name the ending .bz2, or unpack it: bunzip2 FILE"),
+    b"\x28\xb5\x2f\xfd": (
+        "compressed with Zstandard",
+        "give its name the ending .zst, or unpack it: unzstd FILE",
+    ),
+    b"\xfd7zXZ\0": ("compressed with xz", "give its name the ending .xz, or unpack it: unxz FILE"),
     b"\x04\x22\x4d\x18": ("compressed with LZ4", "unpack it: unlz4 FILE"),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "unpack it: 7z x FILE"),
     b"Rar!": ("a rar archive", "unpack it, and give a file in it"),

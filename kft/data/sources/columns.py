@@ -18,6 +18,7 @@ from kft.errors import KftError, closest
 # (test files often come without labels). `optional`: it may be missing.
 LabelPolicy = Literal["needed", "expected", "optional"]
 Pick = Callable[..., dict[str, int]]  # `pick` that waits for the columns
+COMMA_NUMBER = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)?(,\d+)?$"
 Columns = Sequence[str] | range  # names, or numbers where there is no header
 
 
@@ -103,6 +104,8 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
     _check_held(frame, name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
+    if data.decimal == ",":
+        label = pl.when(label.str.contains(COMMA_NUMBER)).then(_with_point(label)).otherwise(label)
     frame = frame.with_columns(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("id"),
         pl.when(label != "").then(label).alias("label"),
@@ -111,6 +114,10 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
     frame = _first(frame.select(column for column in order if column in frame.columns), data.max_examples)
     return marked.with_offsets(frame, name, data.spans)
+
+
+def _with_point(label: pl.Expr) -> pl.Expr:
+    return label.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
 
 
 def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:

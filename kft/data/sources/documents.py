@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from kft.config import DataConfig
-from kft.data.sources.columns import Pick, kind, strings
+from kft.data.sources.columns import Pick, kind, strings, wanted_columns
 from kft.data.sources.texts import line, of_json, open_text, read_text
 from kft.errors import KftError
 
@@ -145,7 +145,10 @@ def _place(before: str) -> str:
 
 
 def _document_rows(document: Any, name: str) -> list[Row]:
-    """The rows of an array of objects, an object of columns (arrays, or objects as pandas writes), or one object."""
+    """The rows of an array of objects, an object of columns (arrays, or objects as pandas writes), or one object.
+
+    An object with one array of objects among other fields, such as {"version": "1", "data": [{…}, …]}, has its rows there.
+    """
     if isinstance(document, list):
         for number, row in enumerate(document, 1):
             if not isinstance(row, dict):
@@ -160,6 +163,9 @@ def _document_rows(document: Any, name: str) -> list[Row]:
             'such as [{"text": "…", "label": "…"}, …]',
         )
     columns = list(document.values())
+    arrays = [column for column in columns if isinstance(column, list)]
+    if len(arrays) == 1 and arrays[0] and all(isinstance(row, dict) for row in arrays[0]):
+        return arrays[0]
     if columns and all(isinstance(column, dict) for column in columns):
         if len({tuple(column) for column in columns}) > 1:
             raise KftError(f"{name}: the columns have different row names", "write an array of objects")
@@ -177,7 +183,41 @@ def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.Dat
     if not rows:
         raise KftError(f"{name}: holds no examples", "give a file with at least one object")
     columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns += _nested(rows, columns, data)
     found = pick(columns)
     return pl.DataFrame(
-        {role: strings([row.get(columns[i]) for row in rows], name, columns[i]) for role, i in found.items()}
+        {
+            role: strings([_field(row, columns[i]) for row in rows], name, columns[i])
+            for role, i in found.items()
+        }
     )
+
+
+def _nested(rows: list[Row], columns: list[str], data: DataConfig) -> list[str]:
+    """The dotted names of fields inside fields: those that the config names, and those of the first row."""
+    wanted = [str(column) for *_, column in wanted_columns(data) if "." in str(column)]
+    there = [name for name in wanted if any(_field(row, name) is not None for row in rows)]
+    return [name for name in dict.fromkeys([*there, *_dotted(rows[0])]) if name not in columns]
+
+
+def _dotted(value: Any, before: str = "") -> Iterator[str]:
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if isinstance(inner, dict):
+            yield from _dotted(inner, f"{before}{key}.")
+        elif before:
+            yield f"{before}{key}"
+
+
+def _field(row: Row, name: str) -> Any:
+    """A field by its name, or a field inside of fields: `data.text`, `annotations.0.label`; None where it is missing."""
+    if name in row or "." not in name:
+        return row.get(name)
+    value: Any = row
+    for part in name.split("."):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal():
+            value = value[int(part)] if int(part) < len(value) else None
+        else:
+            return None
+    return value

@@ -7,6 +7,7 @@ from pathlib import Path
 from kft.config import DataConfig
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits
 from kft.data.sources.columns import listed, shown
+from kft.data.sources.compressed import plain_name
 from kft.errors import KftError, did_you_mean
 
 SPLITS = ("train", "validation", "test")
@@ -75,7 +76,7 @@ def refuse_address(name: str | Path) -> None:
 
 
 def format_of(path: str | Path) -> str | None:
-    """What a file's ending says that it holds (`.gz` of a text file aside); "folder" for a folder."""
+    """What a file's ending says that it holds (that of a compressed one aside); "folder" for a folder."""
     path = Path(path)
     if path.is_dir():
         if is_saved_dataset(path):
@@ -86,7 +87,8 @@ def format_of(path: str | Path) -> str | None:
 
 
 def ending(path: str | Path) -> str:
-    return Path(Path(path).name.lower().removesuffix(".gz")).suffix
+    """The ending of a name, that of a compressed file aside."""
+    return Path(plain_name(Path(path))).suffix
 
 
 def display_names(files: dict[str, list[Path]]) -> dict[Path, str]:

@@ -2,16 +2,15 @@
 
 import codecs
 import contextlib
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterable
 from encodings.aliases import aliases
 from functools import partial
 from pathlib import Path
 
 from kft.config import DataConfig
+from kft.data.sources import compressed
 from kft.data.sources.binary import refuse_binary, refuse_wide
 from kft.errors import KftError, did_you_mean
 from kft.progress import note
@@ -30,15 +29,16 @@ def line(before: str) -> str:
 
 
 def read_bytes(path: Path, name: str) -> bytes:
-    """The bytes of a file; those of a .gz file decompressed."""
+    """The bytes of a file, decompressed as its ending says."""
     try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise KftError(
-            f"{name}: is not a whole gzip file: {error}", "copy or compress the file again"
-        ) from None
-    except OSError as error:
+        with compressed.open_bytes(path) as raw:
+            return raw.read()
+    except (*compressed.DAMAGES, OSError) as error:
+        if compressed.is_compressed(path) and (isinstance(error, compressed.DAMAGES) or error.errno is None):
+            kind = {".gz": "gzip", ".bz2": "bzip2"}.get(path.suffix.lower(), path.suffix.lower()[1:])
+            raise KftError(
+                f"{name}: is not a whole {kind} file: {error}", "copy or compress the file again"
+            ) from None
         raise KftError(f"{name}: cannot be read: {error.strerror}", "check the file's permissions") from None
 
 
@@ -64,9 +64,8 @@ def of_json(path: Path, data: DataConfig) -> DataConfig:
 
 
 def read_start(path: Path, size: int = 4096) -> bytes:
-    """The first bytes of a file, those of a .gz file decompressed as far as that can be."""
-    open_file = gzip.open if path.suffix.lower() == ".gz" else open
-    with contextlib.suppress(OSError, EOFError, zlib.error), open_file(path, "rb") as raw:
+    """The first bytes of a file, decompressed as far as that can be."""
+    with contextlib.suppress(OSError, *compressed.DAMAGES), compressed.open_bytes(path) as raw:
         return raw.read(size)
     return b""
 
@@ -100,7 +99,7 @@ def open_text(path: Path, name: str, data: DataConfig, newline: str) -> io.TextI
         KftError: unknown encoding, or a binary file.
     """
     check_encoding(data.encoding)
-    raw = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 (the text closes it)
+    raw = compressed.open_bytes(path)  # the text closes it
     _refuse_other(raw.peek(4096), name, data.encoding)
     if data.encoding != "utf-8":
         _note_utf8(iter(partial(raw.read, 2**20), b""), name, data.encoding)
