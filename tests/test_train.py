@@ -328,6 +328,25 @@ class TestResume:
         assert runs.read_labels(runs.RunDir(tmp_path / "run")) == names
         assert told["metrics"]["test"]["accuracy"] == 1.0
 
+    def test_what_is_not_as_it_was_is_told_and_kept(self, tiny_settings, tmp_path, monkeypatch, capsys):
+        config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 5)
+            train.train(config, tmp_path / "run")
+        run = runs.RunDir(tmp_path / "run")
+        now = runs.read_json(run.environment)
+        old = now | {"versions": now["versions"] | {"jax": "0.4.1", "gone": "1.0"}, "cpu_count": 1000}
+        runs.write_json(run.environment, old)
+        capsys.readouterr()
+        train.resume(run.path)
+        [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("resumed ")]
+        for words in ("jax 0.4.1 → ", "gone 1.0 → none", "cpu count 1000 → ", "need not equal"):
+            assert words in line
+        kept = runs.read_json(run.environment)
+        assert {name: kept[name] for name in old} == old
+        assert kept["resumed"] == [{"step": 3} | now]
+        assert "from step 3 on: jax" in run.report.read_text()
+
     def test_every_control_resumes(self, tiny_settings, tmp_path, monkeypatch):
         config = settings_with(
             tiny_settings,
