@@ -13,6 +13,7 @@ from kft.runs.ensemble import (
     share_rows,
     write_plan,
 )
+from kft.runs.environment import differences, go_on
 from kft.runs.fields import FIELDS
 from kft.runs.files import (
     COPY_HINT,
@@ -63,12 +64,14 @@ __all__ = [
     "aside_of",
     "cannot_write",
     "checkpoint_files",
+    "differences",
     "disk_errors",
     "create",
     "file_sha256",
     "finish",
     "finished_members",
     "finite",
+    "go_on",
     "had_split",
     "is_aside",
     "is_ensemble",

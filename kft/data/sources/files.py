@@ -48,6 +48,7 @@ def expanded(name: str | Path, split: str | None = None) -> list[Path]:
     Raises:
         KftError: a pattern that no file has, or a folder whose files are of several formats.
     """
+    refuse_address(name)
     path = Path(name)
     if glob.has_magic(str(name)) and not os.path.lexists(name):
         matches = [Path(match) for match in sorted(glob.glob(str(name), recursive=True))]  # noqa: PTH207 (takes absolute patterns)
@@ -58,6 +59,20 @@ def expanded(name: str | Path, split: str | None = None) -> list[Path]:
     if split is not None and parts.get(split):
         return parts[split]
     return _shards(path) or [path]
+
+
+def refuse_address(name: str | Path) -> None:
+    """Raises KftError: a file is named by an address, which is not read."""
+    scheme, found, rest = str(name).partition("://")
+    if found:
+        parts = [part for part in rest.removeprefix("datasets/").split("/")[:2] if "." not in part]
+        owner = "/".join(parts)
+        hint = (
+            f"hf download --repo-type dataset {owner} --local-dir FOLDER" if scheme == "hf" else "download it"
+        )
+        raise KftError(
+            f"{name}: is an address, and files are read from disk", f"{hint}, and give the file's path"
+        )
 
 
 def format_of(path: str | Path) -> str | None:
