@@ -66,7 +66,7 @@ def test_drops_are_counted_by_reason():
         (" \u3000\u200b\n", "x"),
         (None, "y"),
         ("b", None),
-        ("c", "nan"),
+        ("c", ""),
         ("d", "y"),
     ]
     made = prepared(train=train, validation=[("e", "x"), ("\t", "y"), ("f", "")])
@@ -79,6 +79,68 @@ def test_drops_are_counted_by_reason():
         2,
         {"x": 1, "y": 1},
     )
+
+
+@pytest.mark.parametrize(
+    "word", ["nan", "NaN", "NAN", "-nan", "None", "null", "NA", "N/A", "none", "NULL", "<NA>"]
+)
+def test_a_word_for_nothing_is_a_label_beside_words(word):
+    rows = [(f"t{i}", [word, "eng", "deu"][i % 3]) for i in range(30)]
+    made = prepared(train=rows, validation=[("v", word)])
+    assert made.account["splits"]["train"]["dropped"] == {}
+    assert made.account["splits"]["train"]["labels"][word] == 10
+    assert made.account["splits"]["validation"]["labels"] == {word: 1}
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NAN", "-nan"])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_not_a_number_is_a_missing_label_among_numbers(word, kind):
+    rows = [(f"t{i}", [word, "1", "2.5"][i % 3]) for i in range(30)]
+    made = prepared(kind, train=rows, validation=[("v", word), ("w", "1")], test=[("u", word)])
+    parts = made.account["splits"]
+    assert parts["train"]["dropped"] == parts["validation"]["dropped"] | {"missing_label": 10}
+    assert parts["test"]["dropped"] == {"unlabelled": 1}
+    assert told(made.account)["dropped"].startswith(
+        "train 10 of 30 rows: 10 missing_label; validation 1 of 2"
+    )
+
+
+@pytest.mark.parametrize(
+    "clean",
+    [
+        {"classes": ["neg", "pos"]},
+        {"exclude_classes": ["unsup"]},
+        {"classes": ["neg", "pos"], "exclude_classes": ["unsup"]},
+    ],
+)
+def test_classes_are_chosen_or_left_out(clean):
+    rows = [(f"t{i}", ["neg", "pos", "unsup"][i % 3]) for i in range(60)]
+    made = prepared(clean=clean, train=[*rows, ("u", None)], test=[("v", "neg"), ("w", "unsup")])
+    parts = made.account["splits"]
+    assert parts["train"]["dropped"] == {"missing_label": 1, "other_class": 20}
+    assert parts["test"]["dropped"] == {"other_class": 1}
+    assert set(parts["train"]["labels"]) == {"neg", "pos"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"clean": {"exclude_classes": ["unsub"]}},
+            "`clean.exclude_classes`: no row has the label 'unsub', did you mean `unsup`",
+        ),
+        ({"clean": {"classes": ["neg", "po"]}}, "`clean.classes`: no row has the label 'po'"),
+        (
+            {"clean": {"exclude_classes": ["1"]}, "kind": "regression"},
+            "need classes, and `task` is regression",
+        ),
+        ({"clean": {"exclude_classes": ["unsup", "neg"]}}, "every row has the label pos"),
+    ],
+)
+def test_classes_that_cannot_be_left_out(settings, message):
+    rows = [(f"t{i}", ["neg", "pos", "unsup"][i % 3]) for i in range(60)]
+    with pytest.raises(KftError, match=message):
+        prepared(train=rows, validation=[("v", "pos")], **settings)
 
 
 def test_pairs_need_both_texts():
@@ -579,9 +641,9 @@ MISTAKES = [
         "if row 1 holds column names, leave out `data.header = false`",
     ),
     (
-        {"train": [("a", "1"), ("b", "nan")]},
+        {"train": [("a", "1"), ("b", "-inf")]},
         {"kind": "regression"},
-        "train.csv, row 2: label must be a finite number, got: 'nan'",
+        "train.csv, row 2: label must be a finite number, got: '-inf'",
     ),
     (
         {"train": [("a", "1"), ("b", "-inf")]},

@@ -46,7 +46,7 @@ def _frames(
     _check_columns(loaded, [], "standard input" if file == "-" else file)
     encoding = changes.get("encoding", "utf-8")
     sources.check_encoding(encoding)
-    return chunks(loaded, _lines(file, data.text_pair is not None, encoding))
+    return chunks(loaded, _lines(file, loaded.inputs.paired, encoding))
 
 
 def _read_spooled(loaded: LoadedRun, data: DataConfig, changes: dict[str, Any]) -> Iterator[pl.DataFrame]:
@@ -82,7 +82,7 @@ def _named(frame: pl.DataFrame, data: DataConfig, changes: dict[str, Any]) -> pl
 
 def chunks(loaded: LoadedRun, texts) -> Iterator[pl.DataFrame]:
     """Frames of at most CHUNK_EXAMPLES rows from what `predict` takes; raises as it does."""
-    paired = loaded.config.data.text_pair is not None
+    paired = loaded.inputs.paired
     if isinstance(texts, pl.DataFrame):
         _check_columns(loaded, texts.columns, "the frame")
         lacking = [name for name in ("text", "text_pair")[: 1 + paired] if name not in texts.columns]

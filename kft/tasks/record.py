@@ -105,7 +105,6 @@ class Labels:
         method: how splits are cut unless the user says.
         names: label of a row → the names in it; None where labels are no names.
         several: whether a row may have several names, or none.
-        missing: spellings that count as no label.
     """
 
     check: Callable[[dict[str, pl.DataFrame], str], None]
@@ -113,7 +112,6 @@ class Labels:
     method: str
     names: Callable[[str], tuple[str, ...]] | None = None
     several: bool = False
-    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -155,9 +155,10 @@ def new_run_path(config: Config) -> Path:
 
 
 def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict[str, Any]:
-    with _stoppable(run, control) as stop:
+    with _stoppable(run, control) as stop, runs.disk_errors(run.path):
         # Data, and everything that must be on disk before the first step.
         trackers.check(config.train.trackers)
+        backend.preload()
         devices = backend.distribute()
         data = prepare_data(config, runs.read_labels(run) if resumed and run.labels.exists() else None)
         if resumed:
@@ -171,6 +172,8 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         # Epochs, from wherever the last checkpoint stands.
         model, plan, settings = prepared.model, prepared.plan, prepared.config.train
         position, loss_state = restore(model, run) if resumed else (Position(), None)
+        if resumed:
+            runs.go_on(run, backend.describe(), plan.steps * position.epoch + position.step)
         cut_history(run, plan.steps * position.epoch + position.step)
         validation = _validation(prepared)
         with trackers.tracking(settings.trackers, run.logs, run.path.name, config.model_dump()) as tracking:

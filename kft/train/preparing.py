@@ -15,7 +15,7 @@ from kft.models.low_rank import ALL
 from kft.progress import note
 from kft.tasks import TASKS, scoring
 from kft.tasks.labels import positive_of
-from kft.tasks.record import Learned, Reads
+from kft.tasks.record import Inputs, Learned, Reads
 from kft.text import Tokens
 from kft.train import controls, memory, optim, updates
 from kft.train.schedule import WarmupDecay, schedule_of_run
@@ -26,6 +26,7 @@ class Data:
     """The examples of a run, ready for batches."""
 
     splits: splits.Splits
+    inputs: Inputs
     learned: Learned
     preset: presets.Preset
     rows: dict[str, Tokens]
@@ -60,9 +61,10 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
         )
     if config.train.best_metric:
         scoring.check_name(config.task, config.train.best_metric, len(learned.labels))
-    rows = audit.add_token_lengths(made, preset, config.data, config.model.max_length)
+    inputs = audit.inputs_of(config)
+    rows = audit.add_token_lengths(made, preset, inputs)
     reads = task.reads(made.train, rows["train"], learned, config.train.class_weight)
-    return Data(made, learned, preset, rows, reads)
+    return Data(made, inputs, learned, preset, rows, reads)
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,19 @@ def prepare(config: Config, data: Data, devices: int) -> Prepared:
         train = config.train.model_copy(update={"batch_size": size})
         config = config.model_copy(update={"train": train})
     plan = plan_batches(config.train, data, devices)
+    _check_updates(config.train, plan.steps * config.train.epochs)
     schedule = compile_model(model, config.train, plan, data)
     return Prepared(config, data, model, plan, schedule, devices)
+
+
+def _check_updates(settings: TrainConfig, steps: int) -> None:
+    """Raises KftError: the training ends before its first update."""
+    every = settings.gradient_accumulation_steps
+    if steps < every:
+        raise KftError(
+            f"`train.gradient_accumulation_steps` is {every}, and the whole training has {steps} steps: nothing is learnt",
+            f"--set train.gradient_accumulation_steps={max(1, steps // 10)}",
+        )
 
 
 def plan_batches(settings: TrainConfig, data: Data, devices: int) -> batches.Plan:
