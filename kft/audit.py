@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import runs
-from kft import text as tokens
+from kft import backend, runs
 from kft.config import Config, DataConfig
 from kft.data import sources, splits
+from kft.data.splits import notices
+from kft.data.splits.alike import plainly
 from kft.errors import KftError
 from kft.models import presets
+from kft.tasks import TASKS
+from kft.tasks.labels import positive_of
+from kft.text import Tokens, encode_cached, encode_frame, length_account
 
 SHOWN_ORIGINS = 5
 SHOWN_LABELS = 30
@@ -30,29 +34,54 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
         KftError: a mistake in the data, or the run is not finished.
     """
     made = splits.prepare(
-        sources.read(config.data), config.split, config.clean, config.task, config.data.spans
+        sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
-    preset = presets.locate(config.model.preset, config.model.from_run)
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    add_token_lengths(made, tokenizer, config.data, config.model.max_length)
+    labels = list(made.account["splits"]["train"].get("labels", {}))
+    positive_of(labels, config.data.positive, config.data.label_names)
+    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
+    add_token_lengths(made, preset, config.data, config.model.max_length)
     if run_path is None:
         return made.account
     return made.account | {"label_errors": label_errors(run_path)}
 
 
 def add_token_lengths(
-    made: splits.Splits, tokenizer: tokens.Tokenizer, data: DataConfig, max_length: int
-) -> dict[str, tokens.Tokens]:
+    made: splits.Splits, preset: presets.Preset, data: DataConfig, max_length: int
+) -> dict[str, Tokens]:
     """Tokenises every split, adds "tokens" to its account, and returns the token rows of the splits with examples."""
     rows = {}
     for name in ("train", "validation", "test"):
         frame = getattr(made, name)
         if len(frame):
-            rows[name] = tokens.encode_frame(
-                tokenizer, frame, data.text_pair is not None, data.spans, max_length, tokens.encode_cached
+            rows[name] = encode_frame(
+                preset.tokenizer,
+                preset.family.template,
+                frame,
+                data.text_pair is not None,
+                data.spans,
+                max_length,
+                encode_cached,
             )
-            made.account["splits"][name]["tokens"] = tokens.account(rows[name], max_length)
+            made.account["splits"][name]["tokens"] = length_account(rows[name], max_length)
+    made.account["leaks"]["same_tokens"] = _same_tokens(rows)
     return rows
+
+
+def _same_tokens(rows: dict[str, Tokens]) -> dict[str, int]:
+    """Validation and test → train rows that the model cannot tell from one of them."""
+    keys = {name: _token_keys(part) for name, part in rows.items()}
+    known = {name: set(part) for name, part in keys.items() if name != "train"}
+    return {name: sum(key in part for key in keys["train"]) for name, part in known.items()}
+
+
+def _token_keys(rows: Tokens) -> list[bytes]:
+    """Of each example its tokens, and which of them are marked."""
+    ends = rows.offsets.tolist()
+    spans = [b""] * (len(ends) - 1) if rows.spans is None else [span.tobytes() for span in rows.spans]
+    return [
+        rows.ids[start:end].tobytes() + span
+        for start, end, span in zip(ends[:-1], ends[1:], spans, strict=True)
+    ]
 
 
 def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
@@ -66,13 +95,15 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
         given label; id + 1 is the row in the file `origin`.
 
     Raises:
-        KftError: the run is not finished, or predicts scores.
+        KftError: the run is not finished, or predicts scores; or cleanlab is not installed.
     """
+    backend.need("cleanlab", "audit", "finding label errors")
     from cleanlab.filter import find_label_issues
 
     run = runs.open_run(run_path)
-    labels = runs.read_labels(run)
-    if not labels:
+    task = TASKS[runs.read_json(run.model, "task")["task"]]
+    learned = runs.read_learned(run)
+    if task.issues is None:
         raise KftError(
             f"{run_path}: predicts no classes; label errors are found among them only", "leave out --run"
         )
@@ -88,7 +119,7 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
                 frame = frame.with_columns(origin=pl.lit(name))
             frames.append(frame)
     rows = pl.concat(frames)
-    given = np.array([labels.index(label) for label in rows["target"]])
+    given = task.issues(rows["target"], learned)
     probabilities = np.array(rows["probabilities"].to_list())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of classes without rows, which small splits have
@@ -102,7 +133,7 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
             "text": row["text"],
             "label": row["target"],
             "suggested": row["label"],
-            "probability": row["probabilities"][labels.index(row["target"])],
+            "probability": row["probabilities"][learned.labels.index(row["target"])],
         }
         for row in found.iter_rows(named=True)
     ]
@@ -110,10 +141,11 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
 
 def text(account: dict[str, Any]) -> str:
     """An account as the lines that `kft data` prints."""
-    lines = []
+    lines = [f"warning: {line}" for line in [notices.look_alike(account)] if line]
     for name, part in account["splits"].items():
         lines += _split_lines(name, part)
-    lines += _leak_lines(account)
+    lines += [f"classes: {line}" for line in notices.unscored(account)]
+    lines.append(f"leaks: {notices.leaked(account) or 'no row of train stands in another split'}")
     if "label_errors" in account:
         lines += _error_lines(account["label_errors"])
     return "\n".join(lines)
@@ -131,7 +163,8 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
         total = max(part["examples"], 1)
         shown = list(part["labels"].items())
         cells = [
-            f"{_clipped(label)} {count:,} ({count / total:.1%})" for label, count in shown[:SHOWN_LABELS]
+            f"{_clipped(plainly(label))} {count:,} ({count / total:.1%})"
+            for label, count in shown[:SHOWN_LABELS]
         ]
         more = f", and {len(shown) - SHOWN_LABELS} more" if len(shown) > SHOWN_LABELS else ""
         lines.append(f"  labels      {', '.join(cells)}{more}")
@@ -146,7 +179,7 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
         )
     twice = part["duplicates"]
     lines.append(
-        f"  duplicates  {twice['exact']:,} exact, {twice['normalized']:,} but for case and spaces, "
+        f"  duplicates  {twice['exact']:,} exact, {twice['normalized']:,} but for case, spaces and Unicode form, "
         f"{twice['conflicting_labels']:,} with conflicting labels"
     )
     if "tokens" in part:
@@ -161,20 +194,6 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
                 "first token"
             )
     return lines
-
-
-def _leak_lines(account: dict[str, Any]) -> list[str]:
-    leaks = account.get("leaks") or {}
-    counts = {name: leaks.get(name, 0) for name in ("validation", "test")}
-    if not any(counts.values()):
-        return ["leaks: no row of train stands in another split"]
-    told = ", ".join(f"{count:,} in {name}" for name, count in counts.items() if count)
-    end = (
-        f"{leaks['dropped_from_train']:,} dropped from train"
-        if leaks.get("dropped_from_train")
-        else 'kept; clean.leaks = "drop" drops them from train'
-    )
-    return [f"leaks: rows that also stand in train: {told}; {end}"]
 
 
 def _error_lines(errors: list[dict[str, Any]]) -> list[str]:

@@ -52,8 +52,7 @@ def select(name: str | None = None) -> str:
             f"start a new process (or notebook kernel) with KERAS_BACKEND={name}",
         )
     if not running:
-        if importlib.util.find_spec(name) is None:
-            raise KftError(f"the {name} backend needs the package {name}", f"pip install 'kft[{name}]'")
+        need(name, name, f"the {name} backend")
         os.environ["KERAS_BACKEND"] = name
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         _keep_freed_memory()
@@ -62,9 +61,22 @@ def select(name: str | None = None) -> str:
     return name
 
 
+def need(package: str, extra: str, purpose: str = "this") -> None:
+    """Raises KftError: a package that an extra of kft brings is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise KftError(
+            f"{purpose} needs the package {package.replace('_', '-')}", f"pip install 'kft[{extra}]'"
+        )
+
+
 def tensorflow() -> ModuleType:
-    """The module tensorflow, kept off the accelerators that another backend uses."""
+    """The module tensorflow, kept off the accelerators that another backend uses.
+
+    Raises:
+        KftError: it is not installed.
+    """
     select()
+    need("tensorflow", "tensorflow")
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     with without_stderr():

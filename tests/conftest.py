@@ -88,6 +88,18 @@ def make_bert_folder(
     return folder
 
 
+def build_model(preset, task: str, labels: list[str], outputs: int, **options):
+    """`models.build` with the fields of its records as options: pooling, spans, freeze_layers, lora, precision, …"""
+    from kft import models
+
+    goal, start = (
+        {name: options.pop(name) for name in record.__dataclass_fields__ if name in options}
+        for record in (models.Goal, models.Start)
+    )
+    goal = models.Goal(task, outputs, tuple(labels), **goal)
+    return models.build(preset, goal, models.Start(**start), **options)
+
+
 def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
     """(text, label) pairs that a tiny model can learn: the label is the kind of the sentence's adjective."""
     rng = np.random.default_rng(seed)

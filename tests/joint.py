@@ -39,25 +39,26 @@ def questions(seed: int = 0) -> pl.DataFrame:
 def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[str, np.ndarray]]:
     """The loss of one step that holds every question, and its gradients by the names of `named_weights`."""
     import keras
+    from conftest import build_model
 
-    from kft import batches, models, tasks
-    from kft import text as tokens
-    from kft.models import presets
+    from kft import batches
+    from kft.models import losses, presets
+    from kft.tasks import TASKS
+    from kft.tasks.record import Learned
+    from kft.text import BERT, encode_frame
 
     preset = presets.locate(folder)
-    frame, task = questions(), tasks.TASKS["choice"]
-    model = models.build(preset, "choice", [], 1, spans=len(spans or []))
+    frame, task = questions(), TASKS["choice"]
+    model = build_model(preset, "choice", [], 1, spans=len(spans or []))
     model.head.set_weights(head_of(spans))
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    rows = tokens.encode_frame(tokenizer, frame, True, spans, 32)
-    numbers = tasks.question_numbers(frame, task)
-    plan = batches.plan(np.diff(rows.offsets), len(SIZES), 1, 0, packed=packed, groups=numbers)
-    targets = task.targets(frame, [])
-    weights = task.weights(targets, [], None)
-    inputs, target, weight = next(batches.dataset(plan, rows, targets, weights, 0).as_numpy_iterator())
-    assert (plan.slots > 1) == packed
+    tokenizer = preset.tokenizer
+    rows = encode_frame(tokenizer, BERT, frame, True, spans, 32)
+    reads = task.reads(frame, rows, Learned())
+    plan = batches.plan(np.diff(rows.offsets), len(SIZES), 1, 0, packed=packed, reads=reads)
+    inputs, target, weight = next(batches.dataset(plan, rows, reads, 0))
+    assert (plan.reads > 1) == packed
     assert ("spans" in inputs) == bool(spans)
-    loss = task.loss(0.0)
+    loss = losses.LOSSES[task.loss(None, reads, Learned()).name]()
     variables = model.trainable_variables
     if keras.backend.backend() == "jax":
         import jax

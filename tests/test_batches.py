@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kft import batches
+from kft.tasks.record import Reads, read_first
 from kft.text import Tokens
 
 
@@ -20,16 +21,22 @@ def make_tokens(lengths, seed: int = 0) -> Tokens:
     )
 
 
+def first(targets: np.ndarray, weights: np.ndarray | None = None) -> Reads:
+    """The first token of each example is read."""
+    weights = np.ones(len(targets), np.float32) if weights is None else weights
+    return read_first(len(targets), targets=targets, weights=weights)
+
+
 def read_back(inputs: dict, target, weight) -> list[tuple[tuple[int, ...], int]]:
     """(token ids, target) of the examples in one step, read as the encoder reads them; checks each array."""
     found = []
     for r in range(inputs["token_ids"].shape[0]):
-        for k in range(inputs["first_tokens"].shape[1]):
+        for k in range(inputs["reads"].shape[1]):
             if weight[r, k] == 0:
                 assert not (inputs["example_ids"][r] == k + 1).any()
                 continue
             at = np.flatnonzero(inputs["example_ids"][r] == k + 1)
-            assert at[0] == inputs["first_tokens"][r, k]
+            assert at[0] == inputs["reads"][r, k]
             assert (np.diff(at) == 1).all()
             assert (inputs["positions"][r, at] == np.arange(len(at))).all()
             assert (inputs["segment_ids"][r, at] == (np.arange(len(at)) >= len(at) // 2)).all()
@@ -52,11 +59,7 @@ def test_every_example_is_seen_once_an_epoch(lengths, batch_size, packed, device
     plan = batches.plan(np.array(lengths), batch_size, 2, 7, packed=packed, devices=devices)
     assert plan.rows % devices == 0
     for epoch in range(2):
-        steps = list(
-            batches.dataset(
-                plan, tokens, targets, np.ones(len(lengths), np.float32), epoch
-            ).as_numpy_iterator()
-        )
+        steps = list(batches.dataset(plan, tokens, first(targets), epoch))
         seen = [read_back(*step) for step in steps]
         counts = [len(step) for step in seen]
         assert counts[:-1] == [batch_size] * (plan.steps - 1)
@@ -80,8 +83,8 @@ def test_resumed_epoch_goes_on_with_the_same_steps():
     tokens = make_tokens(np.random.default_rng(0).integers(5, 50, 100))
     plan = batches.plan(np.diff(tokens.offsets), 16, 1, 0)
     targets, weights = np.arange(100, dtype=np.int32), np.ones(100, np.float32)
-    whole = list(batches.dataset(plan, tokens, targets, weights, 0).as_numpy_iterator())
-    rest = list(batches.dataset(plan, tokens, targets, weights, 0, first_step=4).as_numpy_iterator())
+    whole = list(batches.dataset(plan, tokens, first(targets, weights), 0))
+    rest = list(batches.dataset(plan, tokens, first(targets, weights), 0, first_step=4))
     assert len(rest) == len(whole) - 4
     for a, b in zip(whole[4:], rest, strict=True):
         assert all((a[0][name] == b[0][name]).all() for name in batches.INPUT_NAMES)
@@ -92,9 +95,7 @@ def test_regression_targets_have_the_shape_of_the_predictions():
     tokens = make_tokens([4, 5, 6])
     plan = batches.plan(np.array([4, 5, 6]), 3, 1, 0)
     targets = np.array([[0.5], [1.5], [2.5]], np.float32)
-    _, placed, weights = next(
-        batches.dataset(plan, tokens, targets, np.ones(3, np.float32), 0).as_numpy_iterator()
-    )
+    _, placed, weights = next(batches.dataset(plan, tokens, first(targets), 0))
     assert placed.shape == (*weights.shape, 1)
     assert placed.sum() == 4.5
 
@@ -103,7 +104,7 @@ def test_class_weights_reach_the_batch():
     tokens = make_tokens([4, 5, 6])
     plan = batches.plan(np.array([4, 5, 6]), 3, 1, 0)
     weights = np.array([0.5, 2.0, 4.0], np.float32)
-    _, _, placed = next(batches.dataset(plan, tokens, np.zeros(3, np.int32), weights, 0).as_numpy_iterator())
+    _, _, placed = next(batches.dataset(plan, tokens, first(np.zeros(3, np.int32), weights), 0))
     assert sorted(placed[placed > 0].tolist()) == [0.5, 2.0, 4.0]
 
 
@@ -124,15 +125,15 @@ def test_rows_are_nearly_full_and_steps_nearly_equal(mean):
 )
 def test_prediction_holds_every_example_once(lengths, step_tokens):
     tokens = make_tokens(lengths)
-    shape = batches.prediction_shape(np.array(lengths), 128, step_tokens)
-    where, steps = batches.prediction_steps(tokens, shape)
+    shape, reads = batches.prediction_shape(np.array(lengths), 128, step_tokens), read_first(len(lengths))
+    where, steps = batches.prediction_steps(tokens, shape, reads)
     found = {}
-    for number, (inputs,) in enumerate(batches.prediction_batches(tokens, shape, where, steps)):
+    for number, (inputs,) in enumerate(batches.prediction_batches(tokens, reads, shape, where, steps)):
         for i in np.flatnonzero(steps == number):
-            r, k = where.rows[0, i], where.slots[0, i]
+            r, k = where.rows[0, i], where.numbers[0, i]
             example = where.examples[0, i]
             ids = inputs["token_ids"][r, inputs["example_ids"][r] == k + 1]
-            assert inputs["first_tokens"][r, k] == where.starts[0, i]
+            assert inputs["reads"][r, k] == where.starts[0, i]
             found[example] = ids.tolist()
     for example in range(len(lengths)):
         assert found[example] == tokens.ids[tokens.offsets[example] : tokens.offsets[example + 1]].tolist()

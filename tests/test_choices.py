@@ -11,18 +11,20 @@ import joint
 import numpy as np
 import polars as pl
 import pytest
-from conftest import BAD, GOOD, OTHER, SHARED_DATA
+from conftest import BAD, GOOD, OTHER, SHARED_DATA, build_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_batches import make_tokens
 from test_cli import kft, mistake
 from test_train import Killed, _die_before, assert_same_run
 
-from kft import batches, config, evaluate, metrics, models, runs, tasks, train
-from kft import text as tokens
+from kft import batches, config, evaluate, models, runs, train
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.models import presets
+from kft.tasks import TASKS, scoring
+from kft.tasks.record import Learned, Reads, read_first
+from kft.text import BERT, encode
 
 
 def write_questions(path: Path, count: int = 40, choices: tuple[int, ...] = (2, 3), seed: int = 0) -> Path:
@@ -162,13 +164,24 @@ def test_mistakes_in_questions(tmp_path, data, rows, told):
     [
         ("train.label_smoothing=0.1", "`train.label_smoothing` needs classes, and `task` is choice"),
         ("train.class_weight=balanced", "`train.class_weight` needs classes, and `task` is choice"),
-        ("train.loss=mse", '`train.loss` = "mse" needs `task` = "regression"'),
+        ("train.loss=mse", '`train.loss` = "mse" is not for choice'),
         ("split.method=stratified", '"stratified" needs classes; a choice takes "random" or "hash"'),
     ],
 )
 def test_settings_that_choices_do_not_take(setting, told):
     assert told in mistake(
         kft("config", "sst2", "--set=task=choice", "--set=data.group=q", f"--set={setting}")
+    )
+
+
+def rivals(groups: np.ndarray) -> Reads:
+    """The first token of each example, which compete within their groups."""
+    return read_first(
+        len(groups),
+        targets=np.arange(len(groups), dtype=np.int32)[:, None],
+        weights=np.ones(len(groups), np.float32),
+        rivals="question",
+        questions=groups,
     )
 
 
@@ -185,15 +198,15 @@ class TestBatches:
         rng = np.random.default_rng(seed)
         groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
         tokens_ = make_tokens(rng.integers(2, 40, len(groups)), seed)
-        targets = np.stack([np.arange(len(groups)), groups + 1], axis=1).astype(np.int32)
+        reads = rivals(groups)
         plan = batches.plan(
-            np.diff(tokens_.offsets), batch_size, 2, seed, packed=packed, devices=devices, groups=groups
+            np.diff(tokens_.offsets), batch_size, 2, seed, packed=packed, devices=devices, reads=reads
         )
         assert plan.rows % devices == 0
         for epoch in range(2):
-            made = batches.dataset(plan, tokens_, targets, np.ones(len(groups), np.float32), epoch)
+            made = batches.dataset(plan, tokens_, reads, epoch)
             seen = []
-            for _, target, weight in made.as_numpy_iterator():
+            for _, target, weight in made:
                 held = target[weight > 0]
                 numbers, counts = np.unique(held[:, 1] - 1, return_counts=True)
                 assert (counts == np.array(sizes)[numbers]).all()
@@ -204,7 +217,7 @@ class TestBatches:
     def test_order_is_a_function_of_seed_and_epoch(self):
         groups = np.repeat(np.arange(50), 3)
         lengths = np.random.default_rng(0).integers(5, 50, 150)
-        one, two = (batches.plan(lengths, 8, 2, 1, groups=groups) for _ in range(2))
+        one, two = (batches.plan(lengths, 8, 2, 1, reads=rivals(groups)) for _ in range(2))
         assert (batches.placement(one, 1).examples == batches.placement(two, 1).examples).all()
         assert (batches.placement(one, 0).examples != batches.placement(one, 1).examples).any()
 
@@ -231,12 +244,12 @@ def test_scores_and_loss_are_those_of_multiple_choice(tiny_preset, tmp_path):
     for file in ("vocab.txt", "tokenizer_config.json"):
         shutil.copy(tiny_preset / file, tmp_path)
     preset = presets.locate(str(tmp_path))
-    model = models.build(preset, "choice", [], 1)
-    other = models.build(preset, "regression", [], 1).head.get_weights()[0]
+    model = build_model(preset, "choice", [], 1)
+    other = build_model(preset, "regression", [], 1).head.get_weights()[0]
     assert abs(other - model.head.get_weights()[0]).max() > 0  # a scorer of choices is no regression
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    logits = evaluate.predict_logits(model, tokens.encode(tokenizer, texts, pairs, 32))
-    scored = evaluate.score(frame, logits, model.architecture, tasks.TASKS["choice"], [])
+    tokenizer = preset.tokenizer
+    logits = evaluate.predict_logits(model, encode(tokenizer, BERT, texts, pairs, 32))
+    scored = evaluate.score(frame, logits, "choice", Learned())
 
     batch = BertTokenizerFast.from_pretrained(tiny_preset)(texts, pairs, padding=True, return_tensors="pt")
     with torch.no_grad():
@@ -278,13 +291,11 @@ def test_loss_and_gradients_packed_unpacked_and_by_hand(tiny_preset, on_torch, n
             assert min(near) < 1e-5, near
 
 
-def test_every_task_keeps_the_group(tiny_preset):
+def test_every_task_keeps_the_group():
     frame = pl.DataFrame({"id": [0, 1], "text": ["a", "b"], "group": ["q", "q"], "label": ["x", "y"]})
     frame = frame.with_columns(origin=pl.lit("made"))
-    model = models.build(presets.locate(str(tiny_preset)), "classification", ["x", "y"], 2)
-    scored = evaluate.score(
-        frame, np.eye(2, dtype=np.float32), model.architecture, tasks.TASKS["classification"], ["x", "y"]
-    )
+    logits = np.eye(2, dtype=np.float32)
+    scored = evaluate.score(frame, logits, "classification", Learned(("x", "y")))
     assert scored.predictions["group"].to_list() == ["q", "q"]
     assert scored.metrics["accuracy"] == 1
 
@@ -294,7 +305,7 @@ class TestRun:
         scores = json.loads((choice_run / "metrics.json").read_text())["test"]
         assert scores["accuracy"] > 0.8
         assert (
-            list(scores) == metrics.names("choice") == ["accuracy", "log_loss", "expected_calibration_error"]
+            list(scores) == scoring.names("choice") == ["accuracy", "log_loss", "expected_calibration_error"]
         )
         details = json.loads((choice_run / "details.json").read_text())["test"]
         predictions = pl.read_parquet(choice_run / "predictions.test.parquet")
@@ -347,7 +358,7 @@ class TestRun:
 
     def test_resumes_to_the_last_bit(self, choice_run, choice_settings, tmp_path, monkeypatch):
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "Recorder.on_train_batch_end", 11)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 11)
             train.train(config.parse(choice_settings), tmp_path / "run")
         train.resume(tmp_path / "run")
         assert_same_run(choice_run, tmp_path / "run")
@@ -389,6 +400,6 @@ def test_real_copa_and_record(tmp_path):
         made = splits.prepare(sources.read(data), config.SplitConfig(), config.CleanConfig(), "choice")
         count = {part: told["questions"]["count"] for part, told in made.account["splits"].items()}
         assert sum(count.values()) == (400 if name == "copa" else 32)
-        numbers = tasks.question_numbers(made.train, tasks.TASKS["choice"])
-        plan = batches.plan(np.full(made.train.height, 20), 4, 1, 0, groups=numbers)
+        reads = TASKS["choice"].reads(made.train, None, Learned())
+        plan = batches.plan(np.full(made.train.height, 20), 4, 1, 0, reads=reads)
         assert plan.units == count["train"]

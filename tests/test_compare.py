@@ -15,12 +15,12 @@ from test_cli import kft, mistake
 from test_runs import is_documented, names
 
 from kft import config as configs
-from kft import evaluate, metrics, runs, train
+from kft import evaluate, runs, train
 from kft.errors import KftError
 from kft.report import compare
 from kft.report.compare import significance
 from kft.studies import ensemble
-from kft.tasks import answers
+from kft.tasks import questions, scoring
 from kft.tasks.answers import Answers
 
 LABELS = ["no", "yes", "maybe"]
@@ -61,13 +61,13 @@ class TestSignificance:
         targets, predictions = made_up(kind, 60, rng)
         counts = rng.multinomial(60, np.full(60, 1 / 60), size=5)
         labels = LABELS[: predictions.shape[1]] if kind == "classification" else None
-        found = metrics.resampled(kind, targets, predictions, labels, counts)
-        assert list(found) == metrics.with_interval(
+        found = scoring.resampled(kind, targets, predictions, labels, counts)
+        assert list(found) == scoring.with_interval(
             kind, predictions.shape[1] if kind != "regression" else None
         )
         for s, count in enumerate(counts):
             held = np.repeat(np.arange(60), count)
-            expected = metrics.scores(kind, targets[held], predictions[held], labels)
+            expected = scoring.scores(kind, targets[held], predictions[held], labels)
             for name, values in found.items():
                 assert values[s] == pytest.approx(expected[name]), name
 
@@ -240,7 +240,7 @@ class TestCompare:
                     "target": list("100110")[:size],
                 }
             )
-            won = answers.chosen(probabilities, answers.questions(rows))
+            won = questions.chosen(probabilities, questions.numbered(rows))
             return Answers("choice", [], rows, np.stack([np.log(probabilities), probabilities, won], axis=1))
 
         one, other = choices([0.9, 0.8, 0.3]), choices([0.7, 0.4, 0.2])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kft import config
+from kft import backend, config
 from kft.config import Config, DataConfig, TrainConfig
 from kft.errors import KftError
 
@@ -61,7 +61,7 @@ def test_the_example_of_the_style_guide(tmp_path, monkeypatch):
         ("train=3", "`train` must be a table of settings, got: 3"),
         ("train=[3]", "`train` must be a table of settings, got: [3]"),
         ("data.header=1", "`data.header` must be true or false, got: 1"),
-        ("data.train=1", "`data.train` must be a string in quotes, got: 1"),
+        ("data.train=1", "`data.train` must be a string in quotes or a list, got: 1"),
         ("data.train=", "`data.train` must not be empty, got: ''"),
         ("model.preset=", "`model.preset` must not be empty, got: ''"),
         # A number outside its limits.
@@ -100,7 +100,10 @@ def test_the_example_of_the_style_guide(tmp_path, monkeypatch):
         ("data.text_pair=text", "`data.text_pair` is the same column as `data.text`: 'text'"),
         ("data.label=text", "`data.label` is the same column as a text: 'text'"),
         ("train.momentum=0.9", "`train.momentum` needs `train.optimizer` = \"sgd\", got: 'adamw'"),
-        ("train.loss=mse", '`train.loss` = "mse" needs `task` = "regression"'),
+        (
+            "train.loss=mse",
+            '`train.loss` = "mse" is not for classification, which takes cross_entropy or focal',
+        ),
     ],
 )
 def test_a_mistake_is_one_line(override, message):
@@ -378,3 +381,9 @@ def test_units_are_in_the_names():
 def test_reading_a_config_needs_nothing_heavy():
     code = "from kft import config; config.load()"
     assert_not_imported(code, "keras", "jax", "numpy", "polars", "tensorflow", "torch")
+
+
+def test_a_package_that_an_extra_brings_is_a_mistake_with_the_line_that_mends_it():
+    backend.need("json", "x")
+    with pytest.raises(KftError, match=r"serving needs the package no-such\n\nhint: pip install 'kft\[x\]'"):
+        backend.need("no_such", "x", "serving")

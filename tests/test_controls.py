@@ -6,21 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_kft
+from conftest import build_model, run_kft
+from optimizers import build_optimizer
 from scipy.stats import entropy
 from test_train import Killed, _die_before, assert_same_run, settings_with
 
 from kft import config as configs
-from kft import models, tasks, train
+from kft import models, train
 from kft.errors import KftError
-from kft.models import presets
+from kft.models import losses, presets
 from kft.train import controls, optim
 
 keras = optim.keras  # kft has chosen the backend before it is imported
 
 
 def build(folder, **options):
-    return models.build(presets.locate(str(folder)), "classification", ["a", "b"], 2, **options)
+    return build_model(presets.locate(str(folder)), "classification", ["a", "b"], 2, **options)
 
 
 def assert_by_part(model, told: dict[int, float], expected: dict[str, float]) -> None:
@@ -48,10 +49,10 @@ def test_updates_are_those_of_an_optimizer_at_the_scaled_rate(name):
     start = rng.normal(size=(2, 4, 3)).astype(np.float32)
     both = [keras.Variable(value, name="kernel") for value in start]
     common = {"steps": 9, "weight_decay": 0.1}
-    scaled = optim.build(name, learning_rate=0.01, rates={id(both[0]): 0.25}, **common)
+    scaled = build_optimizer(name, learning_rate=0.01, rates={id(both[0]): 0.25}, **common)
     scaled.build(both)
     alone = [keras.Variable(value, name="kernel") for value in start]
-    plain = [optim.build(name, learning_rate=rate, **common) for rate in (0.0025, 0.01)]
+    plain = [build_optimizer(name, learning_rate=rate, **common) for rate in (0.0025, 0.01)]
     for optimizer, variable in zip(plain, alone, strict=True):
         optimizer.build([variable])
     for _ in range(9):
@@ -67,7 +68,7 @@ def test_average_is_the_moving_average_of_the_weights_after_each_step():
     rng = np.random.default_rng(0)
     value = rng.normal(size=(4, 3)).astype(np.float32)
     variable = keras.Variable(value, name="kernel")
-    optimizer = optim.build("sgd", learning_rate=0.1, steps=9, ema_momentum=0.7)
+    optimizer = build_optimizer("sgd", learning_rate=0.1, steps=9, ema_momentum=0.7)
     optimizer.build([variable])
     average = None
     for _ in range(9):
@@ -80,36 +81,6 @@ def test_average_is_the_moving_average_of_the_weights_after_each_step():
     with controls.averaged(model):
         np.testing.assert_allclose(np.asarray(variable.value), average, atol=1e-6)
     np.testing.assert_allclose(np.asarray(variable.value), value, atol=1e-6)
-
-
-def adapted_of(layer) -> list:
-    attention = layer._self_attention_layer
-    feedforward = [layer._feedforward_intermediate_dense, layer._feedforward_output_dense]
-    return [attention._query_dense, attention._value_dense, *feedforward]
-
-
-def test_lora_is_kernel_plus_scaled_product_and_is_merged_when_saved(tiny_preset, tmp_path):
-    targets = ["query", "value", "feedforward"]
-    model = build(tiny_preset, lora_rank=2, lora_alpha=6.0, lora_targets=targets)
-    plain = build(tiny_preset)
-    names = {v.path.split("/")[-1] for v in model.trainable_variables}
-    assert names == {"lora_kernel_a", "lora_kernel_b", "kernel", "bias"}  # the latter of pooler and head
-    rng = np.random.default_rng(0)
-    for ours, before in zip(
-        model.backbone.transformer_layers, plain.backbone.transformer_layers, strict=True
-    ):
-        for dense, start in zip(*(adapted_of(layer) for layer in (ours, before)), strict=True):
-            dense.lora_kernel_b.assign(rng.normal(size=dense.lora_kernel_b.shape))
-            a, b = np.asarray(dense.lora_kernel_a.value), np.asarray(dense.lora_kernel_b.value)
-            expected = np.asarray(start.kernel.value) + 6.0 / 2 * a @ b
-            np.testing.assert_allclose(np.asarray(dense.kernel), expected, atol=1e-5)
-            start.kernel.assign(expected)
-    models.save(model, tmp_path / "model.weights.h5")
-    loaded = build(tiny_preset)
-    models.load_weights(loaded, tmp_path / "model.weights.h5")
-    # `weights` leaves out the seeds' states, which the file need not bring back.
-    for ours, reference in zip(loaded.backbone.weights, plain.backbone.weights, strict=True):
-        np.testing.assert_allclose(np.asarray(ours.value), np.asarray(reference.value), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +103,7 @@ def test_a_killed_run_with_controls_ends_as_if_nothing_had_happened(
     config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3} | controlled, model=model)
     train.train(config, tmp_path / "whole")
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        _die_before(patched, "Recorder.on_train_batch_end", 14)
+        _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 14)
         train.train(config, tmp_path / "killed")
     train.resume(tmp_path / "killed")
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
@@ -164,7 +135,7 @@ def test_focal_loss_is_the_papers(gamma):
     for row, target, weight in zip(logits.reshape(-1, 4), targets.flat, weights.flat, strict=True):
         p = np.exp(row[target]) / np.exp(row).sum()
         total -= weight * (1 - p) ** gamma * np.log(p)
-    found = tasks.TASKS["classification"].loss(0.0, gamma)(targets, logits, sample_weight=weights)
+    found = losses.LOSSES["focal"](gamma)(targets, logits, sample_weight=weights)
     assert float(found) == pytest.approx(total / weights.sum(), rel=1e-5)
 
 
@@ -190,9 +161,7 @@ def test_new_top_layers_are_drawn_and_the_others_kept(tiny_preset):
 
 def test_schedule_counts_updates_whatever_the_accumulation():
     variable = keras.Variable(np.zeros(1, np.float32), name="kernel")
-    optimizer = optim.build(
-        "sgd", learning_rate=1.0, steps=8, schedule="linear", gradient_accumulation_steps=2
-    )
+    optimizer = build_optimizer("sgd", learning_rate=1.0, steps=8, schedule="linear", gradients_per_update=2)
     optimizer.build([variable])
     for _ in range(8):
         optimizer.apply([keras.ops.ones((1,))], [variable])
@@ -207,9 +176,9 @@ def test_unfreezing_is_torchs_with_parameters_that_join_later(accumulation):
     rng = np.random.default_rng(0)
     thaws, start = [0, 3, 6], rng.normal(size=(3, 4, 3)).astype(np.float32)
     ours = [keras.Variable(value, name="kernel") for value in start]
-    optimizer = optim.build(
-        "adamw", learning_rate=0.01, steps=12 * accumulation, weight_decay=0.1, gradient_clip_norm=1.0,
-        gradient_accumulation_steps=accumulation, thaws={id(v): n for v, n in zip(ours, thaws, strict=True)},
+    optimizer = build_optimizer(
+        "adamw", learning_rate=0.01, steps=12 * accumulation, weight_decay=0.1, clip_norm=1.0,
+        gradients_per_update=accumulation, thaws={id(v): n for v, n in zip(ours, thaws, strict=True)},
     )  # fmt: skip
     optimizer.build(ours)
     theirs = [torch.nn.Parameter(torch.tensor(value)) for value in start]
@@ -274,7 +243,7 @@ def packed_batch() -> tuple:
         "positions": [[0, 1, 2, 3, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5, 0, 0]],
         "segment_ids": np.zeros((2, 8)),
         "example_ids": [[1, 1, 1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1, 0, 0]],
-        "first_tokens": [[0, 4], [0, 0]],
+        "reads": [[0, 4], [0, 0]],
     }
     weights = np.array([[1, 1], [0.5, 0]], np.float32)
     return (
@@ -291,8 +260,8 @@ def test_r_drop_is_the_papers(tiny_preset):
 
     model = build(tiny_preset, r_drop_alpha=30.0, dropout=0.5)
     inputs, targets, weights = packed_batch()
-    optimizer = optim.build("sgd", learning_rate=1.0, steps=1)
-    model.compile(optimizer=optimizer, loss=tasks.TASKS["classification"].loss(0.0))
+    optimizer = build_optimizer("sgd", learning_rate=1.0, steps=1)
+    model.compile(optimizer=optimizer, loss=losses.LOSSES["cross_entropy"]())
     optimizer.build(model.trainable_variables)
     parts = (
         model.trainable_variables, model.non_trainable_variables, optimizer.variables, model.metrics_variables
@@ -323,10 +292,10 @@ os.environ["KERAS_BACKEND"] = "torch"
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import torch
 import torch.nn.functional as F
-from test_controls import build, keras, packed_batch, tasks
+from test_controls import build, keras, losses, packed_batch
 model = build({str(tiny_preset)!r}, r_drop_alpha=30.0, dropout=0.5)
 inputs, y, weights = (keras.tree.map_structure(torch.tensor, part) for part in packed_batch())
-model.compile(loss=tasks.TASKS["classification"].loss(0.0))
+model.compile(loss=losses.LOSSES["cross_entropy"]())
 first = model(inputs, training=True)
 seed = model.seed_generator.state.value.clone()
 loss = model.compute_loss(inputs, y, first, weights, training=True)
@@ -349,10 +318,10 @@ def test_divergence_of_choices_and_scores():
     rng = np.random.default_rng(0)
     one, two = rng.normal(size=(2, 2, 3, 1)).astype(np.float32)
     question = np.array([[1, 2, 1], [2, 1, 0]])  # 0: an empty slot
-    found = np.asarray(tasks.TASKS["choice"].divergence(np.stack([question > 0, question], -1), one, two))
+    found = np.asarray(losses.DIVERGENCES["rivals"](np.stack([question > 0, question], -1), one, two))
     for number in (1, 2):
         at = question == number
         p, q = (np.exp(x[..., 0][at]) / np.exp(x[..., 0][at]).sum() for x in (one, two))
         np.testing.assert_allclose(found[at], (entropy(p, q) + entropy(q, p)) / 2, rtol=1e-4)
-    squared = tasks.TASKS["regression"].divergence(None, one, two)
+    squared = losses.DIVERGENCES["values"](None, one, two)
     np.testing.assert_allclose(np.asarray(squared), (one - two)[..., 0] ** 2, rtol=1e-5)

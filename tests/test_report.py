@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 from matplotlib import image
 
-from kft import metrics, report, runs
+from kft import report, runs
 from kft.errors import KftError
 from kft.runs import RunDir
+from kft.tasks import scoring
 
 BBC = ["business", "entertainment", "politics", "sports", "tech"]
 CONFIG = """\
@@ -47,8 +48,8 @@ def make_run(
     scores, details, account = {}, {}, {"train": _account("train", labels, count * 8, random)}
     for split in splits:
         targets, predictions = _predict(labels, count, random)
-        scores[split] = metrics.scores(kind, targets, predictions, list(labels))
-        details[split] = metrics.details(kind, targets, predictions, list(labels), resamples=200)
+        scores[split] = scoring.scores(kind, targets, predictions, list(labels))
+        details[split] = scoring.details(kind, targets, predictions, list(labels), resamples=200)
         account[split] = _account(split, labels, count, random)
         texts = [f"{text} ({i})" for i in range(count)]
         _frame(labels, targets, predictions, texts).write_parquet(run.predictions(split))
@@ -432,7 +433,7 @@ def test_summary_without_details_and_of_many_classes():
     )
     labels = [f"class {i}" for i in range(60)]
     targets, predictions = _predict(labels, 300, np.random.default_rng(0))
-    details = metrics.details("classification", targets, predictions, labels, resamples=10)
+    details = scoring.details("classification", targets, predictions, labels, resamples=10)
     told = report.summary({"test": {"accuracy": 0.5}}, {"test": details})
     assert "the 30 of 60 classes with the lowest F1" in told and "confusion matrix" not in told
     assert max(map(len, told.splitlines())) < 80

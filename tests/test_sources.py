@@ -7,12 +7,15 @@ import os
 import shutil
 import socket
 import stat
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from kft.config import FORMATS, DataConfig
 from kft.data import sources
@@ -108,6 +111,9 @@ def test_parquet_types(tmp_path):
             "float32": pl.Series([2.0, 0.1], dtype=pl.Float32),
             "flag": [True, False],
             "decimal": pl.Series(["1.50", "2.00"]).str.to_decimal(scale=2),
+            "wide": pl.Series(["12345678901234567.25", "2.00"]).str.to_decimal(scale=2),
+            "id": pl.Series([2**63 - 1, 2**53 + 1], dtype=pl.Int64),
+            "nan": [float("nan"), 2.0],
             "a.b": ["x", "y"],
         }
     )
@@ -118,11 +124,174 @@ def test_parquet_types(tmp_path):
         "float32": ["2", "0.1"],
         "flag": ["true", "false"],
         "decimal": ["1.5", "2"],
+        "wide": ["12345678901234567.25", "2"],
+        "id": ["9223372036854775807", "9007199254740993"],
+        "nan": [None, "2"],
         "a.b": ["x", "y"],
     }
     for label, values in expected.items():
         read = sources.read_file(path, DataConfig(label=label, max_examples=2))
         assert (read["text"].to_list(), read["label"].to_list()) == (["a", "b"], values)
+
+
+# Several files
+
+
+def names_of(data: DataConfig) -> dict[str, list[tuple]]:
+    return {name: frame.select("id", "text", "origin").rows() for name, frame in sources.read(data).items()}
+
+
+def test_lists_and_patterns_and_folders_of_shards(tmp_path):
+    for i in (2, 10, 1):
+        write(tmp_path, f"shards/part-{i:02}.csv", f"text,label\na{i},x\nb{i},y\n")
+    expected = [
+        (2 * n + k, f"{'ab'[k]}{i}", f"part-{i:02}.csv") for n, i in enumerate((1, 2, 10)) for k in (0, 1)
+    ]
+    listed = [str(tmp_path / f"shards/part-{i:02}.csv") for i in (1, 2, 10)]
+    for train in (
+        listed,
+        str(tmp_path / "shards/*.csv"),
+        str(tmp_path / "shards"),
+        str(tmp_path / "**/part-*.csv"),
+    ):
+        assert names_of(DataConfig(train=train)) == {"train": expected}
+    assert sources.read_file(tmp_path / "shards", DataConfig()).height == 6
+    assert pl.concat(sources.read_pieces(tmp_path / "shards", DataConfig(), 2)).height == 6
+
+
+def test_a_folder_of_splits(tmp_path):
+    for name, text in (
+        ("train-00000-of-00002", "a"),
+        ("train-00001-of-00002", "b"),
+        ("test-00000-of-00001", "c"),
+    ):
+        pl.DataFrame({"text": [text], "label": ["x"]}).write_parquet(tmp_path / f"{name}.parquet")
+    assert {
+        name: [row[1] for row in part] for name, part in names_of(DataConfig(train=str(tmp_path))).items()
+    } == {
+        "train": ["a", "b"],
+        "test": ["c"],
+    }
+    other = write(tmp_path / "other", "t.csv", "text,label\nd,x\n")
+    assert names_of(DataConfig(train=str(tmp_path), test=str(other)))["test"] == [(0, "d", "t.csv")]
+
+
+@pytest.mark.parametrize(
+    ("files", "train", "message"),
+    [
+        (["a.csv", "b.jsonl"], ".", r"holds files of several formats \(.csv, .jsonl\)"),
+        (["a.csv"], "*.tsv", r"\*.tsv: no file has a name like this"),
+        (["a.csv"], ["a.csv", "b.csv"], "b.csv: no such file"),
+    ],
+)
+def test_mistakes_in_several_files(tmp_path, files, train, message):
+    for name in files:
+        write(tmp_path, name, "text,label\na,x\n")
+    train = [str(tmp_path / t) for t in train] if isinstance(train, list) else str(tmp_path / train)
+    with pytest.raises(KftError, match=message):
+        sources.read(DataConfig(train=train))
+
+
+def test_a_name_with_brackets_is_a_file(tmp_path):
+    path = write(tmp_path, "a[1].csv", "text,label\na,x\n")
+    assert names_of(DataConfig(train=str(path))) == {"train": [(0, "a", "a[1].csv")]}
+
+
+# What `datasets` writes
+
+
+CLASSES = {"label": {"names": ["negative", "positive"], "_type": "ClassLabel"}}
+
+
+def table_of(labels: list[int | None], features: dict | None = CLASSES) -> pa.Table:
+    table = pa.table(
+        {"text": [f"film {i}" for i in range(len(labels))], "label": pa.array(labels, pa.int64())}
+    )
+    info = json.dumps(
+        {"info": {"features": {"text": {"dtype": "string", "_type": "Value"}} | (features or {})}}
+    )
+    return table.replace_schema_metadata({"huggingface": info} if features is not None else None)
+
+
+def save_dataset(folder: Path, *tables: pa.Table, features: dict = CLASSES) -> Path:
+    """A folder as `Dataset.save_to_disk` writes it."""
+    folder.mkdir(parents=True)
+    names = [f"data-{i:05}-of-{len(tables):05}.arrow" for i in range(len(tables))]
+    for name, table in zip(names, tables, strict=True):
+        with pa.ipc.new_stream(folder / name, table.schema) as file:
+            file.write_table(table)
+    (folder / "dataset_info.json").write_text(json.dumps({"features": features}))
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+    return folder
+
+
+NAMED = ["negative", "positive", None, None]
+
+
+def test_parquet_has_the_names_of_its_classes(tmp_path):
+    parquet.write_table(table_of([0, 1, -1, None]), tmp_path / "a.parquet")
+    assert sources.read_file(tmp_path / "a.parquet", DataConfig())["label"].to_list() == NAMED
+    pieces = sources.read_pieces(tmp_path / "a.parquet", DataConfig(), 3)
+    assert pl.concat(pieces)["label"].to_list() == NAMED
+
+
+def test_names_of_classes_may_be_keyed_by_number(tmp_path):
+    features = {"label": {"names": {"0": "no", "1": "yes"}, "_type": "ClassLabel"}}
+    parquet.write_table(table_of([1, 0], features), tmp_path / "a.parquet")
+    assert sources.read_file(tmp_path / "a.parquet", DataConfig())["label"].to_list() == ["yes", "no"]
+
+
+def test_numbers_of_classes_that_the_config_names_stay(tmp_path):
+    parquet.write_table(table_of([0, 1]), tmp_path / "a.parquet")
+    read = sources.read(DataConfig(train=str(tmp_path / "a.parquet"), label_names={"0": "bad", "1": "good"}))
+    assert read["train"]["label"].to_list() == ["bad", "good"]
+
+
+def test_a_class_without_a_name(tmp_path):
+    parquet.write_table(table_of([0, 2]), tmp_path / "a.parquet")
+    with pytest.raises(KftError, match="`label` holds the class 2, and the file's schema names 2 classes"):
+        sources.read_file(tmp_path / "a.parquet", DataConfig())
+
+
+def test_saved_datasets(tmp_path):
+    folder = save_dataset(tmp_path / "saved", table_of([0, 1], None), table_of([-1], None))
+    frame = sources.read_file(folder, DataConfig())
+    assert rows(frame) == [("film 0", "negative"), ("film 1", "positive"), ("film 0", None)]
+    assert sources.read_file(folder, DataConfig(max_examples=1)).height == 1
+    parquet.write_table(table_of([1]), tmp_path / "a.parquet")
+    with pa.ipc.new_file(tmp_path / "one.arrow", table_of([1]).schema) as file:
+        file.write_table(table_of([1]))
+    assert sources.read_file(tmp_path / "one.arrow", DataConfig())["label"].to_list() == ["positive"]
+
+
+def test_saved_splits_are_taken_together(tmp_path):
+    folder = tmp_path / "splits"
+    for name, labels in (("train", [0, 1]), ("validation", [1]), ("test", [-1, -1])):
+        save_dataset(folder / name, table_of(labels))
+    (folder / "dataset_dict.json").write_text('{"splits": ["train", "validation", "test"]}')
+    read = sources.read(DataConfig(train=str(folder)))
+    assert {name: frame["label"].to_list() for name, frame in read.items()} == {
+        "train": ["negative", "positive"],
+        "validation": ["positive"],
+        "test": [None, None],
+    }
+    assert list(sources.read(DataConfig(train=str(folder / "train"), test=str(folder)))) == ["train", "test"]
+    with pytest.raises(KftError, match="holds several splits"):
+        sources.read_file(folder, DataConfig())
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_a_test_file_whose_labels_are_all_minus_one_has_none(tmp_path, name):
+    train = write(tmp_path, "train.csv", "text,label\na,0\nb,1\n")
+    table = pl.DataFrame({"text": ["c", "d"], "label": [-1, -1]})
+    {"a.csv": table.write_csv, "a.jsonl": table.write_ndjson, "a.parquet": table.write_parquet}[name](
+        tmp_path / name
+    )
+    read = sources.read(DataConfig(train=str(train), test=str(tmp_path / name)))
+    assert read["test"]["label"].to_list() == [None, None]
+    signed = write(tmp_path, "signed.csv", "text,label\na,-1\nb,1\n")
+    read = sources.read(DataConfig(train=str(signed), test=str(tmp_path / name)))
+    assert read["test"]["label"].to_list() == ["-1", "-1"]
 
 
 @given(st.lists(st.tuples(st.text(st.characters(codec="utf-8")), st.text(min_size=1, alphabet="xyz"))))
@@ -144,7 +313,15 @@ def test_csv_reads_back_what_polars_writes(tmp_path_factory, table):
         (-0.0, "0"),
         (0.25, "0.25"),
         (1e300, "1e+300"),
-        (float("nan"), "nan"),
+        (float("nan"), None),
+        (1234567890123456.0, "1234567890123456"),
+        (2.0**53, "9007199254740992"),
+        (1e17, "1e+17"),
+        (12345678901234567891, "12345678901234567891"),
+        (Decimal("12345678901234567.10"), "12345678901234567.1"),
+        (Decimal("1E+3"), "1000"),
+        (Decimal("-0.00"), "0"),
+        (Decimal("NaN"), None),
         (True, "true"),
         ("1.0", "1.0"),
     ],
@@ -226,7 +403,7 @@ def test_a_file_of_another_ending_is_read_by_its_ending(tmp_path):
     assert rows(sources.read_file(write(tmp_path, "a.csv", "text,label\na,x\n"), data)) == [("a", "x")]
     assert rows(sources.read_file(write(tmp_path, "a.txt", "text;label\na;x\n"), data)) == [("a", "x")]
     tabs = write(tmp_path, "b.csv", "text\tlabel\na\tx\n")
-    assert rows(sources.read_file(tabs, data, format="tsv")) == [("a", "x")]
+    assert rows(sources.read_file(tabs, data, settings={"format": "tsv"})) == [("a", "x")]
 
 
 def test_format_of(tmp_path):
@@ -540,7 +717,7 @@ def test_missing_files(tmp_path):
     with pytest.raises(KftError, match="no examples to train on"):
         sources.read(DataConfig(validation=str(tmp_path / "train.csv")))
     with pytest.raises(KftError, match="no format `xml`"):
-        sources.read_file(tmp_path / "train.csv", DataConfig(), format="xml")
+        sources.read_file(tmp_path / "train.csv", DataConfig(), settings={"format": "xml"})
 
 
 def test_unreadable_file(tmp_path, monkeypatch):

@@ -7,15 +7,15 @@ import joint
 import numpy as np
 import polars as pl
 import pytest
-from conftest import BAD, GOOD, OTHER, SHARED_DATA
+from conftest import BAD, GOOD, OTHER, SHARED_DATA, build_model
 from test_cli import kft, mistake
 from test_train import Killed, _die_before, assert_same_run
 
 from kft import config, evaluate, models, runs, train
-from kft import text as tokens
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.models import presets
+from kft.text import BERT, encode, encode_cached, encode_frame, length_account
 
 TEXTS = [
     "good film",
@@ -33,7 +33,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def tokenizer(tiny_preset):
     preset = presets.locate(str(tiny_preset))
-    return tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
+    return preset.tokenizer
 
 
 class TestTokens:
@@ -48,7 +48,7 @@ class TestTokens:
         from transformers import BertTokenizerFast
 
         texts = [text for text in TEXTS if "\ud83d" not in text]
-        rows = tokens.encode(tokenizer, texts, texts[::-1], 12, located=True)
+        rows = encode(tokenizer, BERT, texts, texts[::-1], 12, located=True)
         batch = BertTokenizerFast.from_pretrained(tiny_preset)(
             texts, texts[::-1], truncation=True, max_length=12, return_offsets_mapping=True
         )
@@ -60,8 +60,8 @@ class TestTokens:
     @pytest.mark.parametrize("paired", [True, False])
     def test_located_rows_are_the_same_rows(self, tokenizer, max_length, paired):
         pairs = TEXTS[::-1] if paired else None
-        plain = tokens.encode(tokenizer, TEXTS, pairs, max_length)
-        located = tokens.encode(tokenizer, TEXTS, pairs, max_length, located=True)
+        plain = encode(tokenizer, BERT, TEXTS, pairs, max_length)
+        located = encode(tokenizer, BERT, TEXTS, pairs, max_length, located=True)
         for name in ("ids", "offsets", "second_starts", "full_lengths"):
             assert (getattr(plain, name) == getattr(located, name)).all(), name
         assert plain.characters is None
@@ -74,7 +74,7 @@ class TestTokens:
         batch = BertTokenizerFast.from_pretrained(tiny_preset)(
             frame["text"].to_list(), frame["text_pair"].to_list(), truncation=True, max_length=max_length
         )
-        rows = tokens.encode_frame(tokenizer, frame, True, joint.SPANS, max_length)
+        rows = encode_frame(tokenizer, BERT, frame, True, joint.SPANS, max_length)
         lost = 0
         for i, row in enumerate(frame.iter_rows(named=True)):
             for p, (name, start, end) in enumerate(joint.SPANS):
@@ -85,15 +85,13 @@ class TestTokens:
                 begin, after = rows.spans[i, p]
                 assert list(range(begin, after)) == (found or [0])
             lost += (rows.spans[i, :, 0] == 0).any()
-        told = tokens.account(rows, max_length)["span_lost_fraction"]
+        told = length_account(rows, max_length)["span_lost_fraction"]
         assert told == lost / len(frame)
         assert (told > 0) == (max_length == 9)
 
     def test_cache_keeps_the_places(self, tokenizer, tmp_path):
-        plain = tokens.encode_cached(tokenizer, TEXTS, None, 16, tmp_path)
-        first, again = (
-            tokens.encode_cached(tokenizer, TEXTS, None, 16, tmp_path, located=True) for _ in "ab"
-        )
+        plain = encode_cached(tokenizer, BERT, TEXTS, None, 16, tmp_path)
+        first, again = (encode_cached(tokenizer, BERT, TEXTS, None, 16, tmp_path, located=True) for _ in "ab")
         assert isinstance(again.ids.base, np.memmap)
         assert (again.characters == first.characters).all()
         assert (again.ids == plain.ids).all()
@@ -105,13 +103,13 @@ class TestTokens:
         )
         file.write_bytes(file.read_bytes()[:-8])
         assert (
-            tokens.encode_cached(tokenizer, TEXTS, None, 16, tmp_path, located=True).characters
+            encode_cached(tokenizer, BERT, TEXTS, None, 16, tmp_path, located=True).characters
             == first.characters
         ).all()
 
     def test_no_examples(self, tokenizer):
         frame = joint.questions().clear()
-        assert tokens.encode_frame(tokenizer, frame, True, joint.SPANS, 32).spans.shape == (0, 3, 2)
+        assert encode_frame(tokenizer, BERT, frame, True, joint.SPANS, 32).spans.shape == (0, 3, 2)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -120,9 +118,9 @@ def test_head_reads_the_pooled_vector_and_the_mean_of_each_span(tiny_preset, tok
     from transformers import BertModel, BertTokenizerFast
 
     frame, spans = joint.questions(), joint.SPANS[:2]
-    model = models.build(presets.locate(str(tiny_preset)), "regression", [], 1, pooling=pooling, spans=2)
+    model = build_model(presets.locate(str(tiny_preset)), "regression", [], 1, pooling=pooling, spans=2)
     model.head.set_weights(joint.head_of(spans))
-    rows = tokens.encode_frame(tokenizer, frame, True, spans, 32)
+    rows = encode_frame(tokenizer, BERT, frame, True, spans, 32)
     found = evaluate.predict_logits(model, rows)
     batch = BertTokenizerFast.from_pretrained(tiny_preset)(
         frame["text"].to_list(), frame["text_pair"].to_list(), padding=True, return_tensors="pt"
@@ -213,7 +211,7 @@ class TestRun:
 
     def test_resumes_to_the_last_bit(self, marked_run, marked_settings, tmp_path, monkeypatch):
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "Recorder.on_train_batch_end", 8)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 8)
             train.train(config.parse(marked_settings), tmp_path / "run")
         train.resume(tmp_path / "run")
         assert_same_run(marked_run, tmp_path / "run")
@@ -332,7 +330,7 @@ def wsc_rows(file: Path) -> list[dict]:
 def test_real_wic_and_wsc(tmp_path):
     """The tokens of each span spell the marked words."""
     preset = presets.locate("all_minilm_l6_v2_en")
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
+    tokenizer = preset.tokenizer
     made = wsc_rows(SHARED_DATA / "wsc" / "train.jsonl")
     assert len(made) > 450
     (tmp_path / "wsc.jsonl").write_text("\n".join(map(json.dumps, made)))
@@ -345,8 +343,8 @@ def test_real_wic_and_wsc(tmp_path):
     for settings in (wic, wsc):
         data = config.DataConfig(**settings)
         frame = sources.read(data)["train"]
-        rows = tokens.encode_frame(tokenizer, frame, data.text_pair is not None, data.spans, 128)
-        assert tokens.account(rows, 128)["span_lost_fraction"] == 0
+        rows = encode_frame(tokenizer, BERT, frame, data.text_pair is not None, data.spans, 128)
+        assert length_account(rows, 128)["span_lost_fraction"] == 0
         wrong = 0
         for i, row in enumerate(frame.iter_rows(named=True)):
             for p, (name, start, end) in enumerate(data.spans):

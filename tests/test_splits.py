@@ -1,6 +1,7 @@
 """What is dropped and counted, how train is cut, and a table of data that nothing can be learnt from."""
 
 import hashlib
+import itertools
 import json
 import re
 import statistics
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from kft.config import CleanConfig, DataConfig, SplitConfig
 from kft.data import sources
-from kft.data.splits import Splits, prepare
+from kft.data.splits import Splits, alike, cutting, notices, prepare
 from kft.errors import KftError
+from kft.tasks import labels
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not beside the repository")
@@ -64,7 +66,7 @@ def test_drops_are_counted_by_reason():
         (" \u3000\u200b\n", "x"),
         (None, "y"),
         ("b", None),
-        ("c", "nan"),
+        ("c", ""),
         ("d", "y"),
     ]
     made = prepared(train=train, validation=[("e", "x"), ("\t", "y"), ("f", "")])
@@ -76,6 +78,30 @@ def test_drops_are_counted_by_reason():
         7,
         2,
         {"x": 1, "y": 1},
+    )
+
+
+@pytest.mark.parametrize(
+    "word", ["nan", "NaN", "NAN", "-nan", "None", "null", "NA", "N/A", "none", "NULL", "<NA>"]
+)
+def test_a_word_for_nothing_is_a_label_beside_words(word):
+    rows = [(f"t{i}", [word, "eng", "deu"][i % 3]) for i in range(30)]
+    made = prepared(train=rows, validation=[("v", word)])
+    assert made.account["splits"]["train"]["dropped"] == {}
+    assert made.account["splits"]["train"]["labels"][word] == 10
+    assert made.account["splits"]["validation"]["labels"] == {word: 1}
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NAN", "-nan"])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_not_a_number_is_a_missing_label_among_numbers(word, kind):
+    rows = [(f"t{i}", [word, "1", "2.5"][i % 3]) for i in range(30)]
+    made = prepared(kind, train=rows, validation=[("v", word), ("w", "1")], test=[("u", word)])
+    parts = made.account["splits"]
+    assert parts["train"]["dropped"] == parts["validation"]["dropped"] | {"missing_label": 10}
+    assert parts["test"]["dropped"] == {"unlabelled": 1}
+    assert told(made.account)["dropped"].startswith(
+        "train 10 of 30 rows: 10 missing_label; validation 1 of 2"
     )
 
 
@@ -237,9 +263,150 @@ def test_stratified_with_tiny_classes():
     train = many(60) + [("only", "one"), ("first", "two"), ("second", "two")]
     for seed in range(20):
         split = {"validation_fraction": 0.3, "test_fraction": 0.3, "seed": seed}
-        labels = prepared(split=split, train=train).account["splits"]["train"]["labels"]
-        assert labels["one"] == 1
-        assert labels["two"] >= 1
+        counts = prepared(split=split, train=train).account["splits"]["train"]["labels"]
+        assert counts["one"] == 1
+        assert counts["two"] >= 1
+
+
+def scored_classes(train: list[tuple], **split) -> tuple[set[str], set[str]]:
+    made = prepared(split=split, train=train)
+    return set(made.validation["label"]), set(made.test["label"])
+
+
+def test_equal_claims_to_a_row_are_drawn_by_the_seed():
+    train = [(f"film {i} of {k}", f"intent_{k:03}") for i in range(4) for k in range(77)]
+    drawn = [scored_classes(train, seed=seed) for seed in range(3)]
+    for validation, test in drawn:
+        assert (len(validation), len(test), len(validation | test)) == (31, 31, 62)
+    assert len({frozenset(validation | test) for validation, test in drawn}) == 3
+    assert scored_classes(train, seed=0) == drawn[0]
+
+
+@pytest.mark.parametrize("each", [5, 6, 7])
+def test_two_small_classes_are_both_scored(each):
+    train = [(f"film {i} {label}", label) for i in range(each) for label in ("neg", "pos")]
+    drawn = [scored_classes(train, seed=seed) for seed in range(20)]
+    assert all(len(validation | test) == 2 for validation, test in drawn)
+    assert {tuple(validation) for validation, _ in drawn} == {("neg",), ("pos",)}
+
+
+def test_small_classes_of_several_sizes_are_scored_in_test_where_validation_has_none():
+    train = [(f"film {i} of {k}", f"c{k}") for k in range(60) for i in range(3 + k % 3)]
+    validation, test = scored_classes(train, seed=1)
+    assert len(validation | test) == 24 + 24
+    assert sum(int(label[1:]) % 3 == 0 for label in test) == 8
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 40), min_size=1, max_size=30),
+    st.floats(0, 0.45),
+    st.floats(0, 0.45),
+    st.integers(0, 2**40),
+)
+def test_quotas_are_within_their_classes_and_add_up(sizes, validation, test, seed):
+    quotas = cutting._quotas(sizes, {"validation": validation, "test": test}, cutting._ranks(sizes, seed))
+    for label, size in sizes.items():
+        assert sum(quotas[name][label] for name in quotas) < size
+        assert all(quotas[name][label] >= 0 for name in quotas)
+    total = sum(sizes.values())
+    for name, share in (("validation", validation), ("test", test)):
+        assert sum(quotas[name].values()) <= max(1, round(total * share) + 1)
+
+
+# What is told
+
+
+def told(account: dict) -> dict[str, str]:
+    return dict(notices.notices(account, 16))
+
+
+def test_nothing_is_told_of_data_without_fault():
+    assert told(prepared(train=many()).account) == {}
+
+
+def test_drops_and_leaks_are_told():
+    train = [*many(40), ("", "a"), ("u", None), ("w", "")]
+    made = prepared(train=train, validation=[("text 1", "b"), (" ", "a")], test=[("TEXT 2", "a")])
+    assert told(made.account) == {
+        "dropped": "train 3 of 43 rows: 1 empty_text, 2 missing_label; validation 1 of 2 rows: 1 empty_text",
+        "leaks": "rows that also stand in train: 1 in validation, 1 in test; kept; "
+        'clean.leaks = "drop" drops them from train',
+        "unscored": "of 2 classes have no row: 1 in validation, 1 in test",
+    }
+
+
+def test_truncated_texts_are_told():
+    account = prepared(train=many()).account
+    for name, share in (("train", 0.5), ("validation", 0.0), ("test", 1e-5)):
+        account["splits"][name]["tokens"] = {"truncated_fraction": share}
+    assert told(account) == {
+        "cut": "texts that lose tokens at model.max_length = 16: 50.0% of train, under 0.1% of test"
+    }
+
+
+ALIKE = [
+    "bar",
+    "Bar",
+    "bar\u200b",
+    "\ufeffbar",
+    "caf\u00e9",
+    "cafe\u0301",
+    "tea room",
+    "tea\u00a0room",
+    "cafe",
+]
+
+
+def test_labels_that_look_alike_are_told_with_their_counts():
+    train = [(f"text {i}", label) for i in range(10) for label in ALIKE]
+    assert told(prepared(train=train).account)["alike"] == (
+        "labels equal but for case, spaces, Unicode form, invisible characters or the spelling of a number: "
+        r'"Bar" 10 and "bar" 10 and "bar\u200b" 10 and "\ufeffbar" 10; "cafe\u0301" 10 and "café" 10; '
+        r'"tea room" 10 and "tea\u00a0room" 10; data.label_names joins them'
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (["1", "1.0", "01", "2"], [["1", "1.0", "01"]]),
+        (["True", "true", "TRUE", "no", "No"], [["True", "true", "TRUE"], ["no", "No"]]),
+        (["\uff11", "1"], [["\uff11", "1"]]),
+        (["nan", "NaN", "inf"], [["nan", "NaN"]]),
+        (["stra\u00dfe", "strasse", "e\u0301", "e"], []),
+        (["a b", "a  b", "ab"], [["a b", "a  b"]]),
+        (["\u2764\ufe0f", "\u2764"], [["\u2764\ufe0f", "\u2764"]]),
+    ],
+)
+def test_what_looks_alike(names, groups):
+    assert alike.alike(names) == groups
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [
+        "GOOD  film",
+        "good\u00a0film",
+        "good\u200b film",
+        "\ufeffgood film",
+        "\uff47ood film",
+        "goo\u00add film",
+    ],
+)
+def test_texts_that_look_alike_are_duplicates_and_leaks(twin):
+    made = prepared(
+        train=[*many(), ("good film", "a"), (twin, "a")], validation=[(twin, "b")], clean={"leaks": "drop"}
+    )
+    assert made.account["leaks"] == {"validation": 2, "test": 0, "dropped_from_train": 2}
+    made = prepared(train=[*many(), ("good film", "a"), (twin, "a")], validation=[("v", "b")])
+    assert made.account["splits"]["train"]["duplicates"]["normalized"] == 1
+    assert made.train["text"][-1] == twin
+
+
+def test_accents_and_letters_part_texts():
+    made = prepared(train=[*many(), ("caf\u00e9", "a")], validation=[("cafe", "b"), ("caf\u00e9s", "b")])
+    assert made.account["leaks"]["validation"] == 0
 
 
 def test_hash_does_not_move_rows_when_others_come_and_go():
@@ -308,6 +475,25 @@ def test_labels_are_counted_in_their_order():
         "9",
         "10",
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["1.0", "01", "1", "10", "9", "1e0"], ["01", "1", "1.0", "1e0", "9", "10"]),
+        (["9007199254740993", "9007199254740992"], ["9007199254740992", "9007199254740993"]),
+        (["0.1", "0.10000000000000000001", "-inf"], ["-inf", "0.1", "0.10000000000000000001"]),
+        (["100", "20", "3"], ["3", "20", "100"]),
+        *(
+            (["100", nan, "3", "20"], sorted(["100", nan, "3", "20"]))
+            for nan in ("NAN", "nan", "-NaN", "snan")
+        ),
+        (["yes", "1", "True", "no"], ["1", "True", "no", "yes"]),
+    ],
+)
+def test_the_order_of_labels_depends_on_their_set_alone(names, order):
+    for turn in itertools.permutations(names):
+        assert labels.ordered(pl.Series(turn)) == order
 
 
 def test_scores_are_summarised():
@@ -417,9 +603,9 @@ MISTAKES = [
         "if row 1 holds column names, leave out `data.header = false`",
     ),
     (
-        {"train": [("a", "1"), ("b", "nan")]},
+        {"train": [("a", "1"), ("b", "-inf")]},
         {"kind": "regression"},
-        "train.csv, row 2: label must be a finite number, got: 'nan'",
+        "train.csv, row 2: label must be a finite number, got: '-inf'",
     ),
     (
         {"train": [("a", "1"), ("b", "-inf")]},

@@ -1,27 +1,34 @@
 """A run's files, its resumption to the last bit, and the controls of training."""
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import polars as pl
 import pytest
-from conftest import SHARED_DATA, run_kft, sentences, write_csv
+from conftest import SHARED_DATA, build_model, run_kft, sentences, write_csv
+from optimizers import build_optimizer
 
+from kft import audit, runs, train
 from kft import config as configs
-from kft import runs, tasks, train
 from kft.errors import KftError
-from kft.train import recorder
+from kft.models import losses
+from kft.tasks import classification
+from kft.tasks.record import Learned
+from kft.train import epoch
 
 FILES = """
     DONE config.toml curves.png data.json details.json environment.json history.jsonl labels.json metrics.json model.json
     model.weights.h5 predictions.test.parquet predictions.validation.parquet report.html splits/test.parquet
-    splits/validation.parquet vocabulary.txt
+    splits/validation.parquet tokenizer.json
 """.split()
 
 
@@ -32,9 +39,15 @@ def settings_with(settings: dict, **changes: dict) -> configs.Config:
     return configs.parse(merged)
 
 
+TIMES = ("examples_per_second", "seconds", "input_wait_fraction")
+
+
+def lines_of(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+
+
 def history(run: Path, event: str) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["event"] == event]
+    return [line for line in lines_of(run) if line["event"] == event]
 
 
 def weights_of(run: Path) -> dict[str, np.ndarray]:
@@ -64,12 +77,9 @@ def assert_same_run(a: Path, b: Path) -> None:
 class TestRun:
     def test_leaves_exactly_these_files(self, tiny_run):
         found = sorted(str(p.relative_to(tiny_run)) for p in tiny_run.rglob("*") if p.is_file())
-        kept = [name for name in found if not name.startswith(("logs/", "checkpoints/"))]
+        kept = [name for name in found if not name.startswith("logs/")]
         assert kept == sorted(FILES)
-        assert [n for n in found if n.startswith("checkpoints/")] == [
-            "checkpoints/step-000000010.safetensors",
-            "checkpoints/step-000000020.safetensors",
-        ]
+        assert not (tiny_run / "checkpoints").exists()  # it holds the optimizer's state, twice the weights
         assert any(name.startswith("logs/events") for name in found)
 
     def test_learns(self, tiny_run):
@@ -153,6 +163,46 @@ class TestRun:
         assert train.resume(tiny_run)["metrics"] == json.loads((tiny_run / "metrics.json").read_text())
         assert before == {p: p.stat().st_mtime_ns for p in tiny_run.rglob("*")}
 
+    def test_a_run_in_use_is_left_alone(self, tiny_run, tiny_settings, tmp_path):
+        folder = tmp_path / "r"
+        shutil.copytree(tiny_run, folder)
+        (folder / "DONE").unlink()
+        before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        with runs.only_writer(folder):
+            for work in (
+                lambda: train.train(configs.parse(tiny_settings), folder),
+                lambda: train.resume(folder),
+                lambda: runs.open_run(folder),
+            ):
+                with pytest.raises(KftError, match="in use by process"):
+                    work()
+        assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+    def test_runs_without_a_name_of_their_own_never_share_one(self, tiny_settings, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(time, "strftime", lambda *_: "now")
+        paths = [train.new_run_path(configs.parse(tiny_settings)) for _ in range(3)]
+        assert [path.name for path in paths] == ["films-now", "films-now-2", "films-now-3"]
+
+    def test_checkpoints_are_kept_where_asked(self, tiny_settings, tmp_path):
+        config = settings_with(tiny_settings, train={"keep_checkpoints": True, "epochs": 1})
+        train.train(config, tmp_path / "run")
+        names = [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()]
+        assert names == ["step-000000010.safetensors"]
+
+    def test_a_run_killed_after_its_end_is_finished_and_tidied(
+        self, tiny_settings, tmp_path, monkeypatch, capsys
+    ):
+        run = tmp_path / "run"
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, "_tidy", 1)
+            train.train(settings_with(tiny_settings, train={"epochs": 1}), run)
+        assert (run / "checkpoints" / "best.weights.h5").exists()
+        result = train.resume(run)
+        assert result["metrics"] == json.loads((run / "metrics.json").read_text())
+        assert "the run is finished, nothing to do" in capsys.readouterr().err
+        assert not (run / "checkpoints").exists()
+
     def test_infinite_loss_is_told(self, tiny_settings, tmp_path):
         config = settings_with(
             tiny_settings, train={"learning_rate": 1e30, "gradient_clip_norm": 0, "optimizer": "sgd"}
@@ -167,6 +217,31 @@ class TestRun:
         assert told["batches"]["steps"] == 10
         assert told["data"]["splits"]["train"]["examples"] == 160
         assert 0.3 < told["first_loss"] < 2
+
+
+def test_what_is_amiss_with_the_data_is_told(tiny_settings, tmp_path, capsys):
+    rows = sentences(60)
+    several = write_csv(tmp_path / "several.csv", [*rows, ("", "positive"), ("film", "")])
+    given = {"train": str(several), "test": str(write_csv(tmp_path / "test.csv", rows[:7]))}
+    train.train(settings_with(tiny_settings, data=given, model={"max_length": 4}), tmp_path / "run")
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().err.splitlines()[1:4]]
+    assert [title for title, _ in lines] == ["dropped", "leaks", "cut"]
+    assert lines[0][1] == "train 2 of 62 rows: 1 empty_text, 1 missing_label"
+
+
+def test_rows_that_are_the_same_for_the_model_are_told(tiny_settings, tmp_path, capsys):
+    given = {
+        "train": str(write_csv(tmp_path / "train.csv", [*sentences(60), ("good caf\u00e9", "positive")])),
+        "test": str(
+            write_csv(tmp_path / "test.csv", [("good xyz", "positive"), ("bad plot ever", "negative")])
+        ),
+    }
+    account = audit.audit(settings_with(tiny_settings, data=given))
+    assert account["leaks"]["same_tokens"] == {"validation": 0, "test": 1}
+    assert account["leaks"]["test"] == 0
+    assert "the same tokens for the model as a row of train, though other texts: 1 in test" in audit.text(
+        account
+    )
 
 
 class Killed(BaseException):
@@ -194,10 +269,10 @@ def _die_before(monkeypatch, name: str, call: int) -> None:
 class TestResume:
     # Mid-epoch, at each write of an epoch's end, and in the writes after the last epoch.
     MOMENTS = [
-        ("Recorder.on_train_batch_end", 2),
-        ("Recorder.on_train_batch_end", 7),
-        ("Recorder.on_train_batch_end", 14),
-        ("Recorder.on_train_batch_end", 20),
+        ("epoch.EpochWatch.on_train_batch_end", 2),
+        ("epoch.EpochWatch.on_train_batch_end", 7),
+        ("epoch.EpochWatch.on_train_batch_end", 14),
+        ("epoch.EpochWatch.on_train_batch_end", 20),
         ("runs.write_whole", 10),
         ("save_checkpoint", 1),
         ("save_checkpoint", 2),
@@ -220,6 +295,39 @@ class TestResume:
         train.resume(tmp_path / "run")
         assert_same_run(tiny_run, tmp_path / "run")
 
+    @pytest.mark.parametrize("step", [5, 12, 17])
+    def test_resumed_run_writes_the_history_of_the_whole_one(
+        self, tiny_settings, tmp_path, monkeypatch, step
+    ):
+        """Each line is about the steps since the line before, also where a checkpoint stood between them."""
+        changes = {"checkpoint_every_steps": 2, "log_every_steps": 5, "batch_size": 12}  # 14 steps an epoch
+        config = settings_with(tiny_settings, train=changes)
+        train.train(config, tmp_path / "whole")
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", step)
+            train.train(config, tmp_path / "killed")
+        train.resume(tmp_path / "killed")
+        timeless = [
+            [
+                {key: value for key, value in line.items() if key not in TIMES}
+                for line in lines_of(tmp_path / name)
+            ]
+            for name in ("whole", "killed")
+        ]
+        assert timeless[0] == timeless[1]
+
+    def test_classes_keep_their_ids(self, tiny_settings, tmp_path, monkeypatch):
+        config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
+        names = ["positive", "negative"]  # as an older version may have ordered them
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            older = dataclasses.replace(classification.TASK, learn=lambda *_: Learned(tuple(names)))
+            patched.setattr(classification, "TASK", older)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 20)
+            train.train(config, tmp_path / "run")
+        told = train.resume(tmp_path / "run")
+        assert runs.read_labels(runs.RunDir(tmp_path / "run")) == names
+        assert told["metrics"]["test"]["accuracy"] == 1.0
+
     def test_every_control_resumes(self, tiny_settings, tmp_path, monkeypatch):
         config = settings_with(
             tiny_settings,
@@ -239,7 +347,7 @@ class TestResume:
         )
         train.train(config, tmp_path / "whole")
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "Recorder.on_train_batch_end", 8)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 8)
             train.train(config, tmp_path / "killed")
         train.resume(tmp_path / "killed")
         assert_same_run(tmp_path / "whole", tmp_path / "killed")
@@ -247,7 +355,7 @@ class TestResume:
     def test_two_checkpoints_are_kept(self, tiny_settings, tmp_path, monkeypatch):
         config = settings_with(tiny_settings, train={"checkpoint_every_steps": 2})
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "Recorder.on_train_batch_end", 10)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 10)
             train.train(config, tmp_path / "run")
         names = [p.name for p in runs.checkpoint_files(runs.RunDir(tmp_path / "run"))]
         assert names == ["step-000000006.safetensors", "step-000000008.safetensors"]
@@ -257,7 +365,7 @@ class TestResume:
     ):
         config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "Recorder.on_train_batch_end", 8)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 8)
             train.train(config, tmp_path / "run")
         last = runs.checkpoint_files(runs.RunDir(tmp_path / "run"))[-1]
         last.write_bytes(last.read_bytes()[:1000])
@@ -269,7 +377,7 @@ class TestResume:
         file = write_csv(tmp_path / "films.csv", sentences(200))
         config = settings_with(tiny_settings, data={"train": str(file)}, train={"checkpoint_every_steps": 3})
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "Recorder.on_train_batch_end", 8)
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 8)
             train.train(config, tmp_path / "run")
         write_csv(file, sentences(200, seed=1))
         with pytest.raises(KftError, match="not what this run was started with"):
@@ -277,14 +385,14 @@ class TestResume:
 
     def test_sigterm_saves_and_the_run_goes_on(self, tiny_run, tiny_settings, tmp_path, monkeypatch):
         with monkeypatch.context() as patched:
-            whole = recorder.Recorder.on_train_batch_end
+            whole = epoch.EpochWatch.on_train_batch_end
 
             def signalled(self, batch, logs=None):
-                if self.at.step == 4:
+                if self.position.step == 4:
                     os.kill(os.getpid(), signal.SIGTERM)
                 whole(self, batch, logs)
 
-            patched.setattr(recorder.Recorder, "on_train_batch_end", signalled)
+            patched.setattr(epoch.EpochWatch, "on_train_batch_end", signalled)
             with pytest.raises(train.Stopped, match="kft train --resume"):
                 train.train(settings_with(tiny_settings), tmp_path / "run")
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -297,12 +405,12 @@ class TestResume:
         code = (
             "import os, signal, sys\n"
             "from kft import backend; backend.select('jax')\n"
-            "from kft.train import recorder\n"
-            "whole = recorder.Recorder.on_train_batch_end\n"
+            "from kft.train import epoch\n"
+            "whole = epoch.EpochWatch.on_train_batch_end\n"
             "def dying(self, batch, logs=None):\n"
             "    whole(self, batch, logs)\n"
-            "    if self.at.step == int(sys.argv[2]): os.kill(os.getpid(), int(sys.argv[1]))\n"
-            "recorder.Recorder.on_train_batch_end = dying\n"
+            "    if self.position.step == int(sys.argv[2]): os.kill(os.getpid(), int(sys.argv[1]))\n"
+            "epoch.EpochWatch.on_train_batch_end = dying\n"
             "from kft.cli import main\n"
             "main(sys.argv[3:])\n"
         )
@@ -341,12 +449,12 @@ class TestControls:
                 label_smoothing=smoothing,
             ).numpy()  # fmt: skip
             expected = (each * weights.ravel()).sum() / weights.sum()
-            loss = tasks.TASKS["classification"].loss(smoothing)
+            loss = losses.LOSSES["cross_entropy"](smoothing)
             found = loss(ops.convert_to_tensor(targets), ops.convert_to_tensor(logits), sample_weight=weights)
             assert float(found) == pytest.approx(expected, rel=1e-5)
         values = rng.normal(size=(3, 4, 1)).astype(np.float32)
         scores = rng.normal(size=(3, 4, 1)).astype(np.float32)
-        found = tasks.TASKS["regression"].loss(0.0)(scores, values, sample_weight=weights)
+        found = losses.LOSSES["mse"]()(scores, values, sample_weight=weights)
         expected = (((values - scores)[..., 0] ** 2) * weights).sum() / weights.sum()
         assert float(found) == pytest.approx(expected, rel=1e-5)
 
@@ -363,14 +471,12 @@ class TestControls:
         import keras
         import torch
 
-        from kft.train import optim
-
         rng = np.random.default_rng(0)
         start = rng.normal(size=(4, 3)).astype(np.float32)
         variable = keras.Variable(start, name="kernel")
         parameter = torch.nn.Parameter(torch.tensor(start))
         theirs = reference(torch, [parameter])
-        ours = optim.build(name, learning_rate=0.01, steps=20, gradient_clip_norm=1.0, **options)
+        ours = build_optimizer(name, learning_rate=0.01, steps=20, clip_norm=1.0, **options)
         ours.build([variable])
         for _ in range(20):
             gradient = rng.normal(size=(4, 3)).astype(np.float32)
@@ -381,12 +487,10 @@ class TestControls:
         np.testing.assert_allclose(np.asarray(variable.value), parameter.detach().numpy(), atol=1e-5)
 
     def test_weight_decay_spares_biases_and_norms(self, tiny_preset):
-        from kft import models
         from kft.models import presets
-        from kft.train import optim
 
-        model = models.build(presets.locate(str(tiny_preset)), "classification", ["a", "b"], 2)
-        optimizer = optim.build("adamw", learning_rate=0.01, steps=1, weight_decay=0.1)
+        model = build_model(presets.locate(str(tiny_preset)), "classification", ["a", "b"], 2)
+        optimizer = build_optimizer("adamw", learning_rate=0.01, steps=1, weight_decay=0.1)
         optimizer.build(model.trainable_variables)
         decayed = {v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)}
         assert decayed
@@ -400,13 +504,13 @@ class TestControls:
 
         targets = np.array([0, 0, 0, 1, 2, 2])
         labels = ["a", "b", "c"]
-        balanced = tasks.example_weights(targets, labels, "balanced")
+        balanced = classification.example_weights(targets, labels, "balanced")
         np.testing.assert_allclose(
             balanced, compute_class_weight("balanced", classes=np.arange(3), y=targets)[targets]
         )
-        assert tasks.example_weights(targets, labels, {"b": 3.0}).tolist() == [1, 1, 1, 3, 1, 1]
+        assert classification.example_weights(targets, labels, {"b": 3.0}).tolist() == [1, 1, 1, 3, 1, 1]
         with pytest.raises(KftError, match="did you mean `aa`|is no label"):
-            tasks.example_weights(targets, labels, {"bb": 1.0})
+            classification.example_weights(targets, labels, {"bb": 1.0})
 
     def test_regression_recovers_scores_of_any_scale(self, tiny_settings, tmp_path):
         rows = [(text, 500 + 100 * (label == "positive")) for text, label in sentences(300)]

@@ -212,12 +212,12 @@ def with_targets(frame: pl.DataFrame, regression: bool) -> tuple[pl.DataFrame, i
 
 def count_tokens(frame: pl.DataFrame, preset, max_length: int) -> np.ndarray:
     """Tokens of each example before truncation, special tokens included."""
-    from kft import text as tokens
-    from kft.models import presets
+    from kft.text import encode
 
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     pairs = frame["text_pair"].to_list() if "text_pair" in frame.columns else None
-    return tokens.encode(tokenizer, frame["text"].to_list(), pairs, max_length).full_lengths
+    return encode(
+        preset.tokenizer, preset.family.template, frame["text"].to_list(), pairs, max_length
+    ).full_lengths
 
 
 def measure(
@@ -735,54 +735,57 @@ def _pauses(gate: Gate, count: int, batch_size: int):
 
 def train_kft(job: Job, gate: Gate) -> None:
     """As `kft.train` does, epoch by epoch, without the scores and files at their ends."""
-    from kft import backend, batches, tasks
+    from kft import backend, batches
+    from kft.config import TrainConfig
+    from kft.models import losses
     from kft.train import optim
+    from kft.train.schedule import schedule_of_run
 
     devices = backend.distribute()
     frame, rows, task, labels = _kft_examples(job, cached=True)
-    targets = task.targets(frame, labels)
-    if job.regression:
-        targets = ((targets - targets.mean()) / targets.std()).astype(np.float32)
-    weights = tasks.example_weights(targets, labels, None)
-    plan = batches.plan(np.diff(rows.offsets), job.batch_size, EPOCHS, job.seed, devices=devices)
+    learned = task.learn(frame)
+    reads = task.reads(frame, rows, learned)
+    loss = task.loss(TrainConfig(), reads, learned)
+    plan = batches.plan(np.diff(rows.offsets), job.batch_size, EPOCHS, job.seed, devices=devices, reads=reads)
     model = _kft_model(job, labels)
-    optimizer = optim.build(
-        "adamw",
-        learning_rate=LEARNING_RATE,
-        steps=plan.steps * EPOCHS,
-        schedule="linear",
-        warmup_fraction=0.06,
-        gradient_clip_norm=1.0,
-    )
-    model.compile(optimizer=optimizer, loss=task.loss(0.0))
+    schedule = schedule_of_run(plan.steps * EPOCHS, LEARNING_RATE, "linear", warmup_fraction=0.06)
+    optimizer = optim.build(optim.Rule("adamw"), schedule, clip_norm=1.0)
+    model.compile(optimizer=optimizer, loss=losses.LOSSES[loss.name](**loss.options))
     pause = _pauses(gate, len(frame), job.batch_size)
     for epoch in itertools.count():
-        steps = batches.dataset(plan, rows, targets, weights, epoch % EPOCHS)
-        model.fit(steps, initial_epoch=epoch, epochs=epoch + 1, callbacks=[pause], verbose=0, shuffle=False)
+        steps = batches.dataset(plan, rows, reads, epoch % EPOCHS)
+        model.fit(
+            steps,
+            steps_per_epoch=plan.steps,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            callbacks=[pause],
+            verbose=0,
+            shuffle=False,
+        )
 
 
 def _kft_examples(job: Job, cached: bool):
     """The frame as kft reads it, its token rows, its task and the label names."""
     from kft import tasks
-    from kft import text as tokens
     from kft.config import DataConfig
     from kft.data import sources
+    from kft.text import encode, encode_cached
 
     paired = "text_pair" in pl.read_parquet_schema(job.examples)
     frame = sources.read(DataConfig(train=job.examples, text_pair="text_pair" if paired else None))["train"]
     task = tasks.TASKS["regression" if job.regression else "classification"]
     pairs = frame["text_pair"].to_list() if paired else None
-    encode = tokens.encode_cached if cached else tokens.encode
-    rows = encode(_kft_tokenizer(job), frame["text"].to_list(), pairs, job.max_length)
-    return frame, rows, task, task.labels(frame)
+    preset = _kft_preset(job)
+    make = encode_cached if cached else encode
+    rows = make(preset.tokenizer, preset.family.template, frame["text"].to_list(), pairs, job.max_length)
+    return frame, rows, task, list(task.learn(frame).labels)
 
 
-def _kft_tokenizer(job: Job):
-    from kft import text as tokens
+def _kft_preset(job: Job):
     from kft.models import presets
 
-    preset = presets.locate(job.folder)
-    return tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
+    return presets.locate(job.folder)
 
 
 def _kft_model(job: Job, labels: list[str]):
@@ -790,7 +793,8 @@ def _kft_model(job: Job, labels: list[str]):
     from kft.models import presets
 
     task = "regression" if job.regression else "classification"
-    return models.build(presets.locate(job.folder), task, labels, job.outputs, seed=job.seed)
+    goal = models.Goal(task, job.outputs, tuple(labels))
+    return models.build(presets.locate(job.folder), goal, seed=job.seed)
 
 
 def predict_pipeline(batched: bool, job: Job, gate: Gate) -> None:
@@ -863,17 +867,17 @@ def predict_kerashub(job: Job, gate: Gate) -> None:
 
 def predict_kft(job: Job, gate: Gate) -> None:
     from kft import evaluate
-    from kft import text as tokens
+    from kft.text import encode
 
     examples = read_examples(job)
     _, rows, _, labels = _kft_examples(job, cached=False)
-    tokenizer, model = _kft_tokenizer(job), _kft_model(job, labels)
+    preset, model = _kft_preset(job), _kft_model(job, labels)
     shape = evaluate.choose_shape(model, rows)
     rng = np.random.default_rng(job.seed)
     while True:
         taken = examples.take(evenly(examples.lengths, gate.wait(), rng))
         gate.start()
-        rows = tokens.encode(tokenizer, taken.texts, taken.pairs, job.max_length)
+        rows = encode(preset.tokenizer, preset.family.template, taken.texts, taken.pairs, job.max_length)
         gate.end(len(evaluate.predict_logits(model, rows, shape)))
 
 

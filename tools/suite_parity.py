@@ -32,6 +32,8 @@ from kft.data import sources, splits
 from kft.models import presets
 from kft.runs import RunDir
 from kft.studies.suites.records import SUITES, Task
+from kft.tasks import scoring
+from kft.text import rules_of
 
 PREDICTION_ROWS = 64
 
@@ -135,10 +137,12 @@ def train_loop(
     t = config.train
     torch.manual_seed(t.seed)
     made = splits.prepare(
-        sources.read(config.data), config.split, config.clean, config.task, config.data.spans
+        sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
     preset = presets.locate(config.model.preset)
-    tokenizer = BertTokenizerFast.from_pretrained(preset.path, do_lower_case=preset.lowercase)
+    tokenizer = BertTokenizerFast.from_pretrained(
+        preset.path, do_lower_case=rules_of(preset.tokenizer).lowercase
+    )
     train, labels = made.train, sorted(made.train["label"].unique())
     outputs = len(labels) if config.task == "classification" else 1
     net = Net(preset.path, outputs, len(config.data.spans or []))
@@ -157,7 +161,7 @@ def train_loop(
     optimizer = torch.optim.AdamW(groups, lr=t.learning_rate, betas=(t.beta_1, t.beta_2), eps=t.epsilon)
     steps = math.ceil(len(units) / t.batch_size) * t.epochs
     schedule = get_scheduler(t.schedule, optimizer, math.ceil(steps * t.warmup_fraction), steps)
-    metric, chosen, best = t.best_metric or metrics.main_metric(config.task), [], {}
+    metric, chosen, best = t.best_metric or scoring.main_metric(config.task), [], {}
     for _ in range(t.epochs):
         net.train()
         order = torch.randperm(len(units)).tolist()
@@ -230,10 +234,10 @@ def _choosing_metric(config, net, tokenizer, frame, labels, metric, mean, scale)
     logits = _predict(config, net, tokenizer, frame)
     if config.task == "classification":
         targets = np.array([labels.index(x) for x in frame["label"]])
-        return metrics.scores(config.task, targets, softmax(logits, axis=1), labels)[metric]
+        return scoring.scores(config.task, targets, softmax(logits, axis=1), labels)[metric]
     if config.task == "regression":
         targets = frame["label"].cast(pl.Float64).to_numpy()
-        return metrics.scores(config.task, targets, logits[:, 0] * scale + mean)[metric]
+        return scoring.scores(config.task, targets, logits[:, 0] * scale + mean)[metric]
     best = (
         frame.with_columns(score=logits[:, 0])
         .group_by("group")

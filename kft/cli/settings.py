@@ -1,10 +1,8 @@
-"""`kft data`, `kft config` and `kft configs`: what would be trained on, and how."""
-
-import json
+"""`kft init`, `kft data`, `kft config` and `kft configs`: what would be trained on, and how."""
 
 import click
 
-from kft.cli.shared import JSON, SET
+from kft.cli.shared import JSON, SET, print_file, print_json
 
 
 @click.command(short_help="Show what the data of a config hold.")
@@ -23,7 +21,26 @@ def data(config, overrides, run_path, as_json) -> None:
     from kft import config as configs
 
     told = audit.audit(configs.load(config, overrides), run_path)
-    click.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else audit.text(told))
+    print_json(told, indent=2) if as_json else click.echo(audit.text(told))
+
+
+@click.command(short_help="Look at data and write a config that trains.")
+@click.argument("data")
+@click.option("--task", help="What is to be predicted, where you know it.")
+@click.option("--output", type=click.Path(dir_okay=False), help="File to write.  [default: DATA.toml, here]")
+@click.option("--data-dir", type=click.Path(), help="Folder in which TFDS finds its prepared data sets.")
+@JSON
+def init(data, task, output, data_dir, as_json) -> None:
+    """Look at DATA and write a config that trains.
+
+    DATA is a CSV, TSV, JSON, JSONL or Parquet file, a folder with one sub-folder for each class, a folder that holds
+    such files, or a name of TensorFlow Datasets. What is text, label, task and split is taken from the data; each line of
+    the config says why, and what else could be meant.
+    """
+    from kft import guess
+
+    result = guess.init(data, task, output, data_dir)
+    print_json(result, indent=2) if as_json else click.echo(guess.text(result))
 
 
 @click.command("config", short_help="Show the settings of a config, or all there are.")
@@ -36,14 +53,12 @@ def show_config(config, overrides, schema, as_json) -> None:
     from kft import config as configs
 
     if schema and as_json:
-        click.echo(json.dumps(configs.schema(), indent=2))
+        print_json(configs.schema(), indent=2)
     elif schema:
         click.echo(_settings_text(configs.settings_table()))
     else:
         settings = configs.load(config, overrides)
-        click.echo(
-            json.dumps(settings.model_dump(), indent=2) if as_json else configs.dump(settings), nl=as_json
-        )
+        print_json(settings.model_dump(), indent=2) if as_json else print_file(configs.dump(settings))
 
 
 @click.command("configs", short_help="List the built-in configs, or print one.")
@@ -53,7 +68,7 @@ def list_configs(name) -> None:
     from kft import config as configs
 
     if name:
-        click.echo(configs.find(name).read_text("utf-8"), nl=False)
+        print_file(configs.find(name).read_text("utf-8"))
         return
     for known in configs.builtin():
         click.echo(known)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET
+from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, print_json, tell
 
 
 @click.command(short_help="Search for the best settings.")
@@ -39,7 +39,7 @@ def tune(
     from kft import backend as backends
     from kft import config as configs
     from kft.progress import note, stop_signals
-    from kft.studies.tune import need, space
+    from kft.studies.tune import space
 
     given = {
         "method": method,
@@ -59,10 +59,10 @@ def tune(
     if trials and settings.tune.method == "grid":
         raise click.UsageError("--trials goes with random and tpe: a grid tries every combination")
     planned = len(space.points(settings, space.read(settings)))
-    need("optuna", "tune")
+    backends.need("optuna", "tune")
     on_ray = settings.tune.launcher == "ray"
     if on_ray:
-        need("ray", "ray")
+        backends.need("ray", "ray")
     backends.select(settings.backend)
     from kft.studies.tune import launching
     from kft.studies.tune import storage as storages
@@ -90,11 +90,11 @@ def tune(
             working.work(opened, stop)
         clock.cancel()
         told = working.finish(opened)
-    click.echo(json.dumps(told, ensure_ascii=False) if as_json else results.text(told))
-    click.echo(f"page      {study}/study.html", err=True)
+    print_json(told) if as_json else click.echo(results.text(told))
+    tell(f"page      {study}/study.html")
     if told["best"]:
-        click.echo(f"best      kft train {study}/best.toml", err=True)
+        tell(f"best      kft train {study}/best.toml")
     if stop.is_set():
         why = "the time is over" if timed_out.is_set() else "stopped"
-        click.echo(f"{study}: {why}; the running trials are saved, the same command goes on", err=True)
+        tell(f"{study}: {why}; the running trials are saved, the same command goes on")
         sys.exit(0 if timed_out.is_set() else EXIT_STOPPED)

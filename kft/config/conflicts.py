@@ -1,9 +1,19 @@
 """Settings that exclude each other, or need one another."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from kft.config import optax_names
-from kft.config.sections import FRAME_COLUMNS, DataConfig, ModelConfig, SplitConfig, TrainConfig, TuneConfig
+from kft.config.sections import (
+    FRAME_COLUMNS,
+    DataConfig,
+    ModelConfig,
+    Section,
+    SplitConfig,
+    TrainConfig,
+    TuneConfig,
+)
+from kft.tasks import TASKS
 
 
 def conflicts(
@@ -33,22 +43,9 @@ def conflicts(
     if (split.validation_fraction or 0) + (split.test_fraction or 0) >= 1:
         yield "`split.validation_fraction` and `split.test_fraction` leave nothing to train on"
     yield from _fold_conflicts(data, split)
-    if task != "regression" and train.loss == "mse":
-        yield '`train.loss` = "mse" needs `task` = "regression"; classes and choices take "cross_entropy"'
-    if task == "choice" and data.group is None:
-        yield '`task` = "choice" needs `data.group`, the column that the choices of one question share'
-    if task != "classification":
-        if split.method == "stratified":
-            yield f'`split.method` = "stratified" needs classes; a {task} takes "random" or "hash"'
-        for key in ("label_smoothing", "class_weight"):
-            if getattr(train, key):
-                yield f"`train.{key}` needs classes, and `task` is {task}"
-    if task == "regression":
-        if train.loss == "cross_entropy":
-            yield '`train.loss` = "cross_entropy" needs `task` = "classification"; scores take "mse"'
-        if data.label_names:
-            yield "`data.label_names` needs classes, and `task` is regression"
-    yield from _control_conflicts(task, model, train)
+    yield from _cut_conflicts(data, split)
+    yield from _task_conflicts(task, {"data": data, "split": split, "train": train})
+    yield from _control_conflicts(model, train)
     yield from _launcher_conflicts(tune)
     yield from _optax_conflicts(backend, train)
     if train.optimizer != "sgd":
@@ -59,24 +56,42 @@ def conflicts(
         yield "`train.nesterov` needs `train.momentum` above 0"
 
 
-def _control_conflicts(task: str, model: ModelConfig, train: TrainConfig) -> Iterator[str]:
+def _task_conflicts(task: str, sections: dict[str, Section]) -> Iterator[str]:
+    """Settings that the task needs, and those that it does not know."""
+    rules = TASKS.rules[task]
+
+    def value(name: str) -> Any:
+        section, key = name.split(".")
+        return getattr(sections[section], key)
+
+    for name, what in rules.needs.items():
+        if value(name) is None:
+            yield f'`task` = "{task}" needs `{name}`, {what}'
+    for name, what in rules.refuses.items():
+        if value(name):
+            yield f"`{name}` needs {what}, and `task` is {task}"
+    if value("train.loss") not in (None, *rules.losses):
+        yield f'`train.loss` = "{value("train.loss")}" is not for {task}, which takes {" or ".join(rules.losses)}'
+    if value("split.method") == "stratified" and not rules.stratified:
+        yield f'`split.method` = "stratified" needs classes; a {task} takes "random" or "hash"'
+
+
+def _control_conflicts(model: ModelConfig, train: TrainConfig) -> Iterator[str]:
     """Training controls that exclude each other."""
     if train.loss == "focal":
-        if task != "classification":
-            yield f'`train.loss` = "focal" needs classes, and `task` is {task}'
         if train.label_smoothing:
             yield '`train.label_smoothing` needs `train.loss` = "cross_entropy"'
     elif train.focal_gamma != TrainConfig.model_fields["focal_gamma"].default:
         yield '`train.focal_gamma` needs `train.loss` = "focal"'
     if model.lora_rank is None:
-        for key in ("lora_alpha", "lora_targets"):
+        for key in ("lora_alpha", "lora_targets", "lora_rank_stabilised", "lora_dropout", "lora_dora"):
             if getattr(model, key) != ModelConfig.model_fields[key].default:
                 yield f"`model.{key}` needs `model.lora_rank`"
     if model.lora_rank is not None and model.reinit_layers:
         yield "`model.lora_rank` keeps the encoder fixed, so new layers would never be trained: leave `model.reinit_layers` out"
     if model.lora_rank is not None and model.freeze_layers:
         yield "`model.lora_rank` keeps the whole encoder fixed, leave `model.freeze_layers` out"
-    if len(set(model.lora_targets)) < len(model.lora_targets):
+    if model.lora_targets != "all" and len(set(model.lora_targets)) < len(model.lora_targets):
         yield f"`model.lora_targets` names a kernel twice: {model.lora_targets}"
     if train.unfreeze_every_epochs is not None:
         for key, off in (("lora_rank", None), ("freeze_layers", 0)):
@@ -128,6 +143,22 @@ def _fold_conflicts(data: DataConfig, split: SplitConfig) -> Iterator[str]:
         yield "`split.folds` makes each part of train validation once: leave `split.validation_fraction` out"
     if data.validation is not None:
         yield "`split.folds` makes each part of train validation once: leave `data.validation` out"
+
+
+def _cut_conflicts(data: DataConfig, split: SplitConfig) -> Iterator[str]:
+    """Mistakes in `split.group` and `split.time`."""
+    for key in ("group", "time"):
+        column = getattr(split, key)
+        if column is not None and isinstance(column, int) == data.header:
+            wanted = "a column's name" if data.header else "a column number (from 0), `data.header` is false"
+            yield f"`split.{key}` must be {wanted}, got: {column!r}"
+        if column is not None and column in (data.text, data.text_pair):
+            yield f"`split.{key}` is the same column as a text: {column!r}"
+    if split.time is None:
+        return
+    for key in ("method", "folds", "group"):
+        if getattr(split, key) is not None:
+            yield f"`split.time` decides alone where a row goes: leave `split.{key}` out"
 
 
 def _column_conflicts(data: DataConfig) -> Iterator[str]:

@@ -4,7 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FRAME_COLUMNS = ("id", "text", "text_pair", "label", "group", "origin")
+FRAME_COLUMNS = ("id", "text", "text_pair", "label", "group", "split_group", "split_time", "origin")
+
+
+_Name = Annotated[str, Field(min_length=1)]
+Files = _Name | Annotated[list[_Name], Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -20,14 +24,14 @@ class DataConfig(Section):
     data_dir: str | None = Field(
         None, min_length=1, description="folder in which TFDS finds its prepared data sets"
     )
-    train: str | None = Field(
-        None, min_length=1, description="file or class folder with the training examples"
+    train: Files | None = Field(
+        None,
+        description="the training examples: a file, a list of files, a pattern such as data/*.csv, a folder of such files, a "
+        "class folder, or what the package datasets saves; of a folder of splits also validation and test",
     )
-    validation: str | None = Field(
-        None, min_length=1, description="file or class folder; else split off train"
-    )
-    test: str | None = Field(None, min_length=1, description="file or class folder; else split off train")
-    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "folder"] | None = Field(
+    validation: Files | None = Field(None, description="as train; else split off train")
+    test: Files | None = Field(None, description="as train; else split off train")
+    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "folder"] | None = Field(
         None, description="format of the files; else what the file's ending says"
     )
     header: bool = Field(True, description="whether the first row of CSV and TSV holds column names")
@@ -41,7 +45,8 @@ class DataConfig(Section):
     text_pair: str | int | None = Field(None, description="column of the second text of a pair")
     label: str | int = Field("label", description="column of the label or score; of a choice 1 or 0")
     group: str | int | None = Field(
-        None, description="column that the rows of one question share; they never part between splits"
+        None,
+        description="column that the rows of one question with choices share; they never part between splits",
     )
     spans: (
         Annotated[list[Annotated[list[str | int], Field(min_length=3, max_length=3)]], Field(min_length=1)]
@@ -53,6 +58,12 @@ class DataConfig(Section):
     )
     label_names: dict[str, str] = Field(
         {}, description="readable names for the labels as the files hold them"
+    )
+    positive: str | None = Field(
+        None,
+        min_length=1,
+        description="of two classes the label, as `label_names` renames it, that precision, recall and f1 are of; else the "
+        "second in the order of the labels, by value or alphabet",
     )
     max_examples: int | None = Field(None, ge=1, description="examples read from each file at most")
 
@@ -75,6 +86,14 @@ class SplitConfig(Section):
     method: Literal["stratified", "random", "hash"] | None = Field(
         None,
         description="stratified (by label), random, or hash (of the text); stratified for classes, else random",
+    )
+    group: str | int | None = Field(
+        None,
+        description="column whose rows of one value, such as an author or a document, never part between splits or folds",
+    )
+    time: str | int | None = Field(
+        None,
+        description="column of numbers or ISO dates: the latest rows become test, those before them validation",
     )
     seed: int = Field(0, ge=0, description="seed of the split")
     folds: int | None = Field(
@@ -108,7 +127,12 @@ class ModelConfig(Section):
     preset: str = Field(
         "all_minilm_l6_v2_en",
         min_length=1,
-        description="KerasHub name, kaggle:// or hf:// handle, or a folder",
+        description="KerasHub name, kaggle:// or hf:// handle, or a folder; one of peft's adapters brings its base along",
+    )
+    adapter_base: str | None = Field(
+        None,
+        min_length=1,
+        description="base of peft's adapters in `preset`; else what their adapter_config.json names",
     )
     from_run: str | None = Field(
         None,
@@ -128,11 +152,19 @@ class ModelConfig(Section):
         None, ge=1, description="rank of low-rank adapters; the rest of the encoder is then kept fixed"
     )
     lora_alpha: float | None = Field(
-        None, gt=0, description="the adapters are scaled by lora_alpha / lora_rank; else 1"
+        None, gt=0, description="the adapters are scaled by lora_alpha / lora_rank; else by 1"
     )
-    lora_targets: list[Literal["query", "key", "value", "output", "feedforward"]] = Field(
-        ["query", "value"], min_length=1, description="kernels of each layer that have an adapter"
+    lora_rank_stabilised: bool = Field(
+        False, description="whether they are scaled by lora_alpha / sqrt(lora_rank) instead (rsLoRA)"
     )
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate of what the adapters read")
+    lora_dora: bool = Field(
+        False, description="whether the lengths of the adapted kernels' columns are trained besides (DoRA)"
+    )
+    lora_targets: (
+        Annotated[list[Literal["query", "key", "value", "output", "feedforward"]], Field(min_length=1)]
+        | Literal["all"]
+    ) = Field(["query", "value"], description="kernels of each layer that have an adapter, or all of these")
 
 
 class TrainConfig(Section):
@@ -209,7 +241,16 @@ class TrainConfig(Section):
     checkpoint_every_steps: int = Field(
         500, ge=1, description="steps between checkpoints; one every epoch besides"
     )
+    keep_checkpoints: bool = Field(
+        False,
+        description="whether a finished run keeps its last checkpoints, each about three times as large as the weights",
+    )
     log_every_steps: int = Field(10, ge=1, description="steps between two lines of loss in the history")
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        ["tensorboard"],
+        description="programs that losses and scores go to besides the run's own history; wandb and mlflow need their "
+        "packages and read their own environment variables",
+    )
     packing: bool = Field(
         True, description="several examples share a row of a batch (the scores do not change)"
     )

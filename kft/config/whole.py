@@ -14,13 +14,14 @@ from kft.config.sections import (
     TrainConfig,
     TuneConfig,
 )
+from kft.tasks import DEFAULT, TASKS
 
 
 class Config(Section):
     """Every setting of a run. Build it with `load`."""
 
-    task: Literal["classification", "regression", "choice"] = Field(
-        "classification",
+    task: Literal[tuple(TASKS)] = Field(
+        DEFAULT,
         description="what is predicted: a class, a score, or the right one of the rows of a question (`data.group`)",
     )
     backend: Literal["jax", "torch", "tensorflow"] = Field("jax", description="Keras backend")

@@ -1,7 +1,7 @@
 """Predicts examples with a run's model, or with those of an ensemble, and scores splits and files."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +9,33 @@ import numpy as np
 import polars as pl
 
 from kft import models, runs
-from kft import text as tokens
 from kft.errors import KftError
 from kft.evaluate import inputs
-from kft.evaluate.loaded import LoadedRun, load_run, read_tokenizer
-from kft.evaluate.scoring import Scored, choose_shape, decode, predict_logits, score, score_predictions
-from kft.tasks import answers, question_numbers
+from kft.evaluate.loaded import LoadedRun, load_run
+from kft.evaluate.scoring import (
+    Expected,
+    Scored,
+    choose_shape,
+    expected,
+    predict_logits,
+    question_numbers,
+    score,
+    score_predictions,
+    scores,
+)
+from kft.tasks import answers
 from kft.tasks.answers import Answers
+from kft.text import Tokens, encode_frame, read_tokenizer
 
 __all__ = [
+    "Expected",
     "LoadedRun",
     "Scored",
     "answer_file",
     "choose_shape",
-    "decode",
     "encode",
     "evaluate",
+    "expected",
     "load_run",
     "predict",
     "predict_file",
@@ -32,11 +43,16 @@ __all__ = [
     "read_tokenizer",
     "score",
     "score_predictions",
+    "scores",
 ]
 
 
 def evaluate(
-    run: str | Path | LoadedRun, split: str | None = None, data: str | Path | None = None
+    run: str | Path | LoadedRun,
+    split: str | None = None,
+    data: str | Path | None = None,
+    settings: Sequence[str] = (),
+    skip_unlabelled: bool = False,
 ) -> dict[str, Any]:
     """Scores of a run on one of its splits, or on any file with its columns.
 
@@ -45,6 +61,8 @@ def evaluate(
         split: "test", "validation" or "train"; None takes test where the run has one, else validation. Train is read
             again from where the config says.
         data: a file instead; nothing in it is cleaned or dropped.
+        settings: how that file is read, where it is not read as the run's own are: `"data.delimiter=;"` and so on.
+        skip_unlabelled: whether its rows without a label are left out instead of refused.
 
     Returns:
         {"run", "split", "examples", "metrics": {name: float}, "details"}; the split of a file is "data".
@@ -58,10 +76,11 @@ def evaluate(
         inputs.check_unseen(loaded, name)
         frame = inputs.rows_of_split(loaded, name)
     else:
-        name, frame = "data", inputs.rows_of_file(loaded, data)
+        name, frame = "data", inputs.rows_of_file(loaded, data, settings, skip_unlabelled)
     if not len(frame):
         raise KftError(f"{name}: holds no examples to score", "give a file with --data")
-    scored = score_predictions(frame, _predictions(loaded, frame), loaded.config.task, loaded.labels)
+    loaded.task.check(frame, loaded.learned)  # before the model takes its time
+    scored = score_predictions(frame, _predictions(loaded, frame), loaded.config.task, loaded.learned)
     return {
         "run": str(loaded.path),
         "split": name,
@@ -71,12 +90,18 @@ def evaluate(
     }
 
 
-def answer_file(run: str | Path | LoadedRun, data: str | Path) -> Answers:
-    """What a run, or an ensemble, predicts for the rows of a labelled file with its columns; raises as `evaluate` does."""
+def answer_file(
+    run: str | Path | LoadedRun,
+    data: str | Path,
+    settings: Sequence[str] = (),
+    skip_unlabelled: bool = False,
+) -> Answers:
+    """What a run, or an ensemble, predicts for the rows of a labelled file; takes and raises what `evaluate` does."""
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
-    frame, kind = inputs.rows_of_file(loaded, data), loaded.config.task
-    scored = score_predictions(frame, _predictions(loaded, frame), kind, loaded.labels, detailed=False)
-    return answers.of_table(kind, loaded.labels, scored.predictions)
+    frame, kind = inputs.rows_of_file(loaded, data, settings, skip_unlabelled), loaded.config.task
+    loaded.task.check(frame, loaded.learned)
+    scored = score_predictions(frame, _predictions(loaded, frame), kind, loaded.learned, detailed=False)
+    return answers.of_table(kind, loaded.learned, scored.predictions)
 
 
 def predict(
@@ -107,15 +132,20 @@ def _answers(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[dict
     shown = ["text", *(["text_pair"] if loaded.config.data.text_pair is not None else [])]
     offset = 0
     for frame in frames:
-        told = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.labels))
+        told = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.learned))
         shown += ["group"] if "group" in frame.columns and "group" not in shown else []
         for i, row in enumerate(told.iter_rows(named=True)):
             asked = {"id": offset + i} | {column: row[column] for column in shown}
-            yield asked | loaded.task.answer(row, loaded.labels)
+            yield asked | loaded.task.answer(row, loaded.learned)
         offset += len(frame)
 
 
-def predict_file(run: str | Path | LoadedRun, file: str = "-", output: str | Path | None = None) -> int:
+def predict_file(
+    run: str | Path | LoadedRun,
+    file: str = "-",
+    output: str | Path | None = None,
+    settings: Sequence[str] = (),
+) -> int:
     """Answers every text of a file as JSONL; returns their number.
 
     Files of any size are answered in constant memory, but for JSON documents and the runs that read questions or marked words.
@@ -125,12 +155,13 @@ def predict_file(run: str | Path | LoadedRun, file: str = "-", output: str | Pat
         file: "-" for standard input, a file with the run's columns in a format that `sources` reads, or any other file
             as one text a line (for a run on pairs: text, tab, second text).
         output: file to write whole or not at all; None writes to standard output.
+        settings: how the file is read, as for `evaluate`.
 
     Raises:
         KftError: the file cannot be read, or a line is not UTF-8.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
-    made = _answers(loaded, inputs.read_frames(loaded, file))
+    made = _answers(loaded, inputs.read_frames(loaded, file, settings))
     if output is None:
         return _write_lines(made, sys.stdout)
     count = 0
@@ -153,24 +184,28 @@ def _write_lines(made: Iterator[dict[str, Any]], stream) -> int:
     return count
 
 
-def encode(loaded: LoadedRun, frame: pl.DataFrame) -> tokens.Tokens:
+def encode(loaded: LoadedRun, frame: pl.DataFrame) -> Tokens:
     """The token rows of a frame, truncated as in training."""
     data, max_length = loaded.config.data, loaded.config.model.max_length
-    return tokens.encode_frame(loaded.tokenizer, frame, data.text_pair is not None, data.spans, max_length)
+    template = loaded.model.architecture.kind.template
+    return encode_frame(loaded.tokenizer, template, frame, data.text_pair is not None, data.spans, max_length)
 
 
 def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:
-    """What `decode` tells of the rows of a frame; of an ensemble the mean over its runs, labels matched by name."""
-    rows, questions = encode(loaded, frame), question_numbers(frame, loaded.task)
+    """The task's predictions for the rows of a frame; of an ensemble the mean over its runs, labels matched by name."""
+    rows, questions = encode(loaded, frame), question_numbers(frame, loaded.config.task)
+    reads = loaded.task.places(frame, rows)
     if not loaded.members:
-        logits = predict_logits(loaded.model, rows)
-        return decode(logits, loaded.model.architecture, loaded.task, questions)
-    made = []
+        return loaded.task.predictions(
+            predict_logits(loaded.model, rows, reads=reads), loaded.learned, questions
+        )
+    parts = []
     # One model takes all weights in turn: memory and compilation are those of one run.
     for run in loaded.members:
         models.load_weights(loaded.model, run.weights)
-        predictions = decode(
-            predict_logits(loaded.model, rows), models.read_architecture(run), loaded.task, questions
+        learned = runs.read_learned(run)
+        predictions = loaded.task.predictions(
+            predict_logits(loaded.model, rows, reads=reads), learned, questions
         )
-        made.append(answers.ordered(predictions, runs.read_labels(run), loaded.labels))
-    return answers.mean(loaded.config.task, made, questions)
+        parts.append(answers.ordered(predictions, learned.labels, loaded.labels))
+    return loaded.task.mean(parts, loaded.learned, questions)

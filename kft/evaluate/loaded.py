@@ -5,11 +5,13 @@ from pathlib import Path
 
 from kft import backend, models, runs
 from kft import config as configs
-from kft import text as tokens
 from kft.config import Config
 from kft.errors import KftError
 from kft.runs import RunDir
-from kft.tasks import TASKS, Task
+from kft.tasks import TASKS
+from kft.tasks.answers import mean_learned
+from kft.tasks.record import Learned, Task
+from kft.text import Tokenizer, read_tokenizer
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class LoadedRun:
 
     Attributes:
         run: of an ensemble the first one; its settings, labels and tokenizer are those of all.
+        learned: what the task took from train; of an ensemble thresholds are the mean of all.
         model: has the weights of `run`, those of an ensemble's runs in turn.
         members: the runs of an ensemble, else none.
         path: the folder that was opened.
@@ -26,11 +29,15 @@ class LoadedRun:
     run: RunDir
     config: Config
     task: Task
-    labels: list[str]
-    tokenizer: tokens.Tokenizer
+    learned: Learned
+    tokenizer: Tokenizer
     model: models.Classifier
     path: Path
     members: tuple[RunDir, ...] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.learned.labels)
 
 
 def load_run(path: str | Path, backend_name: str | None = None) -> LoadedRun:
@@ -52,20 +59,21 @@ def load_run(path: str | Path, backend_name: str | None = None) -> LoadedRun:
     loaded = _load(run_dirs[0])
     for run in run_dirs[1:]:
         _check_goes_with(loaded, run)
-    return replace(loaded, path=folder.path, members=tuple(run_dirs))
+    learned = mean_learned([runs.read_learned(run) for run in run_dirs])
+    return replace(loaded, learned=learned, path=folder.path, members=tuple(run_dirs))
 
 
 def _load(run: RunDir) -> LoadedRun:
     config = runs.read_config(run)
-    labels = runs.read_labels(run)
+    learned = runs.read_learned(run)
     model = models.load(run, config.train.precision)
-    if model.architecture.outputs != TASKS[config.task].outputs(labels):
+    if model.architecture.outputs != TASKS[config.task].outputs(learned):
         raise KftError(
-            f"{run.labels}: names {len(labels)} labels, the model has {model.architecture.outputs} outputs",
+            f"{run.labels}: names {len(learned.labels)} labels, the model has {model.architecture.outputs} outputs",
             "copy the run folder again",
         )
     tokenizer = read_tokenizer(run)
-    return LoadedRun(run, config, TASKS[config.task], labels, tokenizer, model, run.path)
+    return LoadedRun(run, config, TASKS[config.task], learned, tokenizer, model, run.path)
 
 
 def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
@@ -73,8 +81,8 @@ def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
     config, first = runs.read_config(run), loaded.run
     read = ("task", "data.text", "data.text_pair", "data.group", "data.spans", "model.max_length")
     differ = [name for name in configs.differences(loaded.config, config) if name in read]
-    if run.vocabulary.read_bytes() != first.vocabulary.read_bytes():
-        differ.append("vocabulary")
+    if read_tokenizer(run) != loaded.tokenizer:
+        differ.append("tokenizer")
     if sorted(runs.read_labels(run)) != sorted(loaded.labels):
         differ.append("labels")
     if differ:
@@ -82,9 +90,3 @@ def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
             f"{run.path}: cannot answer together with {first.path}: they differ in {', '.join(differ)}",
             "the runs of one ensemble come from one `kft train`: copy the whole folder again",
         )
-
-
-def read_tokenizer(run: RunDir) -> tokens.Tokenizer:
-    """The tokenizer of a run, from its vocabulary and model.json."""
-    settings = runs.read_json(run.model, "tokenizer")["tokenizer"]
-    return tokens.load_tokenizer(tokens.read_vocabulary(run.vocabulary), **settings)

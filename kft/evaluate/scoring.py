@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import backend, batches, metrics, models
-from kft import text as tokens
-from kft.tasks import TASKS, Task, question_numbers
+from kft import backend, batches, models
+from kft.tasks import TASKS, scoring
+from kft.tasks.questions import numbered
+from kft.tasks.record import Learned, Reads, read_first
+from kft.text import Tokens
 
 STEP_TOKENS = {"cpu": 4096, "accelerator": 32_768}  # tokens in a prediction step
 
@@ -24,68 +26,106 @@ class Scored:
 
 
 def predict_logits(
-    model: models.Classifier, rows: tokens.Tokens, shape: batches.PredictionShape | None = None
+    model: models.Classifier,
+    rows: Tokens,
+    shape: batches.PredictionShape | None = None,
+    reads: Reads | None = None,
 ) -> np.ndarray:
-    """Logits float32 [N, C] of N examples, in their order."""
+    """Logits float32 [M, C] of the places that are read of N examples, in their order.
+
+    Args:
+        model: the classifier.
+        rows: the examples.
+        shape: of the batches; None chooses one.
+        reads: what is read of the examples; None is the first token of each.
+    """
     count = len(rows.offsets) - 1
+    reads = reads or read_first(count)
     if not count:
         return np.zeros((0, model.architecture.outputs), np.float32)
-    shape = shape or choose_shape(model, rows)
-    where, steps = batches.prediction_steps(rows, shape)
-    made = model.predict(
-        batches.prediction_batches(rows, shape, where, steps), steps=int(steps.max()) + 1, verbose=0
-    )  # [S * R, K, C]
-    logits = np.empty((count, model.architecture.outputs), np.float32)
-    logits[where.examples[0]] = made[steps * shape.rows + where.rows[0], where.slots[0]]
-    return logits
+    shape = shape or choose_shape(model, rows, counts=reads.counts)
+    where, steps = batches.prediction_steps(rows, shape, reads)
+    made = batches.prediction_batches(rows, reads, shape, where, steps)
+    outputs = model.predict(made, steps=int(steps.max()) + 1, verbose=0)  # [S * R, M, C]
+    return batches.predicted(outputs, reads, where, steps)
 
 
-def choose_shape(model: models.Classifier, *rows: tokens.Tokens) -> batches.PredictionShape:
-    """The prediction batches that hold all of `rows`, as large as the device likes them."""
+def choose_shape(
+    model: models.Classifier, *rows: Tokens, counts: np.ndarray | None = None
+) -> batches.PredictionShape:
+    """The prediction batches that hold all of `rows`, as large as the device likes them.
+
+    Args:
+        model: the classifier.
+        rows: of one split or of several.
+        counts: places of each example that are read; None where it is one.
+    """
     lengths = np.concatenate([np.diff(r.offsets) for r in rows])
     devices = backend.device_count()
     step_tokens = STEP_TOKENS["accelerator" if backend.on_accelerator() else "cpu"]
-    longest = model.architecture.backbone["max_sequence_length"]
-    return batches.prediction_shape(lengths, longest, step_tokens, devices)
+    longest = model.architecture.sizes.max_length
+    return batches.prediction_shape(lengths, longest, step_tokens, devices, counts)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the rows of a split should be answered with.
+
+    Attributes:
+        truths: of `Task.truths`, [N, …].
+        questions: number of each row's question, int64 [N]; None where rows stand alone.
+    """
+
+    truths: np.ndarray
+    questions: np.ndarray | None
+
+
+def expected(frame: pl.DataFrame, task: str, learned: Learned) -> Expected:
+    """What the labels of a frame say.
+
+    Raises:
+        KftError: a label is missing, unknown or no finite number; names the row.
+    """
+    TASKS[task].check(frame, learned)
+    return Expected(TASKS[task].truths(frame["label"], learned), question_numbers(frame, task))
+
+
+def question_numbers(frame: pl.DataFrame, task: str) -> np.ndarray | None:
+    """Number of each row's question, int64 [N] from 0 without gaps; None for tasks whose rows stand alone."""
+    return numbered(frame) if TASKS[task].grouped else None
+
+
+def scores(
+    expected: Expected, logits: np.ndarray, task: str, learned: Learned
+) -> tuple[dict[str, float], float]:
+    """The metrics and the mean loss of logits [N, C], without details, intervals and predictions."""
+    predictions = TASKS[task].predictions(logits, learned, expected.questions)
+    scored = TASKS[task].scored(expected.truths, predictions, expected.questions)
+    values = scoring.scores(task, *scored, list(learned.labels), learned.positive)
+    return values, values[TASKS[task].scoring.loss]
 
 
 def score(
-    frame: pl.DataFrame,
-    logits: np.ndarray,
-    architecture: models.Architecture,
-    task: Task,
-    labels: list[str],
-    detailed: bool = True,
+    frame: pl.DataFrame, logits: np.ndarray, task: str, learned: Learned, detailed: bool = True
 ) -> Scored:
     """Scores logits [N, C] against the labels of a frame; the details (intervals and so on) cost a second or two.
 
     Raises:
         KftError: a label is missing, unknown or no finite number; names the row.
     """
-    predictions = decode(logits, architecture, task, question_numbers(frame, task))
-    return score_predictions(frame, predictions, architecture.task, labels, detailed)
+    predictions = TASKS[task].predictions(logits, learned, question_numbers(frame, task))
+    return score_predictions(frame, predictions, task, learned, detailed)
 
 
 def score_predictions(
-    frame: pl.DataFrame, predictions: np.ndarray, kind: metrics.Kind, labels: list[str], detailed: bool = True
+    frame: pl.DataFrame, predictions: np.ndarray, task: str, learned: Learned, detailed: bool = True
 ) -> Scored:
-    """Scores what `decode` told of the rows of a frame; raises as `score` does."""
-    task = TASKS[kind]
-    targets = task.targets(frame, labels)
-    scored = task.scored(targets, predictions)
-    values = metrics.scores(kind, *scored, labels)
-    told = task.shown_targets(frame, targets)
+    """Scores the predictions for the rows of a frame; raises as `score` does."""
+    record, wanted = TASKS[task], expected(frame, task, learned)
+    scored = record.scored(wanted.truths, predictions, wanted.questions)
+    values = scoring.scores(task, *scored, list(learned.labels), learned.positive)
+    target = record.target_column(frame["label"], wanted.truths).alias("target")
     columns = [c for c in ("id", "text", "text_pair", "group") if c in frame.columns]
-    table = frame.select(columns).with_columns(told.alias("target"), *task.columns(predictions, labels))
-    details = metrics.details(kind, *scored, labels) if detailed else {}
-    return Scored(values, details, table, values[task.loss_metric])
-
-
-def decode(
-    logits: np.ndarray, architecture: models.Architecture, task: Task, questions: np.ndarray | None = None
-) -> np.ndarray:
-    """Logits [N, C] → what `Task.predictions` tells, values in the scores' own unit; choices need `question_numbers`."""
-    predictions = task.predictions(logits, questions)
-    if architecture.task == "regression":
-        predictions = predictions * architecture.score_scale + architecture.score_mean
-    return predictions
+    table = frame.select(columns).with_columns(target, *record.columns(predictions, learned))
+    details = scoring.details(task, *scored, list(learned.labels), learned.positive) if detailed else {}
+    return Scored(values, details, table, values[record.scoring.loss])

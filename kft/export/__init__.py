@@ -1,11 +1,11 @@
 """A finished run → an artefact for others to load, and proof that it answers as the run does."""
 
 import contextlib
+import glob
 import importlib.util
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,12 @@ from typing import Any
 
 from kft import backend, runs
 from kft.errors import KftError, did_you_mean
-from kft.export import huggingface, keras_preset, onnx_folder, proof, savedmodel
+from kft.export import huggingface, keras_preset, onnx_folder, peft, proof, savedmodel
 from kft.export import source as sources
 from kft.export.fields import FIELDS
 from kft.export.source import Source
 from kft.progress import note
+from kft.tasks import TASKS
 
 __all__ = ["EXPORTERS", "FIELDS", "Exporter", "export"]
 
@@ -32,7 +33,6 @@ class Exporter:
         write: (source, empty folder) → what export.json tells of the files.
         prove: (source, folder) → "comparison" and what else export.json tells; raises KftError where the answers differ.
         poolings, activations: those that the format can hold; None is every one.
-        tasks: those that it can answer.
         spans: numbers of marked words that its head can read.
         packages: what it needs beside kft's own dependencies, by the names they are imported with.
         extra: of kft, which installs them.
@@ -43,7 +43,6 @@ class Exporter:
     prove: Callable[[Source, Path], dict[str, Any]]
     poolings: tuple[str, ...] | None = None
     activations: tuple[str, ...] | None = None
-    tasks: tuple[str, ...] = ("classification", "regression")
     spans: tuple[int, ...] = (0,)
     packages: tuple[str, ...] = ()
     extra: str | None = None
@@ -70,19 +69,20 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
     exporter = _exporter(to)
     output = Path(output).expanduser()
     _check_output(exporter, output)
-    source = sources.load(run)
-    _check_held(source, to)
-    with _aside(output, exporter.versioned) as folder:
-        _check_space(source, folder, output)
-        told = _describe(source, to) | exporter.write(source, folder)
-        if verify:
-            note("checking that it answers as the run does …")
-            proven = exporter.prove(source, folder)
-            told |= proven | {"notes": told["notes"] + proven.get("notes", [])}
-        else:
-            told["comparison"] = None
-        runs.write_json(folder / "export.json", told | {"sha256": _hashes(folder)})
-        placed = _place(folder, output, exporter.versioned)
+    with _alone(output, exporter.versioned):
+        source = sources.load(run)
+        _check_held(source, to)
+        with _aside(output, exporter.versioned) as folder:
+            _check_space(source, folder, output)
+            told = _describe(source, to) | exporter.write(source, folder)
+            if verify:
+                note("checking that it answers as the run does …")
+                proven = exporter.prove(source, folder)
+                told |= proven | {"notes": told["notes"] + proven.get("notes", [])}
+            else:
+                told["comparison"] = None
+            runs.write_json(folder / "export.json", told | {"sha256": _hashes(folder)})
+            placed = _place(folder, output, exporter.versioned)
     return runs.read_json(placed / "export.json") | {"output": str(placed)}
 
 
@@ -136,10 +136,17 @@ def _check_output(exporter: Exporter, output: Path) -> None:
 def _check_held(source: Source, to: str) -> None:
     """Raises KftError: the format cannot hold the run's model."""
     architecture = source.architecture
+    able = [name for name in EXPORTERS if name in TASKS[architecture.task].export.formats]
+    if to not in able:
+        raise KftError(
+            f"the run's task is {architecture.task!r}, which --to {to} cannot hold",
+            f"formats that can: {', '.join(able)}"
+            if able
+            else "no format can; `kft predict` answers with the run",
+        )
     for what, value, field in (
         ("pooling", architecture.pooling, "poolings"),
         ("activation", architecture.encoding.activation, "activations"),
-        ("task", architecture.task, "tasks"),
         ("number of marked words (`data.spans`)", architecture.spans, "spans"),
     ):
         held = getattr(EXPORTERS[to], field)
@@ -175,7 +182,8 @@ def _describe(source: Source, to: str) -> dict[str, Any]:
         "run": run.path.name,
         "run_sha256": {
             file.name: runs.read_json(run.done, "sha256")["sha256"].get(file.name)
-            for file in (run.config, run.model, run.labels, run.vocabulary, run.weights)
+            for file in (run.config, run.model, run.labels, run.tokenizer, run.vocabulary, run.weights)
+            if file.exists()
         },
         "task": architecture.task,
         "labels": source.labels,
@@ -199,11 +207,32 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
+def _alone(output: Path, versioned: bool) -> Iterator[None]:
+    """Keeps other exports from the output, and removes what killed ones left aside.
+
+    Raises:
+        KftError: another process exports to the same output.
+    """
+    folder = output if versioned else output.parent
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        lock = folder / f"{runs.LOCK}.{output.name}"
+        with runs.only_writer(output, "wait for it, or choose another folder with --output", lock):
+            for left in folder.glob(f".*.{glob.escape(output.name)}"):
+                if runs.is_aside(left):
+                    shutil.rmtree(left, ignore_errors=True)
+            yield
+    finally:
+        for parent in missing:
+            with contextlib.suppress(OSError):  # it holds the artefact
+                parent.rmdir()
+
+
+@contextlib.contextmanager
 def _aside(output: Path, versioned: bool) -> Iterator[Path]:
     """An empty folder on the disk of the output, gone at the end unless it was renamed; nothing else stays on failure."""
     parent = output if versioned else output.parent
-    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
-    aside = parent / f".{uuid.uuid4().hex[:8]}.{output.name}"
+    aside = runs.aside_of(parent / output.name)
     try:
         try:
             aside.mkdir(parents=True)
@@ -212,9 +241,6 @@ def _aside(output: Path, versioned: bool) -> Iterator[Path]:
         yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        for folder in made:
-            with contextlib.suppress(OSError):  # it holds the artefact
-                folder.rmdir()
 
 
 def _place(folder: Path, output: Path, versioned: bool) -> Path:
@@ -236,10 +262,17 @@ def _place(folder: Path, output: Path, versioned: bool) -> Path:
 
 
 EXPORTERS = {
-    "savedmodel": Exporter(savedmodel.write, proof.saved_model, versioned=True),
+    "savedmodel": Exporter(
+        savedmodel.write,
+        proof.saved_model,
+        packages=("tensorflow", "tensorflow_text"),
+        extra="tensorflow",
+        versioned=True,
+    ),
     "hf": Exporter(huggingface.write, huggingface.prove, poolings=("cls",)),
     "keras": Exporter(
         keras_preset.write, keras_preset.prove, poolings=("cls",), activations=("gelu_tanh", "gelu_exact")
     ),
     "onnx": Exporter(onnx_folder.write, onnx_folder.prove, packages=("onnx", "onnxruntime"), extra="onnx"),
+    "peft": Exporter(peft.write, peft.prove, poolings=("cls",)),
 }

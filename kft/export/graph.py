@@ -1,6 +1,6 @@
-"""BERT as plain TensorFlow operations over a run's weights: no Keras in the graph, and no compilation for a new shape.
+"""A model as plain TensorFlow operations over a run's weights: no Keras in the graph, and no compilation for a new shape.
 
-Letters: B examples, T tokens in the longest, H hidden units, A heads, D = H / A, C classes.
+Letters: B examples, T tokens in the longest, M read places, H hidden units, A heads, D = H / A, C classes.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kft import backend
-from kft.models import Architecture
+from kft.models import heads
+from kft.models.architecture import Architecture
 
 # Examples are computed by like length, in chunks of about so many tokens: little padding, and memory that does not grow
 # with the request. On 2 cores, 32 sentences of mixed lengths a call: 1024 answers 64 texts/s, 2048 46, no chunks 26.
@@ -25,24 +26,18 @@ class Encoder:
     def logits(self, ids: Any, segments: Any, mask: Any) -> Any:
         """int32 [B, T] three times → float32 [B, C]; where mask is 0, there is no token."""
         tf = backend.tensorflow()
+        length = tf.shape(ids)[1]
         tf.debugging.assert_less_equal(
-            tf.shape(ids)[1],
-            self.architecture.backbone["max_sequence_length"],
-            "more token ids than the model has positions for",
+            length, self.architecture.sizes.max_length, "more token ids than the model has positions for"
         )
-        seen = tf.cast(mask, tf.bool)[:, None, None, :]  # [B, 1, 1, T]
-        x = self._embed(tf, ids, segments)  # [B, T, H]
-        last = self.architecture.backbone["num_layers"] - 1
-        for i in range(last):
-            x = self._layer(tf, i, x, x, seen)
-        if self.architecture.pooling == "mean":
-            x = self._layer(tf, last, x, x, seen)
-            weight = tf.cast(mask, tf.float32)[:, :, None]
-            pooled = tf.reduce_sum(x * weight, 1) / tf.maximum(tf.reduce_sum(weight, 1), 1.0)
-        else:
-            first = self._layer(tf, last, x[:, :1], x, seen)[:, 0]  # [B, H]
-            pooled = tf.tanh(self._dense(tf, "pooler.dense", first))
-        return self._dense(tf, "classifier", pooled)
+        inputs = {
+            "token_ids": ids,
+            "segment_ids": segments,
+            "positions": tf.range(length)[None],
+            "example_ids": mask,
+        }
+        blocks = TensorFlowBlocks(tf, self.architecture, self.variables)
+        return heads.logits(blocks, self.architecture, inputs, tf.constant([0]))[:, 0]
 
     def logits_of_ragged(self, ids: Any, segments: Any) -> Any:
         """Ragged int32 [B, tokens] twice → float32 [B, C], computed by like length."""
@@ -67,48 +62,72 @@ class Encoder:
         )
         return tf.gather(made, tf.math.invert_permutation(order))
 
-    def _embed(self, tf: Any, ids: Any, segments: Any) -> Any:
-        words, positions, kinds = (
-            self.variables[f"embeddings.{name}_embeddings.weight"]
-            for name in ("word", "position", "token_type")
-        )
-        x = tf.gather(words, ids) + positions[: tf.shape(ids)[1]] + tf.gather(kinds, segments)
-        return self._norm(tf, "embeddings.LayerNorm", x)
 
-    def _layer(self, tf: Any, i: int, x: Any, context: Any, seen: Any) -> Any:
-        """One layer for the tokens x [B, Q, H], which attend to context [B, T, H] where seen."""
-        at = f"encoder.layer.{i}"
-        query = self._heads(tf, f"{at}.attention.self.query", x)  # [B, A, Q, D]
-        key = self._heads(tf, f"{at}.attention.self.key", context)  # [B, A, T, D]
-        value = self._heads(tf, f"{at}.attention.self.value", context)
-        scores = tf.matmul(query * query.shape[-1] ** -0.5, key, transpose_b=True)  # [B, A, Q, T]
-        weights = tf.nn.softmax(tf.where(seen, scores, -1e9))
-        attended = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])  # [B, Q, A, D]
-        attended = self._dense(tf, f"{at}.attention.output.dense", tf.reshape(attended, tf.shape(x)))
-        x = self._norm(tf, f"{at}.attention.output.LayerNorm", x + attended)
-        hidden = ACTIVATIONS[self.architecture.encoding.activation](tf)(
-            self._dense(tf, f"{at}.intermediate.dense", x)
-        )
-        return self._norm(tf, f"{at}.output.LayerNorm", x + self._dense(tf, f"{at}.output.dense", hidden))
+class TensorFlowBlocks:
+    """The machine, see `blocks`: rows hold one example, whose id is 1 and 0 where there is no token."""
 
-    def _heads(self, tf: Any, name: str, x: Any) -> Any:
-        heads = self.architecture.backbone["num_heads"]
-        shape = tf.shape(x)
-        made = tf.reshape(self._dense(tf, name, x), [shape[0], shape[1], heads, x.shape[-1] // heads])
-        return tf.transpose(made, [0, 2, 1, 3])
+    def __init__(self, tf: Any, architecture: Architecture, variables: dict[str, Any]):
+        self.tf, self.variables = tf, variables
+        self.sizes, self.encoding = architecture.sizes, architecture.encoding
 
-    def _dense(self, tf: Any, name: str, x: Any) -> Any:
-        kernel, bias = self.variables[f"{name}.weight"], self.variables[f"{name}.bias"]
+    def embed(self, name: str, ids: Any) -> Any:
+        return self.tf.gather(self.variables[f"{name}.weight"], ids)
+
+    def compute(self, x: Any) -> Any:
+        return x
+
+    full = compute
+
+    def drop(self, x: Any, rate: float) -> Any:
+        return x
+
+    def add(self, x: Any, y: Any) -> Any:
+        return x + y
+
+    def dense(self, name: str, x: Any) -> Any:
+        tf, kernel = self.tf, self.variables[f"{name}.weight"]
         flat = tf.reshape(x, [-1, kernel.shape[0]])  # one large product is faster than B small ones
-        made = tf.nn.bias_add(tf.matmul(flat, kernel), bias)
-        return (
-            made if len(x.shape) == 2 else tf.reshape(made, [*tf.unstack(tf.shape(x)[:-1]), kernel.shape[1]])
-        )
+        product = tf.nn.bias_add(tf.matmul(flat, kernel), self.variables[f"{name}.bias"])
+        return tf.reshape(product, [*tf.unstack(tf.shape(x)[:-1]), kernel.shape[1]])
 
-    def _norm(self, tf: Any, name: str, x: Any) -> Any:
+    def norm(self, name: str, x: Any) -> Any:
+        tf = self.tf
         mean, variance = tf.nn.moments(x, [-1], keepdims=True)
         scale, offset = self.variables[f"{name}.weight"], self.variables[f"{name}.bias"]
-        return (x - mean) * tf.math.rsqrt(variance + self.architecture.encoding.epsilon) * scale + offset
+        return (x - mean) * tf.math.rsqrt(variance + self.encoding.epsilon) * scale + offset
+
+    def activate(self, x: Any, kind: str) -> Any:
+        return ACTIVATIONS[kind](self.tf)(x)
+
+    def split_heads(self, x: Any) -> Any:
+        tf, heads = self.tf, self.sizes.num_heads
+        shape = tf.shape(x)
+        x = tf.reshape(x, [shape[0], shape[1], heads, x.shape[-1] // heads])
+        return tf.transpose(x, [0, 2, 1, 3])
+
+    def merge_heads(self, x: Any) -> Any:
+        tf = self.tf
+        x = tf.transpose(x, [0, 2, 1, 3])  # [B, M, A, D]
+        shape = tf.shape(x)
+        return tf.reshape(x, [shape[0], shape[1], x.shape[2] * x.shape[3]])
+
+    def visible(self, example_ids: Any, places: Any = None) -> Any:
+        """Whoever looks, it sees all tokens of the row: [B, 1, 1, T]."""
+        return self.tf.cast(example_ids, self.tf.bool)[:, None, None, :]
+
+    def attend(self, query: Any, key: Any, value: Any, visible: Any) -> Any:
+        tf = self.tf
+        scores = tf.matmul(query * query.shape[-1] ** -0.5, key, transpose_b=True)  # [B, A, M, T]
+        return tf.matmul(tf.nn.softmax(tf.where(visible, scores, -1e9)), value)
+
+    def take(self, x: Any, places: Any) -> Any:
+        return self.tf.gather(x, places, axis=1)
+
+    def mean(self, x: Any, example_ids: Any, places: Any) -> Any:
+        """The same for every place: [B, 1, H]."""
+        tf = self.tf
+        weight = tf.cast(example_ids, tf.float32)[:, :, None]
+        return (tf.reduce_sum(x * weight, 1) / tf.maximum(tf.reduce_sum(weight, 1), 1.0))[:, None]
 
 
 def make_variables(weights: dict[str, Any]) -> dict[str, Any]:
@@ -125,4 +144,5 @@ ACTIVATIONS: dict[str, Callable] = {
     "gelu_tanh": lambda tf: lambda x: tf.nn.gelu(x, approximate=True),
     "relu": lambda tf: tf.nn.relu,
     "silu": lambda tf: tf.nn.silu,
+    "tanh": lambda tf: tf.tanh,
 }

@@ -1,4 +1,4 @@
-"""A run → a KerasHub preset folder, which `keras_hub.models.BertTextClassifier.from_preset` loads.
+"""A run → a KerasHub preset folder, which KerasHub's own classifier loads.
 
 KerasHub's BERT always uses the tanh approximation of GELU, and its tokenizer treats a few characters otherwise than
 BERT's. Both are measured and told; neither is hidden.
@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from kft import backend
+from kft.errors import KftError
 from kft.export import proof
 from kft.export.source import Source
+from kft.text import rules_of
 
 # Of a probability, or of a score's standard deviation: what the tanh approximation may change at most.
 APPROXIMATION_TOLERANCE = 0.02
@@ -32,8 +34,7 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     expected = proof.reference(source)
     answers = proof.in_fresh_process("on_keras_hub.py", folder, _request(source, expected))
     by_tokens, by_texts = (
-        proof.compare(source, expected, proof.predictions_of(source, answers[name]))
-        for name in ("of_tokens", "of_texts")
+        proof.compare_logits(source, expected, answers[name]) for name in ("of_tokens", "of_texts")
     )
     if not _is_exact(source):
         by_tokens["tolerance"] = APPROXIMATION_TOLERANCE * max(1.0, source.architecture.score_scale)
@@ -66,25 +67,33 @@ def _notes(source: Source, by_tokens: dict[str, Any], by_texts: dict[str, Any]) 
 
 
 def _is_exact(source: Source) -> bool:
-    return source.architecture.encoding.activation == "gelu_tanh"
+    return source.architecture.encoding.activation == source.architecture.kind.hub.activation
 
 
 def _make(source: Source) -> Any:
     """The run's weights as KerasHub's own classifier; it gives logits, or the value of a regression."""
-    hub, ours = backend.keras_hub().models, source.loaded.tokenizer
-    tokenizer = hub.BertTokenizer(
-        source.vocabulary,
-        lowercase=ours.lowercase,
-        strip_accents=ours.strip_accents,
-        split_on_cjk=ours.tokenize_chinese_chars,
+    models, hub, rules = backend.keras_hub().models, source.architecture.kind.hub, rules_of(source.tokenizer)
+    if rules is None:
+        raise KftError(
+            f"the run's tokenizer has more rules than KerasHub's {hub.tokenizer}",
+            "--to hf and --to onnx hold it",
+        )
+    tokenizer = getattr(models, hub.tokenizer)(
+        list(rules.vocabulary),
+        lowercase=rules.lowercase,
+        strip_accents=rules.strip_accents,
+        split_on_cjk=rules.tokenize_chinese_chars,
     )
-    classifier = hub.BertTextClassifier(
+    preprocessor = getattr(models, hub.preprocessor)(tokenizer, sequence_length=source.max_length)
+    classifier = getattr(models, hub.classifier)(
         backbone=source.loaded.model.backbone,
         num_classes=source.architecture.outputs,
-        preprocessor=hub.BertTextClassifierPreprocessor(tokenizer, sequence_length=source.max_length),
+        preprocessor=preprocessor,
         dropout=source.architecture.head_dropout,
     )
-    classifier.output_dense.set_weights([source.weights[f"classifier.{part}"] for part in ("weight", "bias")])
+    for name, attribute in hub.head.items():
+        arrays = [source.weights[f"{name}.{part}"] for part in ("weight", "bias")]
+        getattr(classifier, attribute).set_weights(arrays)
     return classifier
 
 
@@ -96,4 +105,10 @@ def _request(source: Source, expected: proof.Reference) -> dict[str, Any]:
         for array in proof.padded(expected.rows)
     )
     inputs = {name: array.tolist() for name, array in zip(names, padded, strict=True)}
-    return {"inputs": inputs, **proof.texts_of(source, expected)}
+    if not source.architecture.kind.segments:
+        del inputs["segment_ids"]
+    return {
+        "classifier": source.architecture.kind.hub.classifier,
+        "inputs": inputs,
+        **proof.texts_of(source, expected),
+    }

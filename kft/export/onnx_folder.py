@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import evaluate, metrics
-from kft import text as tokens
+from kft import evaluate
 from kft.export import huggingface, onnx_graph, proof, tokenizer_files
 from kft.export.source import Source
 from kft.progress import note
+from kft.tasks import scoring
+from kft.text import Tokens
 
 FLOAT, INT8 = "model.onnx", "model.int8.onnx"
 _BATCH_TOKENS = 4096
@@ -32,11 +33,7 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     (folder / "config.json").write_text(json.dumps(huggingface.config(source), indent=2) + "\n", "utf-8")
     tokenizer_files.write(source, folder)
     return {
-        "inputs_of_graph": {
-            "input_ids": "int64 [N, T]",
-            "attention_mask": "int64 [N, T]",
-            "token_type_ids": "int64 [N, T]",
-        },
+        "inputs_of_graph": dict.fromkeys(onnx_graph.inputs(source.architecture.kind), "int64 [N, T]"),
         "bytes": {name: (folder / name).stat().st_size for name in (FLOAT, INT8)},
     }
 
@@ -52,24 +49,25 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     request = {"graphs": [FLOAT, INT8], **proof.texts_of(source, expected)}
     answers = proof.in_fresh_process("on_onnxruntime.py", folder, request)
     exact, coarse = (np.array(answers[graph]["logits"]) for graph in (FLOAT, INT8))
-    told = proof.check(proof.compare(source, expected, proof.predictions_of(source, exact)), "the ONNX graph")
+    told = proof.check(proof.compare_logits(source, expected, exact), "the ONNX graph")
     told["max_logit_difference"] = proof.logit_difference(source, expected, exact)
-    quantised = proof.compare(source, expected, proof.predictions_of(source, coarse))
+    quantised = proof.compare_logits(source, expected, coarse)
     quantised.pop("tolerance")
     quantised |= _on_validation(source, folder) | {"benchmark": answers[INT8]["benchmark"]}
     return {
         "comparison": told,
         "benchmark": answers[FLOAT]["benchmark"],
         "int8": quantised,
-        "notes": [_words(quantised)],
+        "notes": [_words(source, quantised)],
     }
 
 
-def run_graph(file: Path, rows: tokens.Tokens) -> np.ndarray:
+def run_graph(file: Path, rows: Tokens) -> np.ndarray:
     """Logits [N, C] of a graph for token rows, computed by like length."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
     ids, segments, mask = proof.padded(rows)
     lengths = mask.sum(axis=1)
     order = np.argsort(lengths, kind="stable")
@@ -80,7 +78,7 @@ def run_graph(file: Path, rows: tokens.Tokens) -> np.ndarray:
         at = order[begin : begin + min(size, 32)]
         longest = lengths[at].max()
         given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
-        feeds = {name: array[at, :longest].astype(np.int64) for name, array in given.items()}
+        feeds = {name: given[name][at, :longest].astype(np.int64) for name in names}
         logits[at] = session.run(None, feeds)[0]
         begin += len(at)
     return logits
@@ -96,21 +94,19 @@ def _on_validation(source: Source, folder: Path) -> dict[str, Any]:
         return {}
     note(f"measuring int8 on {len(frame):,} validation examples …")
     rows = evaluate.encode(source.loaded, frame)
-    architecture = replace(source.architecture, score_mean=0.0, score_scale=1.0)  # the graph gives values
+    learned = replace(source.loaded.learned, mean=0.0, scale=1.0)  # the graph gives values
     scores = {}
     for name, graph in (("float32", FLOAT), ("int8", INT8)):
         logits = run_graph(folder / graph, rows)
-        scored = evaluate.score(
-            frame, logits, architecture, source.loaded.task, source.labels, detailed=False
-        )
+        scored = evaluate.score(frame, logits, source.architecture.task, learned, detailed=False)
         scores[name] = scored.metrics
     return {"validation_examples": len(frame), "validation_metrics": scores}
 
 
-def _words(quantised: dict[str, Any]) -> str:
+def _words(source: Source, quantised: dict[str, Any]) -> str:
     if "validation_metrics" not in quantised:
         return "int8        not scored: the run has no validation split"
     scores = quantised["validation_metrics"]
-    name = metrics.main_metric("classification" if "accuracy" in scores["int8"] else "regression")
+    name = scoring.main_metric(source.architecture.task)
     before, after = scores["float32"][name], scores["int8"][name]
     return f"int8        {name} {after:.4f} on the validation split, float32 {before:.4f} ({after - before:+.4f})"

@@ -1,6 +1,6 @@
-"""BERT as an ONNX graph over a run's weights, with free batch and length.
+"""A model as an ONNX graph over a run's weights, with free batch and length.
 
-Letters: N examples, T tokens, H hidden units, A heads, D = H / A, C classes. Names of inputs as in Hugging Face's
+Letters: N examples, T tokens, M read places, H hidden units, A heads, D = H / A, C classes. Names of inputs as in Hugging Face's
 exports, so that their programs run it.
 """
 
@@ -10,28 +10,43 @@ from typing import Any
 import numpy as np
 
 from kft import __version__
-from kft.models import Architecture
+from kft.models import heads
+from kft.models.architecture import Architecture
+from kft.models.families import Family
 
 OPSET = 20  # the first with Gelu
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def inputs(family: Family) -> tuple[str, ...]:
+    """Names of the graph's inputs, int64 [N, T]."""
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return names if family.segments else names[:2]
 
 
 def save(architecture: Architecture, weights: dict[str, np.ndarray], file: Path) -> None:
-    """Writes the graph: int64 [N, T] three times → `logits` float32 [N, C]."""
+    """Writes the graph: `inputs` → `logits` float32 [N, C]."""
     import onnx  # optional
 
-    graph = _Graph(onnx, weights)
-    _model(graph, architecture)
+    blocks = OnnxBlocks(onnx, architecture, weights)
+    given = {
+        "token_ids": "input_ids",
+        "segment_ids": "token_type_ids",
+        "positions": blocks.positions("input_ids"),
+        "example_ids": blocks.node("Cast", "attention_mask", to=onnx.TensorProto.FLOAT),
+    }
+    logits = heads.logits(blocks, architecture, given, blocks.integers(0))
+    blocks.node("Squeeze", logits, blocks.integers(1), name="logits")
     integers, floats = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
-    made = onnx.helper.make_graph(
-        graph.nodes,
+    names = inputs(architecture.kind)
+    graph = onnx.helper.make_graph(
+        blocks.nodes,
         "classifier",
-        [onnx.helper.make_tensor_value_info(name, integers, ["batch", "length"]) for name in _INPUTS],
+        [onnx.helper.make_tensor_value_info(name, integers, ["batch", "length"]) for name in names],
         [onnx.helper.make_tensor_value_info("logits", floats, ["batch", architecture.outputs])],
-        list(graph.arrays.values()),
+        list(blocks.arrays.values()),
     )
     model = onnx.helper.make_model(
-        made,
+        graph,
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=9,  # of that opset's time, so that older runtimes read it
         producer_name="kft",
@@ -41,25 +56,27 @@ def save(architecture: Architecture, weights: dict[str, np.ndarray], file: Path)
     onnx.save(model, file)
 
 
-class _Graph:
-    """Nodes and constants as they come; every method returns the name of its result."""
+class OnnxBlocks:
+    """The machine, see `blocks`: its tensors are names of results, and nodes and constants gather as they come."""
 
-    def __init__(self, onnx: Any, weights: dict[str, np.ndarray]):
-        self.onnx = onnx
-        self.weights = weights
+    def __init__(self, onnx: Any, architecture: Architecture, weights: dict[str, np.ndarray]):
+        self.onnx, self.weights = onnx, weights
+        self.sizes, self.encoding = architecture.sizes, architecture.encoding
         self.nodes: list[Any] = []
         self.arrays: dict[str, Any] = {}
 
-    def __call__(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+    def node(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
         output = name or f"{kind}_{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
-    def constant(self, value: np.ndarray, name: str | None = None) -> str:
-        name = name or f"constant_{len(self.arrays)}"
+    def constant(self, value: np.ndarray, name: str) -> str:
         if name not in self.arrays:
             self.arrays[name] = self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
+
+    def number(self, value: float) -> str:
+        return self.constant(np.float32(value), f"number_{value}")
 
     def integers(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64), "integers_" + "_".join(map(str, values)))
@@ -67,87 +84,73 @@ class _Graph:
     def weight(self, name: str) -> str:
         return self.constant(self.weights[name], name)
 
-    def dense(self, name: str, x: str, output: str | None = None) -> str:
-        product = self("MatMul", x, self.weight(f"{name}.weight"))
-        return self("Add", product, self.weight(f"{name}.bias"), name=output)
+    def positions(self, ids: str) -> str:
+        """0, 1, … for the tokens of a row: [1, T]."""
+        length = self.node("Squeeze", self.node("Shape", ids, start=1, end=2), self.integers(0))
+        zero, one = (self.constant(np.int64(value), f"integer_{value}") for value in (0, 1))
+        return self.node("Unsqueeze", self.node("Range", zero, length, one), self.integers(0))
 
-    def norm(self, name: str, x: str, epsilon: float) -> str:
+    def embed(self, name: str, ids: str) -> str:
+        return self.node("Gather", self.weight(f"{name}.weight"), ids)
+
+    def compute(self, x: str) -> str:
+        return x
+
+    full = compute
+
+    def drop(self, x: str, rate: float) -> str:
+        return x
+
+    def add(self, x: str, y: str) -> str:
+        return self.node("Add", x, y)
+
+    def dense(self, name: str, x: str) -> str:
+        product = self.node("MatMul", x, self.weight(f"{name}.weight"))
+        return self.node("Add", product, self.weight(f"{name}.bias"))
+
+    def norm(self, name: str, x: str) -> str:
         scale, offset = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
-        return self("LayerNormalization", x, scale, offset, axis=-1, epsilon=epsilon)
+        return self.node("LayerNormalization", x, scale, offset, axis=-1, epsilon=self.encoding.epsilon)
 
+    def activate(self, x: str, kind: str) -> str:
+        return _ACTIVATIONS[kind](self, x)
 
-def _model(graph: _Graph, architecture: Architecture) -> None:
-    hidden = _embed(graph, architecture.encoding.epsilon)
-    # 0 where a token is, -1e9 elsewhere: [N, 1, 1, T]
-    mask = graph("Cast", "attention_mask", to=graph.onnx.TensorProto.FLOAT)
-    absent = graph("Sub", graph.constant(np.float32(1), "one"), mask)
-    bias = graph(
-        "Mul", graph("Unsqueeze", absent, graph.integers(1, 2)), graph.constant(np.float32(-1e9), "far")
-    )
-    last = architecture.backbone["num_layers"] - 1
-    for i in range(last):
-        hidden = _layer(graph, architecture, i, hidden, hidden, bias)
-    if architecture.pooling == "mean":
-        hidden = _layer(graph, architecture, last, hidden, hidden, bias)
-        pooled = _mean(graph, hidden, mask)
-    else:
-        zero, one = graph.integers(0), graph.integers(1)
-        first = graph("Slice", hidden, zero, one, one)  # [N, 1, H]
-        first = graph("Squeeze", _layer(graph, architecture, last, first, hidden, bias), one)
-        pooled = graph("Tanh", graph.dense("pooler.dense", first))
-    graph.dense("classifier", pooled, output="logits")
+    def split_heads(self, x: str) -> str:
+        heads = self.sizes.num_heads
+        split = self.integers(0, 0, heads, self.sizes.hidden_size // heads)
+        return self.node("Transpose", self.node("Reshape", x, split), perm=[0, 2, 1, 3])
 
+    def merge_heads(self, x: str) -> str:
+        joined = self.integers(0, 0, self.sizes.hidden_size)
+        return self.node("Reshape", self.node("Transpose", x, perm=[0, 2, 1, 3]), joined)
 
-def _embed(graph: _Graph, epsilon: float) -> str:
-    words, positions, kinds = (
-        graph.weight(f"embeddings.{name}_embeddings.weight") for name in ("word", "position", "token_type")
-    )
-    length = graph("Shape", "input_ids", start=1, end=2)
-    here = graph("Slice", positions, graph.integers(0), length, graph.integers(0))  # [T, H]
-    x = graph("Add", graph("Gather", words, "input_ids"), here)
-    x = graph("Add", x, graph("Gather", kinds, "token_type_ids"))
-    return graph.norm("embeddings.LayerNorm", x, epsilon)
+    def visible(self, example_ids: str, places: str | None = None) -> str:
+        """0 where a token is, -1e9 elsewhere, whoever looks: [N, 1, 1, T]."""
+        absent = self.node("Sub", self.number(1.0), example_ids)
+        return self.node("Mul", self.node("Unsqueeze", absent, self.integers(1, 2)), self.number(-1e9))
 
+    def attend(self, query: str, key: str, value: str, visible: str) -> str:
+        size = self.sizes.hidden_size // self.sizes.num_heads
+        products = self.node("MatMul", query, self.node("Transpose", key, perm=[0, 1, 3, 2]))
+        scores = self.node("Mul", products, self.number(size**-0.5))  # [N, A, M, T]
+        weights = self.node("Softmax", self.node("Add", scores, visible), axis=-1)
+        return self.node("MatMul", weights, value)
 
-def _layer(graph: _Graph, architecture: Architecture, i: int, x: str, context: str, bias: str) -> str:
-    """One layer for the tokens x, which attend to context."""
-    at, epsilon, heads = (
-        f"encoder.layer.{i}",
-        architecture.encoding.epsilon,
-        architecture.backbone["num_heads"],
-    )
-    size = architecture.backbone["hidden_dim"] // heads
-    split, joined = graph.integers(0, 0, heads, size), graph.integers(0, 0, heads * size)
+    def take(self, x: str, places: str) -> str:
+        return self.node("Gather", x, places, axis=1)
 
-    def project(name: str, tokens: str, perm: list[int]) -> str:
-        made = graph("Reshape", graph.dense(f"{at}.attention.self.{name}", tokens), split)
-        return graph("Transpose", made, perm=perm)
-
-    query = project("query", x, [0, 2, 1, 3])  # [N, A, Q, D]
-    key = project("key", context, [0, 2, 3, 1])  # [N, A, D, T]
-    value = project("value", context, [0, 2, 1, 3])
-    scores = graph("Mul", graph("MatMul", query, key), graph.constant(np.float32(size**-0.5), "scale"))
-    weights = graph("Softmax", graph("Add", scores, bias), axis=-1)
-    attended = graph("Transpose", graph("MatMul", weights, value), perm=[0, 2, 1, 3])
-    attended = graph.dense(f"{at}.attention.output.dense", graph("Reshape", attended, joined))
-    x = graph.norm(f"{at}.attention.output.LayerNorm", graph("Add", x, attended), epsilon)
-    inner = _ACTIVATIONS[architecture.encoding.activation](graph, graph.dense(f"{at}.intermediate.dense", x))
-    return graph.norm(
-        f"{at}.output.LayerNorm", graph("Add", x, graph.dense(f"{at}.output.dense", inner)), epsilon
-    )
-
-
-def _mean(graph: _Graph, hidden: str, mask: str) -> str:
-    weight = graph("Unsqueeze", mask, graph.integers(2))
-    axis = graph.integers(1)
-    total = graph("ReduceSum", graph("Mul", hidden, weight), axis, keepdims=0)
-    count = graph("Max", graph("ReduceSum", weight, axis, keepdims=0), graph.constant(np.float32(1), "one"))
-    return graph("Div", total, count)
+    def mean(self, x: str, example_ids: str, places: str) -> str:
+        """The same for every place: [N, 1, H]."""
+        weight, axis = self.node("Unsqueeze", example_ids, self.integers(2)), self.integers(1)
+        total = self.node("ReduceSum", self.node("Mul", x, weight), axis, keepdims=1)
+        count = self.node("ReduceSum", weight, axis, keepdims=1)
+        return self.node("Div", total, self.node("Max", count, self.number(1.0)))
 
 
 _ACTIVATIONS = {
-    "gelu_exact": lambda graph, x: graph("Gelu", x),
-    "gelu_tanh": lambda graph, x: graph("Gelu", x, approximate="tanh"),
-    "relu": lambda graph, x: graph("Relu", x),
-    "silu": lambda graph, x: graph("Mul", x, graph("Sigmoid", x)),
+    "gelu_exact": lambda graph, x: graph.node("Gelu", x),
+    "gelu_tanh": lambda graph, x: graph.node("Gelu", x, approximate="tanh"),
+    "relu": lambda graph, x: graph.node("Relu", x),
+    "silu": lambda graph, x: graph.node("Mul", x, graph.node("Sigmoid", x)),
+    "tanh": lambda graph, x: graph.node("Tanh", x),
 }

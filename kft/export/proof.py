@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from kft import backend, evaluate
-from kft import text as tokens
 from kft.errors import KftError
 from kft.export.source import Source
 from kft.export.texts import own_texts, sample_texts
+from kft.text import Tokens
 
 TOLERANCE = 1e-4
 FAULT_HINT = "this is a fault of kft or of an installed package: `pip install --upgrade kft`, or report it"
@@ -31,16 +31,14 @@ class Reference:
     Attributes:
         frame: columns text and text_pair.
         rows: their tokens.
-        logits: float64 [N, C], or the values [N, 1] of a regression.
-        predictions: what `kft predict` tells: probabilities [N, C], or values [N].
-        columns: those of a frame of predictions: label, …
+        logits: float64 [N, C], of a regression its values.
+        predictions: of the run's task.
     """
 
     frame: pl.DataFrame
-    rows: tokens.Tokens
+    rows: Tokens
     logits: np.ndarray
     predictions: np.ndarray
-    columns: dict[str, list]
 
 
 def reference(source: Source) -> Reference:
@@ -49,11 +47,9 @@ def reference(source: Source) -> Reference:
     rows = evaluate.encode(source.loaded, frame)
     with full_precision():
         logits = evaluate.predict_logits(source.loaded.model, rows).astype(np.float64)
-    predictions = evaluate.decode(logits, source.architecture, source.loaded.task)
-    if source.architecture.task == "regression":
-        logits = predictions[:, None]
-    columns = source.loaded.task.columns(predictions, source.labels)
-    return Reference(frame, rows, logits, predictions, {column.name: column.to_list() for column in columns})
+    learned = source.loaded.learned
+    predictions = source.loaded.task.predictions(logits, learned)
+    return Reference(frame, rows, logits * learned.scale + learned.mean, predictions)
 
 
 def tolerance(source: Source) -> float:
@@ -61,50 +57,54 @@ def tolerance(source: Source) -> float:
 
     A value far from zero also carries the rounding of a float32 of its size.
     """
-    architecture = source.architecture
-    if architecture.task == "classification":
-        return TOLERANCE
-    return TOLERANCE * architecture.score_scale + 2.0**-21 * abs(architecture.score_mean)
+    learned = source.loaded.learned
+    return TOLERANCE * learned.scale + 2.0**-21 * abs(learned.mean)
 
 
-def compare(
-    source: Source, expected: Reference, predictions: Any, labels: list[str] | None = None
-) -> dict[str, Any]:
+def compare(source: Source, expected: Reference, numbers: Any, decided: Any = None) -> dict[str, Any]:
     """How far an export's predictions are from the run's.
 
     Args:
         source: the run.
         expected: its answers.
-        predictions: probabilities [N, C] or values [N].
-        labels: the labels that the export tells; None takes those with the largest probability.
+        numbers: what the task compares of an export's predictions: probabilities [N, C] or values [N].
+        decided: what the export decided, [N] or [N, C]; None where it does not say.
 
     Returns:
-        {"examples", "max_difference", "tolerance", "labels_that_differ", "near_ties"}: labels differ where no near tie
-        (two probabilities within twice the tolerance) explains it.
+        {"examples", "max_difference", "tolerance", "labels_that_differ", "near_ties"}: decisions differ where no near tie
+        (within twice the tolerance) explains it.
 
     Raises:
         KftError: the answers have another shape.
     """
-    predictions = np.asarray(predictions, np.float64)
-    if predictions.shape != expected.predictions.shape:
+    task, learned = source.loaded.task.export, source.loaded.learned
+    numbers, wanted = np.asarray(numbers, np.float64), task.compared(expected.predictions)
+    if numbers.shape != wanted.shape:
         raise KftError(
-            f"the export answers with shape {predictions.shape}, the run with {expected.predictions.shape}",
-            FAULT_HINT,
+            f"the export answers with shape {numbers.shape}, the run with {wanted.shape}", FAULT_HINT
         )
     allowed = tolerance(source)
-    told: dict[str, Any] = {
-        "examples": len(predictions),
-        "max_difference": float(np.abs(predictions - expected.predictions).max(initial=0)),
+    comparison: dict[str, Any] = {
+        "examples": len(numbers),
+        "max_difference": float(np.abs(numbers - wanted).max(initial=0)),
         "tolerance": allowed,
     }
-    if source.architecture.task == "classification":
-        top = -np.sort(-expected.predictions, axis=1)[:, :2]
-        tie = top[:, 0] - top[:, -1] <= 2 * allowed
-        labels = labels if labels is not None else [source.labels[i] for i in predictions.argmax(axis=1)]
-        differs = np.array(labels) != np.array(expected.columns["label"])
-        told["labels_that_differ"] = int((differs & ~tie).sum())
-        told["near_ties"] = int((differs & tie).sum())
-    return told
+    if decided is not None:
+        tie = task.ties(expected.predictions, learned, allowed)
+        differs = np.asarray(decided) != task.decisions(expected.predictions, learned)
+        differs = differs.reshape(len(differs), -1).any(axis=1) if len(differs) else tie
+        comparison["labels_that_differ"] = int((differs & ~tie).sum())
+        comparison["near_ties"] = int((differs & tie).sum())
+    return comparison
+
+
+def compare_logits(source: Source, expected: Reference, logits: Any) -> dict[str, Any]:
+    """`compare` for an export that gives logits, of a regression values."""
+    task, learned = source.loaded.task, source.loaded.learned
+    # The export's weights hold the scale and the mean already.
+    predictions = task.predictions(np.asarray(logits, np.float64), replace(learned, mean=0.0, scale=1.0))
+    decided = task.export.decisions(predictions, learned) if task.export.decisions else None
+    return compare(source, expected, task.export.compared(predictions), decided)
 
 
 def check(told: dict[str, Any], what: str) -> dict[str, Any]:
@@ -164,9 +164,10 @@ def saved_model(source: Source, folder: Path) -> dict[str, Any]:
     """
     expected = reference(source)
     answers = _bare_answers(source, expected, folder)
-    name = "probabilities" if source.architecture.task == "classification" else "value"
-    serving = answers["serving_default"]
-    told = check(compare(source, expected, serving[name], serving.get("label")), "the SavedModel")
+    task = source.loaded.task.export
+    name, serving = task.numbers, answers["serving_default"]
+    decided = serving[task.decided] if task.decided else None
+    told = check(compare(source, expected, serving[name], decided), "the SavedModel")
     logits = np.asarray(answers["tokens"]["logits"], np.float64)
     told["tokens_max_logit_difference"] = logit_difference(source, expected, logits)
     _check_signatures(source, answers, name)
@@ -196,9 +197,10 @@ def _check_signatures(source: Source, answers: dict[str, Any], name: str) -> Non
         "texts one by one": (alone, serving[name]),
         "stray bytes": (answers["invalid"][name], serving[name]),
     }
-    if name == "value":
+    signature = source.loaded.task.export.signature
+    if signature == "regress":
         asked["regress"] = (answers["regress"]["outputs"], serving[name])
-    else:
+    elif signature == "classify":
         asked["classify"] = (answers["classify"]["scores"], serving[name])
         if not answers["classify"]["classes"] == serving["labels"] == [source.labels] * len(serving[name]):
             raise KftError("the SavedModel tells other labels than the run", FAULT_HINT)
@@ -222,7 +224,9 @@ def texts_of(source: Source, expected: Reference) -> dict[str, list[list[str]]]:
 
 def _bare_answers(source: Source, expected: Reference, folder: Path) -> dict[str, Any]:
     ids, segments, mask = padded(expected.rows)
-    rows = {"token_ids": ids, "padding_mask": mask} | ({"segment_ids": segments} if source.paired else {})
+    rows = {"token_ids": ids, "padding_mask": mask} | (
+        {"segment_ids": segments} if source.paired and source.architecture.kind.segments else {}
+    )
     request = {
         "names": expected.frame.columns,
         "rows": {name: array.tolist() for name, array in rows.items()},
@@ -231,12 +235,7 @@ def _bare_answers(source: Source, expected: Reference, folder: Path) -> dict[str
     return in_fresh_process("on_tensorflow.py", folder, request)
 
 
-def predictions_of(source: Source, logits: np.ndarray) -> np.ndarray:
-    """Probabilities [N, C] of an export's logits, or its values [N]."""
-    return source.loaded.task.predictions(np.asarray(logits, np.float64), None)
-
-
-def padded(rows: tokens.Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def padded(rows: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Token ids, segment ids and mask, int32 [N, T]."""
     lengths = np.diff(rows.offsets)
     places = np.arange(lengths.max(initial=1))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kft import backend
-from kft import text as tokens
 from kft.export.graph import Encoder, make_variables
 from kft.export.source import Source
+from kft.text import GraphTokenizer, load_graph_tokenizer, pack
 
 _METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
 
@@ -19,14 +19,14 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     """Writes the SavedModel; returns what export.json tells of it."""
     tf = backend.tensorflow()
     encoder = Encoder(source.architecture, make_variables(source.weights))
-    tokenizer = tokens.load_graph_tokenizer(source.loaded.tokenizer)
+    tokenizer = load_graph_tokenizer(source.tokenizer)
     module = tf.Module()
     module.weights = encoder.variables
     module.wordpiece = tokenizer.wordpiece
     module.answer = answer = _answer(source, encoder, tokenizer)
     signatures = {
         "serving_default": answer.get_concrete_function(),
-        "tokens": _tokens_signature(encoder, source.paired),
+        "tokens": _tokens_signature(encoder, source.paired and source.architecture.kind.segments),
         **_example_signature(source, answer),
     }
     tf.saved_model.save(module, str(folder), signatures=signatures)
@@ -42,22 +42,23 @@ def text_names(source: Source) -> list[str]:
     return ["text", "text_pair"] if source.paired else ["text"]
 
 
-def _answer(source: Source, encoder: Encoder, tokenizer: tokens.GraphTokenizer) -> Any:
+def _answer(source: Source, encoder: Encoder, tokenizer: GraphTokenizer) -> Any:
     """A function: strings [N] → the named answers [N, …]."""
-    tf = backend.tensorflow()
+    tf, task = backend.tensorflow(), source.loaded.task
+    parts = source.tokenizer.frame(source.architecture.kind.template, source.paired)
 
     def answer(text: Any, text_pair: Any = None) -> dict[str, Any]:
         second = None if text_pair is None else tokenizer.tokenize(text_pair)
-        rows = tokenizer.pack(tokenizer.tokenize(text), second, source.max_length)
-        return _DECODERS[source.architecture.task](tf, encoder.logits_of_ragged(*rows), source.labels)
+        rows = pack(tokenizer.tokenize(text), second, parts, source.max_length)
+        return task.export.in_graph(tf, encoder.logits_of_ragged(*rows), source.loaded.learned)
 
     texts = [tf.TensorSpec([None], tf.string, name) for name in text_names(source)]
     return tf.function(answer, input_signature=texts, autograph=False)
 
 
-def _tokens_signature(encoder: Encoder, paired: bool) -> Any:
+def _tokens_signature(encoder: Encoder, segmented: bool) -> Any:
     tf = backend.tensorflow()
-    names = ("token_ids", "padding_mask", "segment_ids") if paired else ("token_ids", "padding_mask")
+    names = ("token_ids", "padding_mask", "segment_ids") if segmented else ("token_ids", "padding_mask")
 
     def logits(token_ids: Any, padding_mask: Any, segment_ids: Any = None) -> dict[str, Any]:
         segments = tf.zeros_like(token_ids) if segment_ids is None else segment_ids
@@ -82,9 +83,10 @@ def _example_signature(source: Source, answer: Any) -> dict[str, Any]:
     def regress(inputs: Any) -> dict[str, Any]:
         return {"outputs": parse(inputs)["value"]}
 
-    name, work = (
-        ("classify", classify) if source.architecture.task == "classification" else ("regress", regress)
-    )
+    name = source.loaded.task.export.signature
+    if name is None:
+        return {}
+    work = {"classify": classify, "regress": regress}[name]
     return {name: _with_signature([tf.TensorSpec([None], tf.string, "inputs")], work)}
 
 
@@ -115,22 +117,3 @@ def _name_methods(folder: Path, names: list[str]) -> None:
     for name in names:
         updater.replace_method_name(signature_key=name, method_name=_METHODS[name])
     updater.save()
-
-
-def _decode_classes(tf: Any, logits: Any, labels: list[str]) -> dict[str, Any]:
-    probabilities = tf.nn.softmax(logits)
-    names = tf.constant(labels, tf.string)
-    return {
-        "label": tf.gather(names, tf.argmax(probabilities, 1)),
-        "score": tf.reduce_max(probabilities, 1),
-        "probabilities": probabilities,
-        "labels": tf.tile(
-            names[None], [tf.shape(logits)[0], 1]
-        ),  # TensorFlow Serving wants a row for each example
-    }
-
-
-_DECODERS = {
-    "classification": _decode_classes,
-    "regression": lambda tf, values, labels: {"value": values[:, 0]},
-}

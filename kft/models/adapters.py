@@ -1,54 +1,147 @@
-"""What of a backbone trains and what it starts from: low-rank adapters, new top layers."""
+"""What of an encoder trains and what it starts from: frozen and new layers, low-rank adapters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 
 from kft import backend
+from kft.errors import KftError, did_you_mean
+from kft.models.classifier import Classifier
+from kft.models.low_rank import ALL, Factors, Lora, merge
 
 backend.select()
 
 import keras  # noqa: E402
-
-# What each target of LoRA names in a layer of KerasHub's encoder.
-LORA_TARGETS = {
-    "query": lambda layer: [layer._self_attention_layer._query_dense],
-    "key": lambda layer: [layer._self_attention_layer._key_dense],
-    "value": lambda layer: [layer._self_attention_layer._value_dense],
-    "output": lambda layer: [layer._self_attention_layer._output_dense],
-    "feedforward": lambda layer: [layer._feedforward_intermediate_dense, layer._feedforward_output_dense],
-}
+from keras import ops  # noqa: E402
 
 
-def add_lora(backbone, rank: int, alpha: float, targets: list[str], seed: int) -> None:
-    """Adds low-rank adapters (Hu et al. 2021) to kernels of each layer and fixes every other weight of the backbone.
+class Adapter(keras.layers.Layer):
+    """The low-rank adapter of one dense layer, its variables in float32 whatever layers compute in.
 
-    Keras's own: A of shape [*kernel.shape[:-1], rank] and B [rank, kernel.shape[-1]], so the queries, keys and values of
-    each head have an A of their own. The pooler trains on, as the head does.
+    It changes a product as `Weights.adapters` asks. Equal to peft's: A is drawn evenly from
+    ±1 / sqrt(inputs) (Kaiming's with a = sqrt(5)) and B is 0, so that training starts from the
+    dense layer as it is.
+
+    Args:
+        name: the checkpoint's name of the dense layer.
+        kernel: its values [inputs, outputs].
+        lora: how it is scaled.
+        seed: of A.
     """
-    pooler = {id(v) for v in backbone.pooled_dense.variables}
-    for variable in backbone.variables:
-        variable.trainable = id(variable) in pooler
-    parts = [
-        part
-        for layer in backbone.transformer_layers
-        for name in targets
-        for part in LORA_TARGETS[name](layer)
-    ]
-    for i, dense in enumerate(parts):
-        dense.enable_lora(
-            rank, lora_alpha=alpha, a_initializer=keras.initializers.HeUniform(seed=seed * 1000 + i)
+
+    def __init__(self, name: str, kernel: np.ndarray, lora: Lora, seed: int):
+        super().__init__(name=name.replace(".", "_"), dtype="float32")
+        self.dense_name, self.lora = name, lora
+        inputs, outputs = kernel.shape
+        bound = inputs**-0.5
+        even = keras.initializers.RandomUniform(-bound, bound, seed=seed)
+        self.a = self.add_weight(name="lora_a", shape=(inputs, lora.rank), initializer=even)
+        self.b = self.add_weight(name="lora_b", shape=(lora.rank, outputs), initializer="zeros")
+        self.magnitude = None
+        if lora.dora:
+            self.magnitude = self.add_weight(name="magnitude", shape=(outputs,))
+            self.magnitude.assign(np.linalg.norm(kernel, axis=0))
+        self.built = True
+
+    def change(self, blocks, x, product, kernel):
+        """The product [R, M, outputs] of x [R, M, inputs] with the adapted kernel."""
+        dropped = blocks.drop(x, self.lora.dropout)
+        a, b = (ops.cast(factor, x.dtype) for factor in (self.a, self.b))
+        added = ops.matmul(ops.matmul(dropped, a), b) * ops.cast(self.lora.scale, x.dtype)
+        if self.magnitude is None:
+            return product + added
+        base = product if dropped is x else ops.matmul(dropped, kernel)
+        growth = ops.cast(self.magnitude / self._lengths(blocks), x.dtype)  # [outputs]
+        return product + (growth - 1) * base + growth * added
+
+    def _lengths(self, blocks):
+        """Of the columns of the merged kernel, [outputs]; no gradient goes through them (section 4.3 of DoRA)."""
+        kernel = blocks.weights.value(f"{self.dense_name}.weight", "float32")
+        merged = kernel + ops.matmul(self.a, self.b) * self.lora.scale
+        return ops.stop_gradient(ops.sqrt(ops.sum(ops.square(merged), axis=0)))
+
+    def factors(self) -> Factors:
+        values = (self.a, self.b, self.magnitude)
+        arrays = (None if v is None else np.array(ops.convert_to_numpy(v.value)) for v in values)
+        return Factors(*arrays)
+
+
+def add_lora(model: Classifier, lora: Lora, seed: int) -> None:
+    """Adds low-rank adapters to dense layers and fixes every other weight of the encoder.
+
+    What stands above the layers trains on, as the head does.
+
+    Raises:
+        KftError: the family has no such target.
+    """
+    family, parts = model.architecture.kind, model.named.parts
+    targets = tuple(family.adapters) if lora.targets == (ALL,) else lora.targets
+    for target in targets:
+        if target not in family.adapters:
+            raise KftError(
+                f"`model.lora_targets`: {family.name} has no {target!r}{did_you_mean(target, family.adapters)}",
+                f"it has {', '.join(family.adapters)}",
+            )
+    for name, part in parts.items():
+        part.value.trainable = family.depth(name) is None
+    kernels = model.named.arrays()
+    model.adapters = {
+        name: Adapter(name, kernels[f"{name}.weight"], lora, seed * 1000 + i)
+        for i, name in enumerate(family.adapted(targets, model.architecture.sizes))
+    }
+    model.named.adapters.update({name: adapter.change for name, adapter in model.adapters.items()})
+
+
+def lora_of(model: Classifier) -> Lora | None:
+    """How a model's adapters are scaled; None where it has none."""
+    return next((adapter.lora for adapter in model.adapters.values()), None)
+
+
+def factors_of(model: Classifier) -> dict[str, Factors]:
+    """A model's adapters, by the names of their dense layers."""
+    return {name: adapter.factors() for name, adapter in model.adapters.items()}
+
+
+@contextmanager
+def merged(model: Classifier) -> Iterator[None]:
+    """The model's kernels with its adapters merged into them; as they were again afterwards."""
+    factors, lora = factors_of(model), lora_of(model)
+    arrays = model.named.arrays() if factors else {}
+    # Copies: an array may be the variable's own memory.
+    own = {f"{name}.weight": arrays[f"{name}.weight"].copy() for name in factors}
+    try:
+        model.named.assign(
+            {f"{name}.weight": merge(own[f"{name}.weight"], factors[name], lora.scale) for name in factors}
         )
+        yield
+    finally:
+        model.named.assign(own)
 
 
-def reinitialise(backbone, layers: int, seed: int) -> None:
-    """Draws the top layers and the pooler anew, as BERT's own start (Zhang et al. 2021, "Revisiting Few-sample BERT").
+def reinitialise(model: Classifier, kept: int, seed: int) -> None:
+    """Draws the layers above the lowest `kept` and the pooler anew, as BERT's own start (Zhang et al. 2021).
 
-    Kernels from a normal distribution of deviation 0.02 cut at two, biases 0, LayerNorm 1 and 0.
+    "Revisiting Few-sample BERT Fine-tuning"; kernels come from a normal distribution of deviation 0.02 cut at two, biases
+    are 0, LayerNorm 1 and 0. A head that is new anyway is not counted.
     """
-    if not layers:
+    architecture = model.architecture
+    if kept == architecture.sizes.num_layers:
         return
-    parts = [*backbone.transformer_layers[-layers:], backbone.pooled_dense]
-    variables = [v for part in parts for v in part.weights]
-    for i, variable in enumerate(variables):
-        if variable.name in ("bias", "beta", "gamma"):
-            value = keras.ops.full(variable.shape, float(variable.name == "gamma"))
-        else:
+    depths = {name: architecture.kind.depth(name) for name in architecture.kind.hub.parts(model.backbone)}
+    new = [model.named.parts[name] for name, depth in depths.items() if depth is None or depth > kept]
+    for i, part in enumerate(new):
+        variable = part.value
+        if part.attribute == "kernel":
             value = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed * 1000 + i)(variable.shape)
+        else:
+            value = keras.ops.full(variable.shape, float(part.attribute == "gamma"))
         variable.assign(value)
+
+
+def freeze(model: Classifier, layers: int) -> None:
+    """The embeddings and the lowest layers keep their weights."""
+    for name, part in model.named.parts.items():
+        depth = model.architecture.kind.depth(name)
+        if layers and depth is not None and depth <= layers:
+            part.value.trainable = False

@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from matplotlib.ticker import MaxNLocator
 
+from kft.metrics.words import number
 from kft.report.history import Curves
-from kft.report.table import number
 
 WIDTH, HEIGHT = 400, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, WIDTH - 14, 12, HEIGHT - 42
@@ -149,3 +149,7 @@ def _bar(
 
 def _polyline(points: list[tuple[float, float]]) -> str:
     return " ".join(f"{x:g},{y:g}" for x, y in points)
+
+
+# name → chart of a table of predictions, as a task's `Mistakes` asks for it.
+OF_PREDICTIONS = {"scatter": scatter, "errors": errors}

@@ -11,10 +11,11 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kft import metrics, runs
+from kft import runs
 from kft.errors import KftError
-from kft.report.table import metric_name
+from kft.metrics.words import metric_name
 from kft.runs import RunDir
+from kft.tasks import DEFAULT, scoring
 
 POINTS = 800  # of a drawn line
 COLORS = {
@@ -67,7 +68,7 @@ def curves(run: RunDir) -> Path:
     Raises:
         KftError: a file of the run is damaged, or the disk is full.
     """
-    charts = run_curves(read_history(run), read_settings(run))
+    charts = run_curves(read_history(run), read_settings(run), _positive(run))
     figure = Figure(figsize=(5 * len(charts), 3.6), dpi=120, layout="constrained")
     for axes, chart in zip(figure.subplots(1, len(charts)), charts, strict=True):
         _draw(axes, chart)
@@ -110,12 +111,25 @@ def read_settings(run: RunDir) -> dict[str, Any]:
 
 def followed_metrics(settings: dict[str, Any]) -> list[str]:
     """The task's main metric, and the one that picks the best epoch where that is another."""
-    main = metrics.main_metric(settings.get("task", "classification"))
+    main = scoring.main_metric(settings.get("task", DEFAULT))
     return list(dict.fromkeys([main, settings.get("train", {}).get("best_metric", main)]))
 
 
-def run_curves(history: History, settings: dict[str, Any]) -> list[Curves]:
-    """The losses, the followed metrics and the learning rate; a chart without a value has no series."""
+def _positive(run: RunDir) -> str | None:
+    if not run.labels.exists() or not run.model.exists():
+        return None
+    learned = runs.read_learned(run)
+    return scoring.positive_label(learned.labels, learned.positive)
+
+
+def run_curves(history: History, settings: dict[str, Any], positive: str | None = None) -> list[Curves]:
+    """The losses, the followed metrics and the learning rate; a chart without a value has no series.
+
+    Args:
+        history: of a run.
+        settings: of the run.
+        positive: of two classes the one that some metrics are of.
+    """
     names = followed_metrics(settings)
     rate = Series("learning rate", "rate", _thinned(_points(history.train, "learning_rate")))
     charts = [
@@ -127,7 +141,8 @@ def run_curves(history: History, settings: dict[str, Any]) -> list[Curves]:
             ],
         ),
         Curves(
-            "Validation " + " and ".join(map(metric_name, names)), _score_series(history.evaluation, names)
+            "Validation " + " and ".join(metric_name(name, positive) for name in names),
+            _score_series(history.evaluation, names, positive),
         ),
         Curves("Learning rate", [rate]),
     ]
@@ -144,10 +159,10 @@ def _train_loss(history: History) -> list[Series]:
     ]
 
 
-def _score_series(epochs: list[dict[str, Any]], names: list[str]) -> list[Series]:
+def _score_series(epochs: list[dict[str, Any]], names: list[str], positive: str | None) -> list[Series]:
     scores = [{"epoch": e["epoch"], "best": e.get("best")} | e.get("metrics", {}) for e in epochs]
     lines = [
-        Series(metric_name(name), style, _points(scores, name), dots=True)
+        Series(metric_name(name, positive), style, _points(scores, name), dots=True)
         for name, style in zip(names, ("validation", "other"), strict=False)
     ]
     best = _points([s for s in scores if s["best"]][-1:], names[-1])

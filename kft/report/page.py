@@ -1,6 +1,6 @@
 """Gathers what report.html shows of a run directory; page.html.j2 lays it out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,27 +14,24 @@ from pydantic import BaseModel
 
 from kft import metrics, runs
 from kft.config import Config, ModelConfig
-from kft.data.splits.labels import RIGHT
 from kft.errors import KftError
+from kft.metrics.words import interval, metric_name, number
 from kft.report import charts
 from kft.report.charts import Chart
 from kft.report.history import History, followed_metrics, read_history, read_settings, run_curves
-from kft.report.table import classes_to_show, interval, metric_name, number
+from kft.report.table import classes_to_show
 from kft.runs import RunDir
+from kft.tasks import DEFAULT, TASKS, scoring
+from kft.tasks.record import Mistakes
 
 SPLITS = ("test", "validation", "train", "data")  # in the order that a reader cares about
 MISTAKES = 20  # shown for each split
 CONFUSIONS = 10
 TEXT_LENGTH = 400  # characters shown of a text
-CHOICE_LENGTH = 80  # and of a choice
 NAMED_MATRIX = 25  # classes of the largest confusion matrix with names and numbers
 LARGEST_MATRIX = 100  # of the largest one at all
 BALANCE_LABELS = 40
 BACKENDS = {"jax": "JAX", "torch": "PyTorch", "tensorflow": "TensorFlow"}
-
-
-# Charts, the worst mistakes first, and how many there are in all (None for values).
-Mistakes = tuple[list[Chart], list[dict[str, Any]], int | None]
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,7 @@ class SplitPage:
         matrix: (label, [(count, share of the target's examples)]) for each target.
         confusions: the commonest pairs of target and prediction that differ.
         charts: reliability and confidence, or the scatter.
-        mistakes: the worst ones first.
-        mistake_count: how many there are in all; None for values.
+        mistakes: the worst ones; None where there are no predictions.
     """
 
     name: str
@@ -66,8 +62,7 @@ class SplitPage:
     matrix: list[tuple[str, list[tuple[int, float]]]] = field(default_factory=list)
     confusions: list[dict[str, Any]] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
-    mistakes: list[dict[str, Any]] = field(default_factory=list)
-    mistake_count: int | None = None
+    mistakes: Mistakes | None = None
 
 
 def report(run: RunDir) -> Path:
@@ -103,12 +98,14 @@ def _content(run: RunDir) -> dict[str, Any]:
     settings, environment, history = read_settings(run), _read(run.environment), read_history(run)
     account, scores, details = _read(run.data), _read(run.metrics), _read(run.details)
     labels = _read(run.labels).get("labels", [])
-    kind = settings.get("task", "classification")
+    positive = next((part["positive"] for part in details.values() if part.get("positive")), None)
+    kind = settings.get("task", DEFAULT)
     backend = environment.get("backend") or settings.get("backend", "jax")
     names = sorted(scores, key=lambda name: SPLITS.index(name) if name in SPLITS else len(SPLITS))
     return {
         "kind": kind,
-        "main": metrics.main_metric(kind),
+        "main": scoring.main_metric(kind),
+        "positive": positive,
         "lower_is_better": [name for name, metric in metrics.METRICS.items() if not metric.greater_is_better],
         "preset": Path(settings.get("model", {}).get("preset", ModelConfig().preset)).name,
         "source": _source(settings),
@@ -116,7 +113,9 @@ def _content(run: RunDir) -> dict[str, Any]:
         "facts": list(_facts(history, account, labels)),
         "splits": [_split(run, kind, labels, name, scores[name], details.get(name, {})) for name in names],
         "metric_names": list(dict.fromkeys(metric for name in names for metric in scores[name])),
-        "curves": [charts.over_epochs(curve) for curve in run_curves(history, settings) if curve.series],
+        "curves": [
+            charts.over_epochs(curve) for curve in run_curves(history, settings, positive) if curve.series
+        ],
         "epochs": history.evaluation,
         "followed": followed_metrics(settings),
         "account": _account(account),
@@ -135,7 +134,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _source(settings: dict[str, Any]) -> str:
     data = settings.get("data", {})
-    return data.get("source") or Path(data.get("train", "")).name
+    files = data.get("train", "")
+    first = Path(files if isinstance(files, str) else files[0]).name
+    return data.get("source") or (first if isinstance(files, str) else f"{first} and {len(files) - 1} more")
 
 
 def _facts(history: History, account: dict[str, Any], labels: list[str]) -> Iterator[tuple[str, str]]:
@@ -174,11 +175,11 @@ def _split(run: RunDir, kind: str, labels: list[str], name: str, scores: dict, d
     per_class, matrix = details.get("per_class", {}), np.array(details.get("confusion_matrix", []), int)
     frame = _predictions(run, name)
     shown = _bins(details.get("calibration", []))
-    mistakes, mistake_count = [], None
+    mistakes = None
     try:
         if frame is not None and len(frame):
-            more, mistakes, mistake_count = MISTAKES_OF[kind](frame, details.get("labels", labels))
-            shown += more
+            mistakes = TASKS[kind].worst(frame, details.get("labels", labels), MISTAKES)
+            shown += [charts.OF_PREDICTIONS[name](frame) for name in mistakes.charts]
     except pl.exceptions.ColumnNotFoundError as error:
         raise KftError(
             f"{run.predictions(name)}: lacks a column: {error}", "copy the run folder again"
@@ -195,7 +196,6 @@ def _split(run: RunDir, kind: str, labels: list[str], name: str, scores: dict, d
         confusions=_confusions(details["labels"], matrix) if len(matrix) else [],
         charts=shown,
         mistakes=mistakes,
-        mistake_count=mistake_count,
     )
 
 
@@ -235,49 +235,6 @@ def _confusions(labels: list[str], matrix: np.ndarray) -> list[dict[str, Any]]:
         for i, j in pairs
         if wrong[i, j]
     ]
-
-
-def _class_mistakes(frame: pl.DataFrame, labels: list[str]) -> Mistakes:
-    """The wrong predictions that the model was surest of."""
-    wrong = frame.filter(pl.col("target") != pl.col("label"))
-    worst = wrong.sort("score", descending=True, maintain_order=True).head(MISTAKES)
-    rows = [
-        row
-        | {
-            "target_score": row["probabilities"][labels.index(row["target"])]
-            if row["target"] in labels
-            else None
-        }
-        for row in worst.iter_rows(named=True)
-    ]
-    return [], rows, len(wrong)
-
-
-def _largest_errors(frame: pl.DataFrame, labels: list[str]) -> Mistakes:
-    errors = frame.with_columns(error=pl.col("value") - pl.col("target"))
-    errors = errors.sort(pl.col("error").abs(), descending=True, maintain_order=True)
-    return [charts.scatter(frame), charts.errors(frame)], errors.head(MISTAKES).to_dicts(), None
-
-
-def _wrong_choices(frame: pl.DataFrame, labels: list[str]) -> Mistakes:
-    """Questions whose chosen row is not the right one, the surest first; a choice is shown by its last text."""
-    choice = "text_pair" if "text_pair" in frame.columns else "text"
-    sides = {"target": pl.col("target").is_in(RIGHT), "label": pl.col("chosen")}
-    right, chosen = (
-        frame.filter(side).select(
-            "group", "id", "text", pl.col(choice).map_elements(_clipped, pl.String).alias(name), "probability"
-        )
-        for name, side in sides.items()
-    )
-    wrong = chosen.join(right, on="group", suffix="_right", maintain_order="left")
-    wrong = wrong.filter(pl.col("id") != pl.col("id_right"))
-    wrong = wrong.rename({"probability": "score", "probability_right": "target_score"})
-    worst = wrong.sort("score", descending=True, maintain_order=True).head(MISTAKES)
-    return [], worst.to_dicts(), len(wrong)
-
-
-def _clipped(text: str) -> str:
-    return text if len(text) <= CHOICE_LENGTH else text[: CHOICE_LENGTH - 1] + "…"
 
 
 def _shortened(text: str | None) -> str:
@@ -344,10 +301,3 @@ def _leaf(name: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.1%}" if name.endswith("fraction") else f"{value:,.4g}"
     return value[:8] if name.endswith("sha256") else str(value)
-
-
-MISTAKES_OF: dict[str, Callable[[pl.DataFrame, list[str]], Mistakes]] = {
-    "classification": _class_mistakes,
-    "regression": _largest_errors,
-    "choice": _wrong_choices,
-}

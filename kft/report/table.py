@@ -5,10 +5,11 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from kft.metrics.words import interval, number, of_class
+
 LARGEST_MATRIX = 12  # classes
 CLASSES = 30  # with more, the table of classes shows those with the lowest F1
 NAME_WIDTH = 40  # terminal cells
-ABBREVIATIONS = {"f1": "F1", "roc": "ROC", "auc": "AUC", "r2": "R²"}
 
 
 def summary(scores: dict[str, dict[str, float | None]], details: dict[str, dict[str, Any]]) -> str:
@@ -16,30 +17,11 @@ def summary(scores: dict[str, dict[str, float | None]], details: dict[str, dict[
 
     Args:
         scores: {split: {metric: score}}, as in metrics.json.
-        details: {split: what `metrics.details` gave}, as in details.json; splits may be missing.
+        details: {split: what `scoring.details` gave}, as in details.json; splits may be missing.
     """
     return "\n\n".join(
         "\n".join(_split_lines(split, scores[split], details.get(split, {}))) for split in scores
     )
-
-
-def number(value: float | None) -> str:
-    """A score with four decimals, fewer where it is large; a dash where it is not defined."""
-    if value is None or value != value:
-        return "-"
-    if value and abs(value) < 0.001:
-        return f"{value:.1e}"
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
-
-
-def interval(pair: list[float | None] | None, between: str = " to ") -> str:
-    """The two ends of an interval, or nothing where there is none."""
-    return between.join(map(number, pair)) if pair and None not in pair else ""
-
-
-def metric_name(name: str) -> str:
-    """`f1_macro` → "F1 macro"."""
-    return " ".join(ABBREVIATIONS.get(word, word) for word in name.split("_"))
 
 
 def classes_to_show(per_class: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
@@ -54,7 +36,10 @@ def _split_lines(split: str, scores: dict[str, float | None], details: dict[str,
     count = details.get(f"{unit}s")
     yield split if count is None else f"{split}: {count:,} {unit}{'' if count == 1 else 's'}"
     intervals = details.get("intervals", {})
-    rows = [(name, number(value), interval(intervals.get(name))) for name, value in scores.items()]
+    rows = [
+        (of_class(name, name, details.get("positive")), number(value), interval(intervals.get(name)))
+        for name, value in scores.items()
+    ]
     yield from aligned([("metric", "score", "95 % interval"), *rows])
     if per_class := details.get("per_class"):
         yield from _class_lines(per_class)

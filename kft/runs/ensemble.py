@@ -8,6 +8,7 @@ from pathlib import Path
 from kft.errors import KftError
 from kft.runs.files import COPY_HINT, read_json, write_json
 from kft.runs.folder import ENSEMBLE_CONFIG, RUN_HINT, RunDir
+from kft.runs.lock import LOCK
 
 PLAN_FORMAT = 1
 
@@ -41,11 +42,11 @@ class EnsembleDir:
 
     @property
     def lock(self) -> Path:
-        return self.path / ".lock"
+        return self.path / LOCK
 
 
 @dataclass(frozen=True)
-class Plan:
+class Variation:
     """What an ensemble varies: seeds, none where the config's own is the only one, and the number of folds, or None."""
 
     seeds: tuple[int, ...]
@@ -95,11 +96,11 @@ def new_ensemble(path: str | Path) -> EnsembleDir:
     return folder
 
 
-def write_plan(folder: EnsembleDir, plan: Plan) -> None:
+def write_plan(folder: EnsembleDir, plan: Variation) -> None:
     write_json(folder.plan, {"format": PLAN_FORMAT, "seeds": list(plan.seeds), "folds": plan.folds})
 
 
-def read_plan(folder: EnsembleDir) -> Plan:
+def read_plan(folder: EnsembleDir) -> Variation:
     """Raises KftError: plan.json is missing, damaged or of a newer kft."""
     told = read_json(folder.plan, "format", "seeds", "folds")
     if told["format"] != PLAN_FORMAT:
@@ -110,7 +111,7 @@ def read_plan(folder: EnsembleDir) -> Plan:
     seeds, folds = told["seeds"], told["folds"]
     if not isinstance(seeds, list) or not all(isinstance(n, int) for n in [*seeds, folds or 1]):
         raise KftError(f"{folder.plan}: is damaged", COPY_HINT)
-    return Plan(tuple(seeds), folds)
+    return Variation(tuple(seeds), folds)
 
 
 def members(folder: EnsembleDir) -> list[Member]:

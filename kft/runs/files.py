@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 from kft.errors import KftError
 
 COPY_HINT = "copy the whole run folder again, or train again"
+ASIDE = re.compile(r"\.[0-9a-f]{8}\..+", re.DOTALL)  # names that `aside_of` gives
 FULL = "no space left on the disk"
 # Line ends to some readers of JSONL, as they are in Python's `splitlines`; JSON escapes the others by itself.
 LINE_BREAKS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
@@ -34,7 +36,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         write(path)
         return
     path = Path(os.path.realpath(path))  # through a link, not over it
-    aside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    aside = aside_of(path)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
@@ -50,6 +52,24 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with contextlib.suppress(OSError):
             aside.unlink()
+
+
+def aside_of(path: Path) -> Path:
+    """A new name beside `path`, hidden and with its suffix, which `sweep` knows."""
+    return path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+
+
+def is_aside(path: Path) -> bool:
+    """Whether a name is one that `aside_of` gives."""
+    return ASIDE.fullmatch(path.name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left aside in a folder and its sub-folders; nobody else may write there."""
+    for entry in sorted(folder.rglob(".*")) if folder.is_dir() else ():
+        if is_aside(entry):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def append_line(path: Path, line: str) -> None:

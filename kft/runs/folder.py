@@ -12,6 +12,8 @@ from typing import Protocol
 from kft.config import PATH_KEYS, Config, load
 from kft.errors import KftError
 from kft.runs.files import COPY_HINT, cannot_write, file_sha256, read_json, reason, write_json
+from kft.runs.lock import LOCK, user_of
+from kft.tasks.record import Learned
 
 FORMAT = 1  # raised when an older kft could not read a new run
 RUN_HINT = "choose another folder with --run"
@@ -46,7 +48,12 @@ class RunDir:
         return self.path / "model.json"
 
     @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer.json"
+
+    @property
     def vocabulary(self) -> Path:
+        """Of a run of format 1, in place of `tokenizer`."""
         return self.path / "vocabulary.txt"
 
     @property
@@ -64,6 +71,11 @@ class RunDir:
     @property
     def weights(self) -> Path:
         return self.path / "model.weights.h5"
+
+    @property
+    def adapters(self) -> Path:
+        """Low-rank adapters by themselves; the weights have them merged in."""
+        return self.path / "adapters.safetensors"
 
     @property
     def metrics(self) -> Path:
@@ -112,7 +124,7 @@ def create(path: str | Path) -> RunDir:
     try:
         if run.path.exists():
             _check_unused(run, path)
-            for entry in run.path.iterdir():
+            for entry in _entries(run):
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         run.path.mkdir(parents=True, exist_ok=True)
         probe = run.path / ".writable"
@@ -123,6 +135,11 @@ def create(path: str | Path) -> RunDir:
     return run
 
 
+def _entries(run: RunDir) -> list[Path]:
+    """What stands in a run's folder, the lock of the process that trains it aside."""
+    return [entry for entry in run.path.iterdir() if entry.name != LOCK]
+
+
 def _check_unused(run: RunDir, path: str | Path) -> None:
     if not run.path.is_dir():
         raise KftError(f"{path}: is a file, not a folder", RUN_HINT)
@@ -130,7 +147,7 @@ def _check_unused(run: RunDir, path: str | Path) -> None:
         raise KftError(f"{path}: holds a finished run, which is never overwritten", RUN_HINT)
     if run.weights.exists() or checkpoint_files(run):
         raise KftError(f"{path}: holds an unfinished run", f"go on with it: kft train --resume {path}")
-    if not run.config.exists() and any(run.path.iterdir()):
+    if not run.config.exists() and _entries(run):
         raise KftError(f"{path}: is not empty and holds no run", RUN_HINT)
 
 
@@ -169,6 +186,8 @@ def open_run(path: str | Path, *, finished: bool = True) -> RunDir:
             )
     if finished:
         if not run.done.exists():
+            if user := user_of(run.path):
+                raise KftError(f"{path}: is still in use by {user}", "wait until its training is over")
             raise KftError(f"{path}: training has not finished", f"go on with it: kft train --resume {path}")
         _check_whole(run, path)
     return run
@@ -196,7 +215,7 @@ def _sealed(run: RunDir) -> dict[str, str]:
 def _check_whole(run: RunDir, path: str | Path) -> None:
     """Raises KftError: a file is not as training left it, or one that every use of the run needs is missing."""
     sealed = _sealed(run)
-    needed = (run.config, run.model, run.labels, run.vocabulary, run.weights)
+    needed = (run.config, run.model, run.labels, _tokenizer_file(run), run.weights)
     missing = [file.name for file in needed if not file.exists()]
     changed = [
         name
@@ -209,12 +228,17 @@ def _check_whole(run: RunDir, path: str | Path) -> None:
         raise KftError(f"{path}: the run is not whole: {'; '.join(problems)}", COPY_HINT)
 
 
+def _tokenizer_file(run: RunDir) -> Path:
+    return run.vocabulary if run.vocabulary.exists() else run.tokenizer
+
+
 def _sealed_files(run: RunDir) -> list[Path]:
     """The files that later commands read."""
     made = [run.split(name) for name in ("validation", "test")]
     made += [run.predictions(name) for name in ("validation", "test")]
     return [
-        run.config, run.data, run.labels, run.model, run.vocabulary, run.weights, run.metrics, run.details, *made
+        run.config, run.data, run.labels, run.model, run.tokenizer, run.weights, run.adapters, run.metrics,
+        run.details, *made
     ]  # fmt: skip
 
 
@@ -268,6 +292,19 @@ def read_labels(run: RunDir) -> list[str]:
     if len(set(labels)) < len(labels):
         raise KftError(f"{run.labels}: is damaged: `labels` names one label twice", COPY_HINT)
     return labels
+
+
+def read_learned(run: RunDir) -> Learned:
+    """What the task of a run took from train.
+
+    Raises:
+        KftError: labels.json or model.json is missing or damaged.
+    """
+    content = read_json(run.model, "score_mean", "score_scale")
+    mean, scale, thresholds = content["score_mean"], content["score_scale"], content.get("thresholds", [])
+    if not all(isinstance(n, int | float) for n in (mean, scale, *thresholds)):
+        raise KftError(f"{run.model}: is damaged", COPY_HINT)
+    return Learned(tuple(read_labels(run)), mean, scale, tuple(thresholds), content.get("positive"))
 
 
 def _run_at(path: str | Path) -> RunDir:

@@ -1,24 +1,38 @@
 """One config → one run directory."""
 
+import shutil
 import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kft import backend, batches, evaluate, metrics, models, report, runs, tasks
+from kft import backend, batches, evaluate, metrics, models, report, runs
 from kft import config as configs
-from kft.config import Config
+from kft.config import Config, TrainConfig
 from kft.errors import KftError
-from kft.progress import note, stop_signals
+from kft.progress import at_once, gently, note, stop_signals
 from kft.runs import RunDir
-from kft.train import controls, memory
+from kft.tasks import scoring
+from kft.tasks.record import Learned
+from kft.text import Tokens
+from kft.train import controls, memory, trackers
 from kft.train.account import describe, plan_account, write_inputs
-from kft.train.checkpoints import Position, append_history, cut_history, restore, save_checkpoint
-from kft.train.preparing import Data, build_model, compile_model, plan_batches, prepare_data, with_batch_size
-from kft.train.recorder import Recorder
+from kft.train.checkpoints import (
+    Position,
+    append_history,
+    best_adapters,
+    best_weights,
+    cut_history,
+    drop_checkpoints,
+    restore,
+    save_checkpoint,
+)
+from kft.train.epoch import Course, Epoch, run_epoch
+from kft.train.preparing import Data, Prepared, prepare, prepare_data, steps_of_epoch
 
 backend.select()
 
@@ -60,12 +74,15 @@ def train(config: Config, run_path: str | Path | None = None, control: Control =
     Raises:
         KftError: a mistake in the data or the settings, or no space.
         Stopped: SIGTERM or SIGINT came; a checkpoint is saved.
+        KeyboardInterrupt: one came before the first step.
     """
     backend.select(config.backend)
-    run = runs.create(run_path or default_run_path(config))
-    runs.write_text(run.config, configs.dump(config))
-    runs.write_json(run.environment, backend.describe())
-    return _train(config, run, control, resumed=False)
+    run_path = run_path or new_run_path(config)
+    with runs.only_writer(run_path):
+        run = runs.create(run_path)
+        runs.write_text(run.config, configs.dump(config))
+        runs.write_json(run.environment, backend.describe())
+        return _train(config, run, control, resumed=False)
 
 
 def resume(run_path: str | Path, control: Control = Control()) -> dict[str, Any]:
@@ -77,13 +94,16 @@ def resume(run_path: str | Path, control: Control = Control()) -> dict[str, Any]
     run = runs.open_run(run_path, finished=False)
     if run.done.exists():
         runs.open_run(run_path)  # whole?
+        _tidy(run, runs.read_config(run).train.keep_checkpoints)
         note(f"{run_path}: the run is finished, nothing to do")
         return {"run": str(run.path), "metrics": runs.read_json(run.metrics)}
-    config = runs.read_config(run)
-    backend.select(config.backend)
-    if not runs.checkpoint_files(run):
-        note(f"{run_path}: no checkpoint yet, starting again")
-    return _train(config, run, control, resumed=True)
+    with runs.only_writer(run_path, "wait until it has ended; a run is trained by one process at a time"):
+        runs.sweep(run.path)
+        config = runs.read_config(run)
+        backend.select(config.backend)
+        if not runs.checkpoint_files(run):
+            note(f"{run_path}: no checkpoint yet, starting again")
+        return _train(config, run, control, resumed=True)
 
 
 def dry_run(config: Config) -> dict[str, Any]:
@@ -95,127 +115,190 @@ def dry_run(config: Config) -> dict[str, Any]:
     """
     backend.select(config.backend)
     devices = backend.distribute()
-    data = prepare_data(config)
-    model = build_model(config, data)
-    if config.train.batch_size == "auto":
-        config = with_batch_size(config, data, model, devices)
-    plan = plan_batches(config, data, devices)
-    compile_model(model, config, plan)
-    steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, epoch=0)
+    prepared = prepare(config, prepare_data(config), devices)
+    model, plan = prepared.model, prepared.plan
+    steps = steps_of_epoch(plan, prepared.data, epoch=0)
     started = time.monotonic()
-    logs = model.fit(steps.take(1), verbose=0, shuffle=False).history
-    counts = models.parameter_counts(model)
+    logs = model.fit(steps, steps_per_epoch=1, verbose=0, shuffle=False).history
     return {
-        "data": data.splits.account,
-        "batches": plan_account(plan, config),
-        "parameters": counts,
+        "data": prepared.data.splits.account,
+        "batches": plan_account(plan, config.model.max_length),
+        "parameters": models.parameter_counts(model),
         "memory_bytes": memory.estimate(model, plan, devices),
         "first_loss": float(logs["loss"][0]),
         "first_step_seconds": time.monotonic() - started,
     }
 
 
-def default_run_path(config: Config) -> Path:
-    """`runs/<data>-<time>`, a name that does not exist yet."""
-    origin = config.data.source or Path(config.data.train).resolve().with_suffix("").name
+def new_run_path(config: Config) -> Path:
+    """Makes the folder `runs/<data>-<time>`, under a name that no other process has taken.
+
+    Raises:
+        KftError: it cannot be made.
+    """
+    files = config.data.train
+    first = Path((files if isinstance(files, str) else files[0]) if files else "")
+    origin = config.data.source or first.resolve().with_suffix("").name.strip("*-_.") or "train"
     if origin == "train":
-        origin = Path(config.data.train).resolve().parent.name
+        origin = first.resolve().parent.name
     name = f"{origin.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    taken = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in range(1, 1000))
-    return next(path for path in taken if not path.exists())
+    for number in range(1, 1000):
+        path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise KftError(runs.cannot_write(path, error).message, runs.RUN_HINT) from None
+        return path
+    raise KftError(f"runs: holds 999 runs called {name}", runs.RUN_HINT)
 
 
 def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict[str, Any]:
-    with nullcontext(control.stop) if control.stop else stop_signals() as stop:
+    with _stoppable(run, control) as stop:
         # Data, and everything that must be on disk before the first step.
+        trackers.check(config.train.trackers)
         devices = backend.distribute()
-        data = prepare_data(config)
+        data = prepare_data(config, runs.read_labels(run) if resumed and run.labels.exists() else None)
         if resumed:
             _check_same_data(run, data.splits.account)
-        model = build_model(config, data)
-        if config.train.batch_size == "auto":
-            config = with_batch_size(config, data, model, devices)
-            runs.write_text(run.config, configs.dump(config))
-        plan = plan_batches(config, data, devices)
-        write_inputs(run, config, data, model)
-        compile_model(model, config, plan)
-        describe(data, plan, config, model)
+        prepared = prepare(config, data, devices)
+        if prepared.config != config:
+            runs.write_text(run.config, configs.dump(prepared.config))
+        write_inputs(run, prepared)
+        describe(prepared)
 
         # Epochs, from wherever the last checkpoint stands.
-        at, running_loss = restore(model, run) if resumed else (Position(), None)
-        cut_history(run, plan.steps * at.epoch + at.step)
-        shape = evaluate.choose_shape(model, *(r for name, r in data.rows.items() if name != "train"))
-        metric = config.train.best_metric or metrics.main_metric(config.task)
-        schedule, loss_scale = model.optimizer._learning_rate, data.score_scale**2
-        recorder = Recorder(run, config, plan, schedule, loss_scale, stop, running_loss)
-        while at.epoch < config.train.epochs and not _out_of_patience(at, config):
-            steps = batches.dataset(plan, data.rows["train"], data.targets, data.weights, at.epoch, at.step)
-            with recorder.epoch(at):
-                model.fit(
-                    recorder.timed(steps),
-                    steps_per_epoch=plan.steps - at.step,
-                    initial_epoch=at.epoch,
-                    epochs=at.epoch + 1,
-                    callbacks=[recorder],
-                    verbose=0,
-                    shuffle=False,
-                )
-            at = recorder.at
-            if at.step < plan.steps:
-                save_checkpoint(model, run, at, plan)
-                raise Stopped(run)
-            at = _finish_epoch(model, run, config, data, plan, at, shape, metric, recorder)
-            control.after_epoch(run)
-            if stop.is_set():
-                raise Stopped(run)
+        model, plan, settings = prepared.model, prepared.plan, prepared.config.train
+        position, loss_state = restore(model, run) if resumed else (Position(), None)
+        cut_history(run, plan.steps * position.epoch + position.step)
+        validation = _validation(prepared)
+        with trackers.tracking(settings.trackers, run.logs, run.path.name, config.model_dump()) as tracking:
+            course = _course(run, prepared, stop, tracking)
+            with gently(stop):
+                while not _is_over(position, settings):
+                    steps = steps_of_epoch(plan, data, position.epoch, position.step)
+                    epoch = run_epoch(model, steps, position, course, loss_state)
+                    position, loss_state = epoch.position, None
+                    if position.step < plan.steps:
+                        save_checkpoint(model, run, position, plan)
+                        raise Stopped(run)
+                    position = _finish_epoch(model, validation, epoch, course)
+                    control.after_epoch(run)
+                    if stop.is_set():
+                        raise Stopped(run)
 
-        # The best epoch's weights, scored on every split.
-        return _finish(
-            model, run, data, shape, ("validation", "test") if control.score_test else ("validation",)
-        )
+            # The best epoch's weights, scored on every split.
+            splits = ("validation", "test") if control.score_test else ("validation",)
+            result = _finish(model, run, data, validation.shape, splits)
+            tracking.log(plan.steps * position.epoch, _named("test", result["metrics"].get("test", {})))
+        _tidy(run, settings.keep_checkpoints)
+        return result
+
+
+@contextmanager
+def _stoppable(run: RunDir, control: Control) -> Iterator[threading.Event]:
+    """The event that asks for a stop. Before the first step and after the last a signal does not wait for another one.
+
+    Raises:
+        KeyboardInterrupt: a signal came before anything was saved.
+        Stopped: it came, and there is a checkpoint or another program leads.
+    """
+    try:
+        with at_once(control.stop) if control.stop else stop_signals(gentle=False) as stop:
+            yield stop
+    except KeyboardInterrupt:
+        if control.stop is None and not runs.checkpoint_files(run):
+            raise
+        raise Stopped(run) from None
+
+
+@dataclass(frozen=True)
+class _Validation:
+    """What the scores of an epoch need: rows and targets of the validation split, and the metric that decides."""
+
+    rows: Tokens
+    expected: evaluate.Expected
+    learned: Learned
+    shape: batches.PredictionShape
+    metric: str
+
+
+def _validation(prepared: Prepared) -> _Validation:
+    config, data, model = prepared.config, prepared.data, prepared.model
+    shape = evaluate.choose_shape(model, *(r for name, r in data.rows.items() if name != "train"))
+    expected = evaluate.expected(data.splits.validation, config.task, data.learned)
+    metric = config.train.best_metric or scoring.main_metric(config.task)
+    return _Validation(data.rows["validation"], expected, data.learned, shape, metric)
+
+
+def _course(run: RunDir, prepared: Prepared, stop: threading.Event, tracking: trackers.Tracking) -> Course:
+    settings = prepared.config.train
+    return Course(
+        run=run,
+        plan=prepared.plan,
+        schedule=prepared.schedule,
+        loss_scale=prepared.data.learned.scale**2,
+        epochs=settings.epochs,
+        log_every_steps=settings.log_every_steps,
+        checkpoint_every_steps=settings.checkpoint_every_steps,
+        stop=stop,
+        tracking=tracking,
+    )
+
+
+def _named(split: str, values: dict[str, float | None]) -> dict[str, float | None]:
+    """The scores of a split as trackers name them."""
+    return {f"{split}/{name}": value for name, value in values.items()}
 
 
 def _finish_epoch(
-    model, run, config, data, plan, at: Position, shape, metric: str, recorder: Recorder
+    model: models.Classifier, validation: _Validation, epoch: Epoch, course: Course
 ) -> Position:
     """Scores the validation split, keeps the weights when they are the best so far, and writes a checkpoint."""
     started = time.monotonic()
-    task = tasks.TASKS[config.task]
-    frame = data.splits.validation
+    run, plan, position = course.run, course.plan, epoch.position
     with controls.averaged(model):
-        logits = evaluate.predict_logits(model, data.rows["validation"], shape)
-        scored = evaluate.score(frame, logits, model.architecture, task, data.labels, detailed=False)
-        value = scored.metrics[metric]
-        best = at.best is None or metrics.better(metric, value, at.best)
+        logits = evaluate.predict_logits(model, validation.rows, validation.shape)
+        scores, loss = evaluate.scores(
+            validation.expected, logits, model.architecture.task, validation.learned
+        )
+        value = scores[validation.metric]
+        best = position.best is None or metrics.better(validation.metric, value, position.best)
         if best:
-            models.save(model, run.checkpoints / "best.weights.h5")
+            models.save(model, best_weights(run))
+            models.save_adapters(model, best_adapters(run))
+    number = position.epoch + 1
     line = {
         "event": "evaluation",
-        "epoch": at.epoch + 1,
-        "step": plan.steps * (at.epoch + 1),
-        "train_loss": recorder.train_loss,
-        "loss": scored.loss,
-        "metrics": scored.metrics,
+        "epoch": number,
+        "step": plan.steps * number,
+        "train_loss": epoch.train_loss,
+        "loss": loss,
+        "metrics": scores,
         "best": best,
         "seconds": time.monotonic() - started,
-        "input_wait_fraction": recorder.input_wait_fraction,
+        "input_wait_fraction": epoch.input_wait_fraction,
     }
     append_history(run, line)
-    shown = f"{metric} {value:.4f}"
-    mark = " (best so far)" if best else ""
+    course.tracking.log(line["step"], _named("validation", {"loss": loss, **scores}))
     note(
-        f"epoch {at.epoch + 1}/{config.train.epochs}: train loss {recorder.train_loss:.4f}, validation {shown}{mark}"
+        f"epoch {number}/{course.epochs}: train loss {epoch.train_loss:.4f}, "
+        f"validation {validation.metric} {value:.4f}{' (best so far)' if best else ''}"
     )
-    if best:
-        at = replace(at, best=value, best_epoch=at.epoch + 1)
-    at = replace(at, epoch=at.epoch + 1, step=0)
-    save_checkpoint(model, run, at, plan)
-    return at
+    best_value, best_epoch = (value, number) if best else (position.best, position.best_epoch)
+    position = Position(number, best=best_value, best_epoch=best_epoch)
+    save_checkpoint(model, run, position, plan)
+    return position
 
 
-def _out_of_patience(at: Position, config: Config) -> bool:
-    patience = config.train.patience_epochs
-    return patience is not None and at.step == 0 and at.epoch - at.best_epoch >= patience
+def _is_over(position: Position, settings: TrainConfig) -> bool:
+    """Whether no epoch is left, or the best one lies too far back."""
+    if position.epoch >= settings.epochs:
+        return True
+    patience = settings.patience_epochs
+    waited = position.epoch - position.best_epoch
+    return patience is not None and position.step == 0 and waited >= patience
 
 
 def _finish(
@@ -225,17 +308,14 @@ def _finish(
     shape: batches.PredictionShape,
     scored_splits: tuple[str, ...],
 ) -> dict[str, Any]:
-    best = run.checkpoints / "best.weights.h5"
-    models.load_weights(model, best if best.exists() else run.weights)  # the latter if only DONE was lost
-    models.save(model, run.weights)
-    task = tasks.TASKS[model.architecture.task]
+    model = _best_model(model, run)
     scores, details = {}, {}
     for name in scored_splits:
         if name not in data.rows:
             continue
         frame = getattr(data.splits, name)
         logits = evaluate.predict_logits(model, data.rows[name], shape)
-        scored = evaluate.score(frame, logits, model.architecture, task, data.labels)
+        scored = evaluate.score(frame, logits, model.architecture.task, data.learned)
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
     runs.write_json(run.details, details)
@@ -243,8 +323,30 @@ def _finish(
     report.curves(run)
     report.report(run)
     runs.finish(run)
-    best.unlink(missing_ok=True)
     return {"run": str(run.path), "metrics": runs.finite(scores)}
+
+
+def _best_model(model: models.Classifier, run: RunDir) -> models.Classifier:
+    """A model with the best epoch's weights, which become the run's."""
+    best, adapters = best_weights(run), best_adapters(run)
+    if not model.adapters:
+        # The latter if only DONE was lost.
+        models.load_weights(model, best if best.exists() else run.weights)
+        models.save(model, run.weights)
+        return model
+    for file, own in ((adapters, run.adapters), (best, run.weights)):
+        if file.exists():
+            runs.write_whole(own, partial(shutil.copyfile, file))
+    # Their adapters are merged into them, so what answers from now on has none.
+    return models.load(run, model.backbone.dtype_policy.name)
+
+
+def _tidy(run: RunDir, keep_checkpoints: bool) -> None:
+    """Drops what a finished run does not need."""
+    for file in (best_weights(run), best_adapters(run)):  # they are the run's own now
+        file.unlink(missing_ok=True)
+    if not keep_checkpoints:
+        drop_checkpoints(run)
 
 
 def _check_same_data(run: RunDir, account: dict[str, Any]) -> None:

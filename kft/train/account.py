@@ -3,28 +3,33 @@
 from typing import Any
 
 from kft import backend, batches, models, runs
-from kft import text as tokens
-from kft.config import Config
-from kft.models import presets
+from kft.data.splits.notices import notices
 from kft.progress import note
 from kft.runs import RunDir
+from kft.tasks import scoring
+from kft.text import save_tokenizer, tokenizer_entry
 from kft.train import controls
-from kft.train.preparing import Data
+from kft.train.preparing import Data, Prepared
 
 
-def write_inputs(run: RunDir, config: Config, data: Data, model: models.Classifier) -> None:
-    """Writes what must be on disk before the first step: data account, labels, vocabulary, model.json and the held-out splits."""
+def write_inputs(run: RunDir, prepared: Prepared) -> None:
+    """Writes what must be on disk before the first step.
+
+    It is the data account, labels, vocabulary, model.json and the held-out splits.
+    """
+    data, architecture = prepared.data, prepared.model.architecture
     runs.write_json(run.data, data.splits.account)
     runs.write_json(run.labels, {"labels": data.labels})
-    tokens.save_vocabulary(data.preset.vocabulary, run.vocabulary)
+    save_tokenizer(data.preset.tokenizer, run)
     runs.write_json(
         run.model,
         models.architecture_file(
-            model.architecture,
+            architecture,
             preset=data.preset.name,
-            max_length=config.model.max_length,
-            tokenizer=presets.tokenizer_settings(data.preset),
-            **_origin(data, model.architecture),
+            max_length=prepared.config.model.max_length,
+            tokenizer=tokenizer_entry(data.preset.tokenizer),
+            **({"positive": data.learned.positive} if data.learned.positive else {}),
+            **_origin(data, architecture),
         ),
     )
     for name in ("validation", "test"):
@@ -39,42 +44,52 @@ def _origin(data: Data, architecture: models.Architecture) -> dict[str, Any]:
         return {}
     start = RunDir(data.preset.path)
     kept = models.keeps_head(data.preset, data.labels, architecture)
-    told = {"path": str(start.path), "weights_sha256": runs.file_sha256(start.weights), "head_kept": kept}
-    return {"from_run": told}
+    sha256 = runs.file_sha256(start.weights)
+    return {"from_run": {"path": str(start.path), "weights_sha256": sha256, "head_kept": kept}}
 
 
-def describe(data: Data, plan: batches.Plan, config: Config, model: models.Classifier) -> None:
+def describe(prepared: Prepared) -> None:
     """Tells the user the sizes of data, batches and model."""
+    config, data, plan, model = prepared.config, prepared.data, prepared.plan, prepared.model
     account = data.splits.account["splits"]
     counts = ", ".join(f"{name} {part['examples']:,}" for name, part in account.items())
     note(f"data      {counts}" + (f"; {len(data.labels)} labels" if data.labels else ""))
-    told = plan_account(plan, config)
+    for title, line in notices(data.splits.account, config.model.max_length):
+        note(f"{title:<9} {line}")
+    filling = plan_account(plan, config.model.max_length)
     note(
-        f"batches   {plan.steps} {'step' if plan.steps == 1 else 'steps'} an epoch of {plan.batch_size} {plan.unit} in {plan.rows} × {plan.length} tokens, "
-        f"{told['filled']:.1%} filled (padding to {config.model.max_length} would fill {told['filled_if_padded']:.1%})"
+        f"batches   {plan.steps} {'step' if plan.steps == 1 else 'steps'} an epoch of {plan.batch_size} {plan.unit} "
+        f"in {plan.rows} × {plan.length} tokens, "
+        f"{filling['filled']:.1%} filled (padding to {config.model.max_length} would fill {filling['filled_if_padded']:.1%})"
     )
     count = models.parameter_counts(model)
     note(
-        f"model     {config.model.from_run or config.model.preset}, {count['total']:,} weights, {count['trainable']:,} trained, on {backend.select()}"
+        f"model     {config.model.from_run or config.model.preset}, {count['total']:,} weights, "
+        f"{count['trainable']:,} trained, on {backend.select()}"
     )
+    if positive := scoring.positive_label(data.labels, data.learned.positive):
+        how = f"; data.positive names the other, {data.labels[0]}" if config.data.positive is None else ""
+        if config.data.positive not in (None, positive):
+            how = f", as data.label_names renames {config.data.positive}"
+        note(f"positive  precision, recall and f1 are those of {positive}{how}")
     if config.train.unfreeze_every_epochs is not None:
         waits = [config.train.unfreeze_every_epochs * n for n in range(len(controls.layer_groups(model)))]
         never = sum(wait >= config.train.epochs for wait in waits)
-        told = (
+        ends = (
             f"the lowest {never} (embeddings included) never" if never else f"all after {waits[-1]:g} epochs"
         )
-        note(f"unfreeze  the head first, a layer more every {waits[1]:g} epochs; {told}")
+        note(f"unfreeze  the head first, a layer more every {waits[1]:g} epochs; {ends}")
 
 
-def plan_account(plan: batches.Plan, config: Config) -> dict[str, Any]:
+def plan_account(plan: batches.Plan, max_length: int) -> dict[str, Any]:
     """What `dry_run` returns under "batches"."""
-    padded = plan.lengths.sum() / (len(plan.lengths) * config.model.max_length)
+    padded = plan.lengths.sum() / (len(plan.lengths) * max_length)
     return {
         "steps": plan.steps,
         plan.unit: plan.batch_size,
         "rows": plan.rows,
         "length": plan.length,
-        "slots": plan.slots,
+        "reads": plan.reads,
         "filled": plan.filled,
         "filled_if_padded": float(padded),
     }

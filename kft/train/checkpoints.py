@@ -1,7 +1,9 @@
 """The history of a run and the checkpoints that it resumes from."""
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +24,23 @@ KEPT_CHECKPOINTS = 2
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: epochs finished, steps done in this one, best score so far and the epoch (from 1) it had."""
+    """Where a run stands.
+
+    Attributes:
+        epoch: epochs finished.
+        step: steps done in this one.
+        best: best score so far.
+        best_epoch: the epoch that it had, from 1.
+        logged_step: the step of this epoch that the last line of the history is about.
+        logged_loss: mean loss of the epoch up to it, from which the next line goes on.
+    """
 
     epoch: int = 0
     step: int = 0
     best: float | None = None
     best_epoch: int = 0
+    logged_step: int = 0
+    logged_loss: float = 0.0
 
 
 def append_history(run: RunDir, line: dict[str, Any]) -> None:
@@ -48,15 +61,30 @@ def cut_history(run: RunDir, steps: int) -> None:
     runs.write_text(run.history, "".join(kept))
 
 
-def save_checkpoint(model: models.Classifier, run: RunDir, at: Position, plan: batches.Plan) -> None:
+def save_checkpoint(model: models.Classifier, run: RunDir, position: Position, plan: batches.Plan) -> None:
     """Writes the whole state of training as `checkpoints/step-N.safetensors`, and keeps the last two."""
     arrays = {name: np.asarray(keras.ops.convert_to_numpy(v.value)) for name, v in _state(model).items()}
-    metadata = {"position": json.dumps(asdict(at)), "settings": runs.settings_sha256(run)}
-    step = plan.steps * at.epoch + at.step
+    metadata = {"position": json.dumps(asdict(position)), "settings": runs.settings_sha256(run)}
+    step = plan.steps * position.epoch + position.step
     file = run.checkpoints / f"step-{step:09}.safetensors"
     runs.write_whole(file, lambda path: save_file(arrays, path, metadata=metadata))
     for old in runs.checkpoint_files(run)[:-KEPT_CHECKPOINTS]:
         old.unlink()
+
+
+def best_weights(run: RunDir) -> Path:
+    """The weights of the best epoch so far."""
+    return run.checkpoints / "best.weights.h5"
+
+
+def best_adapters(run: RunDir) -> Path:
+    """The adapters in them, by themselves."""
+    return run.checkpoints / "best.adapters.safetensors"
+
+
+def drop_checkpoints(run: RunDir) -> None:
+    """Removes what only a run that goes on needs."""
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
 
 
 def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.ndarray] | None]:
@@ -65,7 +93,7 @@ def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.nd
         try:
             with safe_open(file, "numpy") as stored:
                 metadata = stored.metadata()
-                at = Position(**json.loads(metadata["position"]))
+                position = Position(**json.loads(metadata["position"]))
                 arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             note(f"{file}: is damaged, going back to the one before")
@@ -76,12 +104,18 @@ def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.nd
             )
         state = _state(model)
         if {n: a.shape for n, a in arrays.items()} != {n: tuple(v.shape) for n, v in state.items()}:
+            if model.adapters:
+                raise KftError(
+                    f"{file}: is of an older kft, whose low-rank adapters had another form",
+                    "train a new run instead",
+                )
             raise KftError(
                 f"{file}: is of another model or optimizer", "was config.toml edited? train a new run instead"
             )
         for name, variable in state.items():
             variable.assign(arrays[name])
-        return at, [arrays[n] for n in state if n.startswith("metrics/")] if at.step else None
+        losses = [arrays[name] for name in state if name.startswith("metrics/")]
+        return position, losses if position.step else None
     return Position(), None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from kft import backend
 
@@ -10,14 +11,33 @@ backend.select()
 import keras  # noqa: E402
 
 
+@dataclass(frozen=True)
+class Controls:
+    """What an optimizer does otherwise from variable to variable, and what it keeps besides.
+
+    Attributes:
+        rates: {id of a variable: factor of its learning rate}, of `decayed_rates`.
+        thaws: {id of a variable: number of updates before its first}, of `thaw_updates`.
+        ema_momentum: averages the weights for `averaged`.
+    """
+
+    rates: dict[int, float] | None = None
+    thaws: dict[int, int] | None = None
+    ema_momentum: float | None = None
+
+
+NONE = Controls()
+
+
 def layer_groups(model) -> list[list[keras.Variable]]:
     """The variables that train, from the embeddings up to the head; the pooler goes with the head."""
-    layers = [{id(v) for v in layer.variables} for layer in model.backbone.transformer_layers]
-    above = {id(v) for part in (model.backbone.pooled_dense, model.head) for v in part.variables}
-    groups = [[] for _ in range(len(layers) + 2)]
+    depth, layers = model.architecture.kind.depth, model.architecture.sizes.num_layers
+    depths = {id(v): depth(name) for name, part in model.named.parts.items() for v in part.layer.variables}
+    depths |= {id(v): depth(name) for name, adapter in model.adapters.items() for v in adapter.variables}
+    groups = [[] for _ in range(layers + 2)]
     for variable in model.trainable_variables:
-        depth = next((i + 1 for i, ids in enumerate(layers) if id(variable) in ids), 0)
-        groups[-1 if id(variable) in above else depth].append(variable)
+        place = depths[id(variable)]
+        groups[-1 if place is None else place].append(variable)
     return groups
 
 
@@ -39,7 +59,7 @@ def thaw_updates(model, every: float) -> dict[int, int]:
     return {id(v): round((len(groups) - 1 - i) * every) for i, group in enumerate(groups) for v in group}
 
 
-def controlled(kind: type, rates: dict[int, float], thaws: dict[int, int] | None = None) -> type:
+def controlled(kind: type, varied: Controls) -> type:
     """A Keras optimizer class whose steps and decoupled decay are scaled for each variable.
 
     Until the update that `thaws` tells for it, a variable keeps its value and its moments are 0, its gradient does not
@@ -49,7 +69,7 @@ def controlled(kind: type, rates: dict[int, float], thaws: dict[int, int] | None
     Averages that the class keeps stay in the optimizer: Keras would put them in place of the weights after each
     `fit`, and the next epoch would start from them. `averaged` shows them.
     """
-    thaws = thaws or {}
+    rates, thaws = varied.rates or {}, varied.thaws or {}
 
     class Controlled(kind):
         before = 0  # updates before the first one of the variable at hand

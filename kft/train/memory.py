@@ -80,14 +80,14 @@ def _container_bytes() -> Iterator[int]:
 
 def estimate(model: models.Classifier, plan: batches.Plan, devices: int = 1) -> int:
     """About the bytes that training takes: weights, gradient, Adam's two moments, and the activations kept."""
-    shape = model.architecture.backbone
+    sizes = model.architecture.sizes
     counts = models.parameter_counts(model)
     tokens_in_step = plan.rows * plan.length / devices
     passes = 2 if model.r_drop_alpha else 1
     # Kept for the backward pass, per token and layer: about 12 vectors of the hidden size, 3 of the intermediate
     # size, and 3 attention maps.
-    kept = 12 * shape["hidden_dim"] + 3 * shape["intermediate_dim"] + 3 * shape["num_heads"] * plan.length
-    activations = passes * tokens_in_step * kept * shape["num_layers"]
+    kept = 12 * sizes.hidden_size + 3 * sizes.intermediate_size + 3 * sizes.num_heads * plan.length
+    activations = passes * tokens_in_step * kept * sizes.num_layers
     return int(4 * (counts["total"] + 3 * counts["trainable"] + activations))
 
 

@@ -1,5 +1,6 @@
 """optax's optimizers as Keras's, with their state in Keras variables, so that checkpoints hold it."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from kft import backend
@@ -11,31 +12,35 @@ backend.select()
 import keras  # noqa: E402
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A name of `optax_names.optimizers`, such as "lion", and the arguments of that function.
+
+    The weight decay is another argument of it, where given; a mask makes it spare what
+    `exclude_from_weight_decay` names.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    weight_decay: float | None = None
+
+
 class Optax(keras.optimizers.Optimizer):
     """Updates weights as an optimizer of optax does, from gradients that Keras has clipped. JAX only.
 
     Args:
-        kind: a name of `optax_names.optimizers`, such as "lion".
-        settings: arguments of that function.
-        weight_decay: another argument of it, where given; a mask tells it to spare what `exclude_from_weight_decay` names.
+        rule: optax's optimizer and its settings.
         schedule: number of updates so far → learning rate; optax counts them itself.
         rates: {id of a variable: factor of its updates}; 1 for others.
         common: arguments of Keras's optimizers, such as `global_clipnorm` and `use_ema`.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        settings: dict[str, Any],
-        weight_decay: float | None,
-        schedule,
-        rates: dict[int, float],
-        **common,
-    ):
+    def __init__(self, rule: Rule, schedule, rates: dict[int, float], **common):
         super().__init__(**common)
-        self.kind, self.schedule, self.rates = kind, schedule, rates
-        decay = {"weight_decay": weight_decay} if weight_decay is not None else {}
-        self.settings = settings | {k: v for k, v in decay.items() if k in optax_names.takes(kind)}
+        self.kind, self.schedule, self.rates = rule.kind, schedule, rates
+        decay = {"weight_decay": rule.weight_decay} if rule.weight_decay is not None else {}
+        taken = optax_names.takes(rule.kind)
+        self.settings = rule.settings | {k: v for k, v in decay.items() if k in taken}
 
     def build(self, variables):
         """Raises KftError: optax does not take the value of a setting."""

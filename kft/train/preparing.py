@@ -1,18 +1,24 @@
 """From a config to what an epoch needs: data, batches, model, optimizer."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kft import audit, batches, metrics, models, tasks
-from kft import text as tokens
-from kft.config import Config
+from kft import audit, batches, models
+from kft.config import Config, ModelConfig, TrainConfig
 from kft.data import sources, splits
 from kft.errors import KftError
-from kft.models import presets
+from kft.models import losses, presets
+from kft.models.low_rank import ALL
 from kft.progress import note
+from kft.tasks import TASKS, scoring
+from kft.tasks.labels import positive_of
+from kft.tasks.record import Learned, Reads
+from kft.text import Tokens
 from kft.train import controls, memory, optim
+from kft.train.schedule import WarmupDecay, schedule_of_run
 
 
 @dataclass(frozen=True)
@@ -20,61 +26,105 @@ class Data:
     """The examples of a run, ready for batches."""
 
     splits: splits.Splits
-    labels: list[str]
+    learned: Learned
     preset: presets.Preset
-    rows: dict[str, tokens.Tokens]
-    targets: np.ndarray
-    weights: np.ndarray
-    score_mean: float
-    score_scale: float
-    questions: np.ndarray | None
+    rows: dict[str, Tokens]
+    reads: Reads
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.learned.labels)
 
 
-def prepare_data(config: Config) -> Data:
-    """Reads, cleans, splits and tokenizes; a regression's targets are standardised by the train split.
+def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
+    """Reads, cleans, splits and tokenizes, and learns from the train split what the task takes from it.
+
+    Args:
+        config: of the run.
+        known_labels: names of the classes by id in a run that goes on, whose weights mean just these ids.
 
     Raises:
         KftError: a mistake in the data, or a setting that the preset or the labels rule out.
     """
-    frames = sources.read(config.data)
+    frames = sources.read(config.data, config.split)
     made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
-    task = tasks.TASKS[config.task]
-    labels = task.labels(made.train)
-    preset = presets.locate(config.model.preset, config.model.from_run)
-    if config.model.max_length > preset.max_length:
+    task = TASKS[config.task]
+    learned = task.learn(made.train, known_labels)
+    positive = positive_of(learned.labels, config.data.positive, config.data.label_names)
+    learned = replace(learned, positive=positive)
+    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
+    if config.model.max_length > preset.sizes.max_length:
         raise KftError(
-            f"`model.max_length` is {config.model.max_length}, {preset.name} reads at most {preset.max_length} tokens",
-            f"--set model.max_length={preset.max_length}",
+            f"`model.max_length` is {config.model.max_length}, {preset.name} reads at most {preset.sizes.max_length} tokens",
+            f"--set model.max_length={preset.sizes.max_length}",
         )
     if config.train.best_metric:
-        metrics.check_name(config.task, config.train.best_metric, len(labels))
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    rows = audit.add_token_lengths(made, tokenizer, config.data, config.model.max_length)
-    targets = task.targets(made.train, labels)
-    mean, scale = 0.0, 1.0
-    if config.task == "regression":
-        mean, scale = float(targets.mean()), float(targets.std()) or 1.0
-        targets = ((targets - mean) / scale).astype(np.float32)
-    weights = task.weights(targets, labels, config.train.class_weight)
-    questions = tasks.question_numbers(made.train, task)
-    return Data(made, labels, preset, rows, targets, weights, mean, scale, questions)
+        scoring.check_name(config.task, config.train.best_metric, len(learned.labels))
+    rows = audit.add_token_lengths(made, preset, config.data, config.model.max_length)
+    reads = task.reads(made.train, rows["train"], learned, config.train.class_weight)
+    return Data(made, learned, preset, rows, reads)
 
 
-def plan_batches(config: Config, data: Data, devices: int) -> batches.Plan:
+@dataclass(frozen=True)
+class Prepared:
+    """What the first step of a training needs.
+
+    Attributes:
+        config: with the number that `train.batch_size` = "auto" stands for.
+        model: compiled, its optimizer built.
+        schedule: the optimizer's.
+        devices: number of devices that share a batch.
+    """
+
+    config: Config
+    data: Data
+    model: models.Classifier
+    plan: batches.Plan
+    schedule: WarmupDecay
+    devices: int
+
+
+def prepare(config: Config, data: Data, devices: int) -> Prepared:
+    """The model and its batches.
+
+    Raises:
+        KftError: the weights cannot be read, or a setting does not fit the model or the optimizer.
+    """
+    model = build_model(config, data)
+    if config.train.batch_size == "auto":
+        size = find_batch_size(model, config.train, data, devices)
+        train = config.train.model_copy(update={"batch_size": size})
+        config = config.model_copy(update={"train": train})
+    plan = plan_batches(config.train, data, devices)
+    schedule = compile_model(model, config.train, plan, data)
+    return Prepared(config, data, model, plan, schedule, devices)
+
+
+def plan_batches(settings: TrainConfig, data: Data, devices: int) -> batches.Plan:
     """The packed batches of every epoch."""
     lengths = np.diff(data.rows["train"].offsets)
-    t = config.train
     return batches.plan(
-        lengths, t.batch_size, t.epochs, t.seed, packed=t.packing, devices=devices, groups=data.questions
+        lengths,
+        settings.batch_size,
+        settings.epochs,
+        settings.seed,
+        packed=settings.packing,
+        devices=devices,
+        reads=data.reads,
     )
 
 
-def with_batch_size(config: Config, data: Data, model: models.Classifier, devices: int) -> Config:
-    """The config with the number that `train.batch_size` = "auto" stands for."""
+def steps_of_epoch(plan: batches.Plan, data: Data, epoch: int, first_step: int = 0) -> Iterator[tuple]:
+    """The batches of an epoch from `first_step` on."""
+    return batches.dataset(plan, data.rows["train"], data.reads, epoch, first_step)
+
+
+def find_batch_size(model: models.Classifier, settings: TrainConfig, data: Data, devices: int) -> int:
+    """The number that `train.batch_size` = "auto" stands for."""
     room = memory.room_bytes()
 
-    def sized(size: int) -> Config:
-        return config.model_copy(update={"train": config.train.model_copy(update={"batch_size": size})})
+    def sized(size: int) -> TrainConfig:
+        return settings.model_copy(update={"batch_size": size})
 
     @functools.cache
     def planned(size: int) -> batches.Plan:
@@ -84,63 +134,81 @@ def with_batch_size(config: Config, data: Data, model: models.Classifier, device
         return memory.estimate(model, planned(size), devices)
 
     def compiled(size: int) -> int | None:
-        compile_model(model, sized(size), planned(size))
-        steps = batches.dataset(planned(size), data.rows["train"], data.targets, data.weights, epoch=0)
-        return memory.compiled_bytes(model, next(steps.as_numpy_iterator()))
+        compile_model(model, sized(size), planned(size), data)
+        return memory.compiled_bytes(model, next(steps_of_epoch(planned(size), data, epoch=0)))
 
-    units = len(np.unique(data.questions)) if data.questions is not None else len(data.targets)
+    questions = data.reads.questions
+    units = len(np.unique(questions)) if questions is not None else len(data.reads.counts)
     size = memory.largest_batch(memory.batch_sizes(units), room, estimated, compiled)
     note(f"memory    {room / 2**30:.1f} GiB for a step: train.batch_size = {size}")
-    return sized(size)
+    return size
 
 
 def build_model(config: Config, data: Data) -> models.Classifier:
     """The classifier that the config describes, with the preset's weights."""
-    return models.build(
-        data.preset,
-        config.task,
-        data.labels,
-        tasks.TASKS[config.task].outputs(data.labels),
-        pooling=config.model.pooling,
-        dropout=config.model.dropout,
-        freeze_layers=config.model.freeze_layers,
-        reinit_layers=config.model.reinit_layers,
-        lora_rank=config.model.lora_rank,
-        lora_alpha=config.model.lora_alpha,
-        lora_targets=config.model.lora_targets,
-        r_drop_alpha=config.train.r_drop_alpha,
-        precision=config.train.precision,
-        seed=config.train.seed,
-        score_mean=data.score_mean,
-        score_scale=data.score_scale,
+    m, seed = config.model, config.train.seed
+    goal = models.Goal(
+        task=config.task,
+        outputs=TASKS[config.task].outputs(data.learned),
+        labels=data.learned.labels,
+        pooling=m.pooling,
+        score_mean=data.learned.mean,
+        score_scale=data.learned.scale,
         spans=len(config.data.spans or []),
     )
+    start = models.Start(m.dropout, m.freeze_layers, m.reinit_layers, _lora(m), config.train.r_drop_alpha)
+    return models.build(data.preset, goal, start, config.train.precision, seed)
 
 
-def compile_model(model: models.Classifier, config: Config, plan: batches.Plan) -> None:
-    """Gives the model its loss and an optimizer for all epochs of the plan."""
-    t = config.train
-    updates = plan.steps / t.gradient_accumulation_steps  # in an epoch
-    every = t.unfreeze_every_epochs
-    optimizer = optim.build(
-        t.optimizer,
-        learning_rate=t.learning_rate,
-        steps=plan.steps * t.epochs,
-        schedule=t.schedule,
-        warmup_fraction=t.warmup_fraction,
-        weight_decay=t.weight_decay,
-        beta_1=t.beta_1,
-        beta_2=t.beta_2,
-        epsilon=t.epsilon,
-        momentum=t.momentum,
-        nesterov=t.nesterov,
-        gradient_clip_norm=t.gradient_clip_norm,
-        gradient_accumulation_steps=t.gradient_accumulation_steps,
-        rates=None if t.layer_decay is None else controls.decayed_rates(model, t.layer_decay),
-        thaws=None if every is None else controls.thaw_updates(model, every * updates),
-        ema_momentum=t.ema_momentum,
-        optax=t.optax,
+def _lora(settings: ModelConfig) -> models.Lora | None:
+    rank = settings.lora_rank
+    if rank is None:
+        return None
+    targets = (ALL,) if settings.lora_targets == ALL else tuple(settings.lora_targets)
+    return models.Lora(
+        rank=rank,
+        alpha=settings.lora_alpha or rank * (rank**-0.5 if settings.lora_rank_stabilised else 1.0),
+        targets=targets,
+        rank_stabilised=settings.lora_rank_stabilised,
+        dropout=settings.lora_dropout,
+        dora=settings.lora_dora,
     )
-    gamma = t.focal_gamma if t.loss == "focal" else None
-    model.compile(optimizer=optimizer, loss=tasks.TASKS[config.task].loss(t.label_smoothing, gamma))
+
+
+def compile_model(
+    model: models.Classifier, settings: TrainConfig, plan: batches.Plan, data: Data
+) -> WarmupDecay:
+    """Gives the model its loss and an optimizer for all epochs of the plan, whose schedule it returns."""
+    schedule = schedule_of_run(
+        plan.steps * settings.epochs,
+        settings.learning_rate,
+        settings.schedule,
+        settings.warmup_fraction,
+        settings.gradient_accumulation_steps,
+    )
+    rule = optim.Rule(
+        settings.optimizer,
+        settings.weight_decay,
+        settings.beta_1,
+        settings.beta_2,
+        settings.epsilon,
+        settings.momentum,
+        settings.nesterov,
+        settings.optax,
+    )
+    varied = _controls(model, settings, plan)
+    optimizer = optim.build(rule, schedule, settings.gradient_clip_norm, varied)
+    loss = TASKS[model.architecture.task].loss(settings, data.reads, data.learned)
+    model.compile(optimizer=optimizer, loss=losses.LOSSES[loss.name](**loss.options))
     optimizer.build(model.trainable_variables)  # so that a checkpoint can be put back before the first step
+    return schedule
+
+
+def _controls(model: models.Classifier, settings: TrainConfig, plan: batches.Plan) -> controls.Controls:
+    updates = plan.steps / settings.gradient_accumulation_steps  # in an epoch
+    decay, every = settings.layer_decay, settings.unfreeze_every_epochs
+    return controls.Controls(
+        rates=None if decay is None else controls.decayed_rates(model, decay),
+        thaws=None if every is None else controls.thaw_updates(model, every * updates),
+        ema_momentum=settings.ema_momentum,
+    )

@@ -88,7 +88,7 @@ def copa_rows(raw: Raw) -> Iterator[Raw]:
             "label": label,
             "group": str(raw["idx"]),
             "idx": int(raw["idx"]),
-            "choice": number,
+            "option": number,
         }
 
 

@@ -1,7 +1,9 @@
 """Which columns hold the text and the label, and the one spelling of their values."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,16 @@ from kft.errors import KftError, closest
 LabelPolicy = Literal["needed", "expected", "optional"]
 Pick = Callable[..., dict[str, int]]  # `pick` that waits for the columns
 Columns = Sequence[str] | range  # names, or numbers where there is no header
+
+
+class Wanted(DataConfig):
+    """The settings of a file, and further columns of it that are kept.
+
+    Attributes:
+        also: column of the frame → (setting that asks for it, column of the file).
+    """
+
+    also: dict[str, tuple[str, str | int]] = {}
 
 
 def pick(
@@ -38,11 +50,13 @@ def pick(
     found, problems = {}, []
     for role, setting, wanted in wanted_columns(data):
         near = None if numbered else closest(str(wanted), columns)
+        if not numbered and wanted not in columns and isinstance(wanted, int):
+            wanted = str(wanted)  # such as pandas' names of columns without a name
         if isinstance(wanted, int) == numbered and wanted in columns:
             found[role] = columns.index(wanted)
         elif role != "label" or label == "needed" or (label == "expected" and near):
             suggestion = f", did you mean `{near}`?" if near else ""
-            problems.append(f"{where}: no column `{wanted}` (`data.{setting}`){suggestion}")
+            problems.append(f"{where}: no column `{wanted}` (`{setting}`){suggestion}")
     if problems:
         raise KftError("\n".join(problems), _column_hint(columns, table))
     return found
@@ -51,8 +65,11 @@ def pick(
 def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
     """(column of the frame, setting that asks for it, column of the file) of all columns that `data` names."""
     roles = ("text", "text_pair", "label", "group")
-    wanted = [(role, role, getattr(data, role)) for role in roles if getattr(data, role) is not None]
-    return wanted + [(str(end), "spans", end) for end in dict.fromkeys(span_columns(data))]
+    wanted = [
+        (role, f"data.{role}", getattr(data, role)) for role in roles if getattr(data, role) is not None
+    ]
+    wanted += [(role, *column) for role, column in getattr(data, "also", {}).items()]
+    return wanted + [(str(end), "data.spans", end) for end in dict.fromkeys(span_columns(data))]
 
 
 def span_columns(data: DataConfig) -> list[str | int]:
@@ -95,9 +112,11 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
 def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
     """Raises KftError: a class folder or built-in source was asked for columns that it does not have."""
     lacking = [setting for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns]
-    lacking = [setting for setting in dict.fromkeys(lacking) if setting in ("group", "spans")]
+    lacking = [
+        setting for setting in dict.fromkeys(lacking) if setting not in ("data.text_pair", "data.label")
+    ]
     if lacking:
-        told = ", ".join(f"`data.{setting}`" for setting in lacking)
+        told = ", ".join(f"`{setting}`" for setting in lacking)
         raise KftError(f"{name}: has no columns for {told}", "give a CSV, JSONL or Parquet file")
     if data.group is not None and (empty := (frame["group"].fill_null("") == "").arg_true()).len():
         raise KftError(
@@ -124,7 +143,7 @@ def _first(frame: pl.DataFrame, count: int | None) -> pl.DataFrame:
 
 
 def as_string(value: Any) -> str | None:
-    """The one spelling of a value: 3 and 3.0 are "3", True is "true", 0.25 is "0.25", None stays None.
+    """The one spelling of a value: 3 and 3.0 are "3", True is "true", 0.25 is "0.25"; None and the float NaN are None.
 
     Raises:
         TypeError: it is a list, an object, or anything else that no text or label can be.
@@ -136,9 +155,18 @@ def as_string(value: Any) -> str | None:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        # Beyond 1e15 a float is no longer exact to the unit, and digits would be made up.
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+        # Beyond 2 ** 53 a float is no longer exact to the unit, and digits would be made up.
+        whole = value.is_integer() and abs(value) <= 2**53
+        return None if math.isnan(value) else str(int(value)) if whole else repr(value)
+    if isinstance(value, Decimal):
+        return None if value.is_nan() else _plain(value)
     raise TypeError(type(value).__name__)
+
+
+def _plain(value: Decimal) -> str:
+    """All digits of a decimal number, less the zeros at its end: 3.00 is "3"."""
+    digits = f"{value:f}" if value else "0"
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 def strings(values: list[Any], name: str, title: str = "") -> pl.Series:
@@ -182,9 +210,7 @@ def typed_strings(column: pl.Series, name: str, title: str) -> pl.Series:
     dtype = column.dtype
     if dtype.is_float() and dtype != pl.Float64:
         column = column.cast(pl.String).cast(pl.Float64)  # 0.1 stays 0.1, not 0.10000000149011612
-    elif dtype.is_decimal():
-        column = column.cast(pl.Float64)
-    if column.dtype == pl.Float64 or dtype.is_nested() or dtype == pl.Object:
+    if column.dtype == pl.Float64 or dtype.is_decimal() or dtype.is_nested() or dtype == pl.Object:
         return strings(column.to_list(), name, title).alias(column.name)
     return column.cast(pl.String)
 

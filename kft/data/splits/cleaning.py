@@ -6,16 +6,18 @@ import polars as pl
 
 from kft.config import CleanConfig
 from kft.data.sources import marked_texts
-from kft.data.splits.labels import Kind
+from kft.data.splits.alike import normalized
 
 EXACT, NORMAL, TOGETHER, UNIT, ANSWER = KEYS = ("_exact", "_normal", "_together", "_unit", "_answer")
+GROUP, TIME, MOMENT = "split_group", "split_time", "_moment"  # of `split.group` and `split.time`
 Counts = dict[str, int]  # reason → rows
+NAN = r"(?i)^[+-]?nan$"
 
 
 def with_keys(frame: pl.DataFrame, spans: list[list[str | int]] | None = None) -> pl.DataFrame:
     """The frame with what makes rows equal.
 
-    EXACT: text (and pair), marked words included. NORMAL: the same but for case and spaces. TOGETHER: NORMAL without
+    EXACT: text (and pair), marked words included. NORMAL: the same but for case, spaces and what `alike` says. TOGETHER: NORMAL without
     the marks, so that one text never parts between splits. UNIT: the row, or the question that it is a choice of.
     ANSWER: its label. A question is equal to another with the same rows in any order, so its rows have the keys of
     all of them.
@@ -24,8 +26,8 @@ def with_keys(frame: pl.DataFrame, spans: list[list[str | int]] | None = None) -
     shown = marked_texts(frame, spans)
     frame = frame.with_columns(
         _joined(shown, texts).alias(EXACT),
-        _joined(shown, texts, _normalized).alias(NORMAL),
-        _joined(frame, texts, _normalized).alias(TOGETHER),
+        _joined(shown, texts, normalized).alias(NORMAL),
+        _joined(frame, texts, normalized).alias(TOGETHER),
         pl.int_range(pl.len()).alias(UNIT),
         pl.col("label").alias(ANSWER),
     )
@@ -43,10 +45,6 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _normalized(text: pl.Series) -> pl.Series:
-    return text.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
-
-
 def _joined(frame: pl.DataFrame, texts: list[str], change=lambda text: text) -> pl.Series:
     """The texts of each row in one."""
     return frame.select(
@@ -54,11 +52,24 @@ def _joined(frame: pl.DataFrame, texts: list[str], change=lambda text: text) -> 
     ).to_series()
 
 
-def clean(frame: pl.DataFrame, split: str, kind: Kind) -> tuple[pl.DataFrame, Counts]:
-    """The rows that have texts and a label, and the count of the others."""
+def are_numbers(labels: pl.Series) -> bool:
+    """Whether all labels are numbers, so that NaN among them is none of them but a missing one; else it is a word."""
+    words = labels.drop_nulls().unique()
+    words = words.filter((words != "") & ~words.str.contains(NAN))
+    return len(words) > 0 and words.cast(pl.Float64, strict=False).is_not_null().all()
+
+
+def clean(frame: pl.DataFrame, split: str, numbers: bool) -> tuple[pl.DataFrame, Counts]:
+    """The rows that have texts and a label, and the count of the others.
+
+    Args:
+        frame: of `with_keys`.
+        split: its name.
+        numbers: whether labels are numbers, so that NaN is a missing one.
+    """
     missing = pl.col("label").is_null() | (pl.col("label") == "")
-    if kind == "classification":
-        missing |= pl.col("label").is_in(["nan", "NaN"])
+    if numbers:
+        missing |= pl.col("label").str.contains(NAN)
     if split == "test" and frame.select(missing.all()).item():
         return frame.clear(), {"unlabelled": frame.height}
     reasons = {f"empty_{c}": _is_empty(c) for c in ("text", "text_pair") if c in frame.columns}

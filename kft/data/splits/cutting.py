@@ -1,14 +1,17 @@
-"""Cuts validation and test off train: stratified by label, random, or by the hash of the text."""
+"""Cuts validation and test off train: stratified by label, random, by the hash of the text, or by time."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from fractions import Fraction
 
 import numpy as np
 import polars as pl
 
 from kft.config import SplitConfig
-from kft.data.splits.cleaning import TOGETHER
-from kft.data.splits.labels import Kind
+from kft.data.splits import blocks, times
 from kft.errors import KftError
+from kft.tasks.record import Labels
 
 DEFAULT_FRACTION = 0.1
 
@@ -55,57 +58,99 @@ def fractions(there: set[str], split: SplitConfig) -> dict[str, float]:
 
 
 def cut(
-    train: pl.DataFrame,
-    method: str,
-    seed: int,
-    shares: dict[str, float],
-    shown: str,
-    kind: Kind,
-    folds: int | None = None,
-    fold: int = 1,
+    train: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float], shown: str, rules: Labels
 ) -> dict[str, pl.DataFrame]:
     """Train and the splits with a share → their rows, in file order.
 
-    Rows with the same normalized text stay together, and so do the rows of a question.
+    Rows with the same normalized text stay together, and so do the rows of a question and of a group.
 
     Args:
         train: clean rows with keys.
-        method: stratified, random or hash.
-        seed: of the order of the groups, or of the hash.
+        split: seed, and folds of a cross-validation, into which what test leaves is dealt alike for every fold.
+        method: stratified, random, hash or time.
         shares: what `fractions` gave.
         shown: what messages call train.
-        kind: of classes, every label keeps a row in train.
-        folds: parts that what test leaves is dealt into, alike for every `fold`.
-        fold: the part, from 1, that is validation.
+        rules: of labels; of names, each keeps a row in train.
 
     Raises:
         KftError: a split gets no rows.
     """
-    groups = train.group_by(TOGETHER, maintain_order=True).agg(
-        pl.col("label").first(), pl.col("label").unique().alias("labels"), pl.len().alias("rows")
+    units = blocks.blocks(train)
+    if method != "stratified":
+        units = units.with_columns(label=pl.lit(""), strata=pl.col("labels").list.eval(pl.lit("")))
+    places = _folded(units, split, method, shares) if split.folds else _placed(units, split, method, shares)
+    if method not in ("hash", "time") and rules.names:
+        places = _keep_labels(places, units["labels"].to_list())
+    if method not in ("hash", "time"):
+        places = _fill(places, units, shares, split.seed)
+    placed = units.select(blocks.BLOCK, pl.Series("_place", places, dtype=pl.String))
+    placed = train.with_columns(blocks.block_of(train)).join(
+        placed, on=blocks.BLOCK, how="left", maintain_order="left"
     )
-    strata = groups["label"].to_list() if method == "stratified" else [""] * groups.height
-    keys, rows = groups[TOGETHER].to_list(), groups["rows"].to_list()
-    if folds is not None:
-        tested = {"validation": 0.0, "test": shares["test"]}
-        places = _by_hash(keys, seed, tested) if method == "hash" else _by_quota(strata, rows, seed, tested)
-        parts_of = _hash_folds(keys, seed, folds) if method == "hash" else _dealt(strata, rows, seed, folds)
-        places = [
-            "validation" if place == "train" and part == fold - 1 else place
-            for place, part in zip(places, parts_of, strict=True)
-        ]
-    elif method == "hash":
-        places = _by_hash(keys, seed, shares)
-    else:
-        places = _by_quota(strata, rows, seed, shares)
-    if method != "hash" and kind == "classification":
-        places = _keep_labels(places, groups["labels"].to_list())
-    placed = groups.select(TOGETHER, pl.Series("_place", places, dtype=pl.String))
-    placed = train.join(placed, on=TOGETHER, how="left", maintain_order="left")
     wanted = ["train", *(name for name, share in shares.items() if share)]
-    parts = {name: placed.filter(pl.col("_place") == name).drop("_place") for name in wanted}
-    _check(parts, method, shown, kind)
+    parts = {name: placed.filter(pl.col("_place") == name).drop("_place", blocks.BLOCK) for name in wanted}
+    _check(parts, split, method, shown, rules)
     return parts
+
+
+def _placed(units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float]) -> list[str]:
+    """Place of each block in a cut without folds."""
+    rows = units["rows"].to_list()
+    if method == "time":
+        return times.by_time(units["moment"].to_list(), rows, shares)
+    if method == "hash":
+        return _by_hash(units["key"].to_list(), split.seed, shares)
+    if split.group is None:
+        return _by_quota(units["label"].to_list(), rows, split.seed, shares)
+    names = ["train", *(name for name, share in shares.items() if share)]
+    sizes = [1 - sum(shares.values()), *(share for share in shares.values() if share)]
+    parts = blocks.balanced(_strata(units), sizes, _order(units.height, split.seed))
+    return [names[part] for part in parts]
+
+
+def _folded(units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float]) -> list[str]:
+    """Place of each block where one fold is validation."""
+    tested = _placed(units, split, method, {"validation": 0.0, "test": shares["test"]})
+    if method == "hash":
+        folds = _hash_folds(units["key"].to_list(), split.seed, split.folds)
+    elif split.group is None:
+        folds = _dealt(units["label"].to_list(), units["rows"].to_list(), split.seed, split.folds)
+    else:
+        order = _order(units.height, split.seed)
+        folds = blocks.balanced(_strata(units), [1 / split.folds] * split.folds, order)
+    fold = (split.fold or 1) - 1
+    return [
+        "validation" if place == "train" and part == fold else place
+        for place, part in zip(tested, folds, strict=True)
+    ]
+
+
+def _strata(units: pl.DataFrame) -> list[list[str]]:
+    return units["strata" if "strata" in units.columns else "labels"].to_list()
+
+
+def _fill(places: list[str], units: pl.DataFrame, shares: dict[str, float], seed: int) -> list[str]:
+    """The places, with a block of train in each split that has none: the one of most fitting size, at random of equal ones.
+
+    A block stays in train where a label would be without any row there.
+    """
+    total = units["rows"].sum()
+    for name, share in shares.items():
+        if not share or name in places:
+            continue
+        labels = [set(block) for block in units["labels"].to_list()]
+        there = Counter(
+            label for place, own in zip(places, labels, strict=True) if place == "train" for label in own
+        )
+        spare = [
+            block
+            for block in _order(units.height, seed, stream=2)
+            if places[block] == "train" and all(there[label] > 1 for label in labels[block])
+        ]
+        if spare:
+            best = min(spare, key=lambda block: abs(units["rows"][block] - total * share))
+            places = [name if block == best else place for block, place in enumerate(places)]
+    return places
 
 
 def _by_hash(keys: list[str], seed: int, shares: dict[str, float]) -> list[str]:
@@ -142,11 +187,7 @@ def _by_quota(strata: list[str], rows: list[int], seed: int, shares: dict[str, f
     sizes: dict[str, int] = {}
     for stratum, count in zip(strata, rows, strict=True):
         sizes[stratum] = sizes.get(stratum, 0) + count
-    spare = {stratum: size - 1 for stratum, size in sizes.items()}  # one row at least stays in train
-    quotas = {}
-    for name, share in shares.items():
-        quotas[name] = _quotas(sizes, spare, share)
-        spare = {stratum: spare[stratum] - quotas[name][stratum] for stratum in spare}
+    quotas = _quotas(sizes, shares, _ranks(sizes, seed))
     places = ["train"] * len(rows)
     for group in _order(len(rows), seed):
         for name, quota in quotas.items():
@@ -157,22 +198,60 @@ def _by_quota(strata: list[str], rows: list[int], seed: int, shares: dict[str, f
     return places
 
 
-def _order(count: int, seed: int) -> list[int]:
-    """A random order of so many groups."""
+def _order(count: int, seed: int, stream: int = 0) -> list[int]:
+    """A random order of so many groups; another one for each stream of a seed."""
     # RandomState and not default_rng: NumPy promises that its stream never changes. It takes words of 32 bits.
     words = [seed >> shift & 0xFFFFFFFF for shift in range(0, max(seed.bit_length(), 1), 32)]
-    return np.random.RandomState(words).permutation(count).tolist()
+    return np.random.RandomState(words + [stream] * (stream > 0)).permutation(count).tolist()
 
 
-def _quotas(sizes: dict[str, int], spare: dict[str, int], share: float) -> dict[str, int]:
-    """Stratum → rows, in proportion to its size, by largest remainders; one row in all at least."""
-    if not share:
-        return dict.fromkeys(sizes, 0)
-    total = max(1, round(sum(sizes.values()) * share))
-    quotas = {stratum: min(int(size * share), spare[stratum]) for stratum, size in sizes.items()}
-    for stratum in sorted(sizes, key=lambda s: (-(sizes[s] * share % 1), -sizes[s], s)):
-        if sum(quotas.values()) < total and quotas[stratum] < spare[stratum]:
-            quotas[stratum] += 1
+def _ranks(strata: Iterable[str], seed: int) -> dict[str, int]:
+    """Strata → their places in a random order, which decides between equal claims to a row."""
+    names = sorted(strata)
+    return dict(zip(names, _order(len(names), seed, stream=1), strict=True))
+
+
+def _quotas(
+    sizes: dict[str, int], shares: dict[str, float], ranks: dict[str, int]
+) -> dict[str, dict[str, int]]:
+    """Validation and test → stratum → rows, in proportion to its size, by largest remainders.
+
+    A split has one row in all at least, and one row at least of each stratum stays in train. A stratum without a row in
+    validation keeps that claim for test, so that of many small classes other ones are scored in test.
+    """
+    spare = {stratum: size - 1 for stratum, size in sizes.items()}
+    left = dict.fromkeys(sizes, Fraction(0))
+    quotas = {}
+    for name in ("validation", "test"):
+        # Exact fractions, since the remainders of equal claims differ in the last bit of a float.
+        share = Fraction(shares[name]).limit_denominator(10**6)
+        claims = {stratum: left[stratum] + size * share for stratum, size in sizes.items()}
+        quotas[name] = _largest_remainders(claims, spare, _rows_of(sizes, share), ranks)
+        for stratum, count in quotas[name].items():
+            spare[stratum] -= count
+            left[stratum] = claims[stratum] if count == 0 else Fraction(0)
+    return quotas
+
+
+def _rows_of(sizes: dict[str, int], share: Fraction) -> int:
+    return max(1, round(sum(sizes.values()) * share)) if share else 0
+
+
+def _largest_remainders(
+    claims: dict[str, Fraction], spare: dict[str, int], total: int, ranks: dict[str, int]
+) -> dict[str, int]:
+    """Stratum → rows, `total` in all where there are as many: those with the largest claims, each less by 1 for each row it has.
+
+    These are whole claims, and then one row more for the largest remainders.
+    """
+    quotas = {stratum: max(0, min(int(claim), spare[stratum])) for stratum, claim in claims.items()}
+    by_remainder = sorted(claims, key=lambda s: (quotas[s] - claims[s], ranks[s]))
+    missing = total - sum(quotas.values())
+    for stratum in by_remainder if missing > 0 else by_remainder[::-1]:
+        if missing > 0 and quotas[stratum] < spare[stratum]:
+            quotas[stratum], missing = quotas[stratum] + 1, missing - 1
+        elif missing < 0 < quotas[stratum]:
+            quotas[stratum], missing = quotas[stratum] - 1, missing + 1
     return quotas
 
 
@@ -192,20 +271,28 @@ def _keep_labels(places: list[str], labels: list[list[str]]) -> list[str]:
     return places
 
 
-def _check(parts: dict[str, pl.DataFrame], method: str, shown: str, kind: Kind) -> None:
+def _check(
+    parts: dict[str, pl.DataFrame], split: SplitConfig, method: str, shown: str, rules: Labels
+) -> None:
     rows = sum(part.height for part in parts.values())
+    together = "rows with one text stay together"
+    if split.group is not None:
+        together += f", and so do rows of one `{split.group}` (`split.group`)"
     for name, part in parts.items():
         if part.is_empty():
             without = ", or do without: `split.test_fraction = 0`" if name == "test" else ""
             raise KftError(
                 f"{shown}: cutting {rows} rows (`split.method` = {method}) leaves {name} empty",
-                f"set `data.{name}` or other fractions in `split`{without}; rows with one text stay together",
+                f"set `data.{name}` or other fractions in `split`{without}; {together}",
             )
-    if kind == "classification":
+    if rules.names:
         known = parts["train"]["label"].unique().implode()
         strange = pl.concat(parts.values()).filter(~pl.col("label").is_in(known))
         if strange.height:
+            hint = '`split.method = "stratified"` keeps one of each label there'
+            if method == "time":
+                hint = "no model learns a label that appears later: leave such rows out, or cut without `split.time`"
             raise KftError(
                 f"{shown}: cutting (`split.method` = {method}) leaves no row of label {strange['label'][0]} in train",
-                '`split.method = "stratified"` keeps one of each label there',
+                hint,
             )

@@ -2,7 +2,7 @@
 
     python on_keras_hub.py FOLDER REQUEST.json ANSWERS.json
 
-REQUEST is {"inputs": token_ids, segment_ids and padding_mask, "texts": one list for each text of an example, "benchmark":
+REQUEST is {"classifier": its class, "inputs": token_ids, padding_mask and, where it has them, segment_ids, "texts": one list for each text of an example, "benchmark":
 the same, of texts to time}; ANSWERS {"of_tokens": [N, C], "of_texts": [N, C], "benchmark"}.
 """
 
@@ -19,7 +19,7 @@ from timing import benchmark
 def main(folder: str, request_path: str, answers_path: str) -> None:
     request = json.loads(Path(request_path).read_text("utf-8"))
     started = time.perf_counter()
-    classifier = keras_hub.models.BertTextClassifier.from_preset(folder)
+    classifier = getattr(keras_hub.models, request["classifier"]).from_preset(folder)
     loading = time.perf_counter() - started
 
     def answer_batch(columns: list[list[str]]) -> np.ndarray:

@@ -37,9 +37,8 @@ def answers_of(folder: Path, graph: str, request: dict) -> dict:
             "attention_mask": [row.attention_mask for row in rows],
             "token_type_ids": [row.type_ids for row in rows],
         }
-        return session.run(None, {name: np.array(value, np.int64) for name, value in inputs.items()})[
-            0
-        ].tolist()
+        feeds = {entry.name: np.array(inputs[entry.name], np.int64) for entry in session.get_inputs()}
+        return session.run(None, feeds)[0].tolist()
 
     logits = []
     for begin in range(0, len(request["texts"][0]), 16):

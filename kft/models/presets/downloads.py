@@ -7,8 +7,9 @@ from typing import Any
 
 from kft import backend
 from kft.errors import KftError
+from kft.models.families import FAMILIES
 
-# KerasHub's BERT always computes the tanh approximation of GELU, but its presets of these families were converted from
+# KerasHub's BERT always computes the tanh approximation of GELU, but its presets under these names were converted from
 # Hugging Face checkpoints that were trained with the exact one.
 _EXACT_GELU = ("sentence-transformers", "bge", "mxbai-embed")
 _FILES = [
@@ -22,6 +23,8 @@ _FILES = [
     "*.weights.h5",
     "model.weights.json",
     "assets/tokenizer/*",
+    "adapter_config.json",
+    "adapter_model.safetensors",
 ]
 _FAILURES = {  # HTTP status → (what it means, hint)
     401: (
@@ -38,8 +41,8 @@ _FAILURES = {  # HTTP status → (what it means, hint)
 _OFFLINE = ("ConnectionError", "Timeout", "TransportError", "OfflineModeIsEnabled")
 
 
-def from_kaggle(name: str, handle: str) -> tuple[Path, str]:
-    """(folder, activation of a KerasHub preset in it); downloaded unless it was before.
+def from_kaggle(name: str, handle: str) -> tuple[Path, str | None]:
+    """(folder, activation of a KerasHub preset in it where that is not KerasHub's own); downloaded unless it was before.
 
     Raises:
         KftError: the handle is malformed or cannot be downloaded.
@@ -53,7 +56,7 @@ def from_kaggle(name: str, handle: str) -> tuple[Path, str]:
             "one looks like kaggle://keras/bert/keras/bert_base_en, or …/bert_base_en/3",
         )
     folder = Path(_fetch(name, lambda: kagglehub.model_download(handle)))
-    return folder, "gelu_exact" if parts[1] in _EXACT_GELU else "gelu_tanh"
+    return folder, "gelu_exact" if parts[1] in _EXACT_GELU else None
 
 
 def kept_from_huggingface(name: str, handle: str) -> Path | None:
@@ -89,9 +92,13 @@ def from_huggingface(name: str, handle: str) -> Path:
 
 
 def keras_hub_presets() -> dict[str, str]:
-    """KerasHub's BERT presets: name → kaggle:// handle."""
-    presets = backend.keras_hub().models.BertBackbone.presets  # the import takes seconds
-    return {name: entry["kaggle_handle"] for name, entry in presets.items()}
+    """KerasHub's presets of the families that kft has: name → kaggle:// handle."""
+    models = backend.keras_hub().models  # the import takes seconds
+    return {
+        name: entry["kaggle_handle"]
+        for family in FAMILIES.values()
+        for name, entry in getattr(models, family.hub.backbone).presets.items()
+    }
 
 
 def _fetch(name: str, download: Callable[[], Any]) -> Any:

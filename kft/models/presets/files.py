@@ -1,4 +1,4 @@
-"""Single files and single values of a preset, each checked as it is read; every error names the preset."""
+"""Single files of a preset, each checked as it is read; every error names the preset."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,18 @@ import ml_dtypes  # noqa: F401  teaches numpy, and so safetensors, bfloat16
 import safetensors
 
 from kft.errors import KftError
+from kft.models.families.settings import ANOTHER_HINT, WHOLE_HINT, damaged
 
-WHOLE_HINT = "copy the whole folder again"
-ANOTHER_HINT = "take another preset with --set model.preset=NAME, such as bert_base_en_uncased"
-
-
-def damaged(name: str, what: str) -> KftError:
-    """The error of a folder that is not as it was saved."""
-    return KftError(f"{name}: {what}", WHOLE_HINT)
+__all__ = [
+    "ANOTHER_HINT",
+    "WHOLE_HINT",
+    "check_readable",
+    "damaged",
+    "open_h5",
+    "open_safetensors",
+    "read_json",
+    "read_json_if_there",
+]
 
 
 def read_json(name: str, path: Path, hint: str = WHOLE_HINT) -> dict[str, Any]:
@@ -63,19 +67,3 @@ def check_readable(name: str, path: Path, hint: str = WHOLE_HINT) -> None:
         raise KftError(f"{name}: {path.name} cannot be read: {error.strerror}", hint) from None
     if start.startswith(b"version https://git-lfs"):
         raise KftError(f"{name}: {path.name} is a Git LFS pointer, not the file itself", "git lfs pull")
-
-
-def size(name: str, config: dict, key: str, least: int = 1, default: int | None = None) -> int:
-    """A whole number of config.json."""
-    value = config.get(key, default)
-    if type(value) is not int or value < least:
-        raise damaged(name, f"config.json: `{key}` must be a whole number from {least}, got: {value!r}")
-    return value
-
-
-def rate(name: str, config: dict, key: str, default: float | None = None) -> float:
-    """A dropout rate of config.json."""
-    value = config.get(key, default)
-    if type(value) not in (int, float) or not 0 <= value < 1:
-        raise damaged(name, f"config.json: `{key}` must be from 0 to below 1, got: {value!r}")
-    return float(value)

@@ -1,130 +1,88 @@
 """Folders that transformers' `save_pretrained` wrote."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kft.errors import KftError
+from kft.models.families import FAMILIES, MULTIPLE_CHOICE, Family, Head, Sizes, Weight, numbered_labels
+from kft.models.families.settings import Settings
 from kft.models.presets import files, tokenizer_files
-from kft.models.presets.record import MULTIPLE_CHOICE, Head, Preset, numbered_labels
+from kft.models.presets.record import Preset
+from kft.tasks.problems import ONE_CLASS, VALUE
 
-# Hugging Face's names (transformers.activations.ACT2FN) → ours.
-ACTIVATIONS = {
-    "gelu": "gelu_exact",
-    "gelu_python": "gelu_exact",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_accurate": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
 _OTHER_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
-_Tensors = dict[str, tuple[Path, list[int]]]
 
 
 def read(name: str, folder: Path, config: dict) -> Preset:
     """The preset in a Hugging Face folder.
 
     Raises:
-        KftError: it is not BERT, or files are missing, damaged or disagree.
+        KftError: it is of no family that kft has, or files are missing, damaged or disagree.
     """
-    _check_bert(name, config)
-    sizes = {
-        "vocabulary_size": files.size(name, config, "vocab_size"),
-        "num_layers": files.size(name, config, "num_hidden_layers"),
-        "num_heads": files.size(name, config, "num_attention_heads"),
-        "hidden_size": files.size(name, config, "hidden_size"),
-        "intermediate_size": files.size(name, config, "intermediate_size"),
-        "max_length": files.size(name, config, "max_position_embeddings", least=3),
-        "num_segments": files.size(name, config, "type_vocab_size", default=2),
-    }
-    if sizes["hidden_size"] % sizes["num_heads"]:
-        raise files.damaged(name, "config.json: `hidden_size` must be a multiple of `num_attention_heads`")
-    tensors = _tensors(name, folder)
-    _check_tensors(name, tensors, sizes)
-    head_dropout = config.get("classifier_dropout")
+    kind, settings = config["model_type"], Settings(name, config)
+    if kind not in FAMILIES:
+        raise KftError(
+            f"{name}: is a model of type {kind!r}, kft fine-tunes {', '.join(FAMILIES)}",
+            "choose such a checkpoint, for example hf://google-bert/bert-base-uncased",
+        )
+    family = FAMILIES[kind]
+    sizes, encoding = family.sizes(settings), family.encoding(settings)
+    checkpoint = _open(name, folder, family, sizes)
+    _check_tensors(checkpoint, family, sizes)
+    head_dropout = settings.get("classifier_dropout")
     return Preset(
         name=name,
         kind="huggingface",
         path=folder,
-        activation=_activation(name, config),
-        epsilon=_epsilon(name, config),
-        dropout=files.rate(name, config, "hidden_dropout_prob", 0.1),
-        attention_dropout=files.rate(name, config, "attention_probs_dropout_prob", 0.1),
-        classifier_dropout=None if head_dropout is None else files.rate(name, config, "classifier_dropout"),
-        head=_head(name, config, tensors, sizes["hidden_size"]),
-        **tokenizer_files.huggingface(name, folder, sizes["vocabulary_size"]),
-        **sizes,
+        family=family,
+        sizes=sizes,
+        encoding=encoding,
+        classifier_dropout=None if head_dropout is None else settings.rate("classifier_dropout"),
+        head=_head(settings, family, checkpoint, sizes.hidden_size),
+        tokenizer=tokenizer_files.huggingface(name, folder, sizes.vocabulary_size),
     )
 
 
-def head_weights(preset: Preset) -> tuple[np.ndarray, np.ndarray]:
+def encoder_weights(preset: Preset) -> dict[str, np.ndarray]:
+    """See `presets.encoder_weights`."""
+    checkpoint = _open(preset.name, preset.path, preset.family, preset.sizes)
+    arrays = {n: checkpoint.read(n, w) for n, w in preset.family.weights(preset.sizes).items()}
+    return preset.family.fold(arrays, preset.sizes)
+
+
+def head_weights(preset: Preset, kind: str) -> dict[str, np.ndarray]:
     """See `presets.head_weights`."""
-    tensors = _tensors(preset.name, preset.path)
-    arrays = []
-    for key in ("classifier.weight", "classifier.bias"):
-        if key not in tensors:
-            raise files.damaged(preset.name, f"the weights hold no {key}")
-        with files.open_safetensors(preset.name, tensors[key][0]) as opened:
-            arrays.append(opened.get_tensor(key).astype(np.float32))
-    return np.ascontiguousarray(arrays[0].T), arrays[1]
+    count = len(preset.head.labels) if preset.head and preset.head.kind == kind else 0
+    checkpoint = _open(preset.name, preset.path, preset.family, preset.sizes)
+    table = preset.family.head_weights(kind, preset.sizes, count)
+    return {n: checkpoint.read(n, w) for n, w in table.items() if checkpoint.shape(n) == w.shape_in_file}
 
 
 # --- config.json
 
 
-def _check_bert(name: str, config: dict) -> None:
-    kind = config["model_type"]
-    if kind != "bert":
-        raise KftError(
-            f"{name}: is a model of type {kind!r}, kft fine-tunes type 'bert'",
-            "choose a BERT checkpoint, such as hf://google-bert/bert-base-uncased",
-        )
-    positions = config.get("position_embedding_type", "absolute")
-    if positions != "absolute":
-        raise KftError(f"{name}: position embeddings must be absolute, got: {positions}", files.ANOTHER_HINT)
-    if config.get("is_decoder") or config.get("add_cross_attention"):
-        raise KftError(f"{name}: is a BERT decoder, kft fine-tunes encoders", files.ANOTHER_HINT)
-
-
-def _activation(name: str, config: dict) -> str:
-    value = config.get("hidden_act", "gelu")
-    if value not in ACTIVATIONS:
-        raise KftError(
-            f"{name}: activation {value!r} is not supported, kft knows {', '.join(ACTIVATIONS)}",
-            files.ANOTHER_HINT,
-        )
-    return ACTIVATIONS[value]
-
-
-def _epsilon(name: str, config: dict) -> float:
-    value = config.get("layer_norm_eps", 1e-12)
-    if type(value) is not float or not 0 < value < 1e-2:
-        raise files.damaged(name, f"config.json: `layer_norm_eps` must be a small number, got: {value!r}")
-    return value
-
-
-def _head(name: str, config: dict, tensors: _Tensors, hidden: int) -> Head | None:
-    architectures = config.get("architectures") or []
-    chooses = "BertForMultipleChoice" in architectures
-    if not chooses and "BertForSequenceClassification" not in architectures:
+def _head(settings: Settings, family: Family, checkpoint: "_Checkpoint", hidden: int) -> Head | None:
+    architectures = settings.get("architectures") or []
+    kinds = [kind for kind, layers in family.heads.items() if layers.architecture in architectures]
+    if not kinds:
         return None
-    if "classifier.weight" not in tensors:
-        raise files.damaged(name, "config.json tells of a classifier, the weights hold no classifier.weight")
-    count, width = tensors["classifier.weight"][1]
+    kind, name = kinds[0], settings.name
+    output = f"{family.heads[kind].output}.weight"
+    shape = checkpoint.shape(output)
+    if shape is None:
+        raise files.damaged(name, f"config.json tells of a classifier, the weights hold no {output}")
+    count, width = shape
     # A multiple choice has one output, whatever labels its config names.
-    labels = numbered_labels(count) if chooses else _labels(name, config) or numbered_labels(count)
+    chooses = kind == MULTIPLE_CHOICE
+    labels = numbered_labels(count) if chooses else _labels(name, settings.content) or numbered_labels(count)
     if (len(labels), width) != (count, hidden):
-        raise files.damaged(
-            name, f"classifier.weight is {[count, width]}, config.json says {[len(labels), hidden]}"
-        )
+        raise files.damaged(name, f"{output} is {[count, width]}, config.json says {[len(labels), hidden]}")
     named = not all(re.fullmatch(r"LABEL_\d+", label) for label in labels)
-    problem = config.get("problem_type") or ("regression" if count == 1 else "single_label_classification")
-    problem = MULTIPLE_CHOICE if chooses else problem
+    single = VALUE if count == 1 else ONE_CLASS
+    problem = MULTIPLE_CHOICE if chooses else settings.get("problem_type") or single
     return Head(labels, named, problem)
 
 
@@ -138,8 +96,34 @@ def _labels(name: str, config: dict) -> tuple[str, ...]:
 # --- Weights
 
 
-def _tensors(name: str, folder: Path) -> _Tensors:
-    """Every tensor of the checkpoint: key → (file, shape), from the headers alone."""
+@dataclass(frozen=True)
+class _Checkpoint:
+    """The tensors in a folder's files: their files and shapes by key, and the prefix of the encoder's."""
+
+    name: str
+    tensors: dict[str, tuple[Path, tuple[int, ...]]]
+    prefix: str
+
+    def key(self, name: str) -> str | None:
+        """The key of a weight, which may have a name of an older time; None where it is not there."""
+        old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        keys = (prefix + spelling for spelling in (name, old) for prefix in (self.prefix, ""))
+        return next((key for key in keys if key in self.tensors), None)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        key = self.key(name)
+        return None if key is None else self.tensors[key][1]
+
+    def read(self, name: str, weight: Weight) -> np.ndarray:
+        """A weight as float32, a kernel as [inputs, outputs]."""
+        key = self.key(name)
+        with files.open_safetensors(self.name, self.tensors[key][0]) as opened:
+            array = opened.get_tensor(key).astype(np.float32)
+        return np.ascontiguousarray(array.T) if weight.kind == "kernel" else array
+
+
+def _open(name: str, folder: Path, family: Family, sizes: Sizes) -> _Checkpoint:
+    """The checkpoint in a folder, from the headers of its files alone."""
     index = folder / "model.safetensors.index.json"
     paths = [folder / "model.safetensors"]
     if index.exists():
@@ -152,31 +136,30 @@ def _tensors(name: str, folder: Path) -> _Tensors:
             "convert it once with transformers: AutoModelForSequenceClassification.from_pretrained(FOLDER)"
             ".save_pretrained(FOLDER), or AutoModel for a model without a classifier",
         )
-    found: _Tensors = {}
+    tensors = {}
     for path in paths:
         with files.open_safetensors(name, path) as opened:
-            found |= {key: (path, opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
-    return found
+            for key in opened.keys():  # noqa: SIM118
+                tensors[key] = (path, tuple(opened.get_slice(key).get_shape()))
+    first = next(iter(family.weights(sizes)))
+    prefix = next((key.removesuffix(first) for key in tensors if key.endswith(first)), family.prefix)
+    return _Checkpoint(name, tensors, prefix)
 
 
-def _check_tensors(name: str, tensors: _Tensors, sizes: dict[str, int]) -> None:
-    """The sizes that config.json tells are those of the weights, and nothing that KerasHub reads is missing."""
-    hidden = sizes["hidden_size"]
-    last_layer = f"encoder.layer.{sizes['num_layers'] - 1}."
-    for suffix, shape in (
-        ("embeddings.word_embeddings.weight", [sizes["vocabulary_size"], hidden]),
-        ("embeddings.position_embeddings.weight", [sizes["max_length"], hidden]),
-        ("embeddings.token_type_embeddings.weight", [sizes["num_segments"], hidden]),
-        (last_layer + "intermediate.dense.weight", [sizes["intermediate_size"], hidden]),
-        ("pooler.dense.weight", [hidden, hidden]),
-    ):
-        key = next((key for key in tensors if key.endswith(suffix)), None)
-        if key is None and suffix.startswith("pooler"):
+def _check_tensors(checkpoint: _Checkpoint, family: Family, sizes: Sizes) -> None:
+    """Nothing that the family's table asks for is missing, and the sizes that config.json tells are those of the weights."""
+    name = checkpoint.name
+    for wanted, weight in family.weights(sizes).items():
+        shape = checkpoint.shape(wanted)
+        if shape is None and wanted.startswith("pooler."):
             raise KftError(
                 f"{name}: the weights hold no pooler (a masked language model has none)",
-                "add one once with transformers: BertModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)",
+                f"add one once with transformers: {family.architecture}.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)",
             )
-        if key is None:
-            raise files.damaged(name, f"the weights hold no {suffix}")
-        if tensors[key][1] != shape:
-            raise files.damaged(name, f"{key} is {tensors[key][1]}, config.json says {shape}")
+        if shape is None:
+            raise files.damaged(name, f"the weights hold no {wanted}")
+        if shape != weight.shape_in_file:
+            raise files.damaged(
+                name,
+                f"{checkpoint.key(wanted)} is {list(shape)}, config.json says {list(weight.shape_in_file)}",
+            )

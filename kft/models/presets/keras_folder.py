@@ -5,66 +5,67 @@ from pathlib import Path
 import numpy as np
 
 from kft.errors import KftError
+from kft.models.families import FAMILIES, Encoding, Family, Head, Sizes, numbered_labels
+from kft.models.families.settings import Settings
 from kft.models.presets import files, tokenizer_files
-from kft.models.presets.record import Head, Preset, numbered_labels
+from kft.models.presets.record import Preset
+from kft.tasks.problems import ONE_CLASS, VALUE
 
-_SIZES = {  # ours → KerasHub's
-    "vocabulary_size": "vocabulary_size",
-    "num_layers": "num_layers",
-    "num_heads": "num_heads",
-    "hidden_size": "hidden_dim",
-    "intermediate_size": "intermediate_dim",
-    "max_length": "max_sequence_length",
-    "num_segments": "num_segments",
-}
+_FAMILIES = {family.hub.backbone: family for family in FAMILIES.values()}
 
 
-def read(name: str, folder: Path, config: dict, activation: str) -> Preset:
-    """The preset in a KerasHub folder; its config does not tell the activation.
+def read(name: str, folder: Path, config: dict, activation: str | None) -> Preset:
+    """The preset in a KerasHub folder, whose config tells no activation: None stands for that of KerasHub's own code.
 
     Raises:
-        KftError: it is not BERT, or files are missing or damaged.
+        KftError: it is of no family that kft has, or files are missing or damaged.
     """
-    if config.get("class_name") != "BertBackbone":
-        kind = config.get("class_name")
+    kind = config.get("class_name")
+    if kind not in _FAMILIES:
         raise KftError(
-            f"{name}: holds a KerasHub {kind}, kft fine-tunes BertBackbone", "choose a BERT preset"
+            f"{name}: holds a KerasHub {kind}, kft fine-tunes {', '.join(_FAMILIES)}",
+            "choose a preset of one of these",
         )
-    told = config.get("config", {})
-    sizes = {ours: files.size(name, told, theirs) for ours, theirs in _SIZES.items()}
-    dropout = files.rate(name, told, "dropout", 0.1)
+    family = _FAMILIES[kind]
+    settings = Settings(name, config.get("config", {}))
+    sizes = Sizes(**{ours: settings.size(theirs) for ours, theirs in family.hub.sizes.items()})
+    dropout = settings.rate("dropout", 0.1)
     _check_weights(name, folder)
-    classifier = _classifier(name, folder)
+    classifier = _classifier(name, folder, family)
     return Preset(
         name=name,
         kind="keras",
         path=folder,
-        activation=activation,
-        epsilon=1e-12,  # fixed in KerasHub's code
-        dropout=dropout,
-        attention_dropout=dropout,
-        classifier_dropout=files.rate(name, classifier, "dropout", 0.1) if classifier else None,
-        head=_head(name, classifier) if classifier else None,
-        **tokenizer_files.keras_hub(name, folder, sizes["vocabulary_size"]),
-        **sizes,
+        family=family,
+        sizes=sizes,
+        encoding=Encoding(activation or family.hub.activation, family.hub.epsilon, dropout, dropout),
+        classifier_dropout=classifier.rate("dropout", 0.1) if classifier else None,
+        head=_head(classifier) if classifier else None,
+        tokenizer=tokenizer_files.keras_hub(name, folder, sizes.vocabulary_size),
     )
 
 
-def head_weights(preset: Preset) -> tuple[np.ndarray, np.ndarray]:
-    """See `presets.head_weights`."""
-    found: dict[int, np.ndarray] = {}
+def head_weights(preset: Preset, kind: str) -> dict[str, np.ndarray]:
+    """See `presets.head_weights`; its layers are always those of a classifier."""
+    if preset.head is None or kind != preset.head.kind:
+        return {}
+    found: list[np.ndarray] = []
 
     def collect(_, item):
         if hasattr(item, "ndim"):
-            found[item.ndim] = item[()].astype(np.float32)
+            found.append(item[()].astype(np.float32))
 
     with files.open_h5(preset.name, preset.path / "task.weights.h5") as opened:
-        # The head is the only layer here (the optimizer lies beside the layers); how it is called depends on Keras.
+        # The head's layers alone are here, in their order (the optimizer lies beside); how they are called depends on Keras.
         opened["layers"].visititems(collect)
-    width, count = preset.hidden_size, len(preset.head.labels)
-    if {ndim: array.shape for ndim, array in found.items()} != {1: (count,), 2: (width, count)}:
-        raise files.damaged(preset.name, f"task.weights.h5 does not hold a head of {width} × {count}")
-    return found[2], found[1]
+    names = [f"{layer}.{part}" for layer in preset.family.hub.head for part in ("weight", "bias")]
+    count = len(preset.head.labels)
+    table = preset.family.head_weights(kind, preset.sizes, count)
+    if [array.shape for array in found] != [table[name].shape for name in names]:
+        raise files.damaged(
+            preset.name, f"task.weights.h5 does not hold a head of {preset.sizes.hidden_size} × {count}"
+        )
+    return dict(zip(names, found, strict=True))
 
 
 def _check_weights(name: str, folder: Path) -> None:
@@ -78,15 +79,15 @@ def _check_weights(name: str, folder: Path) -> None:
         files.open_h5(name, path).close()
 
 
-def _classifier(name: str, folder: Path) -> dict | None:
+def _classifier(name: str, folder: Path, family: Family) -> Settings | None:
     """The settings of the fine-tuned classifier in a folder, None where it holds a backbone only."""
     task = files.read_json_if_there(name, folder / "task.json")
-    if task.get("class_name") != "BertTextClassifier":
+    if task.get("class_name") != family.hub.classifier:
         return None
     files.open_h5(name, folder / "task.weights.h5").close()
-    return task.get("config", {})
+    return Settings(name, task.get("config", {}))
 
 
-def _head(name: str, classifier: dict) -> Head:
-    count = files.size(name, classifier, "num_classes")
-    return Head(numbered_labels(count), False, "regression" if count == 1 else "single_label_classification")
+def _head(classifier: Settings) -> Head:
+    count = classifier.size("num_classes")
+    return Head(numbered_labels(count), False, VALUE if count == 1 else ONE_CLASS)

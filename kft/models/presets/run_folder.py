@@ -4,8 +4,11 @@ from pathlib import Path
 
 from kft import runs
 from kft.errors import KftError
-from kft.models.presets import tokenizer_files
-from kft.models.presets.record import MULTIPLE_CHOICE, Head, Preset, numbered_labels
+from kft.models.architecture import head_kind, read_architecture
+from kft.models.families import MULTIPLE_CHOICE, Head, numbered_labels
+from kft.models.presets.record import Preset
+from kft.tasks import TASKS
+from kft.text import read_tokenizer
 
 
 def read(path: str | Path) -> Preset:
@@ -15,42 +18,28 @@ def read(path: str | Path) -> Preset:
         KftError: the folder holds no whole, finished run.
     """
     run = runs.open_run(path)
-    told = runs.read_json(
-        run.model, "task", "preset", "backbone", "encoding", "head_dropout", "pooling", "tokenizer"
-    )
+    architecture = read_architecture(run)
+    content = runs.read_json(run.model, "preset")
     try:
-        vocabulary = run.vocabulary.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-        backbone, encoding, tokenizer = told["backbone"], told["encoding"], told["tokenizer"]
+        name = content["preset"]
         labels = tuple(runs.read_labels(run))
-        plain = told["pooling"] == "cls" and not told.get("spans")
+        plain = architecture.pooling == "cls" and not architecture.spans
         return Preset(
-            name=told["preset"],
+            name=name,
             kind="run",
             path=run.path,
-            vocabulary=vocabulary,
-            special_ids=tokenizer_files.special_ids(told["preset"], vocabulary, backbone["vocabulary_size"]),
-            lowercase=tokenizer["lowercase"],
-            strip_accents=tokenizer["strip_accents"],
-            tokenize_chinese_chars=tokenizer["tokenize_chinese_chars"],
-            activation=encoding["activation"],
-            epsilon=encoding["epsilon"],
-            dropout=encoding["dropout"],
-            attention_dropout=encoding["attention_dropout"],
-            classifier_dropout=told["head_dropout"],
-            max_length=backbone["max_sequence_length"],
-            vocabulary_size=backbone["vocabulary_size"],
-            num_layers=backbone["num_layers"],
-            num_heads=backbone["num_heads"],
-            hidden_size=backbone["hidden_dim"],
-            intermediate_size=backbone["intermediate_dim"],
-            num_segments=backbone["num_segments"],
-            head=_head(told["task"], labels) if plain else None,
+            tokenizer=read_tokenizer(run),
+            family=architecture.kind,
+            sizes=architecture.sizes,
+            encoding=architecture.encoding,
+            classifier_dropout=architecture.head_dropout,
+            head=_head(architecture.task, labels) if plain else None,
         )
     except (KeyError, TypeError, OSError, UnicodeDecodeError) as error:
         raise KftError(f"{run.path}: is damaged: {error}", "copy the run folder again") from None
 
 
 def _head(task: str, labels: tuple[str, ...]) -> Head | None:
-    if task == "choice":
+    if head_kind(task) == MULTIPLE_CHOICE:
         return Head(numbered_labels(1), False, MULTIPLE_CHOICE)
-    return Head(labels, True, "single_label_classification") if labels else None
+    return Head(labels, True, TASKS.rules[task].problem) if labels else None

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kft import metrics, runs
+from kft import runs
 from kft.errors import KftError
+from kft.report import answers as reading
 from kft.report.compare import significance
-from kft.tasks import answers
+from kft.tasks import TASKS, answers, scoring
 from kft.tasks.answers import Answers
+from kft.tasks.record import Task
 
 SHOWN = 5  # disagreements in the result itself
 FILE_HINT = "--data FILE lets all of them predict the same rows"
@@ -21,10 +23,11 @@ FILE_HINT = "--data FILE lets all of them predict the same rows"
 # Dotted names as in `runs.FIELDS`.
 FIELDS = {
     "split": "test, validation (of a cross-validation its out-of-fold predictions) or data (a file)",
-    "task": "classification, regression or choice",
+    "task": "what is predicted: " + ", ".join(TASKS),
     "examples": "rows that the runs have in common, on which they are compared",
     "questions": "their questions, for choices; else null",
     "metric": "what the bootstrap tests",
+    "positive": "of two classes the one that precision, recall and f1 are of: the first run's; else null",
     "resamples": "of the bootstrap",
     "seed": "of the bootstrap",
     "runs[].run": "folder, as it was given",
@@ -69,7 +72,7 @@ def read(paths: Sequence[str], split: str | None = None) -> tuple[str, dict[str,
         KftError: a run is not finished, not whole, or was not scored on the split.
     """
     split = split or ("test" if all(_was_scored(path, "test") for path in paths) else "validation")
-    return split, {path: answers.read(path, split) for path in paths}
+    return split, {path: reading.read(path, split) for path in paths}
 
 
 def compare(
@@ -84,7 +87,7 @@ def compare(
     Args:
         found: {path of a run: what it predicted}.
         split: what the rows are.
-        metric: that the bootstrap tests, one of `metrics.with_interval`; None takes the task's main one.
+        metric: that the bootstrap tests, one of `scoring.with_interval`; None takes the task's main one.
         seed: of the bootstrap.
         resamples: of the bootstrap.
 
@@ -98,14 +101,16 @@ def compare(
     names = _names(list(found))
     matched = _in_common(dict(zip(names, found.values(), strict=True)))
     first = matched[0]
-    kind, labels = first.kind, first.labels
+    kind, labels, task = first.kind, first.labels, first.task
     metric = _check_metric(kind, metric, len(labels) or None)
-    scored = [answers.scored(told) for told in matched]
+    scored = [scoring.positive_second(*answers.scored(told), labels, first.positive) for told in matched]
     targets, predictions = scored[0][0], [p for _, p in scored]
-    scores = [metrics.scores(kind, targets, p, labels) for p in predictions]
+    scores = [scoring.scores(kind, targets, p, labels) for p in predictions]
     resampled = significance.resample(kind, targets, predictions, labels, metric, seed, resamples)
     pairs = [
-        _pair(kind, targets, predictions, scores, resampled, metric, names, i, j)
+        {"first": names[i], "second": names[j]}
+        | _difference([scores[k][metric] for k in (i, j)], resampled[[i, j]])
+        | {"mcnemar": _mcnemar(task, targets, predictions[i], predictions[j])}
         for i, j in itertools.combinations(range(len(names)), 2)
     ]
     _correct(pairs)
@@ -114,8 +119,9 @@ def compare(
         "split": split,
         "task": kind,
         "examples": len(first.rows),
-        "questions": len(targets) if kind == "choice" else None,
+        "questions": len(targets) if task.grouped else None,
         "metric": metric,
+        "positive": scoring.positive_label(labels, first.positive),
         "resamples": resamples,
         "seed": seed,
         "runs": [
@@ -123,7 +129,7 @@ def compare(
             for (path, answer), name, told in zip(found.items(), names, scores, strict=True)
         ],
         "pairs": pairs,
-        "disagreements": {"count": None if kind == "regression" else len(rows), "examples": rows[:SHOWN]},
+        "disagreements": {"count": len(rows) if task.scoring.right else None, "examples": rows[:SHOWN]},
     }
     return runs.finite(told), rows
 
@@ -146,11 +152,11 @@ def _names(paths: list[str]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
-def _check_metric(kind: metrics.Kind, metric: str | None, classes: int | None) -> str:
+def _check_metric(kind: str, metric: str | None, classes: int | None) -> str:
     if metric is None:
-        return metrics.main_metric(kind)
-    metrics.check_name(kind, metric, classes, where="--metric")
-    options = metrics.with_interval(kind, classes)
+        return scoring.main_metric(kind)
+    scoring.check_name(kind, metric, classes, where="--metric")
+    options = scoring.with_interval(kind, classes)
     if metric not in options:
         raise KftError(f"--metric {metric}: has no bootstrap", f"those with one are {', '.join(options)}")
     return metric
@@ -174,7 +180,7 @@ def _in_common(found: dict[str, Answers]) -> list[Answers]:
     for i, (_, told) in enumerate(others, 1):
         places = told.rows.select(*keys, pl.int_range(pl.len()).alias(f"_{i}"))
         common = common.join(places, on=keys, how="inner", nulls_equal=True, maintain_order="left")
-    if first.kind == "choice":
+    if first.task.grouped:
         common = _whole_questions(common, list(found.values()))
     if not len(common):
         counts = ", ".join(f"{name} has {len(told.rows):,}" for name, told in found.items())
@@ -213,21 +219,17 @@ def _check_targets(found: dict[str, Answers]) -> None:
             )
 
 
-def _pair(kind, targets, predictions, scores, resampled, metric, names, i: int, j: int) -> dict[str, Any]:
-    """The tests of two runs."""
-    tested = significance.difference(scores[i][metric], scores[j][metric], resampled[[i, j]])
-    accuracy = None
-    if kind != "regression":
-        right = [predictions[k].argmax(axis=1) == targets for k in (i, j)]
-        accuracy = asdict(significance.mcnemar(*right))
-    return {
-        "first": names[i],
-        "second": names[j],
-        "difference": tested.value,
-        "interval": list(tested.interval),
-        "p_value": tested.p_value,
-        "mcnemar": accuracy,
-    }
+def _difference(scores: list[float], resampled: np.ndarray) -> dict[str, Any]:
+    """The bootstrap of two runs' scores."""
+    tested = significance.difference(*scores, resampled)
+    return {"difference": tested.value, "interval": list(tested.interval), "p_value": tested.p_value}
+
+
+def _mcnemar(task: Task, targets: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, Any] | None:
+    """McNemar's test of two runs; None where no answer is right or wrong."""
+    if task.scoring.right is None:
+        return None
+    return asdict(significance.mcnemar(*(task.scoring.right(targets, p) for p in (first, second))))
 
 
 def _correct(pairs: list[dict[str, Any]]) -> None:
@@ -242,25 +244,12 @@ def _disagreements(matched: list[Answers], names: list[str]) -> Iterator[dict[st
     """The rows for which not all runs predict the same, those of which they are surest first; of scores all, the farthest
     apart first."""
     first = matched[0]
-    made = np.stack([told.predictions for told in matched])  # [M, N] values, [M, N, C] or [M, N, 3]
-    if first.kind == "classification":
-        best = made.argmax(axis=2)
-        differ, order = (best != best[0]).any(axis=0), -made.max(axis=2).min(axis=0)
-    elif first.kind == "choice":
-        differ = (made[:, :, 2] != made[0, :, 2]).any(axis=0)
-        order = -np.ptp(made[:, :, 1], axis=0)
-    else:
-        differ, order = np.ones(made.shape[1], bool), -np.ptp(made, axis=0)
+    predictions = np.stack([answer.predictions for answer in matched])  # [M, N, …]
+    differ, order = first.task.differ(predictions, first.learned)
     for n in np.argsort(order, kind="stable"):
-        if differ[n]:
-            answered = {name: _answer(told, n) for name, told in zip(names, matched, strict=True)}
-            yield first.rows.row(int(n), named=True) | {"answers": answered}
-
-
-def _answer(told: Answers, n: int) -> dict[str, Any]:
-    row = told.predictions[n]
-    if told.kind == "classification":
-        return {"label": told.labels[row.argmax()], "probability": float(row.max())}
-    if told.kind == "choice":
-        return {"probability": float(row[1]), "chosen": bool(row[2])}
-    return {"value": float(row)}
+        if differ is None or differ[n]:
+            compared = {
+                name: first.task.compared(answer.predictions[n], answer.learned)
+                for name, answer in zip(names, matched, strict=True)
+            }
+            yield first.rows.row(int(n), named=True) | {"answers": compared}

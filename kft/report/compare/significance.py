@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from kft import metrics
 from kft.metrics import bootstrap
+from kft.tasks import TASKS, scoring
 
 EXACT_BELOW = 25  # discordant examples; from there on chi-square is close to the binomial
 RESAMPLES = 10_000
@@ -68,7 +68,7 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
 
 
 def resample(
-    kind: metrics.Kind,
+    task: str,
     targets: np.ndarray,
     predictions: Sequence[np.ndarray],
     labels: list[str],
@@ -79,24 +79,25 @@ def resample(
     """A metric of M models on the same resamples of the examples, float [M, S]; nan where it is not defined.
 
     Args:
-        kind, targets, labels: as for `metrics.scores`.
-        predictions: of each model, as for `metrics.scores`.
-        metric: one of `metrics.with_interval`.
+        task, targets, labels: as for `scoring.scores`.
+        predictions: of each model, as for `scoring.scores`.
+        metric: one of `scoring.with_interval`.
         seed: of the draws.
         resamples: S.
     """
     total = len(targets)
     cells, sizes = np.arange(total), np.ones(total)
-    if kind != "regression":
+    decided = TASKS[task].scoring.alike
+    if decided:
         # The scores depend on the predicted classes alone: examples that are alike in all of them are drawn together.
-        alike = np.stack([targets, *(p.argmax(axis=1) for p in predictions)], axis=1)
+        alike = np.column_stack([targets, *map(decided, predictions)])
         _, cells, sizes = np.unique(alike, axis=0, return_index=True, return_counts=True)
     generator = np.random.default_rng(seed)
     parts = []
     for size in bootstrap.chunks(resamples, len(cells)):
         counts = generator.multinomial(total, sizes / total, size=size)  # [s, Z]
         scores = [
-            metrics.resampled(kind, targets[cells], p[cells], labels, counts)[metric] for p in predictions
+            scoring.resampled(task, targets[cells], p[cells], labels, counts)[metric] for p in predictions
         ]
         parts.append(np.stack(scores))  # [M, s]
     return np.concatenate(parts, axis=1)

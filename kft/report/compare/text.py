@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kft.report.table import aligned, interval, metric_name, number
+from kft.metrics.words import interval, metric_name, number
+from kft.report.table import aligned
+from kft.tasks import TASKS
 
 TEXT_LENGTH = 160  # characters shown of a row
 
@@ -17,7 +19,7 @@ def text(told: dict[str, Any]) -> str:
 def _scores(told: dict[str, Any]) -> Iterator[str]:
     yield f"{told['split']}: {_counted(told)}"
     names, scores = [run["name"] for run in told["runs"]], [run["metrics"] for run in told["runs"]]
-    rows = [(metric_name(m), *(number(s[m]) for s in scores)) for m in scores[0]]
+    rows = [(metric_name(m, told["positive"]), *(number(s[m]) for s in scores)) for m in scores[0]]
     yield from aligned([("metric", *names), *rows])
 
 
@@ -34,14 +36,14 @@ def _counted(told: dict[str, Any]) -> str:
 def _tests(told: dict[str, Any]) -> Iterator[str]:
     several = len(told["pairs"]) > 1
     corrected = f" (p corrected for {len(told['pairs'])} pairs by Holm)" if several else ""
-    yield f"difference in {metric_name(told['metric'])}, 95 % interval and p by the paired bootstrap{corrected}"
+    yield f"difference in {metric_name(told['metric'], told['positive'])}, 95 % interval and p by the paired bootstrap{corrected}"
     key = "p_value_holm" if several else "p_value"
     rows = [("second less first", "difference", "95 % interval", "p")]
     for pair in told["pairs"]:
         name = f"{pair['second']} less {pair['first']}"
         rows.append((name, number(pair["difference"]), interval(pair["interval"]), number(pair[key])))
     yield from aligned(rows)
-    if told["task"] == "regression":
+    if told["pairs"][0]["mcnemar"] is None:
         return
     yield ""
     yield f"accuracy by McNemar's test: examples that one of the two alone has right{corrected}"
@@ -59,7 +61,8 @@ def _rows(told: dict[str, Any]) -> Iterator[str]:
     if count == 0:
         yield "the runs agree on every example"
         return
-    unit, order = ("choice", "farthest apart") if told["task"] == "choice" else ("example", "surest")
+    task = TASKS[told["task"]]
+    unit, order = task.counted, task.order
     if count is None:
         yield f"the {len(shown)} examples on which the runs are farthest apart (--output FILE writes all)"
     else:
@@ -69,15 +72,7 @@ def _rows(told: dict[str, Any]) -> Iterator[str]:
         texts = " | ".join(" ".join(row[key].split()) for key in ("text", "text_pair") if key in row)
         texts = texts if len(texts) <= TEXT_LENGTH else texts[: TEXT_LENGTH - 1] + "…"
         group = f", question {row['group']}" if "group" in row else ""
-        said = "; ".join(f"{name} {_answer(answer)}" for name, answer in row["answers"].items())
+        said = "; ".join(f"{name} {task.words(answer)}" for name, answer in row["answers"].items())
         target = row["target"] if isinstance(row["target"], str) else number(row["target"])
         yield f"  row {row['id'] + 1}{group}, target {target}: {said}"
         yield f"    {texts}"
-
-
-def _answer(answer: dict[str, Any]) -> str:
-    if "label" in answer:
-        return f"{answer['label']} ({answer['probability']:.2f})"
-    if "value" in answer:
-        return number(answer["value"])
-    return f"{'chooses it' if answer['chosen'] else 'does not'} ({answer['probability']:.2f})"

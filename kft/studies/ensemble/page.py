@@ -8,8 +8,8 @@ import jinja2
 from matplotlib.figure import Figure
 
 from kft import report
+from kft.metrics.words import metric_name, number
 from kft.report.history import COLORS
-from kft.report.table import metric_name, number
 
 TEMPLATES = (Path(__file__).parent, Path(report.__file__).parent)
 STYLES = {"validation": "validation", "test": "train"}  # split → key of COLORS
@@ -57,7 +57,7 @@ def chart(told: dict[str, Any]) -> str:
         axes.plot(values, range(len(members)), "o", color=color, label=split)
     axes.set_yticks(range(len(members)), [member["run"] for member in members])
     axes.set_ylim(len(members) - 0.5, -0.5)
-    axes.set_xlabel(metric_name(metric))
+    axes.set_xlabel(metric_name(metric, told["positive"]))
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if len(splits) > 1:

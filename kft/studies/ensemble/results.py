@@ -3,13 +3,15 @@
 from typing import Any
 
 from kft import config as configs
-from kft import metrics, runs, tasks
+from kft import metrics, runs
+from kft.metrics.words import metric_name, number
+from kft.report import answers
 from kft.report.history import read_history
-from kft.report.table import aligned, metric_name, number
-from kft.runs import EnsembleDir, Member
+from kft.report.table import aligned
+from kft.runs import EnsembleDir, Member, RunDir
 from kft.studies.ensemble import page
-from kft.tasks import answers
-from kft.tasks.answers import Answers
+from kft.tasks import TASKS, scoring
+from kft.tasks.answers import Answers, scored, together
 
 SPLITS = ("validation", "test")
 
@@ -21,8 +23,9 @@ FIELDS: dict[str, dict[str, str]] = {
         "folds": "folds of the cross-validation; null without one",
     },
     "ensemble.json": {
-        "task": "classification, regression or choice",
+        "task": "what is predicted: " + ", ".join(TASKS),
         "metric": "the task's main metric",
+        "positive": "of two classes the one that precision, recall and f1 are of; else null",
         "seeds[]": "as in plan.json",
         "folds": "as in plan.json",
         "planned": "runs in all; those that are finished are the members",
@@ -52,7 +55,7 @@ def write(folder: EnsembleDir) -> dict[str, Any]:
     told = runs.finite(_gather(folder))
     if told["out_of_fold"]:
         pooled = answers.out_of_fold(folder)
-        columns = tasks.TASKS[pooled.kind].columns(pooled.predictions, pooled.labels)
+        columns = pooled.task.columns(pooled.predictions, pooled.learned)
         runs.write_whole(folder.out_of_fold, pooled.rows.with_columns(columns).write_parquet)
     runs.write_json(folder.results, told)
     tables = {split: table(told, split) for split in told["metrics"]}
@@ -72,7 +75,8 @@ def _gather(folder: EnsembleDir) -> dict[str, Any]:
     mean, sd = _spread(scores)
     return {
         "task": config.task,
-        "metric": metrics.main_metric(config.task),
+        "metric": scoring.main_metric(config.task),
+        "positive": _positive(run_dirs),
         "seeds": list(plan.seeds),
         "folds": plan.folds,
         "planned": len(everything),
@@ -80,11 +84,15 @@ def _gather(folder: EnsembleDir) -> dict[str, Any]:
         "sd": sd,
         "out_of_fold": _pooled(folder, finished) if plan.folds and complete else None,
         "ensemble": {
-            split: _scored(answers.together([answers.of_run(run, split) for run in run_dirs]))
-            for split in shared
+            split: _scored(together([answers.of_run(run, split) for run in run_dirs])) for split in shared
         },
         "members": [_told(member, config, told) for member, told in zip(finished, scores, strict=True)],
     }
+
+
+def _positive(run_dirs: list[RunDir]) -> str | None:
+    learned = runs.read_learned(run_dirs[0]) if run_dirs else None
+    return scoring.positive_label(learned.labels, learned.positive) if learned else None
 
 
 def _told(member: Member, config: configs.Config, scores: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def _pooled(folder: EnsembleDir, finished: list[Member]) -> dict[str, Any]:
 
 
 def _scored(told: Answers) -> dict[str, Any]:
-    scores = metrics.scores(told.kind, *answers.scored(told), told.labels)
+    scores = scoring.scores(told.kind, *scored(told), told.labels, told.positive)
     return {"examples": len(told.rows), "metrics": runs.finite(scores)}
 
 
@@ -123,7 +131,7 @@ def text(told: dict[str, Any]) -> str:
         [title(told, split), *aligned(table(told, split))]
         for split in [name for name in SPLITS if name in told["metrics"]]
     ]
-    blocks.append([metric_name(told["metric"]), *aligned(members(told))])
+    blocks.append([metric_name(told["metric"], told["positive"]), *aligned(members(told))])
     left = told["planned"] - len(told["members"])
     blocks += [[f"{left} of {told['planned']} runs are not finished"]] if left else []
     return "\n\n".join("\n".join(lines) for lines in blocks)
@@ -152,7 +160,7 @@ def table(told: dict[str, Any], split: str) -> list[tuple[str, ...]]:
         known = [value for value in values if value is not None]
         ends = (min(known), max(known)) if known else (None, None)
         cells = [mean, told["sd"][split][metric], *ends, *([together[metric]] if together else [])]
-        rows.append((metric_name(metric), *map(number, cells)))
+        rows.append((metric_name(metric, told["positive"]), *map(number, cells)))
     return rows
 
 

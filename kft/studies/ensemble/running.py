@@ -5,12 +5,10 @@ seed-1/ fold-2/ seed-1-fold-2/                       a run directory each
 ensemble.json ensemble.html predictions.out-of-fold.parquet
 """
 
-import contextlib
-import fcntl
 import gc
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from kft import train as training
 from kft.config import PATH_KEYS, Config
 from kft.errors import KftError
 from kft.progress import note, stop_signals
-from kft.runs import EnsembleDir, Member, Plan, RunDir
+from kft.runs import EnsembleDir, Member, RunDir, Variation
 from kft.studies.ensemble import results
 
 backend.select()
@@ -50,8 +48,8 @@ def train(config: Config, path: str | Path, seeds: Sequence[int] = ()) -> dict[s
     """
     backend.select(config.backend)
     folder = runs.new_ensemble(path)
-    with _alone(folder):
-        plan = Plan(tuple(dict.fromkeys(seeds)), config.split.folds)
+    with runs.only_writer(folder.path):
+        plan = Variation(tuple(dict.fromkeys(seeds)), config.split.folds)
         if runs.is_ensemble(path):
             plan = _extended(folder, config, plan)
         runs.write_plan(folder, plan)
@@ -63,11 +61,11 @@ def resume(path: str | Path) -> dict[str, Any]:
     """Goes on with the runs in a folder; returns and raises as `train` does."""
     folder = runs.open_ensemble(path)
     backend.select(runs.read_config(folder).backend)
-    with _alone(folder):
+    with runs.only_writer(folder.path, "wait until it has ended"):
         return _work(folder)
 
 
-def _extended(folder: EnsembleDir, config: Config, asked: Plan) -> Plan:
+def _extended(folder: EnsembleDir, config: Config, asked: Variation) -> Variation:
     """The plan of the runs that are there, with the seeds that are asked for besides.
 
     Raises:
@@ -90,7 +88,7 @@ def _extended(folder: EnsembleDir, config: Config, asked: Plan) -> Plan:
             f"{folder.path}: its runs were begun with another {', '.join(differ)}",
             "choose another folder with --run",
         )
-    return Plan(tuple(dict.fromkeys([*there.seeds, *asked.seeds])), there.folds)
+    return Variation(tuple(dict.fromkeys([*there.seeds, *asked.seeds])), there.folds)
 
 
 def _work(folder: EnsembleDir) -> dict[str, Any]:
@@ -134,26 +132,3 @@ def _config(config: Config, member: Member) -> Config:
     """The settings of one run."""
     varied = {"train.seed": member.seed, "split.fold": member.fold}
     return configs.change(config, {name: value for name, value in varied.items() if value is not None})
-
-
-@contextlib.contextmanager
-def _alone(folder: EnsembleDir) -> Iterator[None]:
-    """Holds a lock that ends with the process.
-
-    Raises:
-        KftError: another process trains in the folder, or it cannot be written.
-    """
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        opened = folder.lock.open("a")
-    except OSError as error:
-        raise runs.cannot_write(folder.path, error) from None
-    with opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise KftError(
-                f"{folder.path}: another process trains in this folder",
-                "wait for it, or choose another folder with --run",
-            ) from None
-        yield

@@ -29,7 +29,7 @@ from kft.studies.suites.records import SUITES, Task
 
 
 @dataclass(frozen=True)
-class Plan:
+class Job:
     """What one call of `run` is to do."""
 
     suite: str
@@ -83,7 +83,7 @@ def run(
     """
     shared = [f"data.data_dir={json.dumps(str(Path(data_dir).resolve()))}"] if data_dir else []
     shared += [f"model.preset={json.dumps(preset)}"] if preset else []
-    plan = Plan(
+    plan = Job(
         suite,
         _chosen(suite, tasks, from_mnli),
         tuple(dict.fromkeys(seeds)),
@@ -94,6 +94,14 @@ def run(
     settings = {
         task.name: _config(plan, task, plan.seeds[0]) for task in plan.tasks
     }  # mistakes before any training
+    with runs.only_writer(plan.folder):
+        runs.sweep(plan.folder)
+        return _run(plan, next(iter(settings.values())).model.preset)
+
+
+def _run(plan: Job, preset: str) -> dict[str, Any]:
+    """Trains and scores what is not done yet, while no other process writes in the suite's folder."""
+    suite, from_mnli = plan.suite, plan.from_mnli
     done: dict[str, dict[int, dict[str, Any]]] = {task.name: {} for task in plan.tasks}
     failed: list[dict[str, Any]] = []
     for task, seed in _order(plan):
@@ -111,8 +119,7 @@ def run(
                 traceback.print_exc()
             note(f"{task.title}, seed {seed}: failed: {told}")
             failed.append({"task": task.name, "seed": seed, "error": told})
-    first = next(iter(settings.values()))
-    told = summary.summarize(suite, first.model.preset, plan.seeds, plan.tasks, done, failed, from_mnli)
+    told = summary.summarize(suite, preset, plan.seeds, plan.tasks, done, failed, from_mnli)
     told["submission"] = _write_submission(plan, done)
     runs.write_json(plan.folder / "suite.json", told)
     runs.write_text(plan.folder / "suite.md", summary.markdown(told))
@@ -142,7 +149,7 @@ def _chosen(suite: str, names: list[str] | None, from_mnli: bool) -> tuple[Task,
     return tuple(chosen)
 
 
-def _order(plan: Plan) -> Iterator[tuple[Task, int]]:
+def _order(plan: Job) -> Iterator[tuple[Task, int]]:
     """Every task and seed: what others start from first, seed by seed, so that an early stop leaves whole columns."""
     last = {True: 0, False: 1}
     tasks = sorted(plan.tasks, key=lambda t: last[t.name == "mnli"] if plan.from_mnli else 0)
@@ -151,7 +158,7 @@ def _order(plan: Plan) -> Iterator[tuple[Task, int]]:
             yield task, seed
 
 
-def _config(plan: Plan, task: Task, seed: int) -> Config:
+def _config(plan: Job, task: Task, seed: int) -> Config:
     start = []
     if plan.from_mnli and task.from_mnli:
         mnli = next(t for t in plan.tasks if t.name == "mnli")
@@ -159,7 +166,7 @@ def _config(plan: Plan, task: Task, seed: int) -> Config:
     return configs.load(task.config, [*plan.overrides, *start, f"train.seed={seed}"])
 
 
-def _done(plan: Plan, task: Task, seed: int) -> dict[str, Any] | None:
+def _done(plan: Job, task: Task, seed: int) -> dict[str, Any] | None:
     """The scores of a (task, seed) that is finished."""
     if not plan.scores(task, seed).exists() or not plan.run(task, seed).done.exists():
         return None
@@ -178,7 +185,7 @@ def _check_same_settings(run: RunDir, config: Config) -> None:
         )
 
 
-def _train_and_score(plan: Plan, task: Task, seed: int) -> dict[str, Any]:
+def _train_and_score(plan: Job, task: Task, seed: int) -> dict[str, Any]:
     run, config = plan.run(task, seed), _config(plan, task, seed)
     seconds = 0.0
     if task.by is None:
@@ -217,7 +224,7 @@ def _time_file(run: RunDir) -> Path:
     return run.path.with_name(f"{run.path.name}.json")
 
 
-def _score(plan: Plan, task: Task, seed: int, config: Config) -> dict[str, float]:
+def _score(plan: Job, task: Task, seed: int, config: Config) -> dict[str, float]:
     """Scores the task's splits, and keeps the answers to them and to the splits that are submitted."""
     data = task.data(config.data)
     there = _splits(data)
@@ -250,13 +257,12 @@ def _read(data: Any, split: str) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def _answers(loaded: evaluate.LoadedRun, frame: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
-    answers = list(evaluate.predict(loaded, frame))
-    kind = next(key for key in ("label", "value", "score") if key in answers[0])
-    answer = pl.Series("answer", [told[kind] for told in answers])
+    answered = loaded.task.answered
+    answer = pl.Series("answer", [line[answered] for line in evaluate.predict(loaded, frame)])
     return table.with_columns(frame["label"].alias("target"), answer)
 
 
-def _write_submission(plan: Plan, done: dict[str, dict[int, dict[str, Any]]]) -> dict[str, Any]:
+def _write_submission(plan: Job, done: dict[str, dict[int, dict[str, Any]]]) -> dict[str, Any]:
     """Zips the answers of each task's best seed; tells which files the server still lacks."""
     tables, seeds = [], {}
     for task in plan.tasks:

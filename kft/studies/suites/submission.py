@@ -200,7 +200,7 @@ def _object(line: str) -> dict[str, Any] | None:
 
 def _choice_lines(table: pl.DataFrame, labels: Labels) -> list[str]:
     best = scoring.chosen(table, ["idx"])
-    return [json.dumps({"idx": i, "label": c}) for i, c in best.select("idx", "choice").iter_rows()]
+    return [json.dumps({"idx": i, "label": c}) for i, c in best.select("idx", "option").iter_rows()]
 
 
 def _entity_lines(table: pl.DataFrame, labels: Labels) -> list[str]:

@@ -6,7 +6,6 @@ storage, a trial also keeps the time at which its process was last alive.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -28,9 +27,11 @@ from kft.config import Config
 from kft.errors import KftError
 from kft.studies.tune import space as spaces
 from kft.studies.tune.space import Choice, Space
+from kft.tasks import scoring
 
 UNREACHABLE = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 SQLITE_WAIT_SECONDS = 120
+STUDY_LOCK = "study.lock"
 ALIVE_SECONDS = 30  # between two signs of life on a shared storage
 DEAD_SECONDS = 300  # without one, after which another machine takes a trial over
 SETTLE_SECONDS = 2  # in which two machines that take the same trial over see each other
@@ -78,7 +79,7 @@ class Claim:
 
 
 def ranking_metric(config: Config) -> str:
-    return config.tune.metric or config.train.best_metric or metrics.main_metric(config.task)
+    return config.tune.metric or config.train.best_metric or scoring.main_metric(config.task)
 
 
 def begin(config: Config, folder: Path, url: str | None) -> Study:
@@ -89,13 +90,14 @@ def begin(config: Config, folder: Path, url: str | None) -> Study:
             be used.
     """
     space = spaces.read(config)
-    metrics.check_name(config.task, ranking_metric(config), where="tune.metric")
+    scoring.check_name(config.task, ranking_metric(config), where="tune.metric")
     file = folder / "study.toml"
-    if folder.exists() and not file.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not file.exists() and (not folder.is_dir() or _others(folder)):
         raise KftError(f"{folder}: is not empty and holds no study", "choose another folder with --run")
-    if file.exists():
-        check_same(folder, configs.load(file), config)
-    runs.write_text(file, configs.dump(config))
+    with locked(folder):
+        if file.exists():
+            check_same(folder, configs.load(file), config)
+        runs.write_text(file, configs.dump(config))
     opened = open_study(folder, url)
     with locked(folder):
         there = {trial.user_attrs["index"] for trial in trials(opened)}
@@ -104,6 +106,11 @@ def begin(config: Config, folder: Path, url: str | None) -> Study:
                 fixed = {p.name: _encoded(p, point[p.name]) for p in space if point}
                 opened.study.enqueue_trial(fixed, user_attrs={"index": index})
     return opened
+
+
+def _others(folder: Path) -> bool:
+    """Whether a folder holds more than the lock of a process that is just beginning a study."""
+    return any(entry.name != STUDY_LOCK for entry in folder.iterdir())
 
 
 def open_study(folder: Path, url: str | None) -> Study:
@@ -289,7 +296,7 @@ def alive(opened: Study, held: Claim) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, name: str = "study.lock") -> Iterator[None]:
+def locked(folder: Path, name: str = STUDY_LOCK) -> Iterator[None]:
     """One process at a time."""
     with _lock(folder / name, wait=True):
         yield
@@ -299,7 +306,7 @@ def locked(folder: Path, name: str = "study.lock") -> Iterator[None]:
 def shared_lock(folder: Path, name: str) -> Iterator[None]:
     """A lock that any number of processes may hold, and that makes `lockable` false."""
     with _open_lock(folder / name) as opened:
-        fcntl.flock(opened, fcntl.LOCK_SH)
+        _system_lock(opened, shared=True, wait=True)
         yield
 
 
@@ -324,12 +331,21 @@ def _open_lock(file: Path) -> IO:
 def _lock(file: Path, wait: bool) -> IO | None:
     """A lock that ends when the file is closed or the process dies; None where another process has it."""
     opened = _open_lock(file)
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        opened.close()
-        return None
-    return opened
+    if _system_lock(opened, wait=wait):
+        return opened
+    opened.close()
+    return None
+
+
+def _system_lock(opened: IO, shared: bool = False, wait: bool = False) -> bool:
+    """Raises KftError: the file system has no locks, so that processes could not share a study."""
+    locked = runs.try_lock(opened, shared, wait)
+    if locked is None:
+        raise KftError(
+            f"{Path(opened.name).parent}: its file system has no locks, which a study needs",
+            "choose a folder on another disk with --run (on Lustre, mount it with -o flock)",
+        )
+    return locked
 
 
 def _host(opened: Study) -> str:

@@ -1,0 +1,121 @@
+"""The steps of an epoch, made ahead by a thread, and those of a prediction."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from kft.batches.fill import Step, each, fill
+from kft.batches.packing import first_fit
+from kft.batches.plan import Placement, Plan, placement
+from kft.tasks.record import Reads
+from kft.text import Tokens
+
+PREDICTION_LENGTHS = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
+STEPS_AHEAD = 4
+
+
+def dataset(
+    plan: Plan, tokens: Tokens, reads: Reads, epoch: int, first_step: int = 0
+) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
+    """The steps of an epoch from `first_step` on: (inputs, targets, weights) of each.
+
+    Args:
+        plan: made for the lengths of `tokens` and for `reads`.
+        tokens: the N examples.
+        reads: the places of each that the head reads, with targets and weights.
+
+    Yields inputs `token_ids`, `positions`, `segment_ids`, `example_ids` int32 [R, T] and `reads` int32 [R, M]; where the tokens
+    have P spans also `spans` int32 [R, M, P, 2], the places in the row where each begins and before which it ends; targets
+    [R, M, …], of rivals [R, M, … + 1] with the number that rivals share; weights float32 [R, M]. Empty places hold 0.
+    """
+    where = placement(plan, epoch)
+    shape = (plan.rows, plan.length, plan.reads)
+
+    def steps() -> Iterator[tuple]:
+        for s in range(first_step, plan.steps):
+            real = where.examples[s] >= 0
+            parts = (where.examples, where.rows, where.starts, where.numbers, where.reads)
+            yield fill(Step(shape, *(a[s][real] for a in parts)), tokens, reads)
+
+    return _ahead(steps())
+
+
+def _ahead(steps: Iterator[tuple]) -> Iterator[tuple]:
+    """The same steps in the same order, made by a thread of their own while the model computes."""
+    with ThreadPoolExecutor(1) as worker:
+        waiting = deque(worker.submit(next, steps, None) for _ in range(STEPS_AHEAD))
+        while (step := waiting.popleft().result()) is not None:
+            waiting.append(worker.submit(next, steps, None))
+            yield step
+
+
+@dataclass(frozen=True)
+class PredictionShape:
+    """R, T and M of prediction batches."""
+
+    rows: int
+    length: int
+    reads: int
+
+
+def prediction_shape(
+    lengths: np.ndarray, max_length: int, step_tokens: int, devices: int = 1, counts: np.ndarray | None = None
+) -> PredictionShape:
+    """One of a few fixed shapes, so that compiled programs are found again for other files.
+
+    Args:
+        lengths: tokens of each example to come; the row is the shortest fixed length that holds the longest.
+        max_length: the model's limit, which a row need not pass when one example fills it.
+        step_tokens: about how many tokens, R × T, a step takes.
+        devices: R is a multiple of this number.
+        counts: places of each example that are read; None where it is one. Where it is more, M is as large as T.
+    """
+    longest = int(max(lengths, default=1))
+    length = next((n for n in PREDICTION_LENGTHS if n >= longest), max(longest, max_length))
+    rows = max(step_tokens // length, 1)
+    most = 1 if counts is None else int(max(counts, default=1))
+    reads = max(length // 8, 1) if most <= 1 else length
+    return PredictionShape(-(-rows // devices) * devices, length, reads)
+
+
+def prediction_steps(tokens: Tokens, shape: PredictionShape, reads: Reads) -> tuple[Placement, np.ndarray]:
+    """Where each example goes when all are predicted once: a placement with S = 1, and each one's step, int64 [N].
+
+    Examples are packed longest first, so that steps near each other hold examples of like length.
+    """
+    lengths = np.diff(tokens.offsets)
+    order = np.argsort(-lengths, kind="stable")
+    rows, *places = first_fit(lengths[order], shape.length, shape.reads, reads.counts[order])
+    return Placement(order[None], rows[None] % shape.rows, *(a[None] for a in places)), rows // shape.rows
+
+
+def prediction_batches(
+    tokens: Tokens, reads: Reads, shape: PredictionShape, where: Placement, steps: np.ndarray
+) -> Iterator[tuple[dict[str, np.ndarray]]]:
+    """The steps of `prediction_steps`: inputs as in `dataset`, each in a tuple of its own."""
+    order = np.argsort(steps, kind="stable")
+    bounds = np.searchsorted(steps[order], np.arange(steps.max(initial=-1) + 2))
+    parts = (where.examples, where.rows, where.starts, where.numbers, where.reads)
+    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        at = order[begin:end]
+        step = Step((shape.rows, shape.length, shape.reads), *(a[0][at] for a in parts))
+        yield fill(step, tokens, reads)
+
+
+def predicted(outputs: np.ndarray, reads: Reads, where: Placement, steps: np.ndarray) -> np.ndarray:
+    """The outputs of each place that is read, float32 [M of all examples, C], in the order of `reads`.
+
+    Args:
+        outputs: of all steps, one after the other, [S * R, M, C].
+        reads: what is read.
+        where, steps: of `prediction_steps`.
+    """
+    examples, rows = where.examples[0], len(outputs) // (int(steps.max()) + 1)
+    which, within = each(reads.offsets, examples)
+    found = np.empty((len(reads.places), outputs.shape[-1]), np.float32)
+    row = (steps * rows + where.rows[0])[which]
+    found[reads.offsets[examples][which] + within] = outputs[row, where.reads[0][which] + within]
+    return found

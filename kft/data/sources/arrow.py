@@ -1,0 +1,170 @@
+"""Parquet and Arrow files, the folders that the package `datasets` saves, and what its schemas say of labels."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+from pyarrow import ipc, parquet
+
+from kft.config import DataConfig
+from kft.data.sources.columns import Pick, typed_strings
+from kft.errors import KftError
+
+# What `datasets` writes beside its Arrow files, and in the folder of several splits.
+INFO, STATE, SPLITS_FILE = "dataset_info.json", "state.json", "dataset_dict.json"
+NO_LABEL = -1  # how `datasets` writes a label that is kept secret
+Names = dict[str, list[str]]  # column → names of its values, from 0
+
+
+def read_parquet(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    """The picked columns."""
+    with _mistakes(path, name, "Parquet"), parquet.ParquetFile(path) as file:
+        # Polars' own reader aborts the process on some damaged files.
+        columns = file.schema_arrow.names
+        found = pick(columns)
+        table = file.read([columns[position] for position in found.values()])
+        names = _named(class_names(file.schema_arrow), data.label_names)
+        return _table_frame(table.slice(0, data.max_examples), found, columns, name, names)
+
+
+def parquet_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
+    """`read_parquet`, at most `size` rows at a time."""
+    with _mistakes(path, name, "Parquet"), parquet.ParquetFile(path) as file:
+        columns = file.schema_arrow.names
+        found = pick(columns)
+        names = _named(class_names(file.schema_arrow), data.label_names)
+        for batch in file.iter_batches(size, columns=[columns[position] for position in found.values()]):
+            yield _table_frame(pa.Table.from_batches([batch]), found, columns, name, names)
+
+
+def read_arrow(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    """The picked columns of an Arrow file, or of all files of a folder that `datasets` saved, in their order."""
+    frames = []
+    told = _info_names(path, name)
+    for file in _arrow_files(path, name):
+        with _mistakes(file, name, "Arrow"), pa.memory_map(str(file)) as source:
+            table = _read_ipc(source)
+            columns = table.column_names
+            found = pick(columns)
+            names = _named(told | class_names(table.schema), data.label_names)
+            frames.append(_table_frame(table.select(list(found.values())), found, columns, name, names))
+    return pl.concat(frames).head(data.max_examples) if data.max_examples else pl.concat(frames)
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Whether a folder is one that `Dataset.save_to_disk` wrote."""
+    return (path / INFO).is_file() and any(path.glob("*.arrow"))
+
+
+def is_saved_splits(path: Path) -> bool:
+    """Whether a folder is one that `DatasetDict.save_to_disk` wrote: a folder for each split."""
+    return os.path.isfile(path / SPLITS_FILE)  # noqa: PTH113 (Path's raises for a name that is too long)
+
+
+def class_names(schema: pa.Schema) -> Names:
+    """The names of the classes that `datasets` keeps in the schema of its files (`ClassLabel`)."""
+    written = (schema.metadata or {}).get(b"huggingface")
+    with contextlib.suppress(ValueError, AttributeError):
+        return _features_names((json.loads(written or "{}").get("info") or {}).get("features"))
+    return {}
+
+
+def _features_names(features: Any) -> Names:
+    found = {}
+    for column, feature in features.items() if isinstance(features, dict) else ():
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
+            names = feature.get("names")
+            names = list(names.values()) if isinstance(names, dict) else names
+            if isinstance(names, list) and all(isinstance(name, str) for name in names):
+                found[column] = names
+    return found
+
+
+def _named(names: Names, label_names: dict[str, str]) -> Names:
+    """The names, but for columns whose numbers the user has named: there the numbers stay."""
+    return {
+        column: [str(number) for number in range(len(known))]
+        if any(str(number) in label_names and str(number) not in known for number in range(len(known)))
+        else known
+        for column, known in names.items()
+    }
+
+
+def _info_names(path: Path, name: str) -> Names:
+    if not path.is_dir():
+        return {}
+    return _features_names(_read_json(path / INFO, name).get("features"))
+
+
+def _arrow_files(path: Path, name: str) -> list[Path]:
+    """The files of a folder as its state tells them, since older files may lie beside them."""
+    if not path.is_dir():
+        return [path]
+    state = _read_json(path / STATE, name) if (path / STATE).is_file() else {}
+    with contextlib.suppress(TypeError, KeyError):
+        if listed := [path / file["filename"] for file in state["_data_files"]]:
+            return listed
+    return sorted(path.glob("*.arrow"))
+
+
+def _read_json(file: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise KftError(f"{name}: {file.name} cannot be read: {error}", "save the data set again") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _read_ipc(source: pa.NativeFile) -> pa.Table:
+    try:
+        return ipc.open_stream(source).read_all()
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return ipc.open_file(source).read_all()
+
+
+def _table_frame(
+    table: pa.Table, found: dict[str, int], columns: list[str], name: str, names: Names
+) -> pl.DataFrame:
+    table = table.replace_schema_metadata(None)
+    table.validate(full=True)  # polars takes strings that are not UTF-8 as they come
+    frame = pl.from_arrow(table)
+    return pl.DataFrame(
+        {
+            role: _by_name(frame[columns[i]], name, columns[i], names.get(columns[i]))
+            for role, i in found.items()
+        }
+    )
+
+
+def _by_name(column: pl.Series, name: str, title: str, names: list[str] | None) -> pl.Series:
+    """A column's strings; numbers of classes as their names, and -1 as no label."""
+    if names is None or not column.dtype.is_integer():
+        return typed_strings(column, name, title)
+    strange = column.drop_nulls().filter(~column.drop_nulls().is_between(NO_LABEL, len(names) - 1))
+    if len(strange):
+        raise KftError(
+            f"{name}: `{title}` holds the class {strange[0]}, and the file's schema names {len(names)} classes",
+            "write the data set again with the names of all its classes",
+        )
+    return column.replace_strict(dict(enumerate(names)), default=None, return_dtype=pl.String)
+
+
+@contextlib.contextmanager
+def _mistakes(path: Path, name: str, format: str) -> Iterator[None]:
+    if path.is_file() and path.stat().st_size == 0:
+        raise KftError(f"{name}: is empty", "write the file again, it may have been cut while it was copied")
+    try:
+        yield
+    except KftError:
+        raise
+    except (Exception, pl.exceptions.PanicException) as error:  # a panic is no Exception
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise KftError(
+            f"{name}: cannot be read as {format}: {told}", "copy or write the file again"
+        ) from None

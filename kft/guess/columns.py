@@ -1,0 +1,137 @@
+"""What a column looks like: names, scores, texts, lists of labels, numbers of rows."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from kft.guess.tables import Table, is_number
+
+FEW = 150  # classes at most, beyond which a column of words is no label
+LABEL_NAMES = (
+    "label gold_label label_name label_text labels class category target sentiment intent emotion topic polarity "
+    "stars rating score similarity quality is_duplicate stance tag tags y answer"
+).split()
+ID_NAMES = re.compile(
+    r"(^|[\W_])(id|idx|index|guid|uuid|url|date|time|timestamp|version|user|author|row|unnamed.*|#\d id)$",
+    re.I,
+)
+TEXT_NAMES = (
+    "text sentence review content body message tweet comment utterance document passage article description "
+    "question premise sentence1 question1 text_a text1 query string"
+).split()
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table's beginning."""
+
+    name: str | int
+    values: list[Any]
+
+    @property
+    def word(self) -> str:
+        return str(self.name).strip().lower().replace(" ", "_").replace("-", "_")
+
+    @cached_property
+    def present(self) -> list[Any]:
+        """The values that are not missing."""
+        return [value for value in self.values if value is not None and value != ""]
+
+    @cached_property
+    def is_list(self) -> bool:
+        return bool(self.present) and all(isinstance(value, list) for value in self.present)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether every value is a string, number or boolean."""
+        return bool(self.present) and not any(isinstance(value, list | dict) for value in self.present)
+
+    @cached_property
+    def is_number(self) -> bool:
+        return self.is_plain and all(map(is_number, self.present))
+
+    @cached_property
+    def is_whole(self) -> bool:
+        return self.is_number and all(float(value).is_integer() for value in self.present)
+
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether it holds words that people wrote, not names of classes or marks."""
+        if not self.is_plain or self.is_number or any(not isinstance(value, str) for value in self.present):
+            return False
+        if ID_NAMES.search(self.word) or not self.has_words:
+            return False
+        return self.word in TEXT_NAMES or len(self.counts) > 0.3 * len(self.present) or self.length > 60
+
+    @cached_property
+    def has_words(self) -> bool:
+        """Whether most values are more than one code, such as `edgurhb`; some languages put no spaces."""
+        words = sum(" " in value.strip() or not value.isascii() for value in self.present)
+        return words > 0.3 * len(self.present)
+
+    @cached_property
+    def counts(self) -> Counter:
+        """How often each value is there, spelled as text."""
+        return Counter(str(value).strip() for value in self.present)
+
+    @cached_property
+    def length(self) -> float:
+        """Characters of a value on average."""
+        return sum(len(str(value)) for value in self.present) / max(len(self.present), 1)
+
+    @cached_property
+    def separator(self) -> str | None:
+        """What parts several labels in one string: their parts are few and come back in other company."""
+        if not self.is_plain or any(not isinstance(value, str) for value in self.present):
+            return None
+        for mark in (",", ";", "|"):
+            joined = [value for value in self.counts if mark in value]
+            parts = Counter(part.strip() for value in self.counts for part in value.split(mark))
+            alone = {value for value in self.counts if mark not in value}
+            known = sum(part.strip() in alone for value in joined for part in value.split(mark))
+            total = sum(len(value.split(mark)) for value in joined)
+            short = all(len(part) <= 40 for part in parts)
+            if joined and short and len(parts) <= FEW and known > 0.7 * total:
+                return mark
+        return None
+
+    @property
+    def is_key(self) -> bool:
+        """Whether it only tells rows apart."""
+        if ID_NAMES.search(self.word):
+            return len(self.counts) > FEW or len(self.counts) > 0.5 * len(self.present)
+        return self.is_whole and len(self.counts) == len(self.present) > 10
+
+    @property
+    def shown(self) -> str:
+        return f"`{self.name}`" if isinstance(self.name, str) else f"column {self.name}"
+
+
+def columns_of(table: Table) -> list[Column]:
+    return [Column(name, table.column(name)) for name in table.columns]
+
+
+def label_score(column: Column) -> float:
+    """How much a column looks like a label; below 0 it is none."""
+    if not column.present or (not column.is_plain and not column.is_list):
+        return -1
+    named = column.word in LABEL_NAMES
+    partly = bool(set(column.word.split("_")) & set(LABEL_NAMES[:16]))
+    score = 4 - LABEL_NAMES.index(column.word) / 20 if named else 1.5 if partly else 0
+    if column.is_list:
+        scalars = all(not isinstance(item, list | dict) for value in column.present for item in value)
+        return score + 0.5 if scalars else -1
+    if column.is_number and not column.is_whole:
+        return score + 1
+    distinct, rows = len(column.counts), len(column.present)
+    if distinct < 2:
+        return -1
+    if column.is_key and not named:
+        return -1
+    if column.is_text and not named and column.separator is None:
+        return -1
+    if distinct <= max(2, min(FEW, rows / 2)) or column.separator:
+        return score + 2 - min(distinct / FEW, 1)
+    return score if column.is_number else score - 2

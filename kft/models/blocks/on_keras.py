@@ -1,0 +1,128 @@
+"""The blocks on Keras: several examples share a row, on any backend.
+
+KerasHub's own graph takes one example a row and fixes the activation; this runs its weights. Letters as in `blocks`;
+K examples of a row, P spans of an example.
+"""
+
+from kft import backend
+from kft.models.blocks.dropout import Dropout
+from kft.models.families import Encoding, Sizes
+from kft.models.weights import Weights
+
+backend.select()
+
+import keras  # noqa: E402
+from keras import ops  # noqa: E402
+
+
+def _exact_gelu(x):
+    """x · Φ(x). JAX's own goes through erfc, which XLA computes on a CPU at several times the cost of erf."""
+    if keras.backend.backend() != "jax":
+        return ops.gelu(x, approximate=False)
+    return 0.5 * x * (1 + ops.erf(x * 2**-0.5))
+
+
+_ACTIVATIONS = {
+    "gelu_exact": _exact_gelu,
+    "gelu_tanh": lambda x: ops.gelu(x, approximate=True),
+    "relu": ops.relu,
+    "silu": ops.silu,
+    "tanh": ops.tanh,
+}
+
+
+class KerasBlocks:
+    """The machine for one forward pass; see `blocks`.
+
+    Args:
+        weights: of the model. Where it has an adapter for a dense layer, `dense` lets that change the product.
+        sizes, encoding: of the model.
+        compute_type: that layers compute in.
+        dropout: of this step.
+    """
+
+    def __init__(
+        self, weights: Weights, sizes: Sizes, encoding: Encoding, compute_type: str, dropout: Dropout
+    ):
+        self.weights, self.sizes, self.encoding = weights, sizes, encoding
+        self.compute_type, self.drop = compute_type, dropout
+
+    def embed(self, name, ids):
+        return ops.take(self.weights.value(f"{name}.weight"), ids, axis=0)
+
+    def compute(self, x):
+        return ops.cast(x, self.compute_type)
+
+    def full(self, x):
+        return ops.cast(x, "float32")
+
+    def add(self, x, y):
+        return x + y
+
+    def dense(self, name, x):
+        kernel = self.weights.value(f"{name}.weight", x.dtype)  # [inputs, outputs]
+        product = ops.matmul(x, kernel)
+        adapter = self.weights.adapters.get(name)
+        if adapter is not None:
+            product = adapter(self, x, product, kernel)
+        return product + self.weights.value(f"{name}.bias", x.dtype)
+
+    def norm(self, name, x):
+        """In float32 whatever the compute type is, as Keras does."""
+        scale, offset = (self.weights.value(f"{name}.{part}", "float32") for part in ("weight", "bias"))
+        y = ops.cast(x, "float32")
+        mean = ops.mean(y, axis=-1, keepdims=True)
+        centred = y - mean
+        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+        y = centred * ops.rsqrt(variance + self.encoding.epsilon) * scale + offset
+        return ops.cast(y, x.dtype)
+
+    def activate(self, x, kind):
+        return _ACTIVATIONS[kind](x)
+
+    def split_heads(self, x):
+        heads = self.sizes.num_heads
+        x = ops.reshape(x, (*x.shape[:2], heads, x.shape[-1] // heads))  # [R, M, A, D]
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def merge_heads(self, x):
+        x = ops.transpose(x, (0, 2, 1, 3))  # [R, M, A, D]
+        return ops.reshape(x, (*x.shape[:2], x.shape[2] * x.shape[3]))
+
+    def visible(self, example_ids, places=None):
+        """A mask [R, M, T]; a kernel that takes example ids would be given these instead."""
+        looking = example_ids if places is None else ops.take_along_axis(example_ids, places, axis=1)
+        return ops.equal(looking[:, :, None], example_ids[:, None, :])
+
+    def attend(self, query, key, value, visible):
+        scale = query.shape[-1] ** -0.5
+        scores = ops.matmul(
+            query * ops.cast(scale, query.dtype), ops.transpose(key, (0, 1, 3, 2))
+        )  # [R, A, M, T]
+        scores = ops.where(visible[:, None], ops.cast(scores, "float32"), -1e9)
+        weights = ops.cast(ops.softmax(scores, axis=-1), query.dtype)
+        return ops.matmul(self.drop(weights, self.encoding.attention_dropout), value)
+
+    def take(self, x, places):
+        return ops.take_along_axis(x, places[:, :, None], axis=1)
+
+    def mean(self, x, example_ids, places):
+        """Over the tokens of the example that each place belongs to."""
+        looking = ops.take_along_axis(example_ids, places, axis=1)  # [R, M]
+        belongs = ops.cast(ops.equal(looking[:, :, None], example_ids[:, None, :]), x.dtype)  # [R, M, T]
+        count = ops.maximum(ops.sum(belongs, axis=-1, keepdims=True), 1)
+        return ops.matmul(belongs, x) / count
+
+    def spans(self, x, spans):
+        """[R, T, H] → [R, K, P * H], the mean over the tokens of each span; of an empty one zeros."""
+        slots, count = spans.shape[1:3]
+        place = ops.arange(x.shape[1], dtype="int32")
+        begins, ends = spans[..., 0], spans[..., 1]
+        inside = ops.logical_and(place >= begins[..., None], place < ends[..., None])  # [R, K, P, T]
+        inside = ops.cast(ops.reshape(inside, (-1, slots * count, x.shape[1])), x.dtype)
+        lengths = ops.maximum(ops.sum(inside, axis=-1, keepdims=True), 1)
+        return ops.reshape(ops.matmul(inside, x) / lengths, (-1, slots, count * x.shape[2]))
+
+    def join(self, vectors):
+        """Side by side along the last axis."""
+        return ops.concatenate(vectors, axis=-1)

@@ -1,0 +1,189 @@
+"""A preset and what is to be answered → a model to train."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kft import backend
+from kft.errors import KftError
+from kft.models import adapters, presets
+from kft.models.architecture import Architecture, head_kind
+from kft.models.blocks import ACTIVATIONS
+from kft.models.classifier import Classifier
+from kft.models.low_rank import Lora
+from kft.models.presets import Preset
+from kft.models.saving import load, new_backbone
+from kft.models.weights import Weights
+from kft.runs import RunDir
+
+backend.select()
+
+import keras  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a model is to answer, and what of an example it reads.
+
+    Attributes:
+        task: a key of `TASKS`.
+        outputs: C, units of the head.
+        labels: label names in id order; of tasks that have them.
+        pooling: "cls" or "mean".
+        score_mean, score_scale, spans: see `Architecture`.
+    """
+
+    task: str
+    outputs: int
+    labels: tuple[str, ...] = ()
+    pooling: str = "cls"
+    score_mean: float = 0.0
+    score_scale: float = 1.0
+    spans: int = 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a model starts from and which of its weights train.
+
+    Attributes:
+        dropout: rate everywhere; None keeps the checkpoint's rates.
+        freeze_layers: the embeddings and this many of the lowest layers keep their weights.
+        reinit_layers: this many of the top layers, and the pooler, start anew; see `adapters.reinitialise`.
+        lora: low-rank adapters; a saved model has them merged into its kernels.
+        r_drop_alpha: see `Classifier`.
+    """
+
+    dropout: float | None = None
+    freeze_layers: int = 0
+    reinit_layers: int = 0
+    lora: Lora | None = None
+    r_drop_alpha: float = 0.0
+
+
+def build(
+    preset: Preset, goal: Goal, start: Start = Start(), precision: str = "float32", seed: int = 0
+) -> Classifier:
+    """A pretrained encoder with a head.
+
+    The head is new, drawn from `seed`, unless the preset is a fine-tuned classifier with the same label names (in any
+    order): then its head is kept, its units in the order of the labels.
+
+    Args:
+        preset: from `presets.locate`.
+        goal: what it answers.
+        start: what trains, and from which values.
+        precision: "float32" or "mixed_bfloat16".
+        seed: of the head and of dropout.
+
+    Raises:
+        KftError: the weights cannot be read, there are fewer layers than are to be frozen, or no dropout for R-Drop.
+    """
+    _check_layers(preset, start)
+    architecture = _architecture(preset, goal, start)
+    backbone, trained = _pretrained(preset, architecture, precision)
+    model = Classifier(architecture, backbone, seed, start.r_drop_alpha)
+    model.named.assign(_kept(trained, goal, preset, model))
+    layers = preset.sizes.num_layers
+    adapters.reinitialise(model, layers - start.reinit_layers, seed)
+    adapters.freeze(model, start.freeze_layers)
+    if start.lora is not None:
+        adapters.add_lora(model, start.lora, seed)
+    return model
+
+
+def keeps_head(preset: Preset, labels: tuple[str, ...] | list[str], architecture: Architecture) -> bool:
+    """Whether training starts with the preset's own head: it reads the same, and has the same label names in any order."""
+    if preset.head is None or architecture.pooling != "cls" or architecture.spans:
+        return False
+    if preset.head.kind != head_kind(architecture.task):
+        return False
+    names = preset.head.labels
+    return len(names) == architecture.outputs and (not labels or sorted(names) == sorted(labels))
+
+
+def _check_layers(preset: Preset, start: Start) -> None:
+    layers = preset.sizes.num_layers
+    if start.freeze_layers > layers:
+        raise KftError(
+            f"`model.freeze_layers` is {start.freeze_layers}, {preset.name} has {layers} layers",
+            f"freeze at most {layers}",
+        )
+    if start.freeze_layers + start.reinit_layers > layers:
+        raise KftError(
+            f"`model.reinit_layers` is {start.reinit_layers} and `model.freeze_layers` {start.freeze_layers}, "
+            f"{preset.name} has {layers} layers",
+            "new layers must train: lower one of them",
+        )
+
+
+def _architecture(preset: Preset, goal: Goal, start: Start) -> Architecture:
+    encoding = preset.encoding
+    if encoding.activation not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise KftError(
+            f"{preset.name}: activation {encoding.activation!r} is not supported", f"supported: {known}"
+        )
+    head_rate = encoding.dropout if preset.classifier_dropout is None else preset.classifier_dropout
+    if start.dropout is not None:
+        head_rate = start.dropout
+        encoding = replace(encoding, dropout=start.dropout, attention_dropout=start.dropout)
+    if start.r_drop_alpha and not any((encoding.dropout, encoding.attention_dropout, head_rate)):
+        raise KftError(
+            f"`train.r_drop_alpha` compares two dropout masks, and {preset.name} has no dropout",
+            "--set model.dropout=0.1",
+        )
+    return Architecture(
+        task=goal.task,
+        family=preset.family.name,
+        sizes=preset.sizes,
+        encoding=encoding,
+        head_dropout=head_rate,
+        pooling=goal.pooling,
+        outputs=goal.outputs,
+        score_mean=goal.score_mean,
+        score_scale=goal.score_scale,
+        spans=goal.spans,
+    )
+
+
+def _pretrained(preset: Preset, architecture: Architecture, precision: str):
+    """(backbone with the preset's weights, {name: array} of what it has of the head)."""
+    family = preset.family
+    if preset.kind == "run":
+        trained = load(RunDir(preset.path), precision)
+        held = family.hub.parts(trained.backbone)
+        own = {name: array for name, array in trained.named.arrays().items() if name not in held}
+        return trained.backbone, own
+    if preset.kind == "keras":
+        return _from_keras_hub(preset, precision), presets.head_weights(preset, head_kind(architecture.task))
+    backbone = new_backbone(family, preset.sizes, precision)
+    Weights(family.hub.parts(backbone)).assign(presets.encoder_weights(preset))
+    return backbone, presets.head_weights(preset, head_kind(architecture.task))
+
+
+def _from_keras_hub(preset: Preset, precision: str):
+    kind = getattr(backend.keras_hub().models, preset.family.hub.backbone)
+    try:
+        backbone = kind.from_preset(str(preset.path), dtype=keras.dtype_policies.DTypePolicy(precision))
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise KftError(
+            f"{preset.name}: its weights cannot be read: {reason}", "is the folder whole?"
+        ) from error
+    backbone.trainable = True
+    return backbone
+
+
+def _kept(
+    trained: dict[str, np.ndarray], goal: Goal, preset: Preset, model: Classifier
+) -> dict[str, np.ndarray]:
+    """Those weights of the preset's head that the model takes over: its pooler, and its outputs where they answer the same."""
+    layers, parts = model.architecture.head, model.named.parts
+    kept = {name: array for name, array in trained.items() if name in parts}
+    outputs = {name: kept.pop(name, None) for name in (f"{layers.output}.weight", f"{layers.output}.bias")}
+    if keeps_head(preset, goal.labels, model.architecture):
+        names = list(preset.head.labels)
+        order = [names.index(label) for label in goal.labels] if goal.labels else slice(None)
+        kept |= {name: array[..., order] for name, array in outputs.items()}
+    return kept

@@ -1,0 +1,71 @@
+"""The Keras model: a family's encoder, held by KerasHub's backbone, and a head on it."""
+
+from kft import backend, tasks
+from kft.models import heads, losses
+from kft.models.architecture import Architecture
+from kft.models.blocks.dropout import Dropout
+from kft.models.blocks.on_keras import KerasBlocks
+from kft.models.families.parts import dense_parts
+from kft.models.weights import Weights
+
+backend.select()
+
+import keras  # noqa: E402
+
+
+class Classifier(keras.Model):
+    """An encoder and a head over packed rows: inputs as `batches` makes them → logits float32 [R, M, C].
+
+    With `r_drop_alpha` it trains by R-Drop (Liang et al. 2021): on the mean loss of two passes, whose dropout differs, and
+    alpha times the divergence of their predictions. Any other use sees one pass.
+
+    Attributes:
+        architecture: what it computes.
+        backbone: KerasHub's, for its weights; its graph is not used.
+        head: the dense layer that gives the outputs.
+        pooler: the dense layer before it, where the backbone holds none and the head reads one token.
+        named: all of these weights by the checkpoint's names.
+        adapters: low-rank adapters by the names of their dense layers; of `adapters.add_lora`.
+    """
+
+    def __init__(self, architecture: Architecture, backbone, seed: int = 0, r_drop_alpha: float = 0.0):
+        super().__init__(name="classifier")
+        self.architecture = architecture
+        self.r_drop_alpha = r_drop_alpha
+        self.backbone = backbone
+        parts = architecture.kind.hub.parts(backbone)
+        layers, width = architecture.head, architecture.sizes.hidden_size
+        self.head = _dense("head", (1 + architecture.spans) * width, architecture.outputs, seed)
+        if architecture.pooling == "cls" and f"{layers.pooler}.weight" not in parts:
+            self.pooler = _dense("pooler", width, width, 1000 * seed + 999)
+            parts |= dense_parts(layers.pooler, self.pooler)
+        self.named = Weights(parts | dense_parts(layers.output, self.head))
+        self.adapters = {}
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def call(self, inputs, training=False):
+        architecture = self.architecture
+        dropout = Dropout(self.seed_generator if training else None)
+        compute_type = self.backbone.dtype_policy.compute_dtype
+        blocks = KerasBlocks(self.named, architecture.sizes, architecture.encoding, compute_type, dropout)
+        return heads.logits(blocks, architecture, inputs, inputs["reads"])
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if not (training and self.r_drop_alpha):
+            return loss
+        again = self(x, training=True)
+        loss = (loss + super().compute_loss(x, y, again, sample_weight, training)) / 2
+        divergence = losses.DIVERGENCES[tasks.TASKS[self.architecture.task].divergence]
+        apart = divergence(y, y_pred, again)  # [R, M]
+        mean = keras.ops.divide_no_nan(keras.ops.sum(apart * sample_weight), keras.ops.sum(sample_weight))
+        return loss + self.r_drop_alpha * mean
+
+
+def _dense(name: str, inputs: int, outputs: int, seed: int):
+    """In float32, drawn as BERT's own layers start."""
+    initializer = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
+    layer = keras.layers.Dense(outputs, kernel_initializer=initializer, dtype="float32", name=name)
+    layer.build((None, inputs))
+    return layer

@@ -1,0 +1,228 @@
+"""What kft knows of one kind of model, as records of data and plain functions; nothing here imports Keras."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kft.tasks.problems import MULTIPLE_CHOICE
+from kft.text.templates import Template
+
+SEQUENCE = "sequence"  # with MULTIPLE_CHOICE the kinds of heads that checkpoints have
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The dimensions of a model.
+
+    Attributes:
+        vocabulary_size: rows of the token embedding.
+        num_layers: L, transformer layers.
+        num_heads: attention heads of a layer.
+        hidden_size: H, width of a token's vector.
+        intermediate_size: width inside a feed-forward layer.
+        max_length: tokens that it has positions for.
+        num_segments: segments that it tells apart; 1 where it has none.
+    """
+
+    vocabulary_size: int
+    num_layers: int
+    num_heads: int
+    hidden_size: int
+    intermediate_size: int
+    max_length: int
+    num_segments: int = 1
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What the shapes of the weights do not tell.
+
+    Attributes:
+        activation: a key of the `ACTIVATIONS` of `blocks`.
+        epsilon: of LayerNorm.
+        dropout: rate after each block.
+        attention_dropout: rate on attention weights.
+    """
+
+    activation: str
+    epsilon: float
+    dropout: float
+    attention_dropout: float
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight of a checkpoint.
+
+    Attributes:
+        shape: of a kernel [inputs, outputs]; PyTorch's files hold it the other way round.
+        kind: "table", "kernel", "bias", "scale" or "offset"; tells how it starts anew and whether it is turned.
+    """
+
+    shape: tuple[int, ...]
+    kind: str
+
+    @property
+    def shape_in_file(self) -> tuple[int, ...]:
+        return self.shape[::-1] if self.kind == "kernel" else self.shape
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Where a weight lives in a Keras model: `getattr(layer, attribute)`, whose values `shape` makes one or two-dimensional.
+
+    The attribute is read anew in each use, since a layer may compute it.
+    """
+
+    layer: Any
+    attribute: str
+    shape: tuple[int, ...]
+
+    @property
+    def value(self) -> Any:
+        return getattr(self.layer, self.attribute)
+
+
+@dataclass(frozen=True)
+class HeadLayers:
+    """A family's layers above its encoder for one use, by the checkpoint's names.
+
+    Attributes:
+        architecture: transformers' class, as config.json names it.
+        output: the dense layer that gives the outputs.
+        pooler: the dense layer that the first token passes before it.
+        activation: after the pooler, one of the `ACTIVATIONS` of `blocks`.
+        dropped_before_pooler: whether dropout also stands before the pooler.
+    """
+
+    architecture: str
+    output: str
+    pooler: str
+    activation: str = "tanh"
+    dropped_before_pooler: bool = False
+
+    def owns(self, name: str) -> bool:
+        """Whether a weight is the head's own, whose name never has the encoder's prefix."""
+        return name.split(".")[0] == self.output.split(".")[0]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a fine-tuned checkpoint says of its head.
+
+    Attributes:
+        labels: names in id order, one for each output; LABEL_0, LABEL_1, … where nobody named them.
+        named: whether somebody did.
+        problem_type: of Hugging Face, one of those in `kft.tasks.problems`.
+    """
+
+    labels: tuple[str, ...]
+    named: bool
+    problem_type: str
+
+    @property
+    def kind(self) -> str:
+        """A key of `Family.heads`."""
+        return MULTIPLE_CHOICE if self.problem_type == MULTIPLE_CHOICE else SEQUENCE
+
+
+def numbered_labels(count: int) -> tuple[str, ...]:
+    return tuple(f"LABEL_{i}" for i in range(count))
+
+
+@dataclass(frozen=True)
+class Hub:
+    """KerasHub's classes for a family: its backbone holds the weights, its presets load, `--to keras` writes one.
+
+    Attributes:
+        backbone, classifier, preprocessor, tokenizer: names in `keras_hub.models`.
+        sizes: field of `Sizes` → argument of the backbone.
+        activation, epsilon: those that KerasHub's own code computes with.
+        parts: backbone → {name: Part} of the encoder's weights, in the backbone's own order.
+        head: dense layers of the classifier, input to output: name → attribute.
+    """
+
+    backbone: str
+    classifier: str
+    preprocessor: str
+    tokenizer: str
+    sizes: dict[str, str]
+    activation: str
+    epsilon: float
+    parts: Callable[[Any], dict[str, Part]]
+    head: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of model.
+
+    A checkpoint's names stand without the encoder's prefix ("bert."); a kernel's name is that of its dense layer and
+    ".weight". What the checkpoint's file holds and what the model holds may differ: `fold` and `unfold` go between them.
+
+    Attributes:
+        name: `model_type` in config.json.
+        prefix: of the encoder's weights in a checkpoint that has a head.
+        architecture: transformers' class of the bare encoder.
+        hub: KerasHub's classes.
+        heads: kind of head → its layers.
+        template: what stands around the texts of an example, and whether segment ids tell two apart.
+        sizes, encoding: config.json as `Settings` → the records, checked.
+        to_config: (sizes, encoding) → the fields of config.json that they make.
+        weights: sizes → {name: Weight} of the encoder's weights in a checkpoint's file.
+        fold: (arrays of the file, sizes) → arrays that the model holds; kernels are [inputs, outputs] in both.
+        unfold: (arrays that the model holds, sizes) → arrays of the file.
+        depth: name → 0 for embeddings, 1 … L for layers; None above them.
+        adapters: target → patterns of its dense layers, "{i}" for the layer's number.
+        run: (blocks, inputs, places) → hidden states [R, M, H] at places [R, M], or of all tokens [R, T, H] where
+            places is None.
+    """
+
+    name: str
+    prefix: str
+    architecture: str
+    hub: Hub
+    heads: dict[str, HeadLayers]
+    template: Template
+    sizes: Callable[[Any], Sizes]
+    encoding: Callable[[Any], Encoding]
+    to_config: Callable[[Sizes, Encoding], dict[str, Any]]
+    weights: Callable[[Sizes], dict[str, Weight]]
+    fold: Callable[[dict[str, Any], Sizes], dict[str, Any]]
+    unfold: Callable[[dict[str, Any], Sizes], dict[str, Any]]
+    depth: Callable[[str], int | None]
+    adapters: dict[str, tuple[str, ...]]
+    run: Callable[..., Any]
+
+    @property
+    def segments(self) -> bool:
+        return self.template.segments
+
+    def head_weights(self, kind: str, sizes: Sizes, outputs: int) -> dict[str, Weight]:
+        """{name: Weight} of a kind of head that reads one place of an example."""
+        layers, hidden = self.heads[kind], sizes.hidden_size
+        return dense(layers.pooler, hidden, hidden) | dense(layers.output, hidden, outputs)
+
+    def adapted(self, targets: tuple[str, ...], sizes: Sizes) -> list[str]:
+        """The dense layers that `targets`, keys of `adapters`, name: layer by layer."""
+        return [
+            pattern.format(i=i)
+            for i in range(sizes.num_layers)
+            for target in targets
+            for pattern in self.adapters[target]
+        ]
+
+
+def table(name: str, rows: int, width: int) -> dict[str, Weight]:
+    return {f"{name}.weight": Weight((rows, width), "table")}
+
+
+def dense(name: str, inputs: int, outputs: int) -> dict[str, Weight]:
+    return {
+        f"{name}.weight": Weight((inputs, outputs), "kernel"),
+        f"{name}.bias": Weight((outputs,), "bias"),
+    }
+
+
+def norm(name: str, width: int) -> dict[str, Weight]:
+    return {f"{name}.weight": Weight((width,), "scale"), f"{name}.bias": Weight((width,), "offset")}

@@ -1,0 +1,102 @@
+"""RoBERTa (Liu et al. 2019): BERT without segments and pooler, byte-level BPE, a head with a dense layer of its own."""
+
+from typing import Any
+
+import numpy as np
+
+from kft.models.families import encoders
+from kft.models.families.parts import norm_parts, table_part
+from kft.models.families.record import (
+    MULTIPLE_CHOICE,
+    SEQUENCE,
+    Encoding,
+    Family,
+    HeadLayers,
+    Hub,
+    Part,
+    Sizes,
+    Weight,
+)
+from kft.models.families.settings import Settings, unsupported
+from kft.text.templates import ROBERTA as TEMPLATE
+
+# The checkpoint's tables begin with rows that no token has: padding's, and the one before it.
+FIRST_POSITION = TEMPLATE.first_position
+_POSITIONS = "embeddings.position_embeddings.weight"
+_SEGMENTS = "embeddings.token_type_embeddings.weight"
+
+
+def sizes(settings: Settings) -> Sizes:
+    """See `Family.sizes`; padding is token 1, from which transformers counts positions."""
+    if settings.get("pad_token_id", 1) != FIRST_POSITION - 1:
+        raise unsupported(settings.name, f"`pad_token_id` must be 1, got: {settings.get('pad_token_id')!r}")
+    return encoders.sizes(settings, FIRST_POSITION)
+
+
+def to_config(sizes: Sizes, encoding: Encoding) -> dict[str, Any]:
+    return encoders.to_config(sizes, encoding, FIRST_POSITION)
+
+
+def weights(sizes: Sizes) -> dict[str, Weight]:
+    return encoders.weights(sizes, FIRST_POSITION)
+
+
+def fold(arrays: dict[str, np.ndarray], sizes: Sizes) -> dict[str, np.ndarray]:
+    """Positions without the rows that no token has, and with the segment that every token has."""
+    held = {name: array for name, array in arrays.items() if name != _SEGMENTS}
+    return held | {_POSITIONS: arrays[_POSITIONS][FIRST_POSITION:] + arrays[_SEGMENTS][0]}
+
+
+def unfold(arrays: dict[str, np.ndarray], sizes: Sizes) -> dict[str, np.ndarray]:
+    empty = np.zeros((FIRST_POSITION, sizes.hidden_size), np.float32)
+    segments = np.zeros((sizes.num_segments, sizes.hidden_size), np.float32)
+    return arrays | {_POSITIONS: np.concatenate([empty, arrays[_POSITIONS]]), _SEGMENTS: segments}
+
+
+def parts(backbone: Any) -> dict[str, Part]:
+    positions = backbone.embeddings.position_embedding
+    found = {
+        **table_part("embeddings.word_embeddings", backbone.token_embedding),
+        **table_part("embeddings.position_embeddings", positions, "position_embeddings"),
+        **norm_parts("embeddings.LayerNorm", backbone.embeddings_layer_norm),
+    }
+    for i, layer in enumerate(backbone.transformer_layers):
+        found |= encoders.layer_parts(f"encoder.layer.{i}", layer)
+    return found
+
+
+ROBERTA = Family(
+    name="roberta",
+    prefix="roberta.",
+    architecture="RobertaModel",
+    hub=Hub(
+        backbone="RobertaBackbone",
+        classifier="RobertaTextClassifier",
+        preprocessor="RobertaTextClassifierPreprocessor",
+        tokenizer="RobertaTokenizer",
+        sizes=encoders.HUB_SIZES,
+        activation="gelu_exact",
+        epsilon=1e-5,
+        parts=parts,
+        head={"classifier.dense": "pooled_dense", "classifier.out_proj": "output_dense"},
+    ),
+    heads={
+        SEQUENCE: HeadLayers(
+            "RobertaForSequenceClassification",
+            output="classifier.out_proj",
+            pooler="classifier.dense",
+            dropped_before_pooler=True,
+        ),
+        MULTIPLE_CHOICE: HeadLayers("RobertaForMultipleChoice", output="classifier", pooler="pooler.dense"),
+    },
+    template=TEMPLATE,
+    sizes=sizes,
+    encoding=encoders.encoding,
+    to_config=to_config,
+    weights=weights,
+    fold=fold,
+    unfold=unfold,
+    depth=encoders.depth,
+    adapters=encoders.ADAPTERS,
+    run=encoders.encoder(encoders.learned_positions("word", "position"), encoders.post_norm),
+)

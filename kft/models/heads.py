@@ -1,0 +1,33 @@
+"""From the encoder's vectors to logits: what a head reads of an example, in the names of `blocks`."""
+
+from typing import Any
+
+from kft.models.architecture import Architecture
+from kft.models.families import HeadLayers
+
+
+def logits(blocks: Any, architecture: Architecture, inputs: dict[str, Any], places: Any) -> Any:
+    """float32 [R, M, C] of the places [R, M]; of those without an example they are finite and mean nothing.
+
+    The head reads a place's own vector through the family's pooler ("cls"), or the mean of its example's tokens ("mean"); and
+    beside it the mean of each marked word (`inputs["spans"]` [R, M, P, 2]) in the last layer.
+    """
+    run, layers = architecture.kind.run, architecture.head
+    if architecture.pooling == "cls" and not architecture.spans:
+        vectors = _pool(blocks, layers, run(blocks, inputs, places), architecture.head_dropout)
+    else:  # more than the places themselves is read
+        x = run(blocks, inputs, None)  # [R, T, H]
+        if architecture.pooling == "mean":
+            vectors = blocks.mean(x, inputs["example_ids"], places)
+        else:
+            vectors = _pool(blocks, layers, blocks.take(x, places), architecture.head_dropout)
+        if architecture.spans:
+            vectors = blocks.join([vectors, blocks.spans(x, inputs["spans"])])
+    vectors = blocks.drop(blocks.full(vectors), architecture.head_dropout)
+    return blocks.dense(layers.output, vectors)
+
+
+def _pool(blocks: Any, layers: HeadLayers, vectors: Any, rate: float) -> Any:
+    if layers.dropped_before_pooler:
+        vectors = blocks.drop(vectors, rate)
+    return blocks.activate(blocks.dense(layers.pooler, vectors), layers.activation)

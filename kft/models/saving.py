@@ -1,0 +1,95 @@
+"""Weights of a model ↔ the file of a run."""
+
+from pathlib import Path
+
+import numpy as np
+
+from kft import backend, runs
+from kft.errors import KftError
+from kft.models import low_rank
+from kft.models.adapters import factors_of, lora_of, merged
+from kft.models.architecture import read_architecture
+from kft.models.classifier import Classifier
+from kft.models.families import Family, Sizes
+from kft.runs import RunDir
+
+backend.select()
+
+import keras  # noqa: E402
+
+
+def parameter_counts(model: Classifier) -> dict[str, int]:
+    """{"total", "trainable"} numbers of weights; the pooler does not count as trainable where the head skips it."""
+    count = {"total": model.weights, "trainable": model.trainable_weights}
+    return {
+        name: int(sum(np.prod(w.shape) for w in weights if "seed" not in w.name))
+        for name, weights in count.items()
+    }
+
+
+def new_backbone(family: Family, sizes: Sizes, precision: str):
+    """KerasHub's backbone of a family, its weights drawn at random.
+
+    Args:
+        family, sizes: what it holds.
+        precision: "float32" or "mixed_bfloat16".
+    """
+    arguments = {theirs: getattr(sizes, ours) for ours, theirs in family.hub.sizes.items()}
+    kind = getattr(backend.keras_hub().models, family.hub.backbone)
+    return kind(**arguments, dtype=keras.dtype_policies.DTypePolicy(precision))
+
+
+def save(model: Classifier, file: Path) -> None:
+    """Writes the weights of a model as a Keras `.weights.h5` file, whole or not at all.
+
+    Its adapters are merged into them.
+    """
+    with merged(model):
+        runs.write_whole(file, _without_optimizer(model).save_weights)
+
+
+def save_adapters(model: Classifier, file: Path) -> None:
+    """Writes the adapters of a model by themselves, where it has any."""
+    lora = lora_of(model)
+    if lora is not None:
+        low_rank.save(file, lora, factors_of(model))
+
+
+def load_weights(model: Classifier, file: Path) -> None:
+    """Puts the weights of a file that `save` wrote into a model.
+
+    Raises:
+        KftError: the file is missing, damaged or of another model.
+    """
+    _read_into(_without_optimizer(model), file)
+
+
+def load(run: RunDir, precision: str = "float32") -> Classifier:
+    """The model of a run, with its trained weights.
+
+    Raises:
+        KftError: a file is missing or damaged, or the weights do not fit the architecture.
+    """
+    architecture = read_architecture(run)
+    model = Classifier(architecture, new_backbone(architecture.kind, architecture.sizes, precision))
+    _read_into(model, run.weights)
+    return model
+
+
+def _read_into(model: Classifier, file: Path) -> None:
+    try:
+        model.load_weights(file)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise KftError(
+            f"{file}: is damaged or of another model: {reason}", "copy the run folder again"
+        ) from None
+
+
+def _without_optimizer(model: Classifier) -> Classifier:
+    """The same layers in a model that is not compiled: Keras saves a compiled model's moments with it, 3 times the size."""
+    bare = Classifier(model.architecture, model.backbone)
+    for name in ("head", "pooler"):
+        if hasattr(model, name):
+            setattr(bare, name, getattr(model, name))
+    return bare

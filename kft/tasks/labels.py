@@ -1,0 +1,167 @@
+"""What the checks of labels share: their order, the rows that messages name, labels that train does not have."""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
+
+import polars as pl
+
+from kft.errors import KftError, closest, did_you_mean
+from kft.tasks.record import Learned
+
+SHOWN_LABELS = 10
+SHOWN_PROBLEMS = 5
+
+
+def ordered(labels: pl.Series) -> list[str]:
+    """The different labels: numbers by value and then by spelling, else all by code point.
+
+    The order is total and depends on the set of labels alone, since it says what a class id means.
+    """
+    names = labels.drop_nulls().unique().to_list()
+    numbers = [_number(name) for name in names]
+    if None in numbers:
+        return sorted(names)
+    return [name for _, name in sorted(zip(numbers, names, strict=True))]
+
+
+def _number(name: str) -> Decimal | None:
+    """The exact value of a number, so that no two that differ become equal; None for NaN, which has no order."""
+    try:
+        number = Decimal(name)
+    except InvalidOperation:
+        return None
+    return None if number.is_nan() else number
+
+
+def positive_of(names: Sequence[str], positive: str | None, renamed: dict[str, str]) -> str | None:
+    """The label that `data.positive` names.
+
+    Args:
+        names: of the classes.
+        positive: what the config says.
+        renamed: `data.label_names`; a label as the files hold it is taken for its new name.
+
+    Raises:
+        KftError: there are not two classes, or it is none of them.
+    """
+    if positive is None:
+        return None
+    label = positive if positive in names else renamed.get(positive, positive)
+    if len(names) != 2:
+        raise KftError(
+            f"`data.positive` = {positive!r} needs two classes, the data has {len(names)}",
+            "leave it out: f1_macro and the table of classes tell of each class",
+        )
+    if label not in names:
+        raise KftError(
+            f"`data.positive`: {positive!r} is no label{did_you_mean(positive, list(names))}",
+            f"the labels are {' and '.join(names)}",
+        )
+    return label
+
+
+def where(frame: pl.DataFrame, rows: pl.DataFrame) -> str:
+    """The first of the rows as messages name it; a file of a class folder holds but one."""
+    origin, row = rows["origin"][0], rows["id"][0] + 1
+    return origin if frame["origin"].n_unique() > 1 else f"{origin}, row {row}"
+
+
+def more(rows: pl.DataFrame) -> str:
+    return f" ({rows.height} such rows)" if rows.height > 1 else ""
+
+
+def check_differ(values: pl.Series, what: str, train: pl.DataFrame, shown: str) -> None:
+    """Raises KftError: all labels of train are alike."""
+    if values.n_unique() == 1:
+        raise KftError(
+            f"{shown}: every row has the {what} {train['label'][0]}, so there is nothing to learn",
+            "`data.label` names the column; `data.max_examples` takes the first rows, which may all be of one class",
+        )
+
+
+def check_known(frames: dict[str, pl.DataFrame], names: Callable[[str], tuple[str, ...]]) -> None:
+    """Raises KftError: validation or test has labels that train has not; `names` as in `Labels`."""
+    known = ordered(_names(frames["train"], names)["_name"])
+    problems = []
+    for split, frame in frames.items():
+        if split == "train":
+            continue
+        named = _names(frame, names)
+        strange = named.filter(~pl.col("_name").is_in(known))
+        for name in strange["_name"].unique(maintain_order=True):
+            problems.append(_strange(frame, strange.filter(pl.col("_name") == name), known))
+    if problems:
+        rest = len(problems) - SHOWN_PROBLEMS
+        left = [f"and {rest} more labels that train does not have"] if rest > 0 else []
+        raise KftError(
+            "\n".join(problems[:SHOWN_PROBLEMS] + left),
+            "no model learns a label that train does not have: mend the rows, or set `data.label_names`",
+        )
+
+
+def _names(frame: pl.DataFrame, names: Callable[[str], tuple[str, ...]]) -> pl.DataFrame:
+    """A row for each name of each row: the columns id, origin and `_name`."""
+    sets = {label: names(label) for label in frame["label"].unique()}
+    lists = pl.Series("_name", [sets[label] for label in frame["label"]], pl.List(pl.String))
+    return frame.select("id", "origin").with_columns(lists).explode("_name").drop_nulls("_name")
+
+
+def _strange(frame: pl.DataFrame, rows: pl.DataFrame, known: list[str]) -> str:
+    name = rows["_name"][0]
+    near = closest(name, known)
+    options = ", ".join(known[:SHOWN_LABELS]) + (", …" if len(known) > SHOWN_LABELS else "")
+    suggestion = f", did you mean `{near}`?" if near else ""
+    return f"{where(frame, rows)}: label must be one of {options}, got: {name}{more(rows)}{suggestion}"
+
+
+def check_each(frame: pl.DataFrame, learned: Learned, names: Callable[[str], tuple[str, ...]]) -> None:
+    """Raises KftError: rows to score have no label, or some that the run does not know; all at once."""
+    known = set(learned.labels)
+    wrong = {
+        label: [None] if label is None else [name for name in names(label) if name not in known]
+        for label in frame["label"].unique()
+    }
+    lists = pl.Series("_name", [wrong[label] for label in frame["label"]], pl.List(pl.String))
+    bad = frame.select("id", "origin").with_columns(lists).filter(pl.col("_name").list.len() > 0)
+    options = ", ".join(learned.labels[:20]) + (", …" if len(learned.labels) > 20 else "")
+    refuse(
+        frame,
+        bad.explode("_name"),
+        lambda name: f"label must be one of {options}, got: {name}",
+        "mend the rows, or leave them out",
+        lambda name: did_you_mean(name, list(learned.labels)),
+    )
+
+
+def refuse(
+    frame: pl.DataFrame,
+    bad: pl.DataFrame,
+    words: Callable[[str], str],
+    hint: str,
+    near: Callable[[str], str] = lambda name: "",
+) -> None:
+    """Raises KftError for rows whose labels cannot be: each mistake once, with its first row and its count.
+
+    Args:
+        frame: all rows.
+        bad: the columns id, origin and `_name`, what is wrong of a row's label; null where it is missing.
+        words: such a name → what is wrong with it.
+        hint: what to do; how to leave out rows without a label is added.
+        near: such a name → what else may be meant.
+    """
+    if not bad.height:
+        return
+    lines, counts = [], []
+    for name in bad["_name"].unique(maintain_order=True):
+        rows = bad.filter(pl.col("_name").eq_missing(pl.lit(name, pl.String)))
+        what = "the label is missing" if name is None else words(name)
+        lines.append(f"{where(frame, rows)}: {what}{more(rows)}{'' if name is None else near(name)}")
+        counts.append(f"{rows.height} missing" if name is None else f"{name} {rows.height}")
+    if len(lines) > 1:
+        shown = ", ".join(counts[:SHOWN_LABELS]) + (", …" if len(counts) > SHOWN_LABELS else "")
+        count = bad.select("id", "origin").n_unique()
+        lines = [f"{bad['origin'][0]}: {count} rows cannot be scored: {shown}", *lines[:SHOWN_PROBLEMS]]
+        left = len(counts) - SHOWN_PROBLEMS
+        lines += [f"and {left} more such labels"] if left > 0 else []
+    skip = "; --skip-unlabelled leaves out those without a label" if bad["_name"].null_count() else ""
+    raise KftError("\n".join(lines), hint + skip)

@@ -1,0 +1,44 @@
+"""Rows that belong to questions: their numbers, their places, the best row of each."""
+
+import numpy as np
+import polars as pl
+
+
+def numbered(rows: pl.DataFrame) -> np.ndarray | None:
+    """Number of each row's question, int64 [N] from 0 without gaps; None where rows stand alone."""
+    return np.unique(rows["group"].to_numpy(), return_inverse=True)[1] if "group" in rows.columns else None
+
+
+def by_question(
+    right: np.ndarray, probability: np.ndarray, numbers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The place of the right choice in its question, int64 [Q], and probabilities [Q, most choices], 0 where there is none.
+
+    Args:
+        right: 1 for the right choice of each question, else 0, [N].
+        probability: of each choice, [N].
+        numbers: of the questions, [N].
+    """
+    at = places(numbers)
+    marks, probabilities = np.zeros((2, at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1))
+    marks[at], probabilities[at] = right, probability
+    return marks.argmax(axis=1), probabilities
+
+
+def chosen(scores: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """1 for the choice of each question with the highest score, the first of equal ones, else 0: float [N]."""
+    at = places(numbers)
+    table = np.full((at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1), -np.inf)
+    table[at] = scores
+    marks = np.zeros_like(table)
+    marks[np.arange(len(table)), table.argmax(axis=1)] = 1
+    return marks[at]
+
+
+def places(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row its question's number and its own place in the question, in row order."""
+    order = np.argsort(numbers, kind="stable")
+    counts = np.bincount(numbers)
+    place = np.empty(len(numbers), np.int64)
+    place[order] = np.arange(len(numbers)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return numbers, place

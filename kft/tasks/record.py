@@ -1,0 +1,241 @@
+"""What a task is: records of plain data and functions, free of Keras and TensorFlow.
+
+Letters: N examples (rows of a frame), M read places, C outputs of the head.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a task takes from the train split; with the weights it turns outputs into answers.
+
+    Attributes:
+        labels: the C label names in id order; none for scores and choices.
+        mean, scale: a score is `output * scale + mean`.
+        thresholds: of each label, the probability from which it is predicted; none where nothing is compared.
+        positive: of two classes the label that precision, recall and f1 are of; None takes the second.
+    """
+
+    labels: tuple[str, ...] = ()
+    mean: float = 0.0
+    scale: float = 1.0
+    thresholds: tuple[float, ...] = ()
+    positive: str | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads of a row.
+
+    Attributes:
+        paired: whether an example has a second text.
+        spans: the marked words, as in the config.
+        grouped: whether rows belong to questions.
+        max_length: tokens of an example at most.
+    """
+
+    paired: bool
+    spans: tuple[tuple[str, str | int, str | int], ...]
+    grouped: bool
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The places of N examples that the head reads, each with a target and a weight.
+
+        one class       [CLS] good film [SEP]       places [0]       targets [1]
+        several labels  [CLS] good film [SEP]       places [0]       targets [[0 1 1]]
+        token classes   [CLS] Ann met Bo [SEP]      places [1 2 3]   targets [2 0 2]
+
+    Attributes:
+        offsets: int64 [N + 1]; example i is read at places[offsets[i]:offsets[i + 1]].
+        places: int32 [M], position in the example.
+        targets: [M, …]; None in prediction.
+        weights: float32 [M], of each place in the loss; None in prediction.
+        rivals: "example" or "question" where the loss compares all places of one; None where each stands alone.
+        questions: int64 [N], number of each example's question, from 0 and without gaps; only where rivals is "question".
+    """
+
+    offsets: np.ndarray
+    places: np.ndarray
+    targets: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    rivals: str | None = None
+    questions: np.ndarray | None = None
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Places of each example, int64 [N]."""
+        return np.diff(self.offsets)
+
+
+def read_first(count: int, **more: Any) -> Reads:
+    """The first token of each of so many examples; `more` are other fields of `Reads`."""
+    return Reads(np.arange(count + 1, dtype=np.int64), np.zeros(count, np.int32), **more)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss by its name in `kft.models.losses`, and its options."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the labels of a task are, for the splits.
+
+    Attributes:
+        check: (clean splits, what messages call train) → raises KftError for labels that the task cannot have.
+        describe: frame → what data.json says of a split's labels.
+        method: how splits are cut unless the user says.
+        names: label of a row → the names in it; None where labels are no names.
+        several: whether a row may have several names, or none.
+    """
+
+    check: Callable[[dict[str, pl.DataFrame], str], None]
+    describe: Callable[[pl.DataFrame], dict[str, Any]]
+    method: str
+    names: Callable[[str], tuple[str, ...]] | None = None
+    several: bool = False
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """What a report shows of the wrong predictions of a split.
+
+    Attributes:
+        title, note: of the list.
+        rows: the worst first: {"id", "text", "text_pair"?, "verdict": [(style, words, small words or None)]}.
+        charts: names of charts over the predictions, see `kft.report.charts`.
+    """
+
+    title: str
+    note: str
+    rows: list[dict[str, Any]]
+    charts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How predictions are scored. Targets and predictions are as the task's `scored` gives them.
+
+    Attributes:
+        metrics: names in `kft.metrics.METRICS`; the first decides which epoch is best.
+        loss: the metric that is the task's loss on a split.
+        checked: (targets, predictions, number of labels) → both as arrays; ValueError for other shapes.
+        details: (targets, predictions, labels, generator, resamples) → what stands behind the scores, for JSON.
+        resampled: (targets, predictions, counts [S, N]) → {metric: scores [S]} of S resamples.
+        alike: predictions → int [N, …], on which alone (with the targets) the resampled scores depend; None where they
+            depend on the predictions themselves.
+        right: (targets, predictions) → bool [N], whether an example is answered right, for McNemar's test; None where
+            there is no right or wrong.
+        unit: what is counted.
+    """
+
+    metrics: tuple[str, ...]
+    loss: str
+    checked: Callable[..., tuple[np.ndarray, np.ndarray]]
+    details: Callable[..., dict[str, Any]]
+    resampled: Callable[..., dict[str, np.ndarray]]
+    alike: Callable[[np.ndarray], np.ndarray] | None = None
+    right: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    unit: str = "example"
+
+
+@dataclass(frozen=True)
+class Export:
+    """How artefacts answer for a task.
+
+    Attributes:
+        formats: keys of `kft.export.EXPORTERS` that can hold it.
+        signature: TensorFlow Serving's "classify" or "regress"; None where none fits.
+        in_graph: (tensorflow, outputs [N, C], learned) → named answers [N, …].
+        numbers: the answer of it that is compared with the run's predictions.
+        compared: predictions → the numbers that are compared.
+        decided: the answer of it that says what is decided; None where nothing is.
+        decisions: (predictions, learned) → the same of the run, [N] or [N, C].
+        ties: (predictions, learned, tolerance) → bool [N], whether a decision hangs on twice the tolerance.
+    """
+
+    formats: tuple[str, ...]
+    signature: str | None
+    in_graph: Callable[..., dict[str, Any]]
+    numbers: str
+    compared: Callable[[np.ndarray], np.ndarray] = lambda predictions: predictions
+    decided: str | None = None
+    decisions: Callable[[np.ndarray, Learned], np.ndarray] | None = None
+    ties: Callable[[np.ndarray, Learned, float], np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of problem.
+
+    Attributes:
+        labels: what its labels are, for the splits.
+        learn: (train frame, class ids that a run already has or None) → what it takes from train.
+        outputs: learned → C, the units of the head.
+        check: (frame, learned) → raises KftError for a row that cannot be scored; names the row.
+        truths: (labels of rows, learned) → what they say, [N, …]: class ids, scores, or whether a choice is right.
+        reads: (train frame, token rows, learned, `train.class_weight`) → what the head reads, with targets and weights.
+        places: (frame, token rows) → the same without targets, for prediction.
+        loss: (the section `train`, reads, learned) → the loss.
+        divergence: its name in `kft.models.losses.DIVERGENCES`.
+        predictions: (outputs [M, C], learned, question numbers or None) → predictions [N, …].
+        scored: (truths, predictions, question numbers or None) → both as the metrics take them.
+        target_column: (labels of rows, truths) → the column "target" of a table of predictions.
+        columns: (predictions, learned) → the columns that they add to such a table.
+        read: (such a table, learned) → the predictions again.
+        mean: (predictions of several models, learned, question numbers or None) → their mean.
+        answer: (row of such a table, learned) → the fields of one line of `kft predict`.
+        answered: the field of it that a benchmark takes for the answer.
+        compared: (prediction of a row, learned) → the same in a comparison.
+        words: such an answer → in a few words.
+        differ: predictions of M models [M, N, …] → whether they differ, bool [N] (None where all do), and the order, least
+            first, in which people should see rows.
+        order: that order in words.
+        worst: (table of predictions, labels, most) → the mistakes.
+        issues: (targets of a table, learned) → given labels as cleanlab takes them; None where it finds no errors.
+        scoring, export: see there.
+        grouped: whether the rows of a question are predicted together, so that steps hold whole questions.
+        counted: what disagreements count.
+    """
+
+    labels: Labels
+    learn: Callable[..., Learned]
+    outputs: Callable[[Learned], int]
+    check: Callable[[pl.DataFrame, Learned], None]
+    truths: Callable[[pl.Series, Learned], np.ndarray]
+    reads: Callable[..., Reads]
+    loss: Callable[..., Loss]
+    divergence: str
+    predictions: Callable[..., np.ndarray]
+    scored: Callable[..., tuple[np.ndarray, np.ndarray]]
+    columns: Callable[[np.ndarray, Learned], list[pl.Series]]
+    read: Callable[[pl.DataFrame, Learned], np.ndarray]
+    answer: Callable[[dict[str, Any], Learned], dict[str, Any]]
+    answered: str
+    compared: Callable[[Any, Learned], dict[str, Any]]
+    words: Callable[[dict[str, Any]], str]
+    differ: Callable[[np.ndarray, Learned], tuple[np.ndarray | None, np.ndarray]]
+    worst: Callable[[pl.DataFrame, list[str], int], Mistakes]
+    scoring: Scoring
+    export: Export
+    target_column: Callable[[pl.Series, np.ndarray], pl.Series] = lambda labels, truths: labels
+    places: Callable[..., Reads] = lambda frame, rows: read_first(len(frame))
+    mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(
+        predictions, axis=0
+    )
+    issues: Callable[[pl.Series, Learned], Any] | None = None
+    grouped: bool = False
+    counted: str = "example"
+    order: str = "surest"

@@ -1,0 +1,22 @@
+"""Which settings a task needs and refuses: what a config is checked by, before anything heavy is loaded."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which settings a task needs and refuses.
+
+    Attributes:
+        problem: what Hugging Face calls the problem, one of those in `kft.tasks.problems`.
+        losses: what `train.loss` may be, the default first.
+        stratified: whether a split can be stratified by label.
+        needs: dotted name of a setting that must be set → what it is, for the message.
+        refuses: dotted name of a setting that must not be set → what it needs instead of this task.
+    """
+
+    problem: str
+    losses: tuple[str, ...]
+    stratified: bool = False
+    needs: dict[str, str] = field(default_factory=dict)
+    refuses: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,169 @@
+"""Every family: its table is transformers', its numbers are transformers' on every backend, packed or not; it comes back whole."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from conftest import build_model
+
+from kft import batches, evaluate
+from kft.models import presets
+from kft.models.families import FAMILIES, MULTIPLE_CHOICE, SEQUENCE
+from kft.models.families.settings import Settings
+from kft.text import Tokens
+
+LABELS = ["a", "b", "c"]
+KINDS = [(SEQUENCE, "classification", LABELS), (MULTIPLE_CHOICE, "choice", [])]
+EVERY = [(name, *kind) for name in FAMILIES for kind in KINDS]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A function: (family, kind of head or None) → a checkpoint's folder, made once."""
+    root, made = tmp_path_factory.mktemp("families"), {}
+
+    def of(family: str, kind: str | None = None) -> Path:
+        if (family, kind) not in made:
+            labels = LABELS if kind == SEQUENCE else None
+            made[family, kind] = tiny.make(root / f"{family}-{kind}", family, kind, labels)
+        return made[family, kind]
+
+    return of
+
+
+def rows_of(size: int, count: int = 9, longest: int = 30) -> Tokens:
+    """Random token rows of a model that has `size` tokens, without its special ones."""
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(3, longest + 1, count).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = rng.integers(5, size - 1, offsets[-1]).astype(np.int32)
+    return Tokens(ids, offsets, lengths, lengths)
+
+
+def transformers_logits(folder: Path, family: str, kind: str, rows: Tokens) -> np.ndarray:
+    import torch
+    import transformers
+
+    model = getattr(transformers, FAMILIES[family].heads[kind].architecture).from_pretrained(folder).eval()
+    lengths = np.diff(rows.offsets)
+    ids = np.full((len(lengths), lengths.max()), model.config.pad_token_id)
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids[mask] = rows.ids
+    ids, mask = torch.tensor(ids), torch.tensor(mask.astype(int))
+    if kind == MULTIPLE_CHOICE:
+        ids, mask = ids[:, None], mask[:, None]
+    with torch.no_grad():
+        return model(input_ids=ids, attention_mask=mask).logits.numpy()
+
+
+# --- The record
+
+
+@pytest.mark.parametrize(("family", "kind", "task", "labels"), EVERY)
+def test_the_table_is_that_of_transformers(folder, family, kind, task, labels):
+    import transformers
+
+    record = FAMILIES[family]
+    model = getattr(transformers, record.heads[kind].architecture).from_pretrained(folder(family, kind))
+    theirs = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    sizes = presets.locate(str(folder(family, kind))).sizes
+    table = record.weights(sizes) | record.head_weights(kind, sizes, len(labels) or 1)
+    ours = {
+        name if record.heads[kind].owns(name) else record.prefix + name: weight.shape_in_file
+        for name, weight in table.items()
+    }
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sizes_go_to_config_json_and_back(folder, family):
+    record, content = FAMILIES[family], json.loads((folder(family) / "config.json").read_text())
+    settings = Settings("it", content)
+    sizes, encoding = record.sizes(settings), record.encoding(settings)
+    again = record.to_config(sizes, encoding)
+    assert (record.sizes(Settings("it", again)), record.encoding(Settings("it", again))) == (sizes, encoding)
+    for key in again.keys() & content.keys():
+        assert again[key] == content[key], key
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_depth_and_adapters_name_what_the_model_holds(folder, family):
+    record = FAMILIES[family]
+    model = build_model(presets.locate(str(folder(family))), "classification", LABELS, 3)
+    names, sizes = set(model.named.parts), model.architecture.sizes
+    depths = {record.depth(name) for name in names}
+    assert depths == {None, *range(sizes.num_layers + 1)}
+    adapted = record.adapted(tuple(record.adapters), sizes)
+    assert {f"{name}.weight" for name in adapted} <= names
+    assert len(set(adapted)) == len(adapted) == 6 * sizes.num_layers
+    # Every variable of the model has a name, and only one.
+    held = [id(part.value) for part in model.named.parts.values()]
+    assert sorted(held) == sorted(id(v) for v in model.weights if "seed" not in v.path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_unfolded_folds_back(folder, family):
+    preset = presets.locate(str(folder(family)))
+    record, held = preset.family, presets.encoder_weights(preset)
+    file = record.unfold(held, preset.sizes)
+    assert {name: array.shape for name, array in file.items()} == {
+        name: weight.shape for name, weight in record.weights(preset.sizes).items()
+    }
+    for name, array in record.fold(file, preset.sizes).items():
+        np.testing.assert_array_equal(array, held[name])
+
+
+# --- Numbers
+
+
+@pytest.mark.parametrize(("family", "kind", "task", "labels"), EVERY)
+def test_logits_are_those_of_transformers(folder, family, kind, task, labels):
+    preset = presets.locate(str(folder(family, kind)))
+    rows = rows_of(16)
+    logits = evaluate.predict_logits(build_model(preset, task, labels, len(labels) or 1), rows)
+    expected = transformers_logits(preset.path, family, kind, rows)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
+def test_every_backend_gives_them(folder, tmp_path, backend):
+    asked = [[str(folder(family, kind)), task, labels] for family, kind, task, labels in EVERY]
+    command = [sys.executable, __file__, json.dumps(asked), str(tmp_path / "logits.npz")]
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "logits.npz") as logits:
+        for i, (family, kind, _, _) in enumerate(EVERY):
+            expected = transformers_logits(folder(family, kind), family, kind, rows_of(16))
+            np.testing.assert_allclose(logits[str(i)], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_packed_equals_alone(folder, family, pooling):
+    model = build_model(presets.locate(str(folder(family))), "classification", LABELS, 3, pooling=pooling)
+    rows = rows_of(16)
+    packed = evaluate.predict_logits(model, rows)
+    for i, (begin, end) in enumerate(zip(rows.offsets[:-1], rows.offsets[1:], strict=True)):
+        length = np.array([end - begin], np.int32)
+        alone = Tokens(rows.ids[begin:end], np.array([0, end - begin]), length, length)
+        shape = batches.PredictionShape(1, 32, 1)
+        np.testing.assert_allclose(evaluate.predict_logits(model, alone, shape)[0], packed[i], atol=1e-6)
+
+
+def by_backend(asked: list, output: str) -> None:
+    logits = []
+    for path, task, labels in asked:
+        model = build_model(presets.locate(path), task, labels, len(labels) or 1)
+        logits.append(evaluate.predict_logits(model, rows_of(16)))
+    np.savez(output, **{str(i): array for i, array in enumerate(logits)})
+
+
+if __name__ == "__main__":
+    by_backend(json.loads(sys.argv[1]), sys.argv[2])
