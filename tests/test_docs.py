@@ -29,15 +29,20 @@ def blocks(page: Path) -> dict[str, str]:
 
 
 def repeated(table: str) -> str:
-    """A page's rows many times over; where there is a question, each copy asks its own."""
+    """A page's rows many times over, each copy with texts and questions of its own."""
     header, *rows = csv.reader(io.StringIO(table))
-    groups = [i for i, name in enumerate(header) if name == "question"]
+    own = {"question": "{1}-{0}", "text": "{0} {2}", "premise": "{0} {2}"}
     written = io.StringIO()
     writer = csv.writer(written)
     writer.writerow(header)
     for copy in range(COPIES):
+        words = " ".join(word for bit, word in enumerate(("a", "the", "film", "plot")) if copy >> bit & 1)
         writer.writerows(
-            [f"{copy}-{cell}" if i in groups else cell for i, cell in enumerate(row)] for row in rows
+            [
+                own.get(name, "{0}").format(cell, copy, words).strip()
+                for name, cell in zip(header, row, strict=True)
+            ]
+            for row in rows
         )
     return written.getvalue()
 
@@ -64,7 +69,10 @@ def test_commands_options_and_settings_that_are_named_exist(page):
         _, *words = line.split()
         command = main.commands.get(words[0]) if words and not words[0].startswith(("-", "[")) else None
         assert command or not words or words[0].startswith(("-", "[")), line
-        options = {name for p in (command.params if command else []) for name in p.opts} | {"--help", "--version"}
+        options = {name for p in (command.params if command else []) for name in p.opts} | {
+            "--help",
+            "--version",
+        }
         for option in re.findall(r"--[a-z][a-z-]*", line):
             assert option in options, line
     for name in re.findall(r"`((?:data|split|clean|model|train|tune)\.[a-z_]+)\b", text):
