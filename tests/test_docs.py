@@ -75,7 +75,7 @@ def test_commands_options_and_settings_that_are_named_exist(page):
         }
         for option in re.findall(r"--[a-z][a-z-]*", line):
             assert option in options, line
-    for name in re.findall(r"`((?:data|split|clean|model|train|tune)\.[a-z_]+)\b", text):
+    for name in re.findall(r"`((?:data|split|clean|model|train|tune)\.(?!json)[a-z_]+)(?![\w.])", text):
         assert configs.setting_types(name) is not None, name
 
 
