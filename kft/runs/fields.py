@@ -86,7 +86,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "learned.mean": "a regression's value is output * scale + mean",
         "learned.scale": "see mean; 1 for classes",
         "learned.thresholds[]": "of each label, the probability from which it is predicted",
-        "learned.positive": "of two classes the label that precision, recall and f1 are of (`data.positive`); null: the last",
+        "learned.positive": "of two classes the label that precision, recall and f1 are of (`data.positive`); null: the second",
         "preset": "what the run began with; not needed any more",
         "from_run.path": "the run that this one started from, where it was then (`model.from_run`)",
         "from_run.weights_sha256": "of its weights file",

@@ -19,7 +19,7 @@ from kft.runs import RunDir
 from kft.tasks import scoring
 from kft.tasks.record import Learned
 from kft.text import Tokens
-from kft.train import controls, memory, trackers
+from kft.train import controls, memory, trackers, updates
 from kft.train.account import describe, plan_account, write_inputs
 from kft.train.checkpoints import (
     Position,
@@ -117,15 +117,15 @@ def dry_run(config: Config) -> dict[str, Any]:
     devices = backend.distribute()
     prepared = prepare(config, prepare_data(config), devices)
     model, plan = prepared.model, prepared.plan
-    steps = steps_of_epoch(plan, prepared.data, epoch=0)
+    steps = steps_of_epoch(plan, prepared.data, prepared.config.train, epoch=0)
     started = time.monotonic()
     logs = model.fit(steps, steps_per_epoch=1, verbose=0, shuffle=False).history
     return {
         "data": prepared.data.splits.account,
         "batches": plan_account(plan, config.model.max_length),
         "parameters": models.parameter_counts(model),
-        "memory_bytes": memory.estimate(model, plan, devices),
-        "first_loss": float(logs["loss"][0]),
+        "memory_bytes": memory.estimate(model, plan, devices, prepared.config.train),
+        "first_loss": float(logs["mean_loss"][0]),
         "first_step_seconds": time.monotonic() - started,
     }
 
@@ -181,12 +181,17 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
             course = _course(run, prepared, stop, tracking)
             with gently(stop):
                 while not _is_over(position, settings):
-                    steps = steps_of_epoch(plan, data, position.epoch, position.step)
-                    epoch = run_epoch(model, steps, position, course, loss_state)
+                    steps = steps_of_epoch(plan, data, settings, position.epoch, position.step)
+                    weights = batches.step_weights(plan, data.reads.example_weights, position.epoch)
+                    epoch = run_epoch(model, steps, position, course, weights, loss_state)
                     position, loss_state = epoch.position, None
                     if position.step < plan.steps:
                         save_checkpoint(model, run, position, plan)
                         raise Stopped(run)
+                    if position.epoch + 1 == settings.epochs:
+                        updates.complete_last(
+                            model.optimizer, prepared.schedule, plan.steps * settings.epochs
+                        )
                     position = _finish_epoch(model, validation, epoch, course)
                     control.after_epoch(run)
                     if stop.is_set():
