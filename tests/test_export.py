@@ -455,7 +455,10 @@ class TestOnnx:
         assert told["comparison"]["max_difference"] <= told["comparison"]["tolerance"] <= 5e-3
         texts = (TEXTS, PAIRS) if len(told["inputs"]) == 2 else (TEXTS,)
         source = sources.load(run)
-        rows = encode(source.loaded.tokenizer, *texts, *([None] * (2 - len(texts))), source.max_length)
+        template = source.architecture.kind.template
+        rows = encode(
+            source.loaded.tokenizer, template, *texts, *([None] * (2 - len(texts))), source.max_length
+        )
         found = onnx_folder.run_graph(tmp_path / "out" / "model.onnx", rows)
         np.testing.assert_allclose(found, run_logits(run, *texts), atol=1e-4)
 

@@ -1,12 +1,16 @@
 """Every format, the real files as they are, and a table of files that cannot be read."""
 
+import bz2
 import codecs
 import gzip
+import io
 import json
+import lzma
 import os
 import shutil
 import socket
 import stat
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 
@@ -92,8 +96,143 @@ def test_formats(tmp_path, name, content, expected):
     assert read_text(tmp_path, name, content) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "settings", "expected"),
+    [
+        (
+            "studio.json",
+            '[{"id": 1, "data": {"text": "a"}, "annotations": [{"result": [{"value": {"choice": "x"}}]}]}]',
+            {"text": "data.text", "label": "annotations.0.result.0.value.choice"},
+            [("a", "x")],
+        ),
+        (
+            "rows.json",
+            '{"rows": [{"row": {"text": "a", "label": 1}}]}',
+            {"text": "row.text", "label": "row.label"},
+            [("a", "1")],
+        ),
+        (
+            "data.json",
+            '{"version": "1.1", "meta": {"a": 1}, "data": [{"text": "a", "label": "x"}]}',
+            {},
+            [("a", "x")],
+        ),
+        (
+            "alone.json",
+            '{"data": [{"text": "a", "label": "x"}, {"text": "b"}]}',
+            {},
+            [("a", "x"), ("b", None)],
+        ),
+        (
+            "deep.jsonl",
+            '{"a": {"b": "t"}, "label": "x"}\n{"a": {}, "label": "y"}\n{"label": "z"}\n',
+            {"text": "a.b"},
+            [("t", "x"), (None, "y"), (None, "z")],
+        ),
+        ("dotted.jsonl", '{"a.b": "t", "a": {"b": "other"}, "label": "x"}\n', {"text": "a.b"}, [("t", "x")]),
+    ],
+)
+def test_fields_inside_of_fields(tmp_path, name, content, settings, expected):
+    assert read_text(tmp_path, name, content, **settings) == expected
+
+
+def test_a_field_inside_of_a_field_is_suggested(tmp_path):
+    with pytest.raises(KftError, match="no column `data.txt`.*did you mean `data.text`"):
+        read_text(tmp_path, "a.json", '[{"data": {"text": "a"}, "label": "x"}]', text="data.txt")
+
+
+def zipped(**files: bytes) -> bytes:
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "."), content)
+    return raw.getvalue()
+
+
+def zstandard(content: bytes) -> bytes:
+    raw = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(raw, "zstd") as stream:
+        stream.write(content)
+    return raw.getvalue().to_pybytes()
+
+
+PLAIN = "\ufefftext,label\né,x\n".encode()
+PACKED = {
+    "a.csv.gz": gzip.compress(PLAIN),
+    "a.csv.bz2": bz2.compress(PLAIN),
+    "a.csv.xz": lzma.compress(PLAIN),
+    "a.CSV.zst": zstandard(PLAIN),
+    "a.csv.zip": zipped(whatever=PLAIN),
+    "a.zip": zipped(a__csv=PLAIN),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_compressed_files(tmp_path, name):
+    assert read_text(tmp_path, name, PACKED[name]) == [("é", "x")]
+    assert rows(pl.concat(sources.read_pieces(tmp_path / name, DataConfig(), 5))) == [("é", "x")]
+    for content in (PACKED[name][: len(PACKED[name]) // 2], PLAIN):
+        kind = {"gz": "gzip", "bz2": "bzip2"}.get(name.rsplit(".", 1)[1], name.rsplit(".", 1)[1])
+        with pytest.raises(KftError, match=f"is not a whole {kind} file|no ending says what the file holds"):
+            read_text(tmp_path, name, content)
+
+
+def test_an_archive_of_several_files(tmp_path):
+    content = zipped(a__csv=PLAIN, b__csv=PLAIN)
+    with pytest.raises(KftError, match=r"a.csv.zip: holds 2 files \(a.csv, b.csv\), not one"):
+        read_text(tmp_path, "a.csv.zip", content)
+
+
 def test_readers_cover_the_formats_of_the_config():
     assert tuple(sources.READERS) == FORMATS
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\t", " \u3000"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.tsv"])
+def test_blank_lines_are_no_rows(tmp_path, name, blank):
+    if name == "a.tsv" and blank == "\t":
+        pytest.skip("two empty cells")
+    row = {"a.csv": "{0},x", "a.tsv": "{0}\tx", "a.jsonl": '{{"text": "{0}", "label": "x"}}'}[name]
+    head = {"a.csv": ["text,label"], "a.tsv": ["text\tlabel"], "a.jsonl": []}[name]
+    lines = [blank, *head, blank, row.format("a"), blank, blank, row.format("b"), blank, ""]
+    content = "\n".join(lines)
+    assert read_text(tmp_path, name, content) == [("a", "x"), ("b", "x")]
+    pieces = sources.read_pieces(tmp_path / name, DataConfig(), 1)
+    assert rows(pl.concat(pieces)) == [("a", "x"), ("b", "x")]
+
+
+def test_blank_lines_inside_quotes_are_text(tmp_path):
+    content = 'text,label\n"a\n\n \nb",x\n\n"\n",y\n'
+    assert read_text(tmp_path, "a.csv", content) == [("a\n\n \nb", "x"), ("\n", "y")]
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "expected"),
+    [
+        ("sep=;\ntext;label\na,b;x\n", {}, [("a,b", "x")]),
+        ("\ufeffSEP=\t\r\ntext\tlabel\r\na\tx\r\n", {}, [("a", "x")]),
+        (
+            'text,label\n"say \\"hi\\"",x\n"c:\\\\d",y\n',
+            {"escape": "\\"},
+            [('say "hi"', "x"), ("c:\\d", "y")],
+        ),
+        (
+            "text;label\na;1.234,50\nb;-0,5\nc;7\nd;n,a\n",
+            {"delimiter": ";", "decimal": ","},
+            [("a", "1234.50"), ("b", "-0.5"), ("c", "7"), ("d", "n,a")],
+        ),
+        ("text,note,note,label\na,1,2,x\n", {}, [("a", "x")]),
+    ],
+)
+def test_habits_of_spreadsheets(tmp_path, content, settings, expected):
+    assert read_text(tmp_path, "a.csv", content, **settings) == expected
+    pieces = sources.read_pieces(tmp_path / "a.csv", DataConfig(**settings), 2)
+    assert rows(pl.concat(pieces)) == expected
+
+
+def test_lines_count_behind_a_line_of_excel(tmp_path):
+    with pytest.raises(KftError, match=r"a.csv, row 2 \(line 4\): expected 2 columns, got 3"):
+        read_text(tmp_path, "a.csv", "sep=;\ntext;label\na;x\nb;y;z\n")
 
 
 def test_one_column_keeps_blank_lines(tmp_path):
@@ -195,6 +334,15 @@ def test_mistakes_in_several_files(tmp_path, files, train, message):
 def test_a_name_with_brackets_is_a_file(tmp_path):
     path = write(tmp_path, "a[1].csv", "text,label\na,x\n")
     assert names_of(DataConfig(train=str(path))) == {"train": [(0, "a", "a[1].csv")]}
+
+
+def test_texts_of_a_class_folder_need_no_ending(tmp_path):
+    for name in ("alt.atheism/49960", "alt.atheism/51060", "sci.space/60151.old", "sci.space/.cache"):
+        write(tmp_path, name, f"text of {name}")
+    frame = sources.read(DataConfig(train=str(tmp_path)))["train"]
+    assert frame["origin"].to_list() == ["alt.atheism/49960", "alt.atheism/51060", "sci.space/60151.old"]
+    write(tmp_path, "sci.space/a.txt", "beside .txt files others are none")
+    assert sources.read(DataConfig(train=str(tmp_path)))["train"]["origin"].to_list() == ["sci.space/a.txt"]
 
 
 # What `datasets` writes
@@ -617,7 +765,7 @@ MISTAKES = [
         r"short.csv, row 2 \(line 4\): expected 2 columns, got 1",
     ),
     ("ragged.tsv", b"a\tx\nb\ty\tz\n", header(), r"ragged.tsv, row 2 \(line 2\): expected 2 columns, got 3"),
-    ("twice.csv", b"text,label,text\na,x,b\n", {}, "twice.csv: the header has more than one column `text`"),
+    ("twice.csv", b"text,label,text\na,x,b\n", {}, "twice.csv: has 2 columns `text`"),
     (
         "open.csv",
         b'text,label\na,x\n"b,y\nc,z\n',
@@ -648,10 +796,15 @@ MISTAKES = [
     ("utf16.csv", "text,label\n".encode("utf-16"), {}, 'not utf-8 text but UTF-16.*encoding = "utf-16"'),
     ("codec.csv", b"text,label\na,x\n", {"encoding": "utf9"}, "no encoding `utf9`, did you mean `utf-"),
     ("bytes.csv", b"text,label\na,x\n", {"encoding": "hex"}, "no encoding `hex`"),
-    ("zip.csv", b"PK\x03\x04....", {}, "zip.csv: is a zip archive or an Excel workbook, not text"),
-    ("nul.csv", b"text,label\n\x00\x01,x\n", {}, "nul.csv: is a binary file"),
+    ("zip.csv", b"PK\x03\x04....", {}, "zip.csv: is a zip archive, not text.*unpack it"),
+    ("nul.csv", b"text,label\n\x00\x01,x\n", {}, r"nul.csv, row 1 \(line 2\): holds a NUL character"),
     ("png.tsv", b"\x89PNG\r\n\x1a\n", {}, "png.tsv: is a PNG image"),
-    ("packed.csv", gzip.compress(b"a", mtime=0), {}, "packed.csv: is gzip-compressed"),
+    (
+        "packed.csv",
+        gzip.compress(b"a", mtime=0),
+        {},
+        "packed.csv: is compressed with gzip.*gunzip packed.csv",
+    ),
     ("packed.csv.gz", b"text,label\n", {}, "packed.csv.gz: is not a whole gzip file"),
     (
         "cut.csv.gz",
@@ -733,7 +886,9 @@ def test_unreadable_file(tmp_path, monkeypatch):
     ("files", "settings", "message"),
     [
         ({}, {}, "corpus: has no sub-folders"),
-        ({"pos/a.md": b"x"}, {}, "corpus: no sub-folder holds a .txt file.*`pos`"),
+        ({"pos/.hidden": b"x"}, {}, "corpus: no sub-folder holds a file.*`pos`"),
+        ({"pos/a.txt": b"x"}, {"text": "review"}, "class folder has no columns, and `data.text` is 'review'"),
+        ({"pos/a.txt": b"x"}, {"label": "stars"}, "class folder has no columns, and `data.label` is 'stars'"),
         (
             {"train/pos/a.txt": b"x", "test/pos/a.txt": b"x"},
             {},
@@ -913,6 +1068,8 @@ def test_pieces_of_parquet(tmp_path):
         ("a.csv", b""),
         ("a.csv", b"words\na\n"),
         ("a.csv", b"PK\x03\x04"),
+        ("a.csv", b"text\na\nb\nc\0d\n"),
+        ("a.tsv", b"text\tlabel\na\tb\nc\0\td\n"),
         ("a.csv.gz", gzip.compress(b"text\na\nb\nc\n" * 50, mtime=0)[:-10]),
         ("a.tsv", b"text\tlabel\na\tb\nc\n"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "b"}\n{"text": []}\n'),

@@ -11,10 +11,11 @@ from conftest import BAD, GOOD, OTHER, SHARED_DATA, build_model
 from test_cli import kft, mistake
 from test_train import Killed, _die_before, assert_same_run
 
-from kft import config, evaluate, models, runs, train
+from kft import config, evaluate, train
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.models import presets
+from kft.tasks.record import Inputs
 from kft.text import BERT, encode, encode_cached, encode_frame, length_account
 
 TEXTS = [
@@ -74,7 +75,7 @@ class TestTokens:
         batch = BertTokenizerFast.from_pretrained(tiny_preset)(
             frame["text"].to_list(), frame["text_pair"].to_list(), truncation=True, max_length=max_length
         )
-        rows = encode_frame(tokenizer, BERT, frame, True, joint.SPANS, max_length)
+        rows = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(joint.SPANS or ()), True, max_length))
         lost = 0
         for i, row in enumerate(frame.iter_rows(named=True)):
             for p, (name, start, end) in enumerate(joint.SPANS):
@@ -109,7 +110,9 @@ class TestTokens:
 
     def test_no_examples(self, tokenizer):
         frame = joint.questions().clear()
-        assert encode_frame(tokenizer, BERT, frame, True, joint.SPANS, 32).spans.shape == (0, 3, 2)
+        assert encode_frame(
+            tokenizer, BERT, frame, Inputs(True, tuple(joint.SPANS or ()), True, 32)
+        ).spans.shape == (0, 3, 2)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -120,7 +123,7 @@ def test_head_reads_the_pooled_vector_and_the_mean_of_each_span(tiny_preset, tok
     frame, spans = joint.questions(), joint.SPANS[:2]
     model = build_model(presets.locate(str(tiny_preset)), "regression", [], 1, pooling=pooling, spans=2)
     model.head.set_weights(joint.head_of(spans))
-    rows = encode_frame(tokenizer, BERT, frame, True, spans, 32)
+    rows = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(spans or ()), True, 32))
     found = evaluate.predict_logits(model, rows)
     batch = BertTokenizerFast.from_pretrained(tiny_preset)(
         frame["text"].to_list(), frame["text_pair"].to_list(), padding=True, return_tensors="pt"
@@ -195,7 +198,7 @@ class TestRun:
         answers = list(evaluate.predict(marked_run, pl.read_parquet(marked_run / "splits" / "test.parquet")))
         assert [a["label"] for a in answers] == stored["label"].to_list()
         told = json.loads((marked_run / "model.json").read_text())
-        assert told["spans"] == 1
+        assert told["inputs"]["spans"] == [["text", "from", "to"]]
 
     def test_texts_without_their_columns_are_told(self, marked_run):
         assert "standard input: the run also reads from, to" in mistake(
@@ -215,12 +218,6 @@ class TestRun:
             train.train(config.parse(marked_settings), tmp_path / "run")
         train.resume(tmp_path / "run")
         assert_same_run(marked_run, tmp_path / "run")
-
-    def test_a_run_from_before_spans_still_loads(self, tiny_run, tmp_path):
-        told = json.loads((tiny_run / "model.json").read_text())
-        assert told.pop("spans") == 0
-        (tmp_path / "model.json").write_text(json.dumps(told))
-        assert models.read_architecture(runs.RunDir(tmp_path)).spans == 0
 
 
 MISTAKES = [
@@ -343,7 +340,9 @@ def test_real_wic_and_wsc(tmp_path):
     for settings in (wic, wsc):
         data = config.DataConfig(**settings)
         frame = sources.read(data)["train"]
-        rows = encode_frame(tokenizer, BERT, frame, data.text_pair is not None, data.spans, 128)
+        rows = encode_frame(
+            tokenizer, BERT, frame, Inputs(data.text_pair is not None, tuple(data.spans or ()), True, 128)
+        )
         assert length_account(rows, 128)["span_lost_fraction"] == 0
         wrong = 0
         for i, row in enumerate(frame.iter_rows(named=True)):

@@ -39,8 +39,8 @@ def begin() -> None:
 
 def leave(number: int) -> None:
     """Ends the process at once, where nothing has to be tidied up."""
-    with contextlib.suppress(OSError):
-        os.write(2, STOPPED.format(signal.Signals(number).name).encode())
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.write(sys.stderr.fileno(), STOPPED.format(signal.Signals(number).name).encode())
     os._exit(EXIT_MISTAKE)
 
 

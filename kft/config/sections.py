@@ -38,6 +38,15 @@ class DataConfig(Section):
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="column separator; else , or tab"
     )
+    escape: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        description='sign before a quote, a delimiter or itself inside CSV, such as "\\\\"; else quotes are doubled',
+    )
+    decimal: Literal[".", ","] = Field(
+        ".", description="sign before the decimals of labels; with a comma, points part thousands"
+    )
     encoding: str = Field("utf-8", description="character encoding of the files")
     text: str | int = Field(
         "text", description="column of the text: a name, or a number from 0 without header"
@@ -118,6 +127,12 @@ class CleanConfig(Section):
     )
     leaks: Literal["report", "drop"] = Field(
         "report", description="train rows that also stand in validation or test: report, or drop from train"
+    )
+    classes: Annotated[list[_Name], Field(min_length=2)] | None = Field(
+        None, description="the labels, as `data.label_names` renames them, whose rows are kept; else all"
+    )
+    exclude_classes: Annotated[list[_Name], Field(min_length=1)] | None = Field(
+        None, description="labels whose rows are left out, such as the unsup of the IMDb reviews"
     )
 
 

@@ -129,7 +129,7 @@ def predict(
 
 def _answers(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[dict[str, Any]]:
     """What `predict` yields, for one frame after the other."""
-    shown = ["text", *(["text_pair"] if loaded.config.data.text_pair is not None else [])]
+    shown = ["text", *(["text_pair"] if loaded.inputs.paired else [])]
     offset = 0
     for frame in frames:
         told = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.learned))
@@ -158,9 +158,13 @@ def predict_file(
         settings: how the file is read, as for `evaluate`.
 
     Raises:
-        KftError: the file cannot be read, or a line is not UTF-8.
+        KftError: the file cannot be read, a line is not UTF-8, or the output would replace what is read.
     """
+    if output is not None:
+        runs.check_output(output, file)
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    if output is not None:
+        runs.check_output(output, *inputs.trained_on(loaded))
     made = _answers(loaded, inputs.read_frames(loaded, file, settings))
     if output is None:
         return _write_lines(made, sys.stdout)
@@ -186,9 +190,7 @@ def _write_lines(made: Iterator[dict[str, Any]], stream) -> int:
 
 def encode(loaded: LoadedRun, frame: pl.DataFrame) -> Tokens:
     """The token rows of a frame, truncated as in training."""
-    data, max_length = loaded.config.data, loaded.config.model.max_length
-    template = loaded.model.architecture.kind.template
-    return encode_frame(loaded.tokenizer, template, frame, data.text_pair is not None, data.spans, max_length)
+    return encode_frame(loaded.tokenizer, loaded.model.architecture.kind.template, frame, loaded.inputs)
 
 
 def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:

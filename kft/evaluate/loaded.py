@@ -10,7 +10,7 @@ from kft.errors import KftError
 from kft.runs import RunDir
 from kft.tasks import TASKS
 from kft.tasks.answers import mean_learned
-from kft.tasks.record import Learned, Task
+from kft.tasks.record import Inputs, Learned, Task
 from kft.text import Tokenizer, read_tokenizer
 
 
@@ -20,6 +20,7 @@ class LoadedRun:
 
     Attributes:
         run: of an ensemble the first one; its settings, labels and tokenizer are those of all.
+        inputs: what it reads of a row.
         learned: what the task took from train; of an ensemble thresholds are the mean of all.
         model: has the weights of `run`, those of an ensemble's runs in turn.
         members: the runs of an ensemble, else none.
@@ -29,6 +30,7 @@ class LoadedRun:
     run: RunDir
     config: Config
     task: Task
+    inputs: Inputs
     learned: Learned
     tokenizer: Tokenizer
     model: models.Classifier
@@ -73,7 +75,8 @@ def _load(run: RunDir) -> LoadedRun:
             "copy the run folder again",
         )
     tokenizer = read_tokenizer(run)
-    return LoadedRun(run, config, TASKS[config.task], learned, tokenizer, model, run.path)
+    inputs = runs.read_inputs(run)
+    return LoadedRun(run, config, TASKS[config.task], inputs, learned, tokenizer, model, run.path)
 
 
 def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:

@@ -1,13 +1,21 @@
-"""A run → a SavedModel that takes raw text, in TensorFlow Serving's layout.
+"""A run → a SavedModel in TensorFlow Serving's layout, which takes raw text where the tokenizer has an exact graph.
 
+A tokenizer without one is kept beside the model as tokenizer.json, and the model takes token ids alone: `tokens` gives
+logits, `answers_of_tokens` what `serving_default` gives elsewhere. `kft serve` tokenizes for it.
 Loading it needs TensorFlow and `import tensorflow_text` (TensorFlow Serving has both), nothing else. A byte that is
 not UTF-8 counts as U+FFFD, which BERT drops: `b"good\\xff"` is answered as "good".
 """
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kft import backend
+from kft.errors import KftError
+from kft.export import proof, tokenizer_files
 from kft.export.graph import Encoder, make_variables
 from kft.export.source import Source
 from kft.text import GraphTokenizer, load_graph_tokenizer, pack
@@ -19,22 +27,92 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     """Writes the SavedModel; returns what export.json tells of it."""
     tf = backend.tensorflow()
     encoder = Encoder(source.architecture, make_variables(source.weights))
-    tokenizer = load_graph_tokenizer(source.tokenizer)
     module = tf.Module()
     module.weights = encoder.variables
-    module.wordpiece = tokenizer.wordpiece
-    module.answer = answer = _answer(source, encoder, tokenizer)
-    signatures = {
-        "serving_default": answer.get_concrete_function(),
-        "tokens": _tokens_signature(encoder, source.paired and source.architecture.kind.segments),
-        **_example_signature(source, answer),
-    }
+    segmented = source.paired and source.architecture.kind.segments
+    signatures = {"tokens": _tokens_signature(encoder, segmented, lambda logits: {"logits": logits})}
+    tokenizer = load_graph_tokenizer(source.tokenizer)
+    if tokenizer is not None:
+        module.wordpiece = tokenizer.wordpiece
+        module.answer = answer = _answer(source, encoder, tokenizer)
+        texts = {"serving_default": answer.get_concrete_function()}
+        signatures = texts | signatures | _example_signature(source, answer)
+    else:
+        decode = functools.partial(source.loaded.task.export.in_graph, tf, learned=source.loaded.learned)
+        signatures["answers_of_tokens"] = _tokens_signature(encoder, segmented, decode)
     tf.saved_model.save(module, str(folder), signatures=signatures)
     _name_methods(folder, [name for name in signatures if name in _METHODS])
-    return {
-        "signatures": {name: _described(made) for name, made in signatures.items()},
-        "invalid_utf8": "bytes that are not UTF-8 are left out of the text",
+    described = {"signatures": {name: _described(made) for name, made in signatures.items()}}
+    if tokenizer is not None:
+        return described | {"invalid_utf8": "bytes that are not UTF-8 are left out of the text"}
+    tokenizer_files.write(source, folder)
+    note = (
+        f"tokenizer   {source.tokenizer.kind} has no exact TensorFlow graph: the model takes token ids, "
+        "`kft serve` splits texts by the tokenizer.json beside it"
+    )
+    return described | {"invalid_utf8": "bytes that are not UTF-8 count as U+FFFD", "notes": [note]}
+
+
+def prove(source: Source, folder: Path) -> dict[str, Any]:
+    """Proves a SavedModel: all of its signatures, in a fresh process, answer as the run does.
+
+    Returns:
+        {"comparison", "benchmark"}.
+
+    Raises:
+        KftError: they do not.
+    """
+    expected = proof.reference(source)
+    answers = _bare_answers(source, expected, folder)
+    logits = np.asarray(answers["tokens"]["logits"], np.float64)
+    task, texts = source.loaded.task.export, "serving_default" in answers
+    serving = answers["serving_default" if texts else "answers_of_tokens"]
+    decided = serving[task.decided] if task.decided else None
+    told = proof.check(proof.compare(source, expected, serving[task.numbers], decided), "the SavedModel")
+    if texts:
+        _check_signatures(source, answers, task.numbers)
+    else:
+        tokenizer_files.check(source, expected, folder)
+    told["tokens_max_logit_difference"] = proof.logit_difference(source, expected, logits)
+    return {"comparison": told, "benchmark": answers["benchmark"]}
+
+
+def _check_signatures(source: Source, answers: dict[str, Any], name: str) -> None:
+    """The other ways to ask give what `serving_default` gives: one by one, as tf.Example, with stray bytes, nothing."""
+    serving, allowed = answers["serving_default"], proof.tolerance(source)
+    alone = [answer[name][0] for answer in answers["alone"]]
+    asked = {
+        "texts one by one": (alone, serving[name]),
+        "stray bytes": (answers["invalid"][name], serving[name]),
     }
+    signature = source.loaded.task.export.signature
+    if signature == "regress":
+        asked["regress"] = (answers["regress"]["outputs"], serving[name])
+    elif signature == "classify":
+        asked["classify"] = (answers["classify"]["scores"], serving[name])
+        if not answers["classify"]["classes"] == serving["labels"] == [source.labels] * len(serving[name]):
+            raise KftError("the SavedModel tells other labels than the run", proof.FAULT_HINT)
+    if any(len(value) for value in answers["empty"].values()):
+        raise KftError("the SavedModel answers a request without texts", proof.FAULT_HINT)
+    for what, (got, wanted) in asked.items():
+        difference = np.abs(np.subtract(got, wanted[: len(got)])).max(initial=0)
+        if not difference <= allowed:
+            raise KftError(
+                f"the SavedModel answers {what} otherwise, by up to {difference:.2g}", proof.FAULT_HINT
+            )
+
+
+def _bare_answers(source: Source, expected: proof.Reference, folder: Path) -> dict[str, Any]:
+    ids, segments, mask = proof.padded(expected.rows)
+    rows = {"token_ids": ids, "padding_mask": mask} | (
+        {"segment_ids": segments} if source.paired and source.architecture.kind.segments else {}
+    )
+    request = {
+        "names": expected.frame.columns,
+        "rows": {name: array.tolist() for name, array in rows.items()},
+        **proof.texts_of(source, expected),
+    }
+    return proof.in_fresh_process("on_tensorflow.py", folder, request)
 
 
 def text_names(source: Source) -> list[str]:
@@ -56,15 +134,16 @@ def _answer(source: Source, encoder: Encoder, tokenizer: GraphTokenizer) -> Any:
     return tf.function(answer, input_signature=texts, autograph=False)
 
 
-def _tokens_signature(encoder: Encoder, segmented: bool) -> Any:
+def _tokens_signature(encoder: Encoder, segmented: bool, decode: Callable[[Any], dict[str, Any]]) -> Any:
+    """Of padded token ids: what `decode` makes of the logits."""
     tf = backend.tensorflow()
     names = ("token_ids", "padding_mask", "segment_ids") if segmented else ("token_ids", "padding_mask")
 
-    def logits(token_ids: Any, padding_mask: Any, segment_ids: Any = None) -> dict[str, Any]:
+    def answer(token_ids: Any, padding_mask: Any, segment_ids: Any = None) -> dict[str, Any]:
         segments = tf.zeros_like(token_ids) if segment_ids is None else segment_ids
-        return {"logits": encoder.logits(token_ids, segments, padding_mask)}
+        return decode(encoder.logits(token_ids, segments, padding_mask))
 
-    return _with_signature([tf.TensorSpec([None, None], tf.int32, name) for name in names], logits)
+    return _with_signature([tf.TensorSpec([None, None], tf.int32, name) for name in names], answer)
 
 
 def _example_signature(source: Source, answer: Any) -> dict[str, Any]:

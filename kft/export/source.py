@@ -52,8 +52,8 @@ def load(path: str | Path) -> Source:
     return Source(
         loaded=loaded,
         weights=_weights(loaded.model),
-        max_length=loaded.config.model.max_length,
-        paired=loaded.config.data.text_pair is not None,
+        max_length=loaded.inputs.max_length,
+        paired=loaded.inputs.paired,
     )
 
 

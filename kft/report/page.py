@@ -121,7 +121,7 @@ def _content(run: RunDir) -> dict[str, Any]:
         "account": _account(account),
         "changed": tomli_w.dumps(_changed(settings)),
         "settings": tomli_w.dumps(settings),
-        "environment": list(_leaves(environment)),
+        "environment": list(_environment(environment)),
     }
 
 
@@ -193,7 +193,7 @@ def _split(run: RunDir, kind: str, labels: list[str], name: str, scores: dict, d
         per_class=classes_to_show(per_class),
         class_count=len(per_class),
         matrix=_heat_map(details["labels"], matrix) if 0 < len(matrix) <= LARGEST_MATRIX else [],
-        confusions=_confusions(details["labels"], matrix) if len(matrix) else [],
+        confusions=_confusions(details, matrix),
         charts=shown,
         mistakes=mistakes,
     )
@@ -221,7 +221,13 @@ def _heat_map(labels: list[str], matrix: np.ndarray) -> list[tuple[str, list[tup
     ]
 
 
-def _confusions(labels: list[str], matrix: np.ndarray) -> list[dict[str, Any]]:
+def _confusions(details: dict[str, Any], matrix: np.ndarray) -> list[dict[str, Any]]:
+    if "confusions" in details:  # of very many classes
+        sizes = {label: scores["support"] for label, scores in details["per_class"].items()}
+        return [c | {"share": c["count"] / sizes[c["target"]]} for c in details["confusions"][:CONFUSIONS]]
+    if not len(matrix):
+        return []
+    labels = details["labels"]
     wrong = matrix - np.diag(np.diag(matrix))
     commonest = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]
     pairs = zip(*np.unravel_index(commonest, matrix.shape), strict=True)
@@ -279,6 +285,16 @@ def _account(account: dict[str, Any]) -> dict[str, Any]:
             _leaves({key: value for key, value in account.items() if key not in ("splits", "format")})
         ),
     }
+
+
+def _environment(environment: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the run began with, and what was otherwise when it went on."""
+    last = {name: value for name, value in environment.items() if name != "resumed"}
+    yield from _leaves(last)
+    for session in environment.get("resumed", []):
+        for name, (old, new) in runs.differences(last, session):
+            yield f"from step {session['step']:,} on: {name}", f"{old} → {new}"
+        last = session
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

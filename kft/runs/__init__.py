@@ -13,19 +13,24 @@ from kft.runs.ensemble import (
     share_rows,
     write_plan,
 )
+from kft.runs.environment import differences, go_on
 from kft.runs.fields import FIELDS
 from kft.runs.files import (
     COPY_HINT,
     append_line,
     aside_of,
     cannot_write,
+    check_output,
+    disk_errors,
     file_sha256,
     finite,
     is_aside,
+    is_full,
     json_line,
     read_json,
     reason,
     sweep,
+    write_by_library,
     write_json,
     write_text,
     write_whole,
@@ -41,10 +46,10 @@ from kft.runs.folder import (
     open_run,
     read_config,
     read_labels,
-    read_learned,
     settings_sha256,
 )
 from kft.runs.lock import LOCK, only_writer, try_lock, user_of
+from kft.runs.model import damaged, read_inputs, read_learned, read_model, write_learned, write_model
 
 __all__ = [
     "COPY_HINT",
@@ -59,15 +64,20 @@ __all__ = [
     "append_line",
     "aside_of",
     "cannot_write",
+    "check_output",
     "checkpoint_files",
+    "differences",
+    "disk_errors",
     "create",
     "file_sha256",
     "finish",
     "finished_members",
     "finite",
+    "go_on",
     "had_split",
     "is_aside",
     "is_ensemble",
+    "is_full",
     "json_line",
     "members",
     "new_ensemble",
@@ -85,8 +95,14 @@ __all__ = [
     "sweep",
     "try_lock",
     "user_of",
+    "write_by_library",
     "write_json",
     "write_plan",
     "write_text",
     "write_whole",
+    "write_learned",
+    "write_model",
+    "read_model",
+    "read_inputs",
+    "damaged",
 ]

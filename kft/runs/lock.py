@@ -92,7 +92,7 @@ def _take(file: Path, folder: str | Path, hint: str, token: str) -> IO:
             file.parent.mkdir(parents=True, exist_ok=True)
             opened = file.open("a+", encoding="utf-8")
         except OSError as error:
-            raise KftError(cannot_write(folder, error).message, hint) from None
+            raise cannot_write(folder, error) from None
         try:
             locked = try_lock(opened)
             if locked is False:
@@ -108,7 +108,7 @@ def _take(file: Path, folder: str | Path, hint: str, token: str) -> IO:
                 raise _in_use(folder, hint, _read(file))
         except OSError as error:
             opened.close()
-            raise KftError(cannot_write(folder, error).message, hint) from None
+            raise cannot_write(folder, error) from None
         except BaseException:
             opened.close()
             raise

@@ -31,8 +31,17 @@ def write_model(run: RunDir, content: Content, inputs: Inputs, learned: Learned)
         inputs: what the run reads of a row.
         learned: what its task took from train; the labels stand in labels.json.
     """
-    taken = {key: value for key, value in asdict(learned).items() if key != "labels"}
-    write_json(run.model, {"format": FORMAT, **content, "inputs": asdict(inputs), "learned": taken})
+    content = {"format": FORMAT, **content, "inputs": asdict(inputs)}
+    write_json(run.model, content | {"learned": _taken(learned)})
+
+
+def write_learned(run: RunDir, learned: Learned) -> None:
+    """Writes into model.json what is known only when the training is over: thresholds."""
+    write_json(run.model, read_model(run) | {"learned": _taken(learned)})
+
+
+def _taken(learned: Learned) -> Content:
+    return {key: value for key, value in asdict(learned).items() if key != "labels"}
 
 
 def read_model(run: RunDir) -> Content:
@@ -118,7 +127,12 @@ def _from_1(content: Content, run: RunDir) -> Content:
             "grouped": data.group is not None,
             "max_length": content["max_length"],
         },
-        "learned": {"mean": content["score_mean"], "scale": content["score_scale"], "thresholds": []},
+        "learned": {
+            "mean": content["score_mean"],
+            "scale": content["score_scale"],
+            "thresholds": [],
+            "positive": None,
+        },
         "tokenizer": {"kind": "wordpiece", "vocabulary": content["tokenizer"]},
     }
 

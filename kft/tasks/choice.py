@@ -121,11 +121,12 @@ def _checked(targets: Any, predictions: Any, classes: int) -> tuple[np.ndarray, 
 
 def _details(targets, predictions, labels, generator, resamples: int) -> dict[str, Any]:
     # How often a resample is right is binomial.
-    total, right = len(targets), (predictions.argmax(axis=1) == targets).mean() if len(targets) else 0.0
-    resampled = {"accuracy": generator.binomial(total, right, resamples) / max(total, 1)}
+    total, right = len(targets), int((predictions.argmax(axis=1) == targets).sum())
+    share = right / max(total, 1)
+    resampled = {"accuracy": generator.binomial(total, share, resamples) / max(total, 1)}
     return {
         "questions": total,
-        "intervals": bootstrap.intervals(resampled),
+        "intervals": bootstrap.intervals(resampled, total, right),
         "calibration": metrics.calibration(targets, predictions),
     }
 

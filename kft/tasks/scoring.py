@@ -68,7 +68,7 @@ def details(
 
     Returns:
         {"examples": N, "intervals": {metric: [low, high]}}, where an interval is the 95 % percentile bootstrap over
-        the examples, [None, None] if the score is not defined. For classes also "labels", "per_class" {label:
+        the examples, [None, None] where it cannot tell (`bootstrap.intervals`). For classes also "labels", "per_class" {label:
         {"precision", "recall", "f1", "support"}}, "positive" (of two), "confusion_matrix" (a row for each target, a column for each
         prediction, in label order) and "calibration", a list of {"low", "high", "count", "confidence", "accuracy"}
         for the bins of the highest probability, None in empty ones. For choices "questions" in place of "examples",

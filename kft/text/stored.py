@@ -11,6 +11,7 @@ from kft.text.vocabulary import read_vocabulary
 def save_tokenizer(tokenizer: Tokenizer, run: RunDir) -> None:
     """Writes tokenizer.json; model.json keeps what `tokenizer_entry` gives."""
     runs.write_text(run.tokenizer, tokenizer.content + "\n")
+    run.vocabulary.unlink(missing_ok=True)  # of a run that began in format 1 and goes on
 
 
 def tokenizer_entry(tokenizer: Tokenizer) -> dict:
@@ -24,10 +25,10 @@ def read_tokenizer(run: RunDir) -> Tokenizer:
     Raises:
         KftError: its files are missing or damaged.
     """
-    entry = runs.read_json(run.model, "tokenizer")["tokenizer"]
+    entry = runs.read_model(run)["tokenizer"]
     try:
-        if "lowercase" in entry:  # format 1 had BERT's alone: a vocabulary, and three settings in model.json
-            return bert_tokenizer(read_vocabulary(run.vocabulary), **entry)
+        if "vocabulary" in entry:  # of format 1
+            return bert_tokenizer(read_vocabulary(run.vocabulary), **entry["vocabulary"])
         return load_tokenizer(run.tokenizer.read_text("utf-8"), entry["special_tokens"])
     except (OSError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise KftError(f"{run.path}: its tokenizer is damaged: {error}", runs.COPY_HINT) from None

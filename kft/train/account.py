@@ -21,17 +21,13 @@ def write_inputs(run: RunDir, prepared: Prepared) -> None:
     runs.write_json(run.data, data.splits.account)
     runs.write_json(run.labels, {"labels": data.labels})
     save_tokenizer(data.preset.tokenizer, run)
-    runs.write_json(
-        run.model,
-        models.architecture_file(
-            architecture,
-            preset=data.preset.name,
-            max_length=prepared.config.model.max_length,
-            tokenizer=tokenizer_entry(data.preset.tokenizer),
-            **({"positive": data.learned.positive} if data.learned.positive else {}),
-            **_origin(data, architecture),
-        ),
-    )
+    content = {
+        **models.model_fields(architecture),
+        "tokenizer": tokenizer_entry(data.preset.tokenizer),
+        "preset": data.preset.name,
+        **_origin(data, architecture),
+    }
+    runs.write_model(run, content, data.inputs, data.learned)
     for name in ("validation", "test"):
         frame = getattr(data.splits, name)
         if len(frame):
@@ -67,6 +63,12 @@ def describe(prepared: Prepared) -> None:
         f"model     {config.model.from_run or config.model.preset}, {count['total']:,} weights, "
         f"{count['trainable']:,} trained, on {backend.select()}"
     )
+    updates = plan.steps * config.train.epochs
+    if config.train.ema_momentum is not None and (kept := config.train.ema_momentum**updates) > 0.1:
+        note(
+            f"average   after {updates:,} updates the averaged weights are still {kept:.0%} the first ones; a smaller "
+            "train.ema_momentum forgets them sooner"
+        )
     if positive := scoring.positive_label(data.labels, data.learned.positive):
         how = f"; data.positive names the other, {data.labels[0]}" if config.data.positive is None else ""
         if config.data.positive not in (None, positive):

@@ -15,9 +15,9 @@ from kft.models.low_rank import ALL
 from kft.progress import note
 from kft.tasks import TASKS, scoring
 from kft.tasks.labels import positive_of
-from kft.tasks.record import Learned, Reads
+from kft.tasks.record import Inputs, Learned, Reads
 from kft.text import Tokens
-from kft.train import controls, memory, optim
+from kft.train import controls, memory, optim, updates
 from kft.train.schedule import WarmupDecay, schedule_of_run
 
 
@@ -26,6 +26,7 @@ class Data:
     """The examples of a run, ready for batches."""
 
     splits: splits.Splits
+    inputs: Inputs
     learned: Learned
     preset: presets.Preset
     rows: dict[str, Tokens]
@@ -60,9 +61,10 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
         )
     if config.train.best_metric:
         scoring.check_name(config.task, config.train.best_metric, len(learned.labels))
-    rows = audit.add_token_lengths(made, preset, config.data, config.model.max_length)
+    inputs = audit.inputs_of(config)
+    rows = audit.add_token_lengths(made, preset, inputs)
     reads = task.reads(made.train, rows["train"], learned, config.train.class_weight)
-    return Data(made, learned, preset, rows, reads)
+    return Data(made, inputs, learned, preset, rows, reads)
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,19 @@ def prepare(config: Config, data: Data, devices: int) -> Prepared:
         train = config.train.model_copy(update={"batch_size": size})
         config = config.model_copy(update={"train": train})
     plan = plan_batches(config.train, data, devices)
+    _check_updates(config.train, plan.steps * config.train.epochs)
     schedule = compile_model(model, config.train, plan, data)
     return Prepared(config, data, model, plan, schedule, devices)
+
+
+def _check_updates(settings: TrainConfig, steps: int) -> None:
+    """Raises KftError: the training ends before its first update."""
+    every = settings.gradient_accumulation_steps
+    if steps < every:
+        raise KftError(
+            f"`train.gradient_accumulation_steps` is {every}, and the whole training has {steps} steps: nothing is learnt",
+            f"--set train.gradient_accumulation_steps={max(1, steps // 10)}",
+        )
 
 
 def plan_batches(settings: TrainConfig, data: Data, devices: int) -> batches.Plan:
@@ -114,9 +127,22 @@ def plan_batches(settings: TrainConfig, data: Data, devices: int) -> batches.Pla
     )
 
 
-def steps_of_epoch(plan: batches.Plan, data: Data, epoch: int, first_step: int = 0) -> Iterator[tuple]:
-    """The batches of an epoch from `first_step` on."""
-    return batches.dataset(plan, data.rows["train"], data.reads, epoch, first_step)
+def steps_of_epoch(
+    plan: batches.Plan, data: Data, settings: TrainConfig, epoch: int, first_step: int = 0
+) -> Iterator[tuple]:
+    """The batches of an epoch from `first_step` on.
+
+    Where several make an update, the inputs tell the share of each in it, float32 [R].
+    """
+    steps = batches.dataset(plan, data.rows["train"], data.reads, epoch, first_step)
+    accumulated = settings.gradient_accumulation_steps
+    if accumulated == 1:
+        return steps
+    shares = updates.shares(plan, data.reads.example_weights, epoch, settings.epochs, accumulated)
+    return (
+        (inputs | {"share": np.full(plan.rows, share)}, *rest)
+        for (inputs, *rest), share in zip(steps, shares[first_step:], strict=True)
+    )
 
 
 def find_batch_size(model: models.Classifier, settings: TrainConfig, data: Data, devices: int) -> int:
@@ -131,11 +157,11 @@ def find_batch_size(model: models.Classifier, settings: TrainConfig, data: Data,
         return plan_batches(sized(size), data, devices)
 
     def estimated(size: int) -> int:
-        return memory.estimate(model, planned(size), devices)
+        return memory.estimate(model, planned(size), devices, settings)
 
     def compiled(size: int) -> int | None:
         compile_model(model, sized(size), planned(size), data)
-        return memory.compiled_bytes(model, next(steps_of_epoch(planned(size), data, epoch=0)))
+        return memory.compiled_bytes(model, next(steps_of_epoch(planned(size), data, sized(size), epoch=0)))
 
     questions = data.reads.questions
     units = len(np.unique(questions)) if questions is not None else len(data.reads.counts)

@@ -18,6 +18,7 @@ from kft.errors import KftError, closest
 # (test files often come without labels). `optional`: it may be missing.
 LabelPolicy = Literal["needed", "expected", "optional"]
 Pick = Callable[..., dict[str, int]]  # `pick` that waits for the columns
+COMMA_NUMBER = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)?(,\d+)?$"
 Columns = Sequence[str] | range  # names, or numbers where there is no header
 
 
@@ -47,18 +48,22 @@ def pick(
         KftError: wanted columns that are not there, all at once.
     """
     numbered = isinstance(columns, range)
-    found, problems = {}, []
+    found, problems, twins = {}, [], []
     for role, setting, wanted in wanted_columns(data):
         near = None if numbered else closest(str(wanted), columns)
         if not numbered and wanted not in columns and isinstance(wanted, int):
             wanted = str(wanted)  # such as pandas' names of columns without a name
         if isinstance(wanted, int) == numbered and wanted in columns:
             found[role] = columns.index(wanted)
+            if columns.count(wanted) > 1:
+                twins.append(f"{where}: has {columns.count(wanted)} columns `{wanted}` (`{setting}`)")
         elif role != "label" or label == "needed" or (label == "expected" and near):
             suggestion = f", did you mean `{near}`?" if near else ""
             problems.append(f"{where}: no column `{wanted}` (`{setting}`){suggestion}")
     if problems:
         raise KftError("\n".join(problems), _column_hint(columns, table))
+    if twins:
+        raise KftError("\n".join(twins), "rename or remove one of them")
     return found
 
 
@@ -99,6 +104,8 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
     _check_held(frame, name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
+    if data.decimal == ",":
+        label = pl.when(label.str.contains(COMMA_NUMBER)).then(_with_point(label)).otherwise(label)
     frame = frame.with_columns(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("id"),
         pl.when(label != "").then(label).alias("label"),
@@ -107,6 +114,10 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
     frame = _first(frame.select(column for column in order if column in frame.columns), data.max_examples)
     return marked.with_offsets(frame, name, data.spans)
+
+
+def _with_point(label: pl.Expr) -> pl.Expr:
+    return label.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
 
 
 def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from kft.config import DataConfig
-from kft.data.sources.columns import Pick, kind, strings
+from kft.data.sources.columns import Pick, kind, strings, wanted_columns
 from kft.data.sources.texts import line, of_json, open_text, read_text
 from kft.errors import KftError
 
@@ -28,10 +29,13 @@ def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFra
         rows = _document_rows(json.loads(text), name)
     except json.JSONDecodeError as error:
         if not _is_json_lines(text, error):
-            raise KftError(
-                f"{name}, line {error.lineno}: not valid JSON: {_told(error)}",
-                'one object a line is JSONL: `data.format = "jsonl"`',
-            ) from None
+            if (count := _count_objects(text)) > 1:
+                raise KftError(
+                    f"{name}: holds {count} JSON objects one after the other, neither one document nor one a line",
+                    f"put brackets around and commas between them, or one in each line: jq -c . {name}",
+                ) from None
+            hint = _json_hint(text, 'one object a line is JSONL: `data.format = "jsonl"`')
+            raise KftError(f"{name}, line {error.lineno}: not valid JSON: {_told(error)}", hint) from None
         rows = list(islice(_json_lines(io.StringIO(text, newline="\n"), name), data.max_examples))
     except (ValueError, RecursionError) as error:
         raise KftError(
@@ -76,10 +80,7 @@ def _json_lines(lines: Iterable[str], name: str) -> Iterator[Row]:
         try:
             row = json.loads(content)
         except json.JSONDecodeError as error:
-            raise KftError(
-                f"{where}: not valid JSON: {_told(error)}",
-                'JSONL holds one object a line; set `data.format = "json"` for one document over many lines',
-            ) from None
+            raise KftError(f"{where}: not valid JSON: {_told(error)}", _line_hint(content)) from None
         except (ValueError, RecursionError) as error:
             raise KftError(
                 f"{where}: JSON that cannot be read: {error}",
@@ -90,6 +91,47 @@ def _json_lines(lines: Iterable[str], name: str) -> Iterator[Row]:
                 f"{where}: must be a JSON object, got {kind(row)}", 'such as {"text": "…", "label": "…"}'
             )
         yield row
+
+
+def _count_objects(text: str) -> int:
+    """How many JSON objects stand one after the other, with nothing but space between; 0 where there is anything else."""
+    decoder, place, count = json.JSONDecoder(), 0, 0
+    try:
+        while place < len(text):
+            found, place = decoder.raw_decode(text, place)
+            if not isinstance(found, dict):
+                return 0
+            count += 1
+            place += len(text[place:]) - len(text[place:].lstrip())
+    except (ValueError, RecursionError):
+        return 0
+    return count
+
+
+def _line_hint(content: str) -> str:
+    """What is wrong with a line of JSONL that is no JSON."""
+    content = content.strip()
+    if content.endswith(",") and _is_object(content[:-1]):
+        return 'the line ends with a comma: remove it; with brackets around all lines it is `data.format = "json"`'
+    if _count_objects(content) > 1:
+        return "the line holds several objects: write one a line"
+    if content in ("{", "["):
+        over_lines = "objects over several lines are made one a line with jq -c . FILE"
+        return f'set `data.format = "json"` for one document over many lines; {over_lines}'
+    return _json_hint(content, "JSONL holds one object a line")
+
+
+def _json_hint(text: str, other: str) -> str:
+    start = re.match(r"[\s\[]*{\s*(')?", text)
+    if start and start[1]:
+        return "JSON has double quotes; Python's json.dumps writes them"
+    return other
+
+
+def _is_object(content: str) -> bool:
+    with contextlib.suppress(ValueError, RecursionError):
+        return isinstance(json.loads(content), dict)
+    return False
 
 
 def _told(error: json.JSONDecodeError) -> str:
@@ -103,7 +145,10 @@ def _place(before: str) -> str:
 
 
 def _document_rows(document: Any, name: str) -> list[Row]:
-    """The rows of an array of objects, an object of columns (arrays, or objects as pandas writes), or one object."""
+    """The rows of an array of objects, an object of columns (arrays, or objects as pandas writes), or one object.
+
+    An object with one array of objects among other fields, such as {"version": "1", "data": [{…}, …]}, has its rows there.
+    """
     if isinstance(document, list):
         for number, row in enumerate(document, 1):
             if not isinstance(row, dict):
@@ -118,6 +163,9 @@ def _document_rows(document: Any, name: str) -> list[Row]:
             'such as [{"text": "…", "label": "…"}, …]',
         )
     columns = list(document.values())
+    arrays = [column for column in columns if isinstance(column, list)]
+    if len(arrays) == 1 and arrays[0] and all(isinstance(row, dict) for row in arrays[0]):
+        return arrays[0]
     if columns and all(isinstance(column, dict) for column in columns):
         if len({tuple(column) for column in columns}) > 1:
             raise KftError(f"{name}: the columns have different row names", "write an array of objects")
@@ -135,7 +183,41 @@ def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.Dat
     if not rows:
         raise KftError(f"{name}: holds no examples", "give a file with at least one object")
     columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns += _nested(rows, columns, data)
     found = pick(columns)
     return pl.DataFrame(
-        {role: strings([row.get(columns[i]) for row in rows], name, columns[i]) for role, i in found.items()}
+        {
+            role: strings([_field(row, columns[i]) for row in rows], name, columns[i])
+            for role, i in found.items()
+        }
     )
+
+
+def _nested(rows: list[Row], columns: list[str], data: DataConfig) -> list[str]:
+    """The dotted names of fields inside fields: those that the config names, and those of the first row."""
+    wanted = [str(column) for *_, column in wanted_columns(data) if "." in str(column)]
+    there = [name for name in wanted if any(_field(row, name) is not None for row in rows)]
+    return [name for name in dict.fromkeys([*there, *_dotted(rows[0])]) if name not in columns]
+
+
+def _dotted(value: Any, before: str = "") -> Iterator[str]:
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if isinstance(inner, dict):
+            yield from _dotted(inner, f"{before}{key}.")
+        elif before:
+            yield f"{before}{key}"
+
+
+def _field(row: Row, name: str) -> Any:
+    """A field by its name, or a field inside of fields: `data.text`, `annotations.0.label`; None where it is missing."""
+    if name in row or "." not in name:
+        return row.get(name)
+    value: Any = row
+    for part in name.split("."):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal():
+            value = value[int(part)] if int(part) < len(value) else None
+        else:
+            return None
+    return value

@@ -46,7 +46,6 @@ BERT = Family(
         sizes=encoders.HUB_SIZES | {"num_segments": "num_segments"},
         activation="gelu_tanh",
         epsilon=1e-12,
-        parts=parts,
         head={"classifier": "output_dense"},
     ),
     heads={
@@ -60,6 +59,7 @@ BERT = Family(
     weights=weights,
     fold=lambda arrays, sizes: arrays,
     unfold=lambda arrays, sizes: arrays,
+    parts=parts,
     depth=encoders.depth,
     adapters=encoders.ADAPTERS,
     run=encoders.encoder(encoders.learned_positions("word", "position", "token_type"), encoders.post_norm),

@@ -138,7 +138,6 @@ class Hub:
         backbone, classifier, preprocessor, tokenizer: names in `keras_hub.models`.
         sizes: field of `Sizes` → argument of the backbone.
         activation, epsilon: those that KerasHub's own code computes with.
-        parts: backbone → {name: Part} of the encoder's weights, in the backbone's own order.
         head: dense layers of the classifier, input to output: name → attribute.
     """
 
@@ -149,7 +148,6 @@ class Hub:
     sizes: dict[str, str]
     activation: str
     epsilon: float
-    parts: Callable[[Any], dict[str, Part]]
     head: dict[str, str]
 
 
@@ -172,6 +170,7 @@ class Family:
         weights: sizes → {name: Weight} of the encoder's weights in a checkpoint's file.
         fold: (arrays of the file, sizes) → arrays that the model holds; kernels are [inputs, outputs] in both.
         unfold: (arrays that the model holds, sizes) → arrays of the file.
+        parts: backbone → {name: Part} of the weights that it holds, in its own order.
         depth: name → 0 for embeddings, 1 … L for layers; None above them.
         adapters: target → patterns of its dense layers, "{i}" for the layer's number.
         run: (blocks, inputs, places) → hidden states [R, M, H] at places [R, M], or of all tokens [R, T, H] where
@@ -190,6 +189,7 @@ class Family:
     weights: Callable[[Sizes], dict[str, Weight]]
     fold: Callable[[dict[str, Any], Sizes], dict[str, Any]]
     unfold: Callable[[dict[str, Any], Sizes], dict[str, Any]]
+    parts: Callable[[Any], dict[str, Part]]
     depth: Callable[[str], int | None]
     adapters: dict[str, tuple[str, ...]]
     run: Callable[..., Any]

@@ -77,7 +77,6 @@ ROBERTA = Family(
         sizes=encoders.HUB_SIZES,
         activation="gelu_exact",
         epsilon=1e-5,
-        parts=parts,
         head={"classifier.dense": "pooled_dense", "classifier.out_proj": "output_dense"},
     ),
     heads={
@@ -96,6 +95,7 @@ ROBERTA = Family(
     weights=weights,
     fold=fold,
     unfold=unfold,
+    parts=parts,
     depth=encoders.depth,
     adapters=encoders.ADAPTERS,
     run=encoders.encoder(encoders.learned_positions("word", "position"), encoders.post_norm),

@@ -19,7 +19,7 @@ def read(path: str | Path) -> Preset:
     """
     run = runs.open_run(path)
     architecture = read_architecture(run)
-    content = runs.read_json(run.model, "preset")
+    content = runs.read_model(run)
     try:
         name = content["preset"]
         labels = tuple(runs.read_labels(run))

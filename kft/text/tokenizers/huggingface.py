@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -30,6 +31,8 @@ def load(definition: Definition, special_tokens: Mapping[str, str]) -> Tokenizer
     added = definition.get("added_tokens") or []
     try:
         rust = tokenizers.Tokenizer.from_str(content)
+        if kind == "unigram":
+            rust.model = _exact_unigram(definition["model"])
     except Exception as error:  # tokenizers raises nothing more special
         raise KftError(f"tokenizer.json is damaged: {error}", "copy the whole folder again") from None
 
@@ -58,6 +61,15 @@ def load(definition: Definition, special_tokens: Mapping[str, str]) -> Tokenizer
     size = 1 + max(rust.get_vocab(with_added_tokens=True).values(), default=-1)
     rows = rows_of(definition.get("post_processor"))
     return Tokenizer(kind, content, dict(special_tokens), ids_of(definition), size, rows, encode, locate)
+
+
+def _exact_unigram(model: Mapping[str, Any]) -> tokenizers.models.Unigram:
+    """The model of a definition with scores as they are written: Rust's reader of JSON may miss the last bit.
+
+    Some pieces tie but for that bit; transformers' own classes take the scores from Python, too.
+    """
+    vocabulary = [(piece, score) for piece, score in model["vocab"]]
+    return tokenizers.models.Unigram(vocabulary, model["unk_id"], bool(model.get("byte_fallback", False)))
 
 
 def _mended(text: str) -> str:
