@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from kft.config import Config, TrainConfig
 from kft.errors import KftError
 from kft.progress import note, stop_signals
 from kft.runs import RunDir
-from kft.tasks import scoring
+from kft.tasks import TASKS, scoring
 from kft.tasks.record import Learned
 from kft.text import Tokens
 from kft.train import controls, memory, trackers
-from kft.train.account import describe, plan_account, write_inputs
+from kft.train.account import describe, plan_account, write_inputs, write_model
 from kft.train.checkpoints import (
     Position,
     append_history,
@@ -32,7 +32,7 @@ from kft.train.checkpoints import (
     save_checkpoint,
 )
 from kft.train.epoch import Course, Epoch, run_epoch
-from kft.train.preparing import Data, Prepared, prepare, prepare_data, steps_of_epoch
+from kft.train.preparing import Prepared, prepare, prepare_data, steps_of_epoch
 
 backend.select()
 
@@ -186,7 +186,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
 
             # The best epoch's weights, scored on every split.
             splits = ("validation", "test") if control.score_test else ("validation",)
-            result = _finish(model, run, data, validation.shape, splits)
+            result = _finish(prepared, run, validation, splits)
             tracking.log(plan.steps * position.epoch, _named("test", result["metrics"].get("test", {})))
         _tidy(run, settings.keep_checkpoints)
         return result
@@ -281,20 +281,18 @@ def _is_over(position: Position, settings: TrainConfig) -> bool:
 
 
 def _finish(
-    model: models.Classifier,
-    run: RunDir,
-    data: Data,
-    shape: batches.PredictionShape,
-    scored_splits: tuple[str, ...],
+    prepared: Prepared, run: RunDir, validation: _Validation, scored_splits: tuple[str, ...]
 ) -> dict[str, Any]:
-    model = _best_model(model, run)
+    data, shape = prepared.data, validation.shape
+    model = _best_model(prepared.model, run)
+    learned = _tuned(model, run, prepared, validation)
     scores, details = {}, {}
     for name in scored_splits:
         if name not in data.rows:
             continue
         frame = getattr(data.splits, name)
         logits = evaluate.predict_logits(model, data.rows[name], shape)
-        scored = evaluate.score(frame, logits, model.architecture.task, data.learned)
+        scored = evaluate.score(frame, logits, model.architecture.task, learned)
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
     runs.write_json(run.details, details)
@@ -303,6 +301,18 @@ def _finish(
     report.report(run)
     runs.finish(run)
     return {"run": str(run.path), "metrics": runs.finite(scores)}
+
+
+def _tuned(model: models.Classifier, run: RunDir, prepared: Prepared, validation: _Validation) -> Learned:
+    """What the task learned, with what the best epoch's answers to validation add to it."""
+    task, learned = TASKS[model.architecture.task], prepared.data.learned
+    logits = evaluate.predict_logits(model, validation.rows, validation.shape)
+    expected = validation.expected
+    predictions = task.predictions(logits, learned, expected.questions)
+    tuned = task.tune(learned, prepared.config.train, expected.truths, predictions)
+    if tuned != learned:
+        write_model(run, replace(prepared, data=replace(prepared.data, learned=tuned)))
+    return tuned
 
 
 def _best_model(model: models.Classifier, run: RunDir) -> models.Classifier:

@@ -17,24 +17,29 @@ def write_inputs(run: RunDir, prepared: Prepared) -> None:
 
     It is the data account, labels, vocabulary, model.json and the held-out splits.
     """
-    data, architecture = prepared.data, prepared.model.architecture
+    data = prepared.data
     runs.write_json(run.data, data.splits.account)
     runs.write_json(run.labels, {"labels": data.labels})
     tokens.save_vocabulary(data.preset.vocabulary, run.vocabulary)
-    runs.write_json(
-        run.model,
-        models.architecture_file(
-            architecture,
-            preset=data.preset.name,
-            max_length=prepared.config.model.max_length,
-            tokenizer=presets.tokenizer_settings(data.preset),
-            **_origin(data, architecture),
-        ),
-    )
+    write_model(run, prepared)
     for name in ("validation", "test"):
         frame = getattr(data.splits, name)
         if len(frame):
             runs.write_whole(run.split(name), frame.write_parquet)
+
+
+def write_model(run: RunDir, prepared: Prepared) -> None:
+    """Writes model.json."""
+    data, architecture = prepared.data, prepared.model.architecture
+    content = models.architecture_file(
+        architecture,
+        preset=data.preset.name,
+        max_length=prepared.config.model.max_length,
+        tokenizer=presets.tokenizer_settings(data.preset),
+        **_origin(data, architecture),
+    )
+    thresholds = {"thresholds": list(data.learned.thresholds)} if data.learned.thresholds else {}
+    runs.write_json(run.model, content | thresholds)
 
 
 def _origin(data: Data, architecture: models.Architecture) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     frames = sources.read(config.data, config.split)
     made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
     task = TASKS[config.task]
-    learned = task.learn(made.train, known_labels)
+    learned = task.learn(made.train, known_labels, config.train)
     preset = presets.locate(config.model.preset, config.model.from_run)
     if config.model.max_length > preset.sizes.max_length:
         raise KftError(

@@ -134,5 +134,8 @@ def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.Dat
     columns = list(dict.fromkeys(key for row in rows for key in row))
     found = pick(columns)
     return pl.DataFrame(
-        {role: strings([row.get(columns[i]) for row in rows], name, columns[i]) for role, i in found.items()}
+        {
+            role: strings([row.get(columns[i]) for row in rows], name, columns[i], lists=role == "label")
+            for role, i in found.items()
+        }
     )
