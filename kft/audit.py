@@ -8,14 +8,16 @@ import numpy as np
 import polars as pl
 
 from kft import backend, runs
-from kft import text as tokens
-from kft.config import Config, DataConfig
+from kft.config import Config
 from kft.data import sources, splits
 from kft.data.splits import notices
 from kft.data.splits.alike import plainly
 from kft.errors import KftError
 from kft.models import presets
 from kft.tasks import TASKS
+from kft.tasks.labels import positive_of
+from kft.tasks.record import Inputs
+from kft.text import Tokens, encode_cached, encode_frame, length_account
 
 SHOWN_ORIGINS = 5
 SHOWN_LABELS = 30
@@ -35,38 +37,43 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
     made = splits.prepare(
         sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
-    preset = presets.locate(config.model.preset, config.model.from_run)
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    add_token_lengths(made, tokenizer, config.data, config.model.max_length)
+    labels = list(made.account["splits"]["train"].get("labels", {}))
+    positive_of(labels, config.data.positive, config.data.label_names)
+    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
+    add_token_lengths(made, preset, inputs_of(config))
     if run_path is None:
         return made.account
     return made.account | {"label_errors": label_errors(run_path)}
 
 
-def add_token_lengths(
-    made: splits.Splits, tokenizer: tokens.Tokenizer, data: DataConfig, max_length: int
-) -> dict[str, tokens.Tokens]:
+def inputs_of(config: Config) -> Inputs:
+    """What a run of a config reads of a row."""
+    data = config.data
+    spans = tuple(map(tuple, data.spans or []))
+    grouped = TASKS[config.task].grouped
+    return Inputs(data.text_pair is not None, spans, grouped, config.model.max_length)
+
+
+def add_token_lengths(made: splits.Splits, preset: presets.Preset, inputs: Inputs) -> dict[str, Tokens]:
     """Tokenises every split, adds "tokens" to its account, and returns the token rows of the splits with examples."""
     rows = {}
     for name in ("train", "validation", "test"):
         frame = getattr(made, name)
         if len(frame):
-            rows[name] = tokens.encode_frame(
-                tokenizer, frame, data.text_pair is not None, data.spans, max_length, tokens.encode_cached
-            )
-            made.account["splits"][name]["tokens"] = tokens.account(rows[name], max_length)
+            rows[name] = encode_frame(preset.tokenizer, preset.family.template, frame, inputs, encode_cached)
+            made.account["splits"][name]["tokens"] = length_account(rows[name], inputs.max_length)
     made.account["leaks"]["same_tokens"] = _same_tokens(rows)
     return rows
 
 
-def _same_tokens(rows: dict[str, tokens.Tokens]) -> dict[str, int]:
+def _same_tokens(rows: dict[str, Tokens]) -> dict[str, int]:
     """Validation and test → train rows that the model cannot tell from one of them."""
     keys = {name: _token_keys(part) for name, part in rows.items()}
     known = {name: set(part) for name, part in keys.items() if name != "train"}
     return {name: sum(key in part for key in keys["train"]) for name, part in known.items()}
 
 
-def _token_keys(rows: tokens.Tokens) -> list[bytes]:
+def _token_keys(rows: Tokens) -> list[bytes]:
     """Of each example its tokens, and which of them are marked."""
     ends = rows.offsets.tolist()
     spans = [b""] * (len(ends) - 1) if rows.spans is None else [span.tobytes() for span in rows.spans]
@@ -93,7 +100,7 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
     from cleanlab.filter import find_label_issues
 
     run = runs.open_run(run_path)
-    task = TASKS[runs.read_json(run.model, "task")["task"]]
+    task = TASKS[runs.read_model(run)["task"]]
     learned = runs.read_learned(run)
     if task.issues is None:
         raise KftError(

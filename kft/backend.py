@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ import platformdirs
 
 from kft.errors import KftError
 
+_preloading: threading.Thread | None = None
 BACKENDS = ("jax", "torch", "tensorflow")
 _PACKAGES = (
     "kft",
@@ -69,14 +71,27 @@ def need(package: str, extra: str, purpose: str = "this") -> None:
         )
 
 
-def tensorflow() -> ModuleType:
-    """The module tensorflow, kept off the accelerators that another backend uses.
+def preload() -> None:
+    """Begins to import TensorFlow and KerasHub in a thread, which takes seconds, while the caller reads its data.
 
-    Raises:
-        KftError: it is not installed.
+    Call it when everything else is imported: two threads that import the same modules wait for each other.
     """
+    global _preloading
+    if _preloading is None and "keras_hub" not in sys.modules:
+        _preloading = threading.Thread(target=_import_quietly, name="kft-preload")
+        _preloading.start()
+
+
+def _import_quietly() -> None:
+    with suppress(Exception):  # whoever needs them imports them again, and is told
+        keras_hub()
+
+
+def tensorflow() -> ModuleType:
+    """The module tensorflow, kept off the accelerators that another backend uses."""
     select()
-    need("tensorflow", "tensorflow")
+    if _preloading is not None and threading.current_thread() is not _preloading:
+        _preloading.join()
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     with without_stderr():
@@ -154,9 +169,14 @@ def cache_dir() -> Path:
 
 @contextmanager
 def without_stderr() -> Iterator[None]:
-    """TensorFlow's C++ code greets on stderr before any setting can stop it; exceptions are told as ever."""
-    sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    """TensorFlow's C++ code greets on stderr before any setting can stop it; what Python writes there comes through."""
+    before, kept, null = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    own = None
+    with suppress(OSError, ValueError, AttributeError):  # no stream, or one that is no file
+        before.flush()
+        if before.fileno() == 2:
+            own = os.fdopen(os.dup(kept), "w", encoding=before.encoding, errors=before.errors, buffering=1)
+            sys.stderr = own
     try:
         os.dup2(null, 2)
         yield
@@ -164,6 +184,10 @@ def without_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(null)
+        if own is not None:
+            if sys.stderr is own:
+                sys.stderr = before
+            own.flush()  # not closed: another thread may just write to it
 
 
 def _running() -> str | None:

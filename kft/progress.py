@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from rich.console import Console
@@ -21,8 +21,10 @@ class Track(Protocol):
 
 
 def note(text: str) -> None:
-    """One line of talk."""
-    print(text, file=sys.stderr, flush=True)
+    """One line of talk, as far as anybody listens."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -74,23 +76,60 @@ def _plain_lines(title: str, total: int, first: int) -> Track:
     return track
 
 
+class Stop(threading.Event):
+    """An event that asks for a stop.
+
+    Attributes:
+        gentle: whether a signal asks to stop after the step; else it raises KeyboardInterrupt, as it does when nothing is
+            there yet that could be saved.
+    """
+
+    def __init__(self, gentle: bool = True):
+        super().__init__()
+        self.gentle = gentle
+
+
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
+def stop_signals(gentle: bool = True) -> Iterator[Stop]:
     """An event that SIGTERM or SIGINT sets, instead of ending the process; a second one ends it."""
-    stop = threading.Event()
+    stop = Stop(gentle)
     if threading.current_thread() is not threading.main_thread():  # a notebook's worker cannot take signals
         yield stop
         return
+    insisted = False
 
     def ask(number, frame):
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
+        nonlocal insisted
+        insisted = stop.is_set()
+        stop.set()  # should the exception get lost in a callback of C code
+        if insisted or not stop.gentle:
+            raise KeyboardInterrupt(signal.Signals(number).name)
         note("stopping after this step …")
 
+    ask.raises = lambda: insisted or not stop.gentle
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def gently(stop: threading.Event) -> Iterator[None]:
+    """A signal asks to stop after the step meanwhile, since there is a step to be saved."""
+    before, stop.gentle = getattr(stop, "gentle", True), True
+    try:
+        yield
+    finally:
+        stop.gentle = before
+
+
+@contextmanager
+def at_once(stop: threading.Event) -> Iterator[threading.Event]:
+    """A signal raises KeyboardInterrupt meanwhile."""
+    before, stop.gentle = getattr(stop, "gentle", True), False
+    try:
+        yield stop
+    finally:
+        stop.gentle = before

@@ -42,17 +42,17 @@ def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[s
     from conftest import build_model
 
     from kft import batches
-    from kft import text as tokens
     from kft.models import losses, presets
     from kft.tasks import TASKS
-    from kft.tasks.record import Learned
+    from kft.tasks.record import Inputs, Learned
+    from kft.text import BERT, encode_frame
 
     preset = presets.locate(folder)
     frame, task = questions(), TASKS["choice"]
     model = build_model(preset, "choice", [], 1, spans=len(spans or []))
     model.head.set_weights(head_of(spans))
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    rows = tokens.encode_frame(tokenizer, frame, True, spans, 32)
+    tokenizer = preset.tokenizer
+    rows = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(spans or ()), True, 32))
     reads = task.reads(frame, rows, Learned())
     plan = batches.plan(np.diff(rows.offsets), len(SIZES), 1, 0, packed=packed, reads=reads)
     inputs, target, weight = next(batches.dataset(plan, rows, reads, 0))

@@ -19,12 +19,12 @@ from test_cli import kft, mistake
 from test_train import Killed, _die_before, assert_same_run
 
 from kft import batches, config, evaluate, models, runs, train
-from kft import text as tokens
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.models import presets
 from kft.tasks import TASKS, scoring
 from kft.tasks.record import Learned, Reads, read_first
+from kft.text import BERT, encode
 
 
 def write_questions(path: Path, count: int = 40, choices: tuple[int, ...] = (2, 3), seed: int = 0) -> Path:
@@ -247,8 +247,8 @@ def test_scores_and_loss_are_those_of_multiple_choice(tiny_preset, tmp_path):
     model = build_model(preset, "choice", [], 1)
     other = build_model(preset, "regression", [], 1).head.get_weights()[0]
     assert abs(other - model.head.get_weights()[0]).max() > 0  # a scorer of choices is no regression
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    logits = evaluate.predict_logits(model, tokens.encode(tokenizer, texts, pairs, 32))
+    tokenizer = preset.tokenizer
+    logits = evaluate.predict_logits(model, encode(tokenizer, BERT, texts, pairs, 32))
     scored = evaluate.score(frame, logits, "choice", Learned())
 
     batch = BertTokenizerFast.from_pretrained(tiny_preset)(texts, pairs, padding=True, return_tensors="pt")

@@ -239,7 +239,7 @@ DAMAGES = {
     "no model": (lambda: Path("r/model.json").unlink(), "r: the run is not whole: missing model.json"),
     "no weights": (lambda: Path("r/model.weights.h5").unlink(), "r: the run is not whole: missing model.weights.h5"),
     "no labels, no vocabulary": (
-        lambda: (Path("r/labels.json").unlink(), Path("r/vocabulary.txt").unlink()), "missing labels.json, vocabulary.txt"
+        lambda: (Path("r/labels.json").unlink(), Path("r/tokenizer.json").unlink()), "missing labels.json, tokenizer.json"
     ),
     "not finished": (lambda: Path("r/DONE").unlink(), "r: training has not finished"),
     "truncated weights": (lambda: os.truncate("r/model.weights.h5", 40_000), "changed since training model.weights.h5"),
@@ -251,7 +251,7 @@ DAMAGES = {
     "newer format": (lambda: change("r/model.json", format=2), "run format 2, this kft reads format 1"),
     "shortened labels": (lambda: change("r/labels.json", labels=["negative"]), "changed since training labels.json"),
     "labels without a name": (lambda: Path("r/labels.json").write_text("{}"), "changed since training labels.json"),
-    "cut vocabulary": (lambda: os.truncate("r/vocabulary.txt", 30), "changed since training vocabulary.txt"),
+    "cut vocabulary": (lambda: os.truncate("r/tokenizer.json", 30), "changed since training tokenizer.json"),
     "config with a wrong key": (
         lambda: Path("r/config.toml").write_text(Path("r/config.toml").read_text().replace("epochs", "epoch")),
         "`train.epoch` is not a setting, did you mean `epochs`?",

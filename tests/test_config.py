@@ -61,7 +61,7 @@ def test_the_example_of_the_style_guide(tmp_path, monkeypatch):
         ("train=3", "`train` must be a table of settings, got: 3"),
         ("train=[3]", "`train` must be a table of settings, got: [3]"),
         ("data.header=1", "`data.header` must be true or false, got: 1"),
-        ("data.train=1", "`data.train` must be a string in quotes, got: 1"),
+        ("data.train=1", "`data.train` must be a string in quotes or a list, got: 1"),
         ("data.train=", "`data.train` must not be empty, got: ''"),
         ("model.preset=", "`model.preset` must not be empty, got: ''"),
         # A number outside its limits.

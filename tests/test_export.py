@@ -21,6 +21,7 @@ from kft.errors import KftError
 from kft.export import graph, keras_preset, onnx_folder, proof, texts
 from kft.export import source as sources
 from kft.models import presets
+from kft.text import BERT, encode, rules_of
 
 TEXTS = ["", "a good film", "BAD plot!", "the " * 40, "dull [SEP] great", "wörter 电影", "a\x00b\tgood\n"]
 PAIRS = ["the film", "", "a poor actor", "good " * 30, "plot", "great", "[CLS]"]
@@ -324,9 +325,7 @@ def transformers_logits(folder: Path, *texts: list[str]) -> np.ndarray:
 def run_logits(run: Path, *texts: list[str]) -> np.ndarray:
     """Logits of a run, scores in their own unit."""
     source = sources.load(run)
-    rows = evaluate.tokens.encode(
-        source.loaded.tokenizer, *texts, *([None] * (2 - len(texts))), source.max_length
-    )
+    rows = encode(source.tokenizer, BERT, *texts, *([None] * (2 - len(texts))), source.max_length)
     architecture = source.architecture
     return (
         evaluate.predict_logits(source.loaded.model, rows) * architecture.score_scale
@@ -358,7 +357,8 @@ class TestHuggingFace:
         export.export(tiny_run, "hf", tmp_path / "films", verify=False)
         preset = presets.locate(str(tmp_path / "films"))
         assert preset.head.labels == ("negative", "positive")
-        assert (preset.activation, preset.lowercase, preset.max_length) == ("gelu_exact", True, 32)
+        told = (preset.encoding.activation, rules_of(preset.tokenizer).lowercase, preset.sizes.max_length)
+        assert told == ("gelu_exact", True, 32)
         model = build_model(preset, "classification", ["negative", "positive"], 2)
         source = sources.load(tiny_run)
         for mine, theirs in zip(model.weights, source.loaded.model.weights, strict=True):
@@ -380,9 +380,9 @@ class TestHuggingFace:
         assert len(tokenizer.encode("good " * 50, "bad " * 50).ids) == 16  # cut as in training
 
     def test_a_damaged_export_is_found(self, tiny_run, tmp_path, monkeypatch):
-        from kft.export import huggingface
+        from kft.models.families import encoders
 
-        monkeypatch.setitem(huggingface._ACTIVATIONS, "gelu_exact", "relu")
+        monkeypatch.setattr(encoders, "written_activation", lambda ours: "relu")
         with pytest.raises(KftError, match="differs from the run"):
             export.export(tiny_run, "hf", tmp_path / "films")
         assert list(tmp_path.iterdir()) == []
@@ -455,8 +455,9 @@ class TestOnnx:
         assert told["comparison"]["max_difference"] <= told["comparison"]["tolerance"] <= 5e-3
         texts = (TEXTS, PAIRS) if len(told["inputs"]) == 2 else (TEXTS,)
         source = sources.load(run)
-        rows = evaluate.tokens.encode(
-            source.loaded.tokenizer, *texts, *([None] * (2 - len(texts))), source.max_length
+        template = source.architecture.kind.template
+        rows = encode(
+            source.loaded.tokenizer, template, *texts, *([None] * (2 - len(texts))), source.max_length
         )
         found = onnx_folder.run_graph(tmp_path / "out" / "model.onnx", rows)
         np.testing.assert_allclose(found, run_logits(run, *texts), atol=1e-4)
@@ -554,7 +555,8 @@ class TestFields:
         made += [
             runs.read_json(Path(verified(to)["output"], "export.json")) for to in ("hf", "keras", "onnx")
         ]
-        assert {one["to"] for one in made} == set(export.EXPORTERS)
+        # Adapters: tests/test_adapters.py.
+        assert {one["to"] for one in made} | {"peft"} == set(export.EXPORTERS)
         return made
 
     def test_every_export_has_the_documented_fields_and_no_others(self, told):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,15 @@ import numpy as np
 import pytest
 import tiny
 from conftest import build_model
+from safetensors.numpy import load_file, save_file
+from test_train import Killed, _die_before, assert_same_run
 
-from kft import batches, evaluate
-from kft import text as tokens
+from kft import batches, evaluate, export, train
+from kft import config as configs
 from kft.models import presets
 from kft.models.families import FAMILIES, MULTIPLE_CHOICE, SEQUENCE
 from kft.models.families.settings import Settings
+from kft.text import Tokens, encode
 
 LABELS = ["a", "b", "c"]
 KINDS = [(SEQUENCE, "classification", LABELS), (MULTIPLE_CHOICE, "choice", [])]
@@ -36,16 +41,16 @@ def folder(tmp_path_factory):
     return of
 
 
-def rows_of(size: int, count: int = 9, longest: int = 30) -> tokens.Tokens:
+def rows_of(size: int, count: int = 9, longest: int = 30) -> Tokens:
     """Random token rows of a model that has `size` tokens, without its special ones."""
     rng = np.random.default_rng(1)
     lengths = rng.integers(3, longest + 1, count).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = rng.integers(5, size - 1, offsets[-1]).astype(np.int32)
-    return tokens.Tokens(ids, offsets, lengths, lengths)
+    return Tokens(ids, offsets, lengths, lengths)
 
 
-def transformers_logits(folder: Path, family: str, kind: str, rows: tokens.Tokens) -> np.ndarray:
+def transformers_logits(folder: Path, family: str, kind: str, rows: Tokens) -> np.ndarray:
     import torch
     import transformers
 
@@ -152,9 +157,107 @@ def test_packed_equals_alone(folder, family, pooling):
     packed = evaluate.predict_logits(model, rows)
     for i, (begin, end) in enumerate(zip(rows.offsets[:-1], rows.offsets[1:], strict=True)):
         length = np.array([end - begin], np.int32)
-        alone = tokens.Tokens(rows.ids[begin:end], np.array([0, end - begin]), length, length)
+        alone = Tokens(rows.ids[begin:end], np.array([0, end - begin]), length, length)
         shape = batches.PredictionShape(1, 32, 1)
         np.testing.assert_allclose(evaluate.predict_logits(model, alone, shape)[0], packed[i], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("roberta", "RobertaForMaskedLM"), ("roberta", "RobertaForSequenceClassification")],
+)
+def test_the_encoder_of_another_checkpoint_is_read(tmp_path, family, name):
+    """Of a masked language model, and of a classifier with other labels, whose own dense layer is kept."""
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.for_model(family, **tiny.SIZES, **tiny.CONFIGS[family], num_labels=4)
+    torch.manual_seed(0)
+    theirs = getattr(transformers, name)(config)
+    theirs.save_pretrained(tmp_path)
+    tiny.TOKENIZERS[family](tmp_path)
+    model = build_model(presets.locate(str(tmp_path)), "classification", LABELS, 3)
+    state, held = theirs.state_dict(), model.named.arrays()
+    query = "encoder.layer.1.attention.self.query.weight"
+    np.testing.assert_array_equal(held[query], state["roberta." + query].numpy().T)
+    own = "classifier.dense.weight"
+    if own in state:
+        np.testing.assert_array_equal(held[own], state[own].numpy().T)
+    assert held["classifier.out_proj.weight"].shape == (8, 3)
+
+
+def test_names_of_an_older_time_are_read(folder, tmp_path):
+    """Google's own BERT checkpoints call LayerNorm's weights gamma and beta."""
+    path = tmp_path / "old"
+    shutil.copytree(folder("bert"), path)
+    tensors = load_file(path / "model.safetensors")
+    old = {
+        re.sub("LayerNorm.bias$", "LayerNorm.beta", re.sub("LayerNorm.weight$", "LayerNorm.gamma", name)): t
+        for name, t in tensors.items()
+    }
+    assert len(old.keys() - tensors.keys()) == 10
+    save_file(old, path / "model.safetensors")
+    for name, array in presets.encoder_weights(presets.locate(str(path))).items():
+        np.testing.assert_array_equal(
+            array, presets.encoder_weights(presets.locate(str(folder("bert"))))[name]
+        )
+
+
+# --- A run of each family
+
+
+def settings_of(tiny_settings, preset: Path, **train) -> configs.Config:
+    return configs.parse(
+        tiny_settings
+        | {"model": {"preset": str(preset), "max_length": 24}}
+        | {"train": tiny_settings["train"] | train}
+    )
+
+
+@pytest.fixture(scope="module")
+def run(folder, tiny_settings, tmp_path_factory):
+    """A function: family → a run of one epoch on the tiny films, trained once."""
+    made = {}
+
+    def of(family: str) -> Path:
+        if family not in made:
+            made[family] = tmp_path_factory.mktemp("runs") / family
+            train.train(settings_of(tiny_settings, folder(family), epochs=1), made[family])
+        return made[family]
+
+    return of
+
+
+@pytest.mark.parametrize(
+    "family", [name for name in FAMILIES if name != "bert"]
+)  # test_train does that of BERT
+def test_a_killed_run_ends_as_if_nothing_had_happened(folder, tiny_settings, tmp_path, monkeypatch, family):
+    config = settings_of(tiny_settings, folder(family), checkpoint_every_steps=3, layer_decay=0.8)
+    train.train(config, tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 14)
+        train.train(config, tmp_path / "killed")
+    train.resume(tmp_path / "killed")
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize(
+    "family", [name for name in FAMILIES if name != "bert"]
+)  # test_export does that of BERT
+@pytest.mark.parametrize("to", ["hf", "onnx", "savedmodel", "keras"])
+def test_exports_prove_themselves(run, tmp_path, family, to):
+    """`hf` is read by transformers, `onnx` by onnxruntime, `savedmodel` by TensorFlow, `keras` by KerasHub."""
+    told = export.export(run(family), to, tmp_path / "out")
+    assert told["comparison"]["max_difference"] <= 1e-5
+    if to in ("hf", "keras"):  # and kft goes on from it, with its head
+        preset = presets.locate(told["output"])
+        assert (preset.family.name, len(preset.head.labels)) == (family, 2)
+        labels = ["negative", "positive"] if to == "hf" else list(preset.head.labels)
+        texts = ["a good film", "the bad  plot", ""]
+        rows = encode(preset.tokenizer, preset.family.template, texts, None, 24)
+        logits = evaluate.predict_logits(build_model(preset, "classification", labels, 2), rows)
+        expected = evaluate.predict_logits(evaluate.load_run(run(family)).model, rows)
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
 def by_backend(asked: list, output: str) -> None:

@@ -348,3 +348,69 @@ def test_a_thousand_resamples_of_ten_thousand_examples_are_quick(kind):
     else:
         scoring.details(kind, *make_values(10_000))
     assert time.perf_counter() - started < 8  # 0.1 and 1.2 s on an idle machine
+
+
+# What resamples cannot tell
+
+
+def one_hot(classes: list[int], count: int) -> np.ndarray:
+    return np.eye(count)[classes]
+
+
+def test_all_right_is_no_certainty():
+    targets = np.arange(40) % 2
+    made = scoring.details("classification", targets, one_hot(targets, 2), ["a", "b"])["intervals"]
+    exact = stats.binomtest(40, 40).proportion_ci(method="exact")
+    assert made["accuracy"] == [pytest.approx(exact.low), 1.0]
+    assert made["accuracy"][0] == pytest.approx(0.025 ** (1 / 40))
+    assert made["f1"] == made["f1_macro"] == made["matthews_correlation"] == [None, None]
+
+
+def test_all_wrong_is_no_certainty():
+    targets = np.arange(30) % 3
+    made = scoring.details("classification", targets, one_hot((targets + 1) % 3, 3), list("abc"))["intervals"]
+    assert made["accuracy"] == [0.0, pytest.approx(1 - 0.025 ** (1 / 30))]
+    assert made["f1_macro"] == [None, None]
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_few_examples_tell_little(count):
+    targets = np.arange(count) % 2
+    predicted = targets.copy()
+    predicted[0] = 1
+    made = scoring.details("classification", targets, one_hot(predicted, 2), ["a", "b"])["intervals"]
+    exact = stats.binomtest(count - 1, count).proportion_ci(method="exact")
+    assert made["accuracy"] == [pytest.approx(exact.low), pytest.approx(exact.high)]
+    assert made["f1"] == [None, None]
+    values = scoring.details("regression", np.arange(count, dtype=float), np.arange(count) ** 2.0)[
+        "intervals"
+    ]
+    assert set(map(tuple, values.values())) == {(None, None)}
+
+
+def test_questions_that_are_all_right():
+    targets, probabilities = np.zeros(12, int), np.tile([0.9, 0.1], (12, 1))
+    made = scoring.details("choice", targets, probabilities)["intervals"]["accuracy"]
+    assert made == [pytest.approx(0.025 ** (1 / 12)), 1.0]
+
+
+def test_output_does_not_grow_with_the_square_of_the_classes():
+    rng, classes = np.random.default_rng(0), 1000
+    targets = rng.integers(0, classes, 3000)
+    predicted = np.where(rng.random(3000) < 0.5, targets, (targets + 1) % classes)
+    targets[:30], predicted[:30] = 7, 3
+    labels = [f"label {i}" for i in range(classes)]
+    told = scoring.details("classification", targets, one_hot(predicted, classes), labels, resamples=20)
+    assert "confusion_matrix" not in told
+    assert len(json.dumps(told)) < 300_000
+    first = told["confusions"][0]
+    assert (first["target"], first["label"], first["count"]) == ("label 7", "label 3", 30)
+    assert len(told["confusions"]) <= 1000
+    wrong = int((predicted != targets).sum())
+    assert sum(c["count"] for c in told["confusions"]) == wrong or len(told["confusions"]) == 1000
+
+
+def test_a_hundred_classes_have_their_matrix():
+    targets = np.arange(100)
+    told = scoring.details("classification", targets, np.eye(100), list(map(str, range(100))), resamples=5)
+    assert np.trace(told["confusion_matrix"]) == 100

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from conftest import VOCABULARY, build_model, make_bert_folder
 
-from kft import batches, evaluate, models
-from kft import text as tokens
+from kft import batches, evaluate, models, text
 from kft.models import presets
 from kft.models.blocks import dropout as dropouts
 from kft.tasks.record import read_first
+from kft.text import BERT, rules_of, vocabulary_lines
 
 TEXTS = [
     "good film",
@@ -20,8 +20,8 @@ TEXTS = [
 
 
 def encode(preset, texts=TEXTS, pairs=None, max_length=32):
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    return tokens.encode(tokenizer, texts, pairs, max_length)
+    tokenizer = preset.tokenizer
+    return text.encode(tokenizer, BERT, texts, pairs, max_length)
 
 
 def transformers_logits(folder, texts=TEXTS, pairs=None, max_length=32):
@@ -217,7 +217,9 @@ def test_real_checkpoint_gives_the_logits_of_transformers(tmp_path):
     BertForSequenceClassification.from_pretrained(preset.path, config=config).save_pretrained(
         tmp_path / "classifier"
     )
-    tokens.save_vocabulary(preset.vocabulary, tmp_path / "classifier" / "vocab.txt")
+    (tmp_path / "classifier" / "vocab.txt").write_bytes(
+        vocabulary_lines(rules_of(preset.tokenizer).vocabulary)
+    )
     texts = [
         "José didn't see the Männer…",
         "它是一部好电影",

@@ -13,6 +13,17 @@ from safetensors.numpy import load_file, save_file
 from kft.errors import KftError
 from kft.models import presets
 from kft.models.presets import downloads
+from kft.text import rules_of
+
+
+def vocabulary_of(preset) -> list[str]:
+    return list(rules_of(preset.tokenizer).vocabulary)
+
+
+def settings_of(preset) -> dict[str, bool]:
+    rules = rules_of(preset.tokenizer)
+    return {name: getattr(rules, name) for name in ("lowercase", "strip_accents", "tokenize_chinese_chars")}
+
 
 LABELS = ["negative", "positive", "neutral"]
 
@@ -101,11 +112,11 @@ def test_a_packaged_name_is_read_from_its_package():
         0.1,
         None,
     )
-    assert (preset.encoding.epsilon, preset.head, len(preset.vocabulary)) == (1e-12, None, 30522)
-    assert preset.special_ids == {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
-    assert presets.tokenizer_settings(preset) == {
+    assert (preset.encoding.epsilon, preset.head, preset.tokenizer.size) == (1e-12, None, 30522)
+    assert preset.tokenizer.ids == {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
+    assert settings_of(preset) == {
         "lowercase": True,
-        "strip_accents": None,
+        "strip_accents": True,
         "tokenize_chinese_chars": True,
     }
 
@@ -118,7 +129,7 @@ def test_locating_imports_neither_keras_nor_the_package():
 
 def test_a_hugging_face_classifier(folder):
     preset = presets.locate(str(folder))
-    assert (preset.path, preset.vocabulary, preset.sizes.max_length) == (folder, VOCABULARY, 32)
+    assert (preset.path, vocabulary_of(preset), preset.sizes.max_length) == (folder, VOCABULARY, 32)
     assert preset.head == presets.Head(tuple(LABELS), True, "single_label_classification")
     kernel, bias = head_of(preset)
     weights = load_file(folder / "model.safetensors")
@@ -148,7 +159,7 @@ def test_a_folder_that_transformers_saved(tmp_path):
     transformers.BertTokenizerFast(vocab=vocabulary, do_lower_case=False).save_pretrained(tmp_path)
     (tmp_path / "vocab.txt").unlink(missing_ok=True)
     preset = presets.locate(str(tmp_path))
-    assert (preset.encoding.activation, preset.encoding.epsilon, preset.lowercase) == (
+    assert (preset.encoding.activation, preset.encoding.epsilon, rules_of(preset.tokenizer).lowercase) == (
         "gelu_tanh",
         1e-6,
         False,
@@ -158,7 +169,7 @@ def test_a_folder_that_transformers_saved(tmp_path):
         0.3,
         0.4,
     )
-    assert preset.vocabulary == VOCABULARY
+    assert vocabulary_of(preset) == VOCABULARY
     assert preset.head == presets.Head(("LABEL_0", "LABEL_1"), False, "single_label_classification")
     np.testing.assert_array_equal(head_of(preset)[0], model.classifier.weight.detach().numpy().T)
 
@@ -199,7 +210,11 @@ def test_weights_in_shards(folder):
 
 def test_a_keras_hub_classifier(keras_folder):
     preset = presets.locate(str(keras_folder))
-    assert (preset.kind, preset.encoding.activation, preset.vocabulary) == ("keras", "gelu_tanh", VOCABULARY)
+    assert (preset.kind, preset.encoding.activation, vocabulary_of(preset)) == (
+        "keras",
+        "gelu_tanh",
+        VOCABULARY,
+    )
     assert (
         preset.sizes.num_layers,
         preset.sizes.num_heads,
@@ -219,7 +234,7 @@ def test_a_keras_hub_classifier(keras_folder):
     assert (
         preset.sizes.max_length,
         preset.sizes.num_segments,
-        preset.lowercase,
+        rules_of(preset.tokenizer).lowercase,
         preset.encoding.epsilon,
     ) == (32, 2, True, 1e-12)
     assert preset.head == presets.Head(
@@ -248,17 +263,17 @@ def test_tokenizer_settings_come_from_where_transformers_takes_them(folder):
         pre_tokenizer={"type": "BertPreTokenizer"},
     )
     change_json(folder / "tokenizer_config.json", strip_accents=False)
-    settings = presets.tokenizer_settings(presets.locate(str(folder)))
+    settings = settings_of(presets.locate(str(folder)))
     assert settings == {"lowercase": True, "strip_accents": False, "tokenize_chinese_chars": True}
     change_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
-    settings = presets.tokenizer_settings(presets.locate(str(folder)))
+    settings = settings_of(presets.locate(str(folder)))
     assert settings == {"lowercase": False, "strip_accents": True, "tokenize_chinese_chars": False}
 
 
 def test_odd_vocabulary_lines_stay_whole(folder):
     odd = [*VOCABULARY[:-3], "\u2028", "b ", "\x85"]
     (folder / "vocab.txt").write_bytes("\r\n".join(odd).encode() + b"\r\n")
-    assert presets.locate(str(folder)).vocabulary == odd
+    assert vocabulary_of(presets.locate(str(folder))) == odd
 
 
 # --- Folders that are not whole, or not BERT
@@ -323,22 +338,29 @@ MISTAKES = [
     ),
     (
         lambda f: change_json(f / "tokenizer_config.json", tokenizer_class="RobertaTokenizer"),
-        "is a RobertaTokenizer",
+        "vocab.json is missing",
     ),
     (
         lambda f: change_json(f / "tokenizer_config.json", cls_token="<s>"),
-        "`cls_token` must be [CLS], got: <s>",
+        "`cls_token` is <s>, which the vocabulary has not",
     ),
     (
         lambda f: change_json(f / "added_tokens.json", **{"<user>": 11}),
-        "added tokens, which kft does not support: <user>",
+        "the added token <user> cannot be number 11",
+    ),
+    (
+        lambda f: change_json(f / "added_tokens.json", **{"<user>": len(VOCABULARY)}),
+        f"{len(VOCABULARY) + 1} tokens in the vocabulary, {len(VOCABULARY)} in the model",
     ),
     (lambda f: change_json(f / "tokenizer.json", model={"type": "BPE", "vocab": {"a": 0}}), "not BPE"),
     (
         lambda f: change_json(f / "tokenizer.json", model={"vocab": {"a": 0, "b": 10**12}}),
         "tokenizer.json is damaged",
     ),
-    (lambda f: change_json(f / "tokenizer_config.json", tokenizer_class="TokenizersBackend"), "not BERT's"),
+    (
+        lambda f: change_json(f / "tokenizer_config.json", tokenizer_class="TokenizersBackend"),
+        "tokenizer.json is missing",
+    ),
 ]
 
 

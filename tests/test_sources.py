@@ -92,8 +92,101 @@ def test_formats(tmp_path, name, content, expected):
     assert read_text(tmp_path, name, content) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "settings", "expected"),
+    [
+        (
+            "studio.json",
+            '[{"id": 1, "data": {"text": "a"}, "annotations": [{"result": [{"value": {"choice": "x"}}]}]}]',
+            {"text": "data.text", "label": "annotations.0.result.0.value.choice"},
+            [("a", "x")],
+        ),
+        (
+            "rows.json",
+            '{"rows": [{"row": {"text": "a", "label": 1}}]}',
+            {"text": "row.text", "label": "row.label"},
+            [("a", "1")],
+        ),
+        (
+            "data.json",
+            '{"version": "1.1", "meta": {"a": 1}, "data": [{"text": "a", "label": "x"}]}',
+            {},
+            [("a", "x")],
+        ),
+        (
+            "alone.json",
+            '{"data": [{"text": "a", "label": "x"}, {"text": "b"}]}',
+            {},
+            [("a", "x"), ("b", None)],
+        ),
+        (
+            "deep.jsonl",
+            '{"a": {"b": "t"}, "label": "x"}\n{"a": {}, "label": "y"}\n{"label": "z"}\n',
+            {"text": "a.b"},
+            [("t", "x"), (None, "y"), (None, "z")],
+        ),
+        ("dotted.jsonl", '{"a.b": "t", "a": {"b": "other"}, "label": "x"}\n', {"text": "a.b"}, [("t", "x")]),
+    ],
+)
+def test_fields_inside_of_fields(tmp_path, name, content, settings, expected):
+    assert read_text(tmp_path, name, content, **settings) == expected
+
+
+def test_a_field_inside_of_a_field_is_suggested(tmp_path):
+    with pytest.raises(KftError, match="no column `data.txt`.*did you mean `data.text`"):
+        read_text(tmp_path, "a.json", '[{"data": {"text": "a"}, "label": "x"}]', text="data.txt")
+
+
 def test_readers_cover_the_formats_of_the_config():
     assert tuple(sources.READERS) == FORMATS
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\t", " \u3000"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.tsv"])
+def test_blank_lines_are_no_rows(tmp_path, name, blank):
+    if name == "a.tsv" and blank == "\t":
+        pytest.skip("two empty cells")
+    row = {"a.csv": "{0},x", "a.tsv": "{0}\tx", "a.jsonl": '{{"text": "{0}", "label": "x"}}'}[name]
+    head = {"a.csv": ["text,label"], "a.tsv": ["text\tlabel"], "a.jsonl": []}[name]
+    lines = [blank, *head, blank, row.format("a"), blank, blank, row.format("b"), blank, ""]
+    content = "\n".join(lines)
+    assert read_text(tmp_path, name, content) == [("a", "x"), ("b", "x")]
+    pieces = sources.read_pieces(tmp_path / name, DataConfig(), 1)
+    assert rows(pl.concat(pieces)) == [("a", "x"), ("b", "x")]
+
+
+def test_blank_lines_inside_quotes_are_text(tmp_path):
+    content = 'text,label\n"a\n\n \nb",x\n\n"\n",y\n'
+    assert read_text(tmp_path, "a.csv", content) == [("a\n\n \nb", "x"), ("\n", "y")]
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "expected"),
+    [
+        ("sep=;\ntext;label\na,b;x\n", {}, [("a,b", "x")]),
+        ("\ufeffSEP=\t\r\ntext\tlabel\r\na\tx\r\n", {}, [("a", "x")]),
+        (
+            'text,label\n"say \\"hi\\"",x\n"c:\\\\d",y\n',
+            {"escape": "\\"},
+            [('say "hi"', "x"), ("c:\\d", "y")],
+        ),
+        (
+            "text;label\na;1.234,50\nb;-0,5\nc;7\nd;n,a\n",
+            {"delimiter": ";", "decimal": ","},
+            [("a", "1234.50"), ("b", "-0.5"), ("c", "7"), ("d", "n,a")],
+        ),
+        ("text,note,note,label\na,1,2,x\n", {}, [("a", "x")]),
+    ],
+)
+def test_habits_of_spreadsheets(tmp_path, content, settings, expected):
+    assert read_text(tmp_path, "a.csv", content, **settings) == expected
+    pieces = sources.read_pieces(tmp_path / "a.csv", DataConfig(**settings), 2)
+    assert rows(pl.concat(pieces)) == expected
+
+
+def test_lines_count_behind_a_line_of_excel(tmp_path):
+    with pytest.raises(KftError, match=r"a.csv, row 2 \(line 4\): expected 2 columns, got 3"):
+        read_text(tmp_path, "a.csv", "sep=;\ntext;label\na;x\nb;y;z\n")
 
 
 def test_one_column_keeps_blank_lines(tmp_path):
@@ -132,6 +225,78 @@ def test_parquet_types(tmp_path):
     for label, values in expected.items():
         read = sources.read_file(path, DataConfig(label=label, max_examples=2))
         assert (read["text"].to_list(), read["label"].to_list()) == (["a", "b"], values)
+
+
+# Several files
+
+
+def names_of(data: DataConfig) -> dict[str, list[tuple]]:
+    return {name: frame.select("id", "text", "origin").rows() for name, frame in sources.read(data).items()}
+
+
+def test_lists_and_patterns_and_folders_of_shards(tmp_path):
+    for i in (2, 10, 1):
+        write(tmp_path, f"shards/part-{i:02}.csv", f"text,label\na{i},x\nb{i},y\n")
+    expected = [
+        (2 * n + k, f"{'ab'[k]}{i}", f"part-{i:02}.csv") for n, i in enumerate((1, 2, 10)) for k in (0, 1)
+    ]
+    listed = [str(tmp_path / f"shards/part-{i:02}.csv") for i in (1, 2, 10)]
+    for train in (
+        listed,
+        str(tmp_path / "shards/*.csv"),
+        str(tmp_path / "shards"),
+        str(tmp_path / "**/part-*.csv"),
+    ):
+        assert names_of(DataConfig(train=train)) == {"train": expected}
+    assert sources.read_file(tmp_path / "shards", DataConfig()).height == 6
+    assert pl.concat(sources.read_pieces(tmp_path / "shards", DataConfig(), 2)).height == 6
+
+
+def test_a_folder_of_splits(tmp_path):
+    for name, text in (
+        ("train-00000-of-00002", "a"),
+        ("train-00001-of-00002", "b"),
+        ("test-00000-of-00001", "c"),
+    ):
+        pl.DataFrame({"text": [text], "label": ["x"]}).write_parquet(tmp_path / f"{name}.parquet")
+    assert {
+        name: [row[1] for row in part] for name, part in names_of(DataConfig(train=str(tmp_path))).items()
+    } == {
+        "train": ["a", "b"],
+        "test": ["c"],
+    }
+    other = write(tmp_path / "other", "t.csv", "text,label\nd,x\n")
+    assert names_of(DataConfig(train=str(tmp_path), test=str(other)))["test"] == [(0, "d", "t.csv")]
+
+
+@pytest.mark.parametrize(
+    ("files", "train", "message"),
+    [
+        (["a.csv", "b.jsonl"], ".", r"holds files of several formats \(.csv, .jsonl\)"),
+        (["a.csv"], "*.tsv", r"\*.tsv: no file has a name like this"),
+        (["a.csv"], ["a.csv", "b.csv"], "b.csv: no such file"),
+    ],
+)
+def test_mistakes_in_several_files(tmp_path, files, train, message):
+    for name in files:
+        write(tmp_path, name, "text,label\na,x\n")
+    train = [str(tmp_path / t) for t in train] if isinstance(train, list) else str(tmp_path / train)
+    with pytest.raises(KftError, match=message):
+        sources.read(DataConfig(train=train))
+
+
+def test_a_name_with_brackets_is_a_file(tmp_path):
+    path = write(tmp_path, "a[1].csv", "text,label\na,x\n")
+    assert names_of(DataConfig(train=str(path))) == {"train": [(0, "a", "a[1].csv")]}
+
+
+def test_texts_of_a_class_folder_need_no_ending(tmp_path):
+    for name in ("alt.atheism/49960", "alt.atheism/51060", "sci.space/60151.old", "sci.space/.cache"):
+        write(tmp_path, name, f"text of {name}")
+    frame = sources.read(DataConfig(train=str(tmp_path)))["train"]
+    assert frame["origin"].to_list() == ["alt.atheism/49960", "alt.atheism/51060", "sci.space/60151.old"]
+    write(tmp_path, "sci.space/a.txt", "beside .txt files others are none")
+    assert sources.read(DataConfig(train=str(tmp_path)))["train"]["origin"].to_list() == ["sci.space/a.txt"]
 
 
 # What `datasets` writes
@@ -340,7 +505,7 @@ def test_a_file_of_another_ending_is_read_by_its_ending(tmp_path):
     assert rows(sources.read_file(write(tmp_path, "a.csv", "text,label\na,x\n"), data)) == [("a", "x")]
     assert rows(sources.read_file(write(tmp_path, "a.txt", "text;label\na;x\n"), data)) == [("a", "x")]
     tabs = write(tmp_path, "b.csv", "text\tlabel\na\tx\n")
-    assert rows(sources.read_file(tabs, data, format="tsv")) == [("a", "x")]
+    assert rows(sources.read_file(tabs, data, settings={"format": "tsv"})) == [("a", "x")]
 
 
 def test_format_of(tmp_path):
@@ -654,7 +819,7 @@ def test_missing_files(tmp_path):
     with pytest.raises(KftError, match="no examples to train on"):
         sources.read(DataConfig(validation=str(tmp_path / "train.csv")))
     with pytest.raises(KftError, match="no format `xml`"):
-        sources.read_file(tmp_path / "train.csv", DataConfig(), format="xml")
+        sources.read_file(tmp_path / "train.csv", DataConfig(), settings={"format": "xml"})
 
 
 def test_unreadable_file(tmp_path, monkeypatch):
@@ -670,7 +835,9 @@ def test_unreadable_file(tmp_path, monkeypatch):
     ("files", "settings", "message"),
     [
         ({}, {}, "corpus: has no sub-folders"),
-        ({"pos/a.md": b"x"}, {}, "corpus: no sub-folder holds a .txt file.*`pos`"),
+        ({"pos/.hidden": b"x"}, {}, "corpus: no sub-folder holds a file.*`pos`"),
+        ({"pos/a.txt": b"x"}, {"text": "review"}, "class folder has no columns, and `data.text` is 'review'"),
+        ({"pos/a.txt": b"x"}, {"label": "stars"}, "class folder has no columns, and `data.label` is 'stars'"),
         (
             {"train/pos/a.txt": b"x", "test/pos/a.txt": b"x"},
             {},

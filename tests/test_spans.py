@@ -11,11 +11,12 @@ from conftest import BAD, GOOD, OTHER, SHARED_DATA, build_model
 from test_cli import kft, mistake
 from test_train import Killed, _die_before, assert_same_run
 
-from kft import config, evaluate, models, runs, train
-from kft import text as tokens
+from kft import config, evaluate, train
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.models import presets
+from kft.tasks.record import Inputs
+from kft.text import BERT, encode, encode_cached, encode_frame, length_account
 
 TEXTS = [
     "good film",
@@ -33,7 +34,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def tokenizer(tiny_preset):
     preset = presets.locate(str(tiny_preset))
-    return tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
+    return preset.tokenizer
 
 
 class TestTokens:
@@ -48,7 +49,7 @@ class TestTokens:
         from transformers import BertTokenizerFast
 
         texts = [text for text in TEXTS if "\ud83d" not in text]
-        rows = tokens.encode(tokenizer, texts, texts[::-1], 12, located=True)
+        rows = encode(tokenizer, BERT, texts, texts[::-1], 12, located=True)
         batch = BertTokenizerFast.from_pretrained(tiny_preset)(
             texts, texts[::-1], truncation=True, max_length=12, return_offsets_mapping=True
         )
@@ -60,8 +61,8 @@ class TestTokens:
     @pytest.mark.parametrize("paired", [True, False])
     def test_located_rows_are_the_same_rows(self, tokenizer, max_length, paired):
         pairs = TEXTS[::-1] if paired else None
-        plain = tokens.encode(tokenizer, TEXTS, pairs, max_length)
-        located = tokens.encode(tokenizer, TEXTS, pairs, max_length, located=True)
+        plain = encode(tokenizer, BERT, TEXTS, pairs, max_length)
+        located = encode(tokenizer, BERT, TEXTS, pairs, max_length, located=True)
         for name in ("ids", "offsets", "second_starts", "full_lengths"):
             assert (getattr(plain, name) == getattr(located, name)).all(), name
         assert plain.characters is None
@@ -74,7 +75,7 @@ class TestTokens:
         batch = BertTokenizerFast.from_pretrained(tiny_preset)(
             frame["text"].to_list(), frame["text_pair"].to_list(), truncation=True, max_length=max_length
         )
-        rows = tokens.encode_frame(tokenizer, frame, True, joint.SPANS, max_length)
+        rows = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(joint.SPANS or ()), True, max_length))
         lost = 0
         for i, row in enumerate(frame.iter_rows(named=True)):
             for p, (name, start, end) in enumerate(joint.SPANS):
@@ -85,15 +86,13 @@ class TestTokens:
                 begin, after = rows.spans[i, p]
                 assert list(range(begin, after)) == (found or [0])
             lost += (rows.spans[i, :, 0] == 0).any()
-        told = tokens.account(rows, max_length)["span_lost_fraction"]
+        told = length_account(rows, max_length)["span_lost_fraction"]
         assert told == lost / len(frame)
         assert (told > 0) == (max_length == 9)
 
     def test_cache_keeps_the_places(self, tokenizer, tmp_path):
-        plain = tokens.encode_cached(tokenizer, TEXTS, None, 16, tmp_path)
-        first, again = (
-            tokens.encode_cached(tokenizer, TEXTS, None, 16, tmp_path, located=True) for _ in "ab"
-        )
+        plain = encode_cached(tokenizer, BERT, TEXTS, None, 16, tmp_path)
+        first, again = (encode_cached(tokenizer, BERT, TEXTS, None, 16, tmp_path, located=True) for _ in "ab")
         assert isinstance(again.ids.base, np.memmap)
         assert (again.characters == first.characters).all()
         assert (again.ids == plain.ids).all()
@@ -105,13 +104,15 @@ class TestTokens:
         )
         file.write_bytes(file.read_bytes()[:-8])
         assert (
-            tokens.encode_cached(tokenizer, TEXTS, None, 16, tmp_path, located=True).characters
+            encode_cached(tokenizer, BERT, TEXTS, None, 16, tmp_path, located=True).characters
             == first.characters
         ).all()
 
     def test_no_examples(self, tokenizer):
         frame = joint.questions().clear()
-        assert tokens.encode_frame(tokenizer, frame, True, joint.SPANS, 32).spans.shape == (0, 3, 2)
+        assert encode_frame(
+            tokenizer, BERT, frame, Inputs(True, tuple(joint.SPANS or ()), True, 32)
+        ).spans.shape == (0, 3, 2)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -122,7 +123,7 @@ def test_head_reads_the_pooled_vector_and_the_mean_of_each_span(tiny_preset, tok
     frame, spans = joint.questions(), joint.SPANS[:2]
     model = build_model(presets.locate(str(tiny_preset)), "regression", [], 1, pooling=pooling, spans=2)
     model.head.set_weights(joint.head_of(spans))
-    rows = tokens.encode_frame(tokenizer, frame, True, spans, 32)
+    rows = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(spans or ()), True, 32))
     found = evaluate.predict_logits(model, rows)
     batch = BertTokenizerFast.from_pretrained(tiny_preset)(
         frame["text"].to_list(), frame["text_pair"].to_list(), padding=True, return_tensors="pt"
@@ -197,7 +198,7 @@ class TestRun:
         answers = list(evaluate.predict(marked_run, pl.read_parquet(marked_run / "splits" / "test.parquet")))
         assert [a["label"] for a in answers] == stored["label"].to_list()
         told = json.loads((marked_run / "model.json").read_text())
-        assert told["spans"] == 1
+        assert told["inputs"]["spans"] == [["text", "from", "to"]]
 
     def test_texts_without_their_columns_are_told(self, marked_run):
         assert "standard input: the run also reads from, to" in mistake(
@@ -217,12 +218,6 @@ class TestRun:
             train.train(config.parse(marked_settings), tmp_path / "run")
         train.resume(tmp_path / "run")
         assert_same_run(marked_run, tmp_path / "run")
-
-    def test_a_run_from_before_spans_still_loads(self, tiny_run, tmp_path):
-        told = json.loads((tiny_run / "model.json").read_text())
-        assert told.pop("spans") == 0
-        (tmp_path / "model.json").write_text(json.dumps(told))
-        assert models.read_architecture(runs.RunDir(tmp_path)).spans == 0
 
 
 MISTAKES = [
@@ -332,7 +327,7 @@ def wsc_rows(file: Path) -> list[dict]:
 def test_real_wic_and_wsc(tmp_path):
     """The tokens of each span spell the marked words."""
     preset = presets.locate("all_minilm_l6_v2_en")
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
+    tokenizer = preset.tokenizer
     made = wsc_rows(SHARED_DATA / "wsc" / "train.jsonl")
     assert len(made) > 450
     (tmp_path / "wsc.jsonl").write_text("\n".join(map(json.dumps, made)))
@@ -345,8 +340,10 @@ def test_real_wic_and_wsc(tmp_path):
     for settings in (wic, wsc):
         data = config.DataConfig(**settings)
         frame = sources.read(data)["train"]
-        rows = tokens.encode_frame(tokenizer, frame, data.text_pair is not None, data.spans, 128)
-        assert tokens.account(rows, 128)["span_lost_fraction"] == 0
+        rows = encode_frame(
+            tokenizer, BERT, frame, Inputs(data.text_pair is not None, tuple(data.spans or ()), True, 128)
+        )
+        assert length_account(rows, 128)["span_lost_fraction"] == 0
         wrong = 0
         for i, row in enumerate(frame.iter_rows(named=True)):
             for p, (name, start, end) in enumerate(data.spans):

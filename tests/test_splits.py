@@ -66,7 +66,7 @@ def test_drops_are_counted_by_reason():
         (" \u3000\u200b\n", "x"),
         (None, "y"),
         ("b", None),
-        ("c", "nan"),
+        ("c", ""),
         ("d", "y"),
     ]
     made = prepared(train=train, validation=[("e", "x"), ("\t", "y"), ("f", "")])
@@ -78,6 +78,30 @@ def test_drops_are_counted_by_reason():
         7,
         2,
         {"x": 1, "y": 1},
+    )
+
+
+@pytest.mark.parametrize(
+    "word", ["nan", "NaN", "NAN", "-nan", "None", "null", "NA", "N/A", "none", "NULL", "<NA>"]
+)
+def test_a_word_for_nothing_is_a_label_beside_words(word):
+    rows = [(f"t{i}", [word, "eng", "deu"][i % 3]) for i in range(30)]
+    made = prepared(train=rows, validation=[("v", word)])
+    assert made.account["splits"]["train"]["dropped"] == {}
+    assert made.account["splits"]["train"]["labels"][word] == 10
+    assert made.account["splits"]["validation"]["labels"] == {word: 1}
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NAN", "-nan"])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_not_a_number_is_a_missing_label_among_numbers(word, kind):
+    rows = [(f"t{i}", [word, "1", "2.5"][i % 3]) for i in range(30)]
+    made = prepared(kind, train=rows, validation=[("v", word), ("w", "1")], test=[("u", word)])
+    parts = made.account["splits"]
+    assert parts["train"]["dropped"] == parts["validation"]["dropped"] | {"missing_label": 10}
+    assert parts["test"]["dropped"] == {"unlabelled": 1}
+    assert told(made.account)["dropped"].startswith(
+        "train 10 of 30 rows: 10 missing_label; validation 1 of 2"
     )
 
 
@@ -579,9 +603,9 @@ MISTAKES = [
         "if row 1 holds column names, leave out `data.header = false`",
     ),
     (
-        {"train": [("a", "1"), ("b", "nan")]},
+        {"train": [("a", "1"), ("b", "-inf")]},
         {"kind": "regression"},
-        "train.csv, row 2: label must be a finite number, got: 'nan'",
+        "train.csv, row 2: label must be a finite number, got: '-inf'",
     ),
     (
         {"train": [("a", "1"), ("b", "-inf")]},

@@ -28,7 +28,7 @@ from kft.train import epoch
 FILES = """
     DONE config.toml curves.png data.json details.json environment.json history.jsonl labels.json metrics.json model.json
     model.weights.h5 predictions.test.parquet predictions.validation.parquet report.html splits/test.parquet
-    splits/validation.parquet vocabulary.txt
+    splits/validation.parquet tokenizer.json
 """.split()
 
 

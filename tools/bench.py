@@ -212,12 +212,12 @@ def with_targets(frame: pl.DataFrame, regression: bool) -> tuple[pl.DataFrame, i
 
 def count_tokens(frame: pl.DataFrame, preset, max_length: int) -> np.ndarray:
     """Tokens of each example before truncation, special tokens included."""
-    from kft import text as tokens
-    from kft.models import presets
+    from kft.text import encode
 
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
     pairs = frame["text_pair"].to_list() if "text_pair" in frame.columns else None
-    return tokens.encode(tokenizer, frame["text"].to_list(), pairs, max_length).full_lengths
+    return encode(
+        preset.tokenizer, preset.family.template, frame["text"].to_list(), pairs, max_length
+    ).full_lengths
 
 
 def measure(
@@ -768,25 +768,24 @@ def train_kft(job: Job, gate: Gate) -> None:
 def _kft_examples(job: Job, cached: bool):
     """The frame as kft reads it, its token rows, its task and the label names."""
     from kft import tasks
-    from kft import text as tokens
     from kft.config import DataConfig
     from kft.data import sources
+    from kft.text import encode, encode_cached
 
     paired = "text_pair" in pl.read_parquet_schema(job.examples)
     frame = sources.read(DataConfig(train=job.examples, text_pair="text_pair" if paired else None))["train"]
     task = tasks.TASKS["regression" if job.regression else "classification"]
     pairs = frame["text_pair"].to_list() if paired else None
-    encode = tokens.encode_cached if cached else tokens.encode
-    rows = encode(_kft_tokenizer(job), frame["text"].to_list(), pairs, job.max_length)
+    preset = _kft_preset(job)
+    make = encode_cached if cached else encode
+    rows = make(preset.tokenizer, preset.family.template, frame["text"].to_list(), pairs, job.max_length)
     return frame, rows, task, list(task.learn(frame).labels)
 
 
-def _kft_tokenizer(job: Job):
-    from kft import text as tokens
+def _kft_preset(job: Job):
     from kft.models import presets
 
-    preset = presets.locate(job.folder)
-    return tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
+    return presets.locate(job.folder)
 
 
 def _kft_model(job: Job, labels: list[str]):
@@ -868,17 +867,17 @@ def predict_kerashub(job: Job, gate: Gate) -> None:
 
 def predict_kft(job: Job, gate: Gate) -> None:
     from kft import evaluate
-    from kft import text as tokens
+    from kft.text import encode
 
     examples = read_examples(job)
     _, rows, _, labels = _kft_examples(job, cached=False)
-    tokenizer, model = _kft_tokenizer(job), _kft_model(job, labels)
+    preset, model = _kft_preset(job), _kft_model(job, labels)
     shape = evaluate.choose_shape(model, rows)
     rng = np.random.default_rng(job.seed)
     while True:
         taken = examples.take(evenly(examples.lengths, gate.wait(), rng))
         gate.start()
-        rows = tokens.encode(tokenizer, taken.texts, taken.pairs, job.max_length)
+        rows = encode(preset.tokenizer, preset.family.template, taken.texts, taken.pairs, job.max_length)
         gate.end(len(evaluate.predict_logits(model, rows, shape)))
 
 

@@ -22,10 +22,10 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
 
 from kft import batches
-from kft import text as tokens
 from kft.config import DataConfig
 from kft.data import sources
 from kft.models import presets
+from kft.text import rules_of, vocabulary_lines
 
 BACKENDS = ("jax", "torch")
 LEARNING_RATE = 2e-5
@@ -86,8 +86,9 @@ def starting_point(folder: Path, preset: presets.Preset, labels: list[str], seed
         preset.path, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)}
     )
     BertForSequenceClassification.from_pretrained(preset.path, config=config).save_pretrained(folder)
-    tokens.save_vocabulary(preset.vocabulary, folder / "vocab.txt")
-    settings = {"do_lower_case": preset.lowercase, "tokenizer_class": "BertTokenizer"}
+    rules = rules_of(preset.tokenizer)
+    (folder / "vocab.txt").write_bytes(vocabulary_lines(rules.vocabulary))
+    settings = {"do_lower_case": rules.lowercase, "tokenizer_class": "BertTokenizer"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder
 

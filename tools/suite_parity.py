@@ -33,6 +33,7 @@ from kft.models import presets
 from kft.runs import RunDir
 from kft.studies.suites.records import SUITES, Task
 from kft.tasks import scoring
+from kft.text import rules_of
 
 PREDICTION_ROWS = 64
 
@@ -139,7 +140,9 @@ def train_loop(
         sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
     preset = presets.locate(config.model.preset)
-    tokenizer = BertTokenizerFast.from_pretrained(preset.path, do_lower_case=preset.lowercase)
+    tokenizer = BertTokenizerFast.from_pretrained(
+        preset.path, do_lower_case=rules_of(preset.tokenizer).lowercase
+    )
     train, labels = made.train, sorted(made.train["label"].unique())
     outputs = len(labels) if config.task == "classification" else 1
     net = Net(preset.path, outputs, len(config.data.spans or []))

@@ -1,12 +1,11 @@
-"""The steps of an epoch, made ahead by a thread, and those of a prediction."""
+"""The steps of an epoch, made ahead by TensorFlow's threads, and those of a prediction."""
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from kft import backend
 from kft.batches.fill import Step, each, fill
 from kft.batches.packing import first_fit
 from kft.batches.plan import Placement, Plan, placement
@@ -40,16 +39,23 @@ def dataset(
             parts = (where.examples, where.rows, where.starts, where.numbers, where.reads)
             yield fill(Step(shape, *(a[s][real] for a in parts)), tokens, reads)
 
-    return _ahead(steps())
+    return _made_ahead(steps, plan.steps - first_step)
 
 
-def _ahead(steps: Iterator[tuple]) -> Iterator[tuple]:
-    """The same steps in the same order, made by a thread of their own while the model computes."""
-    with ThreadPoolExecutor(1) as worker:
-        waiting = deque(worker.submit(next, steps, None) for _ in range(STEPS_AHEAD))
-        while (step := waiting.popleft().result()) is not None:
-            waiting.append(worker.submit(next, steps, None))
-            yield step
+def _made_ahead(steps: Callable[[], Iterator[tuple]], count: int) -> Iterator[tuple]:
+    """The same steps through a `tf.data.Dataset`, whose threads make them while the model computes."""
+    first = next(steps(), None)
+    if first is None:
+        return iter(())
+    tf = backend.tensorflow()
+    signature = tf.nest.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), first)
+    made = tf.data.Dataset.from_generator(steps, output_signature=signature)
+    options = tf.data.Options()
+    # There is nothing to tune here, and the end of a tuned data set waits for its tuner, which sleeps 10 ms, then twice
+    # as long each time: an epoch of 6 seconds could take 10.23.
+    options.autotune.enabled = False
+    made = made.apply(tf.data.experimental.assert_cardinality(count)).prefetch(STEPS_AHEAD)
+    return made.with_options(options).as_numpy_iterator()
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,11 @@ def prediction_steps(tokens: Tokens, shape: PredictionShape, reads: Reads) -> tu
 def prediction_batches(
     tokens: Tokens, reads: Reads, shape: PredictionShape, where: Placement, steps: np.ndarray
 ) -> Iterator[tuple[dict[str, np.ndarray]]]:
-    """The steps of `prediction_steps`: inputs as in `dataset`, each in a tuple of its own."""
+    """The steps of `prediction_steps`: inputs as in `dataset`, each in a tuple of its own.
+
+    No `tf.data.Dataset`: TensorFlow never lets go of the functions that data sets are made from, nor of the arrays that
+    those read, and a file may be predicted in thousands of pieces.
+    """
     order = np.argsort(steps, kind="stable")
     bounds = np.searchsorted(steps[order], np.arange(steps.max(initial=-1) + 2))
     parts = (where.examples, where.rows, where.starts, where.numbers, where.reads)

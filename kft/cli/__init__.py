@@ -1,10 +1,14 @@
 """Click commands: read options, call one function, print. Nothing heavy is imported before a command needs it."""
 
-import click
+from kft.cli import process
 
-from kft import __version__
-from kft.cli import compare, runs, serving, settings, suite, training, tune
-from kft.cli.shared import Commands
+process.begin()  # before anything else is imported
+
+import click  # noqa: E402
+
+from kft import __version__  # noqa: E402
+from kft.cli import compare, runs, serving, settings, suite, training, tune  # noqa: E402
+from kft.cli.shared import Commands  # noqa: E402
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

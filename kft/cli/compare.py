@@ -1,10 +1,8 @@
 """`kft compare`."""
 
-import json
-
 import click
 
-from kft.cli.shared import BACKEND, JSON, select
+from kft.cli.shared import BACKEND, FILE_SET, JSON, SKIP_UNLABELLED, check_about_file, print_json, select
 
 
 @click.command(short_help="Compare finished runs on the same rows.")
@@ -18,9 +16,11 @@ from kft.cli.shared import BACKEND, JSON, select
     "--output", type=click.Path(dir_okay=False), help="JSONL file for all rows on which the runs disagree."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
+@FILE_SET
+@SKIP_UNLABELLED
 @BACKEND
 @JSON
-def compare(runs, split, data, metric, output, seed, backend, as_json) -> None:
+def compare(runs, split, data, metric, output, seed, overrides, skip_unlabelled, backend, as_json) -> None:
     """Compare finished RUNs on the same rows: scores, whether they differ by more than chance, where the runs disagree.
 
     Without --data it reads what the runs predicted when they were trained. A RUN may be a folder of runs over seeds or
@@ -32,16 +32,20 @@ def compare(runs, split, data, metric, output, seed, backend, as_json) -> None:
         raise click.UsageError(
             "--split and --data exclude each other" if split else "--backend goes with --data"
         )
+    check_about_file(data, overrides, skip_unlabelled)
     from kft.report import compare as comparing
 
     if data:
         select(runs[0], backend)
         from kft import evaluate
 
-        split, found = "data", {run: evaluate.answer_file(run, data) for run in runs}
+        split, found = (
+            "data",
+            {run: evaluate.answer_file(run, data, overrides, skip_unlabelled) for run in runs},
+        )
     else:
         split, found = comparing.read(runs, split)
     told, rows = comparing.compare(found, split, metric, seed)
     if output:
         comparing.write_disagreements(rows, output)
-    click.echo(json.dumps(told, ensure_ascii=False) if as_json else comparing.text(told))
+    print_json(told) if as_json else click.echo(comparing.text(told))

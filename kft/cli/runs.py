@@ -1,11 +1,20 @@
 """`kft evaluate`, `kft predict` and `kft export`: what is done with a finished run."""
 
-import json
 import sys
 
 import click
 
-from kft.cli.shared import BACKEND, JSON, select
+from kft.cli import process
+from kft.cli.shared import (
+    BACKEND,
+    FILE_SET,
+    JSON,
+    SKIP_UNLABELLED,
+    check_about_file,
+    print_json,
+    select,
+    tell,
+)
 
 
 @click.command(short_help="Score a finished RUN on a split or a labelled file.")
@@ -16,23 +25,26 @@ from kft.cli.shared import BACKEND, JSON, select
 @click.option(
     "--data", type=click.Path(), help="Score this file, with the run's columns, instead of a split."
 )
+@FILE_SET
+@SKIP_UNLABELLED
 @BACKEND
 @JSON
-def evaluate(run, split, data, backend, as_json) -> None:
+def evaluate(run, split, data, overrides, skip_unlabelled, backend, as_json) -> None:
     """Score a finished RUN on one of its splits, or on any labelled file.
 
     RUN may be a folder of runs over seeds or folds: their predictions are then averaged.
     """
     if split and data:
         raise click.UsageError("--split and --data exclude each other")
+    check_about_file(data, overrides, skip_unlabelled)
     select(run, backend)
     from kft import evaluate as evaluation
     from kft import report
 
-    scores = evaluation.evaluate(run, split, data)
+    scores = evaluation.evaluate(run, split, data, overrides, skip_unlabelled)
     details = scores.pop("details")
     if as_json:
-        click.echo(json.dumps(scores, ensure_ascii=False))
+        print_json(scores)
     else:
         click.echo(report.summary({scores["split"]: scores["metrics"]}, {scores["split"]: details}))
 
@@ -41,24 +53,32 @@ def evaluate(run, split, data, backend, as_json) -> None:
 @click.argument("run")
 @click.argument("file", default="-")
 @click.option("--output", type=click.Path(dir_okay=False), help="File for the answers, else stdout.")
+@FILE_SET
 @BACKEND
-def predict(run, file, output, backend) -> None:
+def predict(run, file, output, overrides, backend) -> None:
     """Label texts with a finished RUN, or with the mean of runs over seeds or folds in one folder.
 
     FILE holds one text a line, or is CSV, TSV, JSON, JSONL or Parquet with the run's columns; - is standard input.
     Writes one JSON object a text, in the order of the input.
     """
+    if output is None:
+        process.need("stdout", "give a file for the answers with --output")
+        process.utf8_output()
+    if file == "-":
+        process.need("stdin", "give a file with texts")
     if file == "-" and sys.stdin.isatty():
-        click.echo("reading texts from the terminal, one a line; Ctrl-D ends them", err=True)
+        tell("reading texts from the terminal, one a line; Ctrl-D ends them")
     select(run, backend)
     from kft import evaluate as evaluation
 
-    evaluation.predict_file(run, file, output)
+    evaluation.predict_file(run, file, output, overrides)
 
 
 @click.command(short_help="Turn a finished RUN into a model that others load.")
 @click.argument("run")
-@click.option("--to", required=True, type=click.Choice(["savedmodel", "hf", "keras", "onnx"]), help="Format.")
+@click.option(
+    "--to", required=True, type=click.Choice(["savedmodel", "hf", "keras", "onnx", "peft"]), help="Format."
+)
 @click.option(
     "--output", required=True, type=click.Path(), help="Folder to make; for savedmodel, to add a version to."
 )
@@ -70,14 +90,15 @@ def export(run, to, output, verify, as_json) -> None:
     """Turn a finished RUN into a model that others load.
 
     savedmodel takes raw text and goes to TensorFlow Serving, as OUTPUT/1, OUTPUT/2, …; hf is a Hugging Face folder, keras
-    a KerasHub preset, onnx a graph with an int8 variant. What does not answer as the run does is not kept.
+    a KerasHub preset, onnx a graph with an int8 variant, peft the
+    low-rank adapters of the run by themselves. What does not answer as the run does is not kept.
     """
     select(run, None)
     from kft import export as exporting
 
     told = exporting.export(run, to, output, verify)
     if as_json:
-        click.echo(json.dumps(told, ensure_ascii=False))
+        print_json(told)
         return
-    click.echo(exporting.summary(told), err=True)
+    tell(exporting.summary(told))
     click.echo(told["output"])

@@ -1,10 +1,8 @@
 """`kft init`, `kft data`, `kft config` and `kft configs`: what would be trained on, and how."""
 
-import json
-
 import click
 
-from kft.cli.shared import JSON, SET
+from kft.cli.shared import JSON, SET, print_file, print_json
 
 
 @click.command(short_help="Show what the data of a config hold.")
@@ -23,7 +21,7 @@ def data(config, overrides, run_path, as_json) -> None:
     from kft import config as configs
 
     told = audit.audit(configs.load(config, overrides), run_path)
-    click.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else audit.text(told))
+    print_json(told, indent=2) if as_json else click.echo(audit.text(told))
 
 
 @click.command(short_help="Look at data and write a config that trains.")
@@ -42,7 +40,7 @@ def init(data, task, output, data_dir, as_json) -> None:
     from kft import guess
 
     result = guess.init(data, task, output, data_dir)
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else guess.text(result))
+    print_json(result, indent=2) if as_json else click.echo(guess.text(result))
 
 
 @click.command("config", short_help="Show the settings of a config, or all there are.")
@@ -55,14 +53,12 @@ def show_config(config, overrides, schema, as_json) -> None:
     from kft import config as configs
 
     if schema and as_json:
-        click.echo(json.dumps(configs.schema(), indent=2))
+        print_json(configs.schema(), indent=2)
     elif schema:
         click.echo(_settings_text(configs.settings_table()))
     else:
         settings = configs.load(config, overrides)
-        click.echo(
-            json.dumps(settings.model_dump(), indent=2) if as_json else configs.dump(settings), nl=as_json
-        )
+        print_json(settings.model_dump(), indent=2) if as_json else print_file(configs.dump(settings))
 
 
 @click.command("configs", short_help="List the built-in configs, or print one.")
@@ -72,7 +68,7 @@ def list_configs(name) -> None:
     from kft import config as configs
 
     if name:
-        click.echo(configs.find(name).read_text("utf-8"), nl=False)
+        print_file(configs.find(name).read_text("utf-8"))
         return
     for known in configs.builtin():
         click.echo(known)

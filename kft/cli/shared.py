@@ -1,14 +1,21 @@
 """What the commands share: the group that tells mistakes, options, exit statuses, the choice of a backend."""
 
+import contextlib
 import errno
-import os
+import json
 import sys
+from typing import Any
 
 import click
 
-EXIT_MISTAKE = 1
-EXIT_PIPE = 141  # as a shell tells of a program that SIGPIPE ended
-EXIT_STOPPED = 75  # sysexits.h: EX_TEMPFAIL, try again later
+from kft.cli import process
+from kft.cli.process import EXIT_MISTAKE, EXIT_PIPE, EXIT_STOPPED
+
+__all__ = [
+    "BACKEND", "EXIT_MISTAKE", "EXIT_PIPE", "EXIT_STOPPED", "FILE_SET", "JSON", "SET", "SKIP_UNLABELLED", "Commands", "backend_of", "check_about_file", "print_file",
+    "print_json", "seed_list", "select", "tell",
+]  # fmt: skip
+
 
 BACKEND = click.option("--backend", type=click.Choice(["jax", "torch", "tensorflow"]), help="Keras backend.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -17,8 +24,28 @@ SET = click.option(
 )
 
 
+FILE_SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="How the file is read, such as data.delimiter=';'; may be repeated.",
+)
+SKIP_UNLABELLED = click.option(
+    "--skip-unlabelled", is_flag=True, help="Leave out the rows of the file that have no label."
+)
+
+
 class Commands(click.Group):
     """Turns a user's mistake into a message and an exit status."""
+
+    def main(self, *args, **kwargs):
+        try:
+            with process.stoppable():
+                return super().main(*args, **kwargs)
+        except SystemExit as status:
+            process.end(status.code)
+            raise
 
     def invoke(self, context: click.Context):
         from kft import errors
@@ -26,22 +53,20 @@ class Commands(click.Group):
         try:
             return super().invoke(context)
         except errors.KftError as error:
-            click.echo(f"Error: {error}", err=True)
+            tell(f"Error: {error}")
             sys.exit(EXIT_MISTAKE)
-        except (
-            BrokenPipeError
-        ):  # `kft … | head`: nobody is left to talk to, not even when Python flushes at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt as stop:
+            tell(process.STOPPED.format(str(stop) or "SIGINT").rstrip())
+            sys.exit(EXIT_MISTAKE)
+        except BrokenPipeError:  # `kft … | head`
+            process.forget_output()
             sys.exit(EXIT_PIPE)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             name = error.filename or "standard output"
-            click.echo(
-                f"Error: {name}: cannot be written: no space left on the disk\n\nhint: free some space",
-                err=True,
-            )
-            sys.stdout = None  # what it still holds cannot be written either
+            tell(f"Error: {name}: cannot be written: no space left on the disk\n\nhint: free some space")
+            process.forget_output()
             sys.exit(EXIT_MISTAKE)
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -53,6 +78,23 @@ class Commands(click.Group):
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             context.fail(f"no such command '{args[0]}'{did_you_mean(args[0], self.commands)}")
         return super().resolve_command(context, args)
+
+
+def tell(text: str) -> None:
+    """Says something on stderr, as far as anybody listens."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
+def print_json(value: Any, indent: int | None = None) -> None:
+    """The result of a command on stdout, in UTF-8 whatever the locale."""
+    print_file(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def print_file(text: str) -> None:
+    """What a program or a file takes, in UTF-8 whatever the locale."""
+    process.utf8_output()
+    click.echo(text, nl=False)
 
 
 def select(run: str, backend: str | None) -> None:
@@ -74,6 +116,15 @@ def backend_of(run: str) -> str:
     if runs.is_ensemble(run):
         return runs.read_config(runs.open_ensemble(run)).backend
     return runs.read_config(runs.open_run(run, finished=False)).backend
+
+
+def check_about_file(data: str | None, overrides: tuple[str, ...], skip_unlabelled: bool) -> None:
+    """Raises click.UsageError: what goes with a file is given without one."""
+    if data is None and (overrides or skip_unlabelled):
+        name = "--set" if overrides else "--skip-unlabelled"
+        raise click.UsageError(
+            f"{name} is about the file of --data: the rows of a split are as training read them"
+        )
 
 
 def seed_list(text: str) -> tuple[int, ...]:

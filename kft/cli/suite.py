@@ -1,11 +1,10 @@
 """`kft suite`."""
 
-import json
 import sys
 
 import click
 
-from kft.cli.shared import BACKEND, EXIT_MISTAKE, EXIT_STOPPED, JSON, SET, seed_list
+from kft.cli.shared import BACKEND, EXIT_MISTAKE, EXIT_STOPPED, JSON, SET, print_json, seed_list, tell
 
 
 @click.command(short_help="Train and score GLUE or SuperGLUE.")
@@ -45,7 +44,7 @@ def suite(
 
     if checked:
         names = suites.check(suite, checked)
-        click.echo(json.dumps({"files": names}) if as_json else f"right: {', '.join(names)}")
+        print_json({"files": names}) if as_json else click.echo(f"right: {', '.join(names)}")
         return
     wanted = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else None
     backends.select(configs.load(None, [o for o in overrides if o.startswith("backend=")]).backend)
@@ -55,15 +54,15 @@ def suite(
     try:
         told = running.run(suite, wanted, numbers, preset, data_dir, overrides, folder, from_mnli)
     except train.Stopped as stopped:
-        click.echo(f"{stopped.run.path}: stopped and saved; the same command goes on", err=True)
+        tell(f"{stopped.run.path}: stopped and saved; the same command goes on")
         sys.exit(EXIT_STOPPED)
-    click.echo(json.dumps(told, ensure_ascii=False) if as_json else suites.text(told))
-    click.echo(f"page      {told['folder']}/suite.html", err=True)
+    print_json(told) if as_json else click.echo(suites.text(told))
+    tell(f"page      {told['folder']}/suite.html")
     if told["submission"]["file"]:
         missing = told["submission"]["missing"]
         lacks = f" (the server also wants {', '.join(missing)})" if missing else ""
-        click.echo(f"answers   {told['folder']}/{told['submission']['file']}{lacks}", err=True)
+        tell(f"answers   {told['folder']}/{told['submission']['file']}{lacks}")
         for problem in told["submission"]["refused"]:
-            click.echo(f"          the server would refuse {problem}", err=True)
+            tell(f"          the server would refuse {problem}")
     if told["failed"]:
         sys.exit(EXIT_MISTAKE)

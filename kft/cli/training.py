@@ -1,12 +1,11 @@
 """`kft train`."""
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
-from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, backend_of, seed_list
+from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, backend_of, print_json, seed_list, tell
 
 
 @click.command(short_help="Train a model, or one for each seed or fold.")
@@ -49,9 +48,7 @@ def train(config, backend, overrides, run_path, seeds, resume_path, dry_run, as_
     settings = configs.load(config, overrides)
     if dry_run:
         told = _run_training(settings.backend, lambda training: training.dry_run(settings))
-        click.echo(
-            json.dumps(told, indent=2, ensure_ascii=False) if as_json else _dry_run_text(settings, told)
-        )
+        print_json(told, indent=2) if as_json else click.echo(_dry_run_text(settings, told))
         return
     folds = settings.split.folds and settings.split.fold is None
     if numbers or folds:
@@ -88,30 +85,30 @@ def _run_training(backend: str, work) -> dict:
     try:
         return work(training)
     except training.Stopped as stopped:
-        click.echo(str(stopped), err=True)
+        tell(str(stopped))
         sys.exit(EXIT_STOPPED)
 
 
 def _result(result: dict, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(result, ensure_ascii=False))
+        print_json(result)
         return
     from kft import report, runs
 
     run = runs.RunDir(Path(result["run"]))
     click.echo(report.summary(result["metrics"], runs.read_json(run.details)))
     click.echo(f"run       {result['run']}")
-    click.echo(f"report    {run.report}", err=True)
+    tell(f"report    {run.report}")
 
 
 def _results(told: dict, as_json: bool) -> None:
     """As `_result`, of several runs."""
     if as_json:
-        click.echo(json.dumps(told, ensure_ascii=False))
+        print_json(told)
         return
     click.echo(_ensemble().text(told))
     click.echo(f"runs      {told['run']}")
-    click.echo(f"page      {told['run']}/ensemble.html", err=True)
+    tell(f"page      {told['run']}/ensemble.html")
 
 
 def _dry_run_text(settings, told: dict) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET
+from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, print_json, tell
 
 
 @click.command(short_help="Search for the best settings.")
@@ -90,11 +90,11 @@ def tune(
             working.work(opened, stop)
         clock.cancel()
         told = working.finish(opened)
-    click.echo(json.dumps(told, ensure_ascii=False) if as_json else results.text(told))
-    click.echo(f"page      {study}/study.html", err=True)
+    print_json(told) if as_json else click.echo(results.text(told))
+    tell(f"page      {study}/study.html")
     if told["best"]:
-        click.echo(f"best      kft train {study}/best.toml", err=True)
+        tell(f"best      kft train {study}/best.toml")
     if stop.is_set():
         why = "the time is over" if timed_out.is_set() else "stopped"
-        click.echo(f"{study}: {why}; the running trials are saved, the same command goes on", err=True)
+        tell(f"{study}: {why}; the running trials are saved, the same command goes on")
         sys.exit(0 if timed_out.is_set() else EXIT_STOPPED)

@@ -1,7 +1,7 @@
 """One frozen, fully checked `Config` from a TOML file and `--set key=value` overrides."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,27 @@ from kft.config.sections import (
 )
 from kft.config.table import is_section, setting_types, settings_table
 from kft.config.whole import Config
-from kft.errors import KftError, closest
+from kft.errors import KftError, closest, did_you_mean
 
 __all__ = [
     "FORMATS", "FRAME_COLUMNS", "PATH_KEYS", "SCHEMA_HINT", "CleanConfig", "Config", "DataConfig", "ModelConfig",
-    "SplitConfig", "TrainConfig", "TuneConfig", "builtin", "change", "differences", "dump", "find", "load", "parse", "refusals", "schema",
+    "SplitConfig", "TrainConfig", "TuneConfig", "builtin", "change", "differences", "dump", "find", "load", "of_file", "parse", "refusals", "schema",
     "setting_types", "settings_table",
 ]  # fmt: skip
 
+# What may be said of one file that a finished run reads; of the second line only what the run reads.
+READ_KEYS = ("text_pair", "group", "spans")
+FILE_KEYS = (
+    "format",
+    "header",
+    "delimiter",
+    "encoding",
+    "text",
+    "label",
+    "label_names",
+    "max_examples",
+    *READ_KEYS,
+)
 _PACKAGE_CONFIGS = Path(__file__).parents[1] / "configs"  # where the wheel puts them
 _SOURCE_CONFIGS = Path(__file__).parents[2] / "configs"  # where a checkout has them
 
@@ -131,6 +144,49 @@ def _changed(config: Config, changes: dict[str, Any]) -> dict[str, Any]:
         name: settings.get(name, {}) | value if isinstance(value, dict) else value
         for name, value in nested.items()
     }
+
+
+def of_file(data: DataConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """What `--set data.KEY=VALUE` says about one more file, which a finished run reads.
+
+    Args:
+        data: the run's own settings.
+        overrides: such as "data.delimiter=;".
+
+    Returns:
+        The fields of `DataConfig` that are set.
+
+    Raises:
+        KftError: every mistake at once.
+    """
+    changes: dict[str, Any] = {}
+    for override in overrides:
+        keys, text = reading.split_override(override)
+        reading.assign(changes, keys, reading.toml_value(text), override)
+    strange = [name for name in changes if name != "data"]
+    known = {key: field for key, field in DataConfig.model_fields.items() if key in FILE_KEYS}
+    wanted = changes.get("data", {})
+    problems = [f"`{name}` is not about the file that is read, `data` is" for name in strange]
+    if not isinstance(wanted, dict):
+        problems, wanted = [*problems, "`data` must be a table of settings"], {}
+    for key in wanted:
+        if key not in known:
+            problems.append(f"`data.{key}` is not a setting of one file{did_you_mean(key, known)}")
+        elif key in READ_KEYS and getattr(data, key) is None:
+            problems.append(f"`data.{key}` is set, and the run does not read such a column")
+    try:
+        DataConfig.model_validate({key: value for key, value in wanted.items() if key in known})
+    except ValidationError as error:
+        located = ({**item, "loc": ("data", *item["loc"])} for item in error.errors())
+        problems += dict.fromkeys(line for item in located for line in explain(item))
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        settings = ", ".join(f"data.{key}" for key in known)
+        raise KftError(f"--set: {len(problems)} to fix\n{lines}", f"of the file that is read: {settings}")
+    columns = [wanted[key] for key in ("text", "text_pair", "label", "group") if key in wanted]
+    if columns and "header" not in wanted:  # columns have names or numbers
+        wanted = wanted | {"header": any(isinstance(column, str) for column in columns)}
+    return wanted
 
 
 def builtin() -> dict[str, Path]:

@@ -35,10 +35,10 @@ def explain(item: dict) -> list[str]:
         inside = loc[depth + 1 :]  # after the setting's name comes the alternative that failed
         if isinstance(got, dict) and got and not inside and any(get_origin(t) is dict for t in types):
             return []  # what is wrong in the table is told for itself
-        if type(got) in types and item["type"] == "literal_error":
+        if type(got) in types and item["type"] in ("literal_error", "list_type"):
             return []  # and so is a number beyond its limits
         loc = loc[:depth] + inside
-        if not inside and not item["type"].startswith(("greater", "less")):
+        if not inside and not item["type"].startswith(("greater", "less", "string_too")):
             wanted = "must be " + WORDS.get(".".join(loc), " or ".join(map(_words, types)))
     names = [name for t in types if get_origin(t) is Literal for name in get_args(t)]
     near = did_you_mean(got, names) if isinstance(got, str) else ""
@@ -73,6 +73,8 @@ def _wanted(item: dict) -> str:
 def _words(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(repr(option) for option in get_args(annotation))
+    if get_origin(annotation) is list:
+        return "a list"
     return {str: "a string in quotes", int: "a whole number", float: "a number"}.get(annotation, "a table")
 
 

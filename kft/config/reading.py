@@ -10,6 +10,7 @@ from kft.errors import KftError
 FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "folder")
 SCHEMA_HINT = "`kft config --schema` lists every setting with its default"
 PATH_KEYS = ("data_dir", "train", "validation", "test")
+PRESET_KEYS = ("preset", "adapter_base")  # of `model`: a name, a handle or a folder
 
 
 def shown(file: Path) -> str:
@@ -96,23 +97,31 @@ def absolute_paths(settings: dict[str, Any], base: Path) -> dict[str, Any]:
         for key in PATH_KEYS:
             if isinstance(data.get(key), str) and data[key]:
                 data[key] = str(_under(base, data[key]))
+            elif isinstance(data.get(key), list):
+                data[key] = [str(_under(base, v)) if isinstance(v, str) and v else v for v in data[key]]
     if isinstance(settings.get("model"), dict) and isinstance(settings["model"].get("from_run"), str):
         start = settings["model"]["from_run"]
         settings["model"] = settings["model"] | ({"from_run": str(_under(base, start))} if start else {})
-    if isinstance(settings.get("model"), dict) and isinstance(settings["model"].get("preset"), str):
-        preset = settings["model"]["preset"]
-        folder = _under(base, preset)
-        if preset.startswith((".", "/", "~")) or (preset and "://" not in preset and os.path.isdir(folder)):  # noqa: PTH112
-            settings["model"] = settings["model"] | {"preset": str(folder)}
+    for key in PRESET_KEYS if isinstance(settings.get("model"), dict) else ():
+        preset = settings["model"].get(key)
+        if isinstance(preset, str) and _is_folder(preset, _under(base, preset)):
+            settings["model"] = settings["model"] | {key: str(_under(base, preset))}
     if isinstance(settings.get("tune"), dict):
         settings["tune"] = _absolute_choices(settings["tune"], base)
     return settings
 
 
+def _is_folder(preset: str, path: Path) -> bool:
+    """Whether a preset is meant as a path, and is no name or handle."""
+    if preset.startswith((".", "/", "~")):
+        return True
+    return bool(preset) and "://" not in preset and os.path.isdir(path)  # noqa: PTH112
+
+
 def _absolute_choices(tune: dict[str, Any], base: Path) -> dict[str, Any]:
     """The table of a search, the choices of settings that are paths made absolute."""
     tune = dict(tune)
-    for section, keys in (("data", PATH_KEYS), ("model", ("from_run", "preset"))):
+    for section, keys in (("data", PATH_KEYS), ("model", ("from_run", *PRESET_KEYS))):
         for key in keys:
             quoted = tune.get(f"{section}.{key}")
             if isinstance(quoted, list):

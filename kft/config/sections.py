@@ -7,6 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 FRAME_COLUMNS = ("id", "text", "text_pair", "label", "group", "split_group", "split_time", "origin")
 
 
+_Name = Annotated[str, Field(min_length=1)]
+Files = _Name | Annotated[list[_Name], Field(min_length=1)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -20,19 +24,28 @@ class DataConfig(Section):
     data_dir: str | None = Field(
         None, min_length=1, description="folder in which TFDS finds its prepared data sets"
     )
-    train: str | None = Field(
-        None, min_length=1, description="file or class folder with the training examples"
+    train: Files | None = Field(
+        None,
+        description="the training examples: a file, a list of files, a pattern such as data/*.csv, a folder of such files, a "
+        "class folder, or what the package datasets saves; of a folder of splits also validation and test",
     )
-    validation: str | None = Field(
-        None, min_length=1, description="file or class folder; else split off train"
-    )
-    test: str | None = Field(None, min_length=1, description="file or class folder; else split off train")
+    validation: Files | None = Field(None, description="as train; else split off train")
+    test: Files | None = Field(None, description="as train; else split off train")
     format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "folder"] | None = Field(
         None, description="format of the files; else what the file's ending says"
     )
     header: bool = Field(True, description="whether the first row of CSV and TSV holds column names")
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="column separator; else , or tab"
+    )
+    escape: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        description='sign before a quote, a delimiter or itself inside CSV, such as "\\\\"; else quotes are doubled',
+    )
+    decimal: Literal[".", ","] = Field(
+        ".", description="sign before the decimals of labels; with a comma, points part thousands"
     )
     encoding: str = Field("utf-8", description="character encoding of the files")
     text: str | int = Field(
@@ -60,6 +73,12 @@ class DataConfig(Section):
     )
     label_names: dict[str, str] = Field(
         {}, description="readable names for the labels as the files hold them"
+    )
+    positive: str | None = Field(
+        None,
+        min_length=1,
+        description="of two classes the label, as `label_names` renames it, that precision, recall and f1 are of; else the "
+        "second in the order of the labels, by value or alphabet",
     )
     max_examples: int | None = Field(None, ge=1, description="examples read from each file at most")
 
@@ -129,7 +148,12 @@ class ModelConfig(Section):
     preset: str = Field(
         "all_minilm_l6_v2_en",
         min_length=1,
-        description="KerasHub name, kaggle:// or hf:// handle, or a folder",
+        description="KerasHub name, kaggle:// or hf:// handle, or a folder; one of peft's adapters brings its base along",
+    )
+    adapter_base: str | None = Field(
+        None,
+        min_length=1,
+        description="base of peft's adapters in `preset`; else what their adapter_config.json names",
     )
     from_run: str | None = Field(
         None,

@@ -1,7 +1,7 @@
 """Predicts examples with a run's model, or with those of an ensemble, and scores splits and files."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,9 @@ import numpy as np
 import polars as pl
 
 from kft import models, runs
-from kft import text as tokens
 from kft.errors import KftError
 from kft.evaluate import inputs
-from kft.evaluate.loaded import LoadedRun, load_run, read_tokenizer
+from kft.evaluate.loaded import LoadedRun, load_run
 from kft.evaluate.scoring import (
     Expected,
     Scored,
@@ -26,6 +25,7 @@ from kft.evaluate.scoring import (
 )
 from kft.tasks import answers
 from kft.tasks.answers import Answers
+from kft.text import Tokens, encode_frame, read_tokenizer
 
 __all__ = [
     "Expected",
@@ -48,7 +48,11 @@ __all__ = [
 
 
 def evaluate(
-    run: str | Path | LoadedRun, split: str | None = None, data: str | Path | None = None
+    run: str | Path | LoadedRun,
+    split: str | None = None,
+    data: str | Path | None = None,
+    settings: Sequence[str] = (),
+    skip_unlabelled: bool = False,
 ) -> dict[str, Any]:
     """Scores of a run on one of its splits, or on any file with its columns.
 
@@ -57,6 +61,8 @@ def evaluate(
         split: "test", "validation" or "train"; None takes test where the run has one, else validation. Train is read
             again from where the config says.
         data: a file instead; nothing in it is cleaned or dropped.
+        settings: how that file is read, where it is not read as the run's own are: `"data.delimiter=;"` and so on.
+        skip_unlabelled: whether its rows without a label are left out instead of refused.
 
     Returns:
         {"run", "split", "examples", "metrics": {name: float}, "details"}; the split of a file is "data".
@@ -70,9 +76,10 @@ def evaluate(
         inputs.check_unseen(loaded, name)
         frame = inputs.rows_of_split(loaded, name)
     else:
-        name, frame = "data", inputs.rows_of_file(loaded, data)
+        name, frame = "data", inputs.rows_of_file(loaded, data, settings, skip_unlabelled)
     if not len(frame):
         raise KftError(f"{name}: holds no examples to score", "give a file with --data")
+    loaded.task.check(frame, loaded.learned)  # before the model takes its time
     scored = score_predictions(frame, _predictions(loaded, frame), loaded.config.task, loaded.learned)
     return {
         "run": str(loaded.path),
@@ -83,10 +90,16 @@ def evaluate(
     }
 
 
-def answer_file(run: str | Path | LoadedRun, data: str | Path) -> Answers:
-    """What a run, or an ensemble, predicts for the rows of a labelled file with its columns; raises as `evaluate` does."""
+def answer_file(
+    run: str | Path | LoadedRun,
+    data: str | Path,
+    settings: Sequence[str] = (),
+    skip_unlabelled: bool = False,
+) -> Answers:
+    """What a run, or an ensemble, predicts for the rows of a labelled file; takes and raises what `evaluate` does."""
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
-    frame, kind = inputs.rows_of_file(loaded, data), loaded.config.task
+    frame, kind = inputs.rows_of_file(loaded, data, settings, skip_unlabelled), loaded.config.task
+    loaded.task.check(frame, loaded.learned)
     scored = score_predictions(frame, _predictions(loaded, frame), kind, loaded.learned, detailed=False)
     return answers.of_table(kind, loaded.learned, scored.predictions)
 
@@ -116,7 +129,7 @@ def predict(
 
 def _answers(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[dict[str, Any]]:
     """What `predict` yields, for one frame after the other."""
-    shown = ["text", *(["text_pair"] if loaded.config.data.text_pair is not None else [])]
+    shown = ["text", *(["text_pair"] if loaded.inputs.paired else [])]
     offset = 0
     for frame in frames:
         told = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.learned))
@@ -127,7 +140,12 @@ def _answers(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[dict
         offset += len(frame)
 
 
-def predict_file(run: str | Path | LoadedRun, file: str = "-", output: str | Path | None = None) -> int:
+def predict_file(
+    run: str | Path | LoadedRun,
+    file: str = "-",
+    output: str | Path | None = None,
+    settings: Sequence[str] = (),
+) -> int:
     """Answers every text of a file as JSONL; returns their number.
 
     Files of any size are answered in constant memory, but for JSON documents and the runs that read questions or marked words.
@@ -137,12 +155,13 @@ def predict_file(run: str | Path | LoadedRun, file: str = "-", output: str | Pat
         file: "-" for standard input, a file with the run's columns in a format that `sources` reads, or any other file
             as one text a line (for a run on pairs: text, tab, second text).
         output: file to write whole or not at all; None writes to standard output.
+        settings: how the file is read, as for `evaluate`.
 
     Raises:
         KftError: the file cannot be read, or a line is not UTF-8.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
-    made = _answers(loaded, inputs.read_frames(loaded, file))
+    made = _answers(loaded, inputs.read_frames(loaded, file, settings))
     if output is None:
         return _write_lines(made, sys.stdout)
     count = 0
@@ -165,10 +184,9 @@ def _write_lines(made: Iterator[dict[str, Any]], stream) -> int:
     return count
 
 
-def encode(loaded: LoadedRun, frame: pl.DataFrame) -> tokens.Tokens:
+def encode(loaded: LoadedRun, frame: pl.DataFrame) -> Tokens:
     """The token rows of a frame, truncated as in training."""
-    data, max_length = loaded.config.data, loaded.config.model.max_length
-    return tokens.encode_frame(loaded.tokenizer, frame, data.text_pair is not None, data.spans, max_length)
+    return encode_frame(loaded.tokenizer, loaded.model.architecture.kind.template, frame, loaded.inputs)
 
 
 def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:

@@ -1,59 +1,104 @@
 """The texts that a run is asked about: of a frame, of a file in pieces, of its own splits."""
 
+import shutil
 import sys
-from collections.abc import Iterator
-from itertools import chain, islice
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from kft import runs
+from kft import config, runs
 from kft.config import DataConfig
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.evaluate.loaded import LoadedRun
+from kft.evaluate.texts import frames
+from kft.progress import note
 
 CHUNK_EXAMPLES = 16_384  # texts that prediction holds in memory at a time
 
 
-def read_frames(loaded: LoadedRun, file: str) -> Iterator[pl.DataFrame]:
+def read_frames(loaded: LoadedRun, file: str, settings: Sequence[str] = ()) -> Iterator[pl.DataFrame]:
     """The rows of a file, "-" for standard input, as frames of at most CHUNK_EXAMPLES; raises as `predict_file` does."""
-    if file != "-" and sources.format_of(file) is not None:
-        pieces = sources.read_pieces(file, _data_of_files(loaded), CHUNK_EXAMPLES)
-        return chain.from_iterable(chunks(loaded, piece) for piece in pieces)
+    data = _data_of_files(loaded)
+    changes = config.of_file(data, settings)
+    with _told_of_set():
+        yield from _frames(loaded, file, data, changes)
+
+
+def _frames(
+    loaded: LoadedRun, file: str, data: DataConfig, changes: dict[str, Any]
+) -> Iterator[pl.DataFrame]:
+    if file == "-" and "format" in changes:
+        return _read_spooled(loaded, data, changes)
+    if file != "-" and (sources.format_of(file) is not None or "format" in changes):
+        pieces = sources.read_pieces(file, data, CHUNK_EXAMPLES, changes)
+        return chain.from_iterable(chunks(loaded, _named(piece, data, changes)) for piece in pieces)
+    if without := [key for key in changes if key != "encoding"]:
+        raise KftError(
+            f"`data.{without[0]}` is set, and {'standard input' if file == '-' else file} holds one text a line",
+            "--set data.format=csv, tsv, jsonl or parquet reads it as a table",
+        )
     _check_columns(loaded, [], "standard input" if file == "-" else file)
-    return chunks(loaded, _lines(file, paired=loaded.config.data.text_pair is not None))
+    encoding = changes.get("encoding", "utf-8")
+    sources.check_encoding(encoding)
+    return chunks(loaded, _lines(file, loaded.inputs.paired, encoding))
+
+
+def _read_spooled(loaded: LoadedRun, data: DataConfig, changes: dict[str, Any]) -> Iterator[pl.DataFrame]:
+    """The rows of a table on standard input, kept in a file meanwhile: a mistake is searched for from the beginning."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "standard input")
+        with file.open("wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        for piece in sources.read_pieces(file, data, CHUNK_EXAMPLES, changes):
+            yield from chunks(loaded, _named(piece, data, changes))
+
+
+@contextmanager
+def _told_of_set() -> Iterator[None]:
+    """The hints of readers speak of settings; of a finished run they can be given for the file that is read."""
+    try:
+        yield
+    except KftError as error:
+        if "`data." not in f"{error.message}{error.hint}" or "--set" in error.hint:
+            raise
+        told = "settings of this file alone go with --set, such as --set data.text=COLUMN"
+        raise KftError(error.message, f"{error.hint}; {told}") from None
+
+
+def _named(frame: pl.DataFrame, data: DataConfig, changes: dict[str, Any]) -> pl.DataFrame:
+    """The frame with the columns of marked words called as the run calls them."""
+    theirs, own = changes.get("spans", ()), data.spans or ()
+    pairs = zip(
+        (end for _, *ends in theirs for end in ends), (end for _, *ends in own for end in ends), strict=False
+    )
+    return frame.rename({str(their): str(end) for their, end in pairs if their != end})
 
 
 def chunks(loaded: LoadedRun, texts) -> Iterator[pl.DataFrame]:
     """Frames of at most CHUNK_EXAMPLES rows from what `predict` takes; raises as it does."""
-    paired = loaded.config.data.text_pair is not None
+    paired = loaded.inputs.paired
     if isinstance(texts, pl.DataFrame):
         _check_columns(loaded, texts.columns, "the frame")
+        lacking = [name for name in ("text", "text_pair")[: 1 + paired] if name not in texts.columns]
+        if lacking:
+            raise KftError(
+                f"the frame has no column `{lacking[0]}`, its columns are {', '.join(texts.columns)}",
+                "rename its columns: text, of pairs also text_pair",
+            )
         # A question is never cut.
         yield from [texts] if loaded.task.grouped else texts.iter_slices(CHUNK_EXAMPLES)
         return
     _check_columns(loaded, [], "the texts")
-    iterator = iter(texts)
-    while chunk := list(islice(iterator, CHUNK_EXAMPLES)):
-        if paired:
-            wrong = next((t for t in chunk if isinstance(t, str) or len(t) != 2), None)
-            if wrong is not None:
-                raise KftError(
-                    f"the run reads pairs of texts, got: {str(wrong)[:60]!r}", "give (text, text_pair) tuples"
-                )
-            first, second = zip(*chunk, strict=True)
-            yield pl.DataFrame(
-                {"text": first, "text_pair": second}, schema={"text": pl.String, "text_pair": pl.String}
-            )
-        else:
-            wrong = next((t for t in chunk if not isinstance(t, str)), None)
-            if wrong is not None:
-                raise KftError(f"the run reads single texts, got: {str(wrong)[:60]!r}", "give strings")
-            yield pl.DataFrame({"text": chunk}, schema={"text": pl.String})
+    yield from frames(texts, paired, CHUNK_EXAMPLES)
 
 
-def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]:
+def _lines(file: str, paired: bool, encoding: str) -> Iterator[str] | Iterator[tuple[str, ...]]:
     name = "standard input" if file == "-" else file
     try:
         stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115 (closed below)
@@ -63,16 +108,18 @@ def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]
             "check the path and its permissions; - reads standard input",
         ) from None
     with stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(_readable(stream, name), 1):
             try:
-                text = (
-                    line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n").removesuffix("\r")
-                )
+                text = line.decode(encoding).removesuffix("\n").removesuffix("\r")
             except UnicodeDecodeError as error:
+                shown = "UTF-8" if encoding == "utf-8" else encoding
                 raise KftError(
-                    f"{name}, line {number}: not UTF-8 text (byte {error.start + 1})",
-                    "convert it: iconv -t utf-8",
+                    f"{name}, line {number}: not {shown} text (byte {error.start + 1})",
+                    "set its encoding, for example --set data.encoding=cp1252 (Western Windows), or convert it: "
+                    "iconv -t utf-8",
                 ) from None
+            if number == 1:
+                text = text.removeprefix("\ufeff")
             if not paired:
                 yield text
                 continue
@@ -83,6 +130,13 @@ def _lines(file: str, paired: bool) -> Iterator[str] | Iterator[tuple[str, ...]]
                     "the run was trained on pairs; a CSV with the run's columns works too",
                 )
             yield pair
+
+
+def _readable(stream: Iterable[bytes], name: str) -> Iterator[bytes]:
+    try:
+        yield from stream
+    except OSError as error:
+        raise KftError(f"{name}: cannot be read: {error.strerror}", "give a file with texts") from None
 
 
 def _check_columns(loaded: LoadedRun, columns: list[str], given: str) -> None:
@@ -100,12 +154,37 @@ def _check_columns(loaded: LoadedRun, columns: list[str], given: str) -> None:
         )
 
 
-def rows_of_file(loaded: LoadedRun, data: str | Path) -> pl.DataFrame:
-    """All rows of a labelled file; KftError: it holds none."""
-    frame = sources.read_file(data, _data_of_files(loaded))
+def rows_of_file(
+    loaded: LoadedRun, file: str | Path, settings: Sequence[str] = (), skip_unlabelled: bool = False
+) -> pl.DataFrame:
+    """All rows of a labelled file; `settings` and `skip_unlabelled` as for `evaluate`.
+
+    Raises:
+        KftError: it holds none, or cannot be read.
+    """
+    data = _data_of_files(loaded)
+    changes = config.of_file(data, settings)
+    with _told_of_set():
+        frame = _named(sources.read_file(file, data, settings=changes), data, changes)
+    if skip_unlabelled:
+        frame = _labelled(loaded, frame, str(file))
     if not len(frame):
-        raise KftError(f"{data}: holds no examples to score", "give a file with at least one row")
+        raise KftError(f"{file}: holds no examples to score", "give a file with at least one row")
     return frame
+
+
+def _labelled(loaded: LoadedRun, frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The rows with a label, and how many have none; of questions those of which every choice has one."""
+    spellings = [word for word in loaded.task.labels.missing if word not in loaded.learned.labels]
+    missing = pl.col("label").is_null() | pl.col("label").is_in(spellings)
+    if "group" in frame.columns:
+        missing = missing.any().over("group")
+    kept = frame.filter(~missing)
+    if left := len(frame) - len(kept):
+        note(
+            f"{name}: {left:,} row{'' if left == 1 else 's'} without a label left out, {len(kept):,} are scored"
+        )
+    return kept
 
 
 def _data_of_files(loaded: LoadedRun) -> DataConfig:
@@ -116,9 +195,9 @@ def _data_of_files(loaded: LoadedRun) -> DataConfig:
 def rows_of_split(loaded: LoadedRun, split: str) -> pl.DataFrame:
     """The rows of a split as the run was trained with or scored on; KftError: it has none, or the file is damaged."""
     if split == "train":
-        config = loaded.config
-        frames = sources.read(config.data, config.split)
-        return splits.prepare(frames, config.split, config.clean, config.task, config.data.spans).train
+        own = loaded.config
+        files = sources.read(own.data, own.split)
+        return splits.prepare(files, own.split, own.clean, own.task, own.data.spans).train
     file = loaded.run.split(split)
     if not file.exists():
         if runs.had_split(loaded.run, split):

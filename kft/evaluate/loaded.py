@@ -5,13 +5,13 @@ from pathlib import Path
 
 from kft import backend, models, runs
 from kft import config as configs
-from kft import text as tokens
 from kft.config import Config
 from kft.errors import KftError
 from kft.runs import RunDir
 from kft.tasks import TASKS
 from kft.tasks.answers import mean_learned
-from kft.tasks.record import Learned, Task
+from kft.tasks.record import Inputs, Learned, Task
+from kft.text import Tokenizer, read_tokenizer
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class LoadedRun:
 
     Attributes:
         run: of an ensemble the first one; its settings, labels and tokenizer are those of all.
+        inputs: what it reads of a row.
         learned: what the task took from train; of an ensemble thresholds are the mean of all.
         model: has the weights of `run`, those of an ensemble's runs in turn.
         members: the runs of an ensemble, else none.
@@ -29,8 +30,9 @@ class LoadedRun:
     run: RunDir
     config: Config
     task: Task
+    inputs: Inputs
     learned: Learned
-    tokenizer: tokens.Tokenizer
+    tokenizer: Tokenizer
     model: models.Classifier
     path: Path
     members: tuple[RunDir, ...] = ()
@@ -73,7 +75,8 @@ def _load(run: RunDir) -> LoadedRun:
             "copy the run folder again",
         )
     tokenizer = read_tokenizer(run)
-    return LoadedRun(run, config, TASKS[config.task], learned, tokenizer, model, run.path)
+    inputs = runs.read_inputs(run)
+    return LoadedRun(run, config, TASKS[config.task], inputs, learned, tokenizer, model, run.path)
 
 
 def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
@@ -81,8 +84,8 @@ def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
     config, first = runs.read_config(run), loaded.run
     read = ("task", "data.text", "data.text_pair", "data.group", "data.spans", "model.max_length")
     differ = [name for name in configs.differences(loaded.config, config) if name in read]
-    if run.vocabulary.read_bytes() != first.vocabulary.read_bytes():
-        differ.append("vocabulary")
+    if read_tokenizer(run) != loaded.tokenizer:
+        differ.append("tokenizer")
     if sorted(runs.read_labels(run)) != sorted(loaded.labels):
         differ.append("labels")
     if differ:
@@ -90,9 +93,3 @@ def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
             f"{run.path}: cannot answer together with {first.path}: they differ in {', '.join(differ)}",
             "the runs of one ensemble come from one `kft train`: copy the whole folder again",
         )
-
-
-def read_tokenizer(run: RunDir) -> tokens.Tokenizer:
-    """The tokenizer of a run, from its vocabulary and model.json."""
-    settings = runs.read_json(run.model, "tokenizer")["tokenizer"]
-    return tokens.load_tokenizer(tokens.read_vocabulary(run.vocabulary), **settings)

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 
 from kft import backend, batches, models
-from kft import text as tokens
 from kft.tasks import TASKS, scoring
 from kft.tasks.questions import numbered
 from kft.tasks.record import Learned, Reads, read_first
+from kft.text import Tokens
 
 STEP_TOKENS = {"cpu": 4096, "accelerator": 32_768}  # tokens in a prediction step
 
@@ -27,7 +27,7 @@ class Scored:
 
 def predict_logits(
     model: models.Classifier,
-    rows: tokens.Tokens,
+    rows: Tokens,
     shape: batches.PredictionShape | None = None,
     reads: Reads | None = None,
 ) -> np.ndarray:
@@ -51,7 +51,7 @@ def predict_logits(
 
 
 def choose_shape(
-    model: models.Classifier, *rows: tokens.Tokens, counts: np.ndarray | None = None
+    model: models.Classifier, *rows: Tokens, counts: np.ndarray | None = None
 ) -> batches.PredictionShape:
     """The prediction batches that hold all of `rows`, as large as the device likes them.
 
@@ -101,7 +101,7 @@ def scores(
     """The metrics and the mean loss of logits [N, C], without details, intervals and predictions."""
     predictions = TASKS[task].predictions(logits, learned, expected.questions)
     scored = TASKS[task].scored(expected.truths, predictions, expected.questions)
-    values = scoring.scores(task, *scored, list(learned.labels))
+    values = scoring.scores(task, *scored, list(learned.labels), learned.positive)
     return values, values[TASKS[task].scoring.loss]
 
 
@@ -123,9 +123,9 @@ def score_predictions(
     """Scores the predictions for the rows of a frame; raises as `score` does."""
     record, wanted = TASKS[task], expected(frame, task, learned)
     scored = record.scored(wanted.truths, predictions, wanted.questions)
-    values = scoring.scores(task, *scored, list(learned.labels))
+    values = scoring.scores(task, *scored, list(learned.labels), learned.positive)
     target = record.target_column(frame["label"], wanted.truths).alias("target")
     columns = [c for c in ("id", "text", "text_pair", "group") if c in frame.columns]
     table = frame.select(columns).with_columns(target, *record.columns(predictions, learned))
-    details = scoring.details(task, *scored, list(learned.labels)) if detailed else {}
+    details = scoring.details(task, *scored, list(learned.labels), learned.positive) if detailed else {}
     return Scored(values, details, table, values[record.scoring.loss])

@@ -13,7 +13,7 @@ from typing import Any
 
 from kft import backend, runs
 from kft.errors import KftError, did_you_mean
-from kft.export import huggingface, keras_preset, onnx_folder, proof, savedmodel
+from kft.export import huggingface, keras_preset, onnx_folder, peft, savedmodel
 from kft.export import source as sources
 from kft.export.fields import FIELDS
 from kft.export.source import Source
@@ -72,9 +72,11 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
     with _alone(output, exporter.versioned):
         source = sources.load(run)
         _check_held(source, to)
-        with _aside(output, exporter.versioned) as folder:
+        with _aside(output, exporter.versioned) as folder, runs.disk_errors(output):
             _check_space(source, folder, output)
-            told = _describe(source, to) | exporter.write(source, folder)
+            told = _describe(source, to)
+            written = exporter.write(source, folder)
+            told |= written | {"notes": told["notes"] + written.get("notes", [])}
             if verify:
                 note("checking that it answers as the run does …")
                 proven = exporter.prove(source, folder)
@@ -182,7 +184,8 @@ def _describe(source: Source, to: str) -> dict[str, Any]:
         "run": run.path.name,
         "run_sha256": {
             file.name: runs.read_json(run.done, "sha256")["sha256"].get(file.name)
-            for file in (run.config, run.model, run.labels, run.vocabulary, run.weights)
+            for file in (run.config, run.model, run.labels, run.tokenizer, run.vocabulary, run.weights)
+            if file.exists()
         },
         "task": architecture.task,
         "labels": source.labels,
@@ -263,9 +266,7 @@ def _place(folder: Path, output: Path, versioned: bool) -> Path:
 EXPORTERS = {
     "savedmodel": Exporter(
         savedmodel.write,
-        proof.saved_model,
-        packages=("tensorflow", "tensorflow_text"),
-        extra="tensorflow",
+        savedmodel.prove,
         versioned=True,
     ),
     "hf": Exporter(huggingface.write, huggingface.prove, poolings=("cls",)),
@@ -273,4 +274,5 @@ EXPORTERS = {
         keras_preset.write, keras_preset.prove, poolings=("cls",), activations=("gelu_tanh", "gelu_exact")
     ),
     "onnx": Exporter(onnx_folder.write, onnx_folder.prove, packages=("onnx", "onnxruntime"), extra="onnx"),
+    "peft": Exporter(peft.write, peft.prove, poolings=("cls",)),
 }

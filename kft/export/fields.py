@@ -23,7 +23,7 @@ def _under(name: str, fields: dict[str, str]) -> dict[str, str]:
 # Dotted names, as in `kft.runs.FIELDS`.
 FIELDS: dict[str, str] = {
     "format": "version of this file's layout",
-    "to": "what the run was exported to: savedmodel, hf, keras or onnx",
+    "to": "what the run was exported to: savedmodel, hf, keras, onnx or peft",
     "created": "when, with the offset from UTC",
     "run": "name of the run's folder",
     "run_sha256.*": "file of the run: its hash",
@@ -51,8 +51,8 @@ FIELDS: dict[str, str] = {
     **_under("comparison", _COMPARED),
     "comparison.tolerance": "the largest difference allowed",
     "comparison.tokens_max_logit_difference": "(savedmodel) largest difference of a logit of the signature tokens",
-    "comparison.max_logit_difference": "(hf, onnx) largest difference of a logit",
-    "comparison.read_by[]": "(hf) what read the folder for the comparison",
+    "comparison.max_logit_difference": "(hf, onnx, peft) largest difference of a logit",
+    "comparison.read_by[]": "(hf, peft) what read the folder for the comparison",
     "comparison.exact": "(keras) whether the run, too, uses the tanh approximation of GELU",
     "comparison.labels_changed_by_approximation": "(keras) texts with another label where it does not",
     **_under("comparison_of_raw_texts", _COMPARED),

@@ -99,9 +99,6 @@ class TensorFlowBlocks:
     def activate(self, x: Any, kind: str) -> Any:
         return ACTIVATIONS[kind](self.tf)(x)
 
-    def tanh(self, x: Any) -> Any:
-        return self.tf.tanh(x)
-
     def split_heads(self, x: Any) -> Any:
         tf, heads = self.tf, self.sizes.num_heads
         shape = tf.shape(x)
@@ -147,4 +144,5 @@ ACTIVATIONS: dict[str, Callable] = {
     "gelu_tanh": lambda tf: lambda x: tf.nn.gelu(x, approximate=True),
     "relu": lambda tf: tf.nn.relu,
     "silu": lambda tf: tf.nn.silu,
+    "tanh": lambda tf: tf.tanh,
 }

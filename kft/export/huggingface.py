@@ -42,7 +42,7 @@ def config(source: Source) -> dict[str, Any]:
         **architecture.kind.to_config(architecture.sizes, architecture.encoding),
         "classifier_dropout": architecture.head_dropout,
         "initializer_range": 0.02,
-        "pad_token_id": source.loaded.tokenizer.ids["[PAD]"],
+        "pad_token_id": source.tokenizer.ids[source.tokenizer.special_tokens["pad_token"]],
         "dtype": "float32",
     }
 

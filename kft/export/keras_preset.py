@@ -4,14 +4,17 @@ KerasHub's BERT always uses the tanh approximation of GELU, and its tokenizer tr
 BERT's. Both are measured and told; neither is hidden.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kft import backend
+from kft.errors import KftError
 from kft.export import proof
 from kft.export.source import Source
+from kft.text import Tokenizer, rules_of
 
 # Of a probability, or of a score's standard deviation: what the tanh approximation may change at most.
 APPROXIMATION_TOLERANCE = 0.02
@@ -70,13 +73,14 @@ def _is_exact(source: Source) -> bool:
 
 def _make(source: Source) -> Any:
     """The run's weights as KerasHub's own classifier; it gives logits, or the value of a regression."""
-    models, hub, ours = backend.keras_hub().models, source.architecture.kind.hub, source.loaded.tokenizer
-    tokenizer = getattr(models, hub.tokenizer)(
-        source.vocabulary,
-        lowercase=ours.lowercase,
-        strip_accents=ours.strip_accents,
-        split_on_cjk=ours.tokenize_chinese_chars,
-    )
+    models, hub = backend.keras_hub().models, source.architecture.kind.hub
+    arguments = _TOKENIZERS.get(source.tokenizer.kind, lambda tokenizer: None)(source.tokenizer)
+    if arguments is None:
+        raise KftError(
+            f"the run's tokenizer has other rules than KerasHub's {hub.tokenizer}",
+            "--to hf and --to onnx hold it",
+        )
+    tokenizer = getattr(models, hub.tokenizer)(**arguments)
     preprocessor = getattr(models, hub.preprocessor)(tokenizer, sequence_length=source.max_length)
     classifier = getattr(models, hub.classifier)(
         backbone=source.loaded.model.backbone,
@@ -105,3 +109,23 @@ def _request(source: Source, expected: proof.Reference) -> dict[str, Any]:
         "inputs": inputs,
         **proof.texts_of(source, expected),
     }
+
+
+def _wordpiece(tokenizer: Tokenizer) -> dict[str, Any] | None:
+    """Arguments of KerasHub's tokenizer; None where that has not the rules."""
+    rules = rules_of(tokenizer)
+    return rules and {
+        "vocabulary": list(rules.vocabulary),
+        "lowercase": rules.lowercase,
+        "strip_accents": rules.strip_accents,
+        "split_on_cjk": rules.tokenize_chinese_chars,
+    }
+
+
+def _byte_bpe(tokenizer: Tokenizer) -> dict[str, Any]:
+    merges = json.loads(tokenizer.content)["model"]["merges"]
+    pairs = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    return {"vocabulary": dict(tokenizer.vocabulary), "merges": pairs}
+
+
+_TOKENIZERS = {"wordpiece": _wordpiece, "byte_bpe": _byte_bpe}

@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 
 from kft import evaluate
-from kft import text as tokens
 from kft.export import huggingface, onnx_graph, proof, tokenizer_files
 from kft.export.source import Source
 from kft.progress import note
 from kft.tasks import scoring
+from kft.text import Tokens
 
 FLOAT, INT8 = "model.onnx", "model.int8.onnx"
 _BATCH_TOKENS = 4096
@@ -62,7 +62,7 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     }
 
 
-def run_graph(file: Path, rows: tokens.Tokens) -> np.ndarray:
+def run_graph(file: Path, rows: Tokens) -> np.ndarray:
     """Logits [N, C] of a graph for token rows, computed by like length."""
     import onnxruntime
 

@@ -115,9 +115,6 @@ class OnnxBlocks:
     def activate(self, x: str, kind: str) -> str:
         return _ACTIVATIONS[kind](self, x)
 
-    def tanh(self, x: str) -> str:
-        return self.node("Tanh", x)
-
     def split_heads(self, x: str) -> str:
         heads = self.sizes.num_heads
         split = self.integers(0, 0, heads, self.sizes.hidden_size // heads)
@@ -155,4 +152,5 @@ _ACTIVATIONS = {
     "gelu_tanh": lambda graph, x: graph.node("Gelu", x, approximate="tanh"),
     "relu": lambda graph, x: graph.node("Relu", x),
     "silu": lambda graph, x: graph.node("Mul", x, graph.node("Sigmoid", x)),
+    "tanh": lambda graph, x: graph.node("Tanh", x),
 }

@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from kft import backend, evaluate
-from kft import text as tokens
 from kft.errors import KftError
 from kft.export.source import Source
 from kft.export.texts import own_texts, sample_texts
+from kft.text import Tokens
 
 TOLERANCE = 1e-4
 FAULT_HINT = "this is a fault of kft or of an installed package: `pip install --upgrade kft`, or report it"
@@ -36,7 +36,7 @@ class Reference:
     """
 
     frame: pl.DataFrame
-    rows: tokens.Tokens
+    rows: Tokens
     logits: np.ndarray
     predictions: np.ndarray
 
@@ -153,27 +153,6 @@ def in_fresh_process(program: str, folder: Path, request: dict[str, Any]) -> Any
         return json.loads(answered.read_text("utf-8"))
 
 
-def saved_model(source: Source, folder: Path) -> dict[str, Any]:
-    """Proves a SavedModel: all of its signatures, in a fresh process, answer as the run does.
-
-    Returns:
-        {"comparison", "benchmark"}.
-
-    Raises:
-        KftError: they do not.
-    """
-    expected = reference(source)
-    answers = _bare_answers(source, expected, folder)
-    task = source.loaded.task.export
-    name, serving = task.numbers, answers["serving_default"]
-    decided = serving[task.decided] if task.decided else None
-    told = check(compare(source, expected, serving[name], decided), "the SavedModel")
-    logits = np.asarray(answers["tokens"]["logits"], np.float64)
-    told["tokens_max_logit_difference"] = logit_difference(source, expected, logits)
-    _check_signatures(source, answers, name)
-    return {"comparison": told, "benchmark": answers["benchmark"]}
-
-
 def logit_difference(source: Source, expected: Reference, logits: np.ndarray) -> float:
     """The largest difference of logits from the run's, measured against the largest logit where that is above 1.
 
@@ -189,29 +168,6 @@ def logit_difference(source: Source, expected: Reference, logits: np.ndarray) ->
     return difference
 
 
-def _check_signatures(source: Source, answers: dict[str, Any], name: str) -> None:
-    """The other ways to ask give what `serving_default` gives: one by one, as tf.Example, with stray bytes, nothing."""
-    serving, allowed = answers["serving_default"], tolerance(source)
-    alone = [answer[name][0] for answer in answers["alone"]]
-    asked = {
-        "texts one by one": (alone, serving[name]),
-        "stray bytes": (answers["invalid"][name], serving[name]),
-    }
-    signature = source.loaded.task.export.signature
-    if signature == "regress":
-        asked["regress"] = (answers["regress"]["outputs"], serving[name])
-    elif signature == "classify":
-        asked["classify"] = (answers["classify"]["scores"], serving[name])
-        if not answers["classify"]["classes"] == serving["labels"] == [source.labels] * len(serving[name]):
-            raise KftError("the SavedModel tells other labels than the run", FAULT_HINT)
-    if any(len(value) for value in answers["empty"].values()):
-        raise KftError("the SavedModel answers a request without texts", FAULT_HINT)
-    for what, (got, wanted) in asked.items():
-        difference = np.abs(np.subtract(got, wanted[: len(got)])).max(initial=0)
-        if not difference <= allowed:
-            raise KftError(f"the SavedModel answers {what} otherwise, by up to {difference:.2g}", FAULT_HINT)
-
-
 def texts_of(source: Source, expected: Reference) -> dict[str, list[list[str]]]:
     """The texts that the programs in `bare` are asked: one list for each text of an example, and those to time."""
     frame, own = expected.frame, own_texts(source)
@@ -222,20 +178,7 @@ def texts_of(source: Source, expected: Reference) -> dict[str, list[list[str]]]:
     }
 
 
-def _bare_answers(source: Source, expected: Reference, folder: Path) -> dict[str, Any]:
-    ids, segments, mask = padded(expected.rows)
-    rows = {"token_ids": ids, "padding_mask": mask} | (
-        {"segment_ids": segments} if source.paired and source.architecture.kind.segments else {}
-    )
-    request = {
-        "names": expected.frame.columns,
-        "rows": {name: array.tolist() for name, array in rows.items()},
-        **texts_of(source, expected),
-    }
-    return in_fresh_process("on_tensorflow.py", folder, request)
-
-
-def padded(rows: tokens.Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def padded(rows: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Token ids, segment ids and mask, int32 [N, T]."""
     lengths = np.diff(rows.offsets)
     places = np.arange(lengths.max(initial=1))

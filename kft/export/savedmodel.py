@@ -1,5 +1,6 @@
-"""A run → a SavedModel that takes raw text, in TensorFlow Serving's layout.
+"""A run → a SavedModel in TensorFlow Serving's layout, which takes raw text where the tokenizer has an exact graph.
 
+A tokenizer without one is kept beside the model as tokenizer.json, and the model takes token ids alone.
 Loading it needs TensorFlow and `import tensorflow_text` (TensorFlow Serving has both), nothing else. A byte that is
 not UTF-8 counts as U+FFFD, which BERT drops: `b"good\\xff"` is answered as "good".
 """
@@ -7,10 +8,14 @@ not UTF-8 counts as U+FFFD, which BERT drops: `b"good\\xff"` is answered as "goo
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kft import backend
-from kft import text as tokens
+from kft.errors import KftError
+from kft.export import proof, tokenizer_files
 from kft.export.graph import Encoder, make_variables
 from kft.export.source import Source
+from kft.text import GraphTokenizer, load_graph_tokenizer, pack
 
 _METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
 
@@ -19,22 +24,89 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     """Writes the SavedModel; returns what export.json tells of it."""
     tf = backend.tensorflow()
     encoder = Encoder(source.architecture, make_variables(source.weights))
-    tokenizer = tokens.load_graph_tokenizer(source.loaded.tokenizer)
     module = tf.Module()
     module.weights = encoder.variables
-    module.wordpiece = tokenizer.wordpiece
-    module.answer = answer = _answer(source, encoder, tokenizer)
-    signatures = {
-        "serving_default": answer.get_concrete_function(),
-        "tokens": _tokens_signature(encoder, source.paired and source.architecture.kind.segments),
-        **_example_signature(source, answer),
-    }
+    signatures = {"tokens": _tokens_signature(encoder, source.paired and source.architecture.kind.segments)}
+    tokenizer = load_graph_tokenizer(source.tokenizer)
+    if tokenizer is not None:
+        module.wordpiece = tokenizer.wordpiece
+        module.answer = answer = _answer(source, encoder, tokenizer)
+        texts = {"serving_default": answer.get_concrete_function()}
+        signatures = texts | signatures | _example_signature(source, answer)
     tf.saved_model.save(module, str(folder), signatures=signatures)
     _name_methods(folder, [name for name in signatures if name in _METHODS])
-    return {
-        "signatures": {name: _described(made) for name, made in signatures.items()},
-        "invalid_utf8": "bytes that are not UTF-8 are left out of the text",
+    described = {"signatures": {name: _described(made) for name, made in signatures.items()}}
+    if tokenizer is not None:
+        return described | {"invalid_utf8": "bytes that are not UTF-8 are left out of the text"}
+    tokenizer_files.write(source, folder)
+    note = (
+        f"tokenizer   {source.tokenizer.kind} has no exact TensorFlow graph: the model takes token ids "
+        "(signature tokens), tokenizer.json beside it splits texts"
+    )
+    return described | {"notes": [note]}
+
+
+def prove(source: Source, folder: Path) -> dict[str, Any]:
+    """Proves a SavedModel: all of its signatures, in a fresh process, answer as the run does.
+
+    Returns:
+        {"comparison", "benchmark"}.
+
+    Raises:
+        KftError: they do not.
+    """
+    expected = proof.reference(source)
+    answers = _bare_answers(source, expected, folder)
+    logits = np.asarray(answers["tokens"]["logits"], np.float64)
+    if "serving_default" in answers:
+        task = source.loaded.task.export
+        name, serving = task.numbers, answers["serving_default"]
+        decided = serving[task.decided] if task.decided else None
+        told = proof.check(proof.compare(source, expected, serving[name], decided), "the SavedModel")
+        _check_signatures(source, answers, name)
+    else:
+        tokenizer_files.check(source, expected, folder)
+        told = proof.check(proof.compare_logits(source, expected, logits), "the SavedModel")
+    told["tokens_max_logit_difference"] = proof.logit_difference(source, expected, logits)
+    return {"comparison": told, "benchmark": answers["benchmark"]}
+
+
+def _check_signatures(source: Source, answers: dict[str, Any], name: str) -> None:
+    """The other ways to ask give what `serving_default` gives: one by one, as tf.Example, with stray bytes, nothing."""
+    serving, allowed = answers["serving_default"], proof.tolerance(source)
+    alone = [answer[name][0] for answer in answers["alone"]]
+    asked = {
+        "texts one by one": (alone, serving[name]),
+        "stray bytes": (answers["invalid"][name], serving[name]),
     }
+    signature = source.loaded.task.export.signature
+    if signature == "regress":
+        asked["regress"] = (answers["regress"]["outputs"], serving[name])
+    elif signature == "classify":
+        asked["classify"] = (answers["classify"]["scores"], serving[name])
+        if not answers["classify"]["classes"] == serving["labels"] == [source.labels] * len(serving[name]):
+            raise KftError("the SavedModel tells other labels than the run", proof.FAULT_HINT)
+    if any(len(value) for value in answers["empty"].values()):
+        raise KftError("the SavedModel answers a request without texts", proof.FAULT_HINT)
+    for what, (got, wanted) in asked.items():
+        difference = np.abs(np.subtract(got, wanted[: len(got)])).max(initial=0)
+        if not difference <= allowed:
+            raise KftError(
+                f"the SavedModel answers {what} otherwise, by up to {difference:.2g}", proof.FAULT_HINT
+            )
+
+
+def _bare_answers(source: Source, expected: proof.Reference, folder: Path) -> dict[str, Any]:
+    ids, segments, mask = proof.padded(expected.rows)
+    rows = {"token_ids": ids, "padding_mask": mask} | (
+        {"segment_ids": segments} if source.paired and source.architecture.kind.segments else {}
+    )
+    request = {
+        "names": expected.frame.columns,
+        "rows": {name: array.tolist() for name, array in rows.items()},
+        **proof.texts_of(source, expected),
+    }
+    return proof.in_fresh_process("on_tensorflow.py", folder, request)
 
 
 def text_names(source: Source) -> list[str]:
@@ -42,13 +114,14 @@ def text_names(source: Source) -> list[str]:
     return ["text", "text_pair"] if source.paired else ["text"]
 
 
-def _answer(source: Source, encoder: Encoder, tokenizer: tokens.GraphTokenizer) -> Any:
+def _answer(source: Source, encoder: Encoder, tokenizer: GraphTokenizer) -> Any:
     """A function: strings [N] → the named answers [N, …]."""
     tf, task = backend.tensorflow(), source.loaded.task
+    parts = source.tokenizer.frame(source.architecture.kind.template, source.paired)
 
     def answer(text: Any, text_pair: Any = None) -> dict[str, Any]:
         second = None if text_pair is None else tokenizer.tokenize(text_pair)
-        rows = tokenizer.pack(tokenizer.tokenize(text), second, source.max_length)
+        rows = pack(tokenizer.tokenize(text), second, parts, source.max_length)
         return task.export.in_graph(tf, encoder.logits_of_ragged(*rows), source.loaded.learned)
 
     texts = [tf.TensorSpec([None], tf.string, name) for name in text_names(source)]

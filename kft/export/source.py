@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kft import evaluate, models, runs
+from kft.text import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,8 @@ class Source:
         return self.loaded.model.architecture
 
     @property
-    def vocabulary(self) -> list[str]:
-        """Tokens in id order."""
-        return list(self.loaded.tokenizer.vocabulary)
+    def tokenizer(self) -> Tokenizer:
+        return self.loaded.tokenizer
 
     @property
     def labels(self) -> list[str]:
@@ -52,8 +52,8 @@ def load(path: str | Path) -> Source:
     return Source(
         loaded=loaded,
         weights=_weights(loaded.model),
-        max_length=loaded.config.model.max_length,
-        paired=loaded.config.data.text_pair is not None,
+        max_length=loaded.inputs.max_length,
+        paired=loaded.inputs.paired,
     )
 
 

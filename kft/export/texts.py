@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 
 from kft.export.source import Source
+from kft.text import Tokenizer
 
 _OWN_TEXTS = 64  # texts of the run's validation split
 _ALPHABETS = (
@@ -35,7 +36,7 @@ _ALPHABETS = (
 def sample_texts(source: Source) -> pl.DataFrame:
     """Texts in many alphabets, of 1 to twice as many words as the model reads, and some of the run's own."""
     rng = np.random.default_rng(0)
-    words = [token for token in source.vocabulary if not token.startswith(("##", "["))] or ["a"]
+    words = _words(source.tokenizer)
     limit = source.max_length
     counts = sorted(
         {1, 2, 3, 5, 8, 13, limit // 4, limit // 2, limit - 3, limit - 2, limit - 1, limit, 2 * limit}
@@ -48,6 +49,14 @@ def sample_texts(source: Source) -> pl.DataFrame:
         return pl.DataFrame({"text": firsts})
     seconds = [*rng.permutation([*_ALPHABETS, *made]), *own["text_pair"]]
     return pl.DataFrame({"text": firsts, "text_pair": list(map(str, seconds))})
+
+
+def _words(tokenizer: Tokenizer) -> list[str]:
+    """Tokens that may stand at the beginning of a word; in the vocabularies of some kinds a space stands before them."""
+    tokens = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.get)
+    if tokenizer.kind != "wordpiece":
+        tokens = [token[1:] for token in tokens if token[:1] in ("Ġ", "▁") and token[1:].isalpha()]
+    return [token for token in tokens if not token.startswith(("##", "["))] or ["a"]
 
 
 def own_texts(source: Source) -> pl.DataFrame:

@@ -67,6 +67,24 @@ def confusion_matrix(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray
     return counts.reshape(classes, classes)
 
 
+def confusions(
+    targets: np.ndarray, predictions: np.ndarray, labels: list[str], most: int
+) -> list[dict[str, Any]]:
+    """The commonest pairs of a target and another predicted class, whatever the number of classes.
+
+    Returns:
+        [{"target", "label", "count"}], those of equal count in label order.
+    """
+    predicted = predictions.argmax(axis=1)
+    wrong = predicted != targets
+    cells, counts = np.unique(targets[wrong] * len(labels) + predicted[wrong], return_counts=True)
+    commonest = np.argsort(-counts, kind="stable")[:most]
+    return [
+        {"target": labels[cell // len(labels)], "label": labels[cell % len(labels)], "count": int(count)}
+        for cell, count in zip(cells[commonest].tolist(), counts[commonest], strict=True)
+    ]
+
+
 def calibration(targets: np.ndarray, predictions: np.ndarray) -> list[dict[str, Any]]:
     """Equal-width bins (low, high] of the highest probability: how many, how confident, how often right."""
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)

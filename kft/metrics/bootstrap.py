@@ -6,18 +6,33 @@ S is the number of resamples, N of examples, C of classes, Z of occupied cells o
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, stats
 
+MIN_UNITS = 10  # of fewer examples the resamples are too much alike
 INTERVAL = (2.5, 97.5)  # percentiles of the resampled scores
 CHUNK_CELLS = 2_000_000  # numbers held in memory at a time
 
 
-def intervals(resampled: dict[str, np.ndarray]) -> dict[str, list[float | None]]:
-    """{metric: low and high end of its 95 % percentile interval}, None where no resample has the score."""
+def intervals(
+    resampled: dict[str, np.ndarray], units: int, right: int | None = None
+) -> dict[str, list[float | None]]:
+    """{metric: low and high end of its 95 % percentile interval}, None where the resamples cannot tell.
+
+    They cannot where no resample has the score, where all have the same one, and of fewer than MIN_UNITS examples. A share
+    of right answers then still has its exact interval (Clopper and Pearson 1934): of 40 right ones of 40, 0.91 to 1.
+
+    Args:
+        resampled: scores [S] of resamples.
+        units: number of examples, or questions.
+        right: how many of them are answered right, where accuracy is among the scores.
+    """
     found = {}
     for name, values in resampled.items():
         defined = values[np.isfinite(values)]
-        found[name] = np.percentile(defined, INTERVAL).tolist() if len(defined) else [None, None]
+        known = units >= MIN_UNITS and len(defined) and defined.min() < defined.max()
+        found[name] = np.percentile(defined, INTERVAL).tolist() if known else [None, None]
+        if not known and right is not None and name == "accuracy" and units:
+            found[name] = list(map(float, stats.binomtest(right, units).proportion_ci(method="exact")))
     return found
 
 
@@ -27,13 +42,23 @@ def chunks(resamples: int, cells: int) -> Iterator[int]:
     yield from (min(size, resamples - done) for done in range(0, resamples, size))
 
 
-def resampled_classes(matrix: np.ndarray, generator, resamples: int) -> dict[str, np.ndarray]:
-    """Scores of resampled examples. They depend on the confusion matrix alone, and its cells are multinomial."""
-    total, classes = matrix.sum(), len(matrix)
+def resampled_classes(
+    targets: np.ndarray, predicted: np.ndarray, classes: int, generator, resamples: int
+) -> dict[str, np.ndarray]:
+    """Scores of resampled examples. They depend on the confusion matrix alone, and its cells are multinomial.
+
+    Args:
+        targets, predicted: class ids [N].
+        classes: C.
+        generator: of the draws.
+        resamples: S.
+    """
+    total = len(targets)
     if not total:
         return class_scores(*np.zeros((3, 0, classes)))
-    rows, columns = np.nonzero(matrix)  # [Z] cells that can be drawn
-    frequencies = matrix[rows, columns] / total
+    cells, counts = np.unique(targets * classes + predicted, return_counts=True)
+    rows, columns = np.divmod(cells, classes)  # [Z] cells that can be drawn
+    frequencies = counts / total
     # [Z, 2C]: cell → its target and its predicted class, so that one product sums rows and columns.
     cell = np.arange(len(rows))
     sums = sparse.csr_array(
@@ -44,10 +69,10 @@ def resampled_classes(matrix: np.ndarray, generator, resamples: int) -> dict[str
     parts = []
     for size in chunks(resamples, len(rows) + 3 * classes):
         drawn = generator.multinomial(total, frequencies, size=size)  # [S, Z]
-        support, predicted = np.split(drawn @ sums, 2, axis=1)  # each [S, C]
+        support, chosen = np.split(drawn @ sums, 2, axis=1)  # each [S, C]
         right = np.zeros((size, classes))
         right[:, rows[diagonal]] = drawn[:, diagonal]
-        parts.append(class_scores(right, support, predicted))
+        parts.append(class_scores(right, support, chosen))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -12,7 +12,7 @@ _PLACES = {
     "Goal": "building",
     "Lora": "low_rank",
     "Start": "building",
-    "architecture_file": "architecture",
+    "model_fields": "architecture",
     "build": "building",
     "keeps_head": "building",
     "load": "saving",

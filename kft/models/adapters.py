@@ -128,7 +128,7 @@ def reinitialise(model: Classifier, kept: int, seed: int) -> None:
     architecture = model.architecture
     if kept == architecture.sizes.num_layers:
         return
-    depths = {name: architecture.kind.depth(name) for name in architecture.kind.hub.parts(model.backbone)}
+    depths = {name: architecture.kind.depth(name) for name in architecture.kind.parts(model.backbone)}
     new = [model.named.parts[name] for name, depth in depths.items() if depth is None or depth > kept]
     for i, part in enumerate(new):
         variable = part.value

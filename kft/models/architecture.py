@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kft import runs, tasks
-from kft.errors import KftError
 from kft.models.families import FAMILIES, MULTIPLE_CHOICE, SEQUENCE, Encoding, Family, HeadLayers, Sizes
 from kft.runs import RunDir
 
@@ -49,22 +48,37 @@ def head_kind(task: str) -> str:
     return MULTIPLE_CHOICE if tasks.TASKS[task].grouped else SEQUENCE
 
 
-def architecture_file(architecture: Architecture, **more: Any) -> dict[str, Any]:
-    """The content of model.json: the architecture, the run's format and what else is given."""
-    content = asdict(architecture)
-    sizes, names = content.pop("sizes"), architecture.kind.hub.sizes
-    content["backbone"] = {theirs: sizes[ours] for ours, theirs in names.items()}
-    return {"format": runs.FORMAT, **content, **more}
+def model_fields(architecture: Architecture) -> dict[str, Any]:
+    """What model.json says of an architecture."""
+    return {
+        "family": architecture.family,
+        "sizes": asdict(architecture.sizes),
+        "encoding": asdict(architecture.encoding),
+        "task": architecture.task,
+        "head": {
+            "outputs": architecture.outputs,
+            "pooling": architecture.pooling,
+            "dropout": architecture.head_dropout,
+        },
+    }
 
 
 def read_architecture(run: RunDir) -> Architecture:
     """Raises KftError: model.json is missing, damaged or edited."""
-    # Runs from before there were families and spans.
-    content = {"family": "bert", "spans": 0} | runs.read_json(run.model)
+    content = runs.read_model(run)
     try:
-        names = FAMILIES[content["family"]].hub.sizes
-        content["sizes"] = Sizes(**{ours: content["backbone"][theirs] for ours, theirs in names.items()})
-        content["encoding"] = Encoding(**content["encoding"])
-        return Architecture(**{key: content[key] for key in Architecture.__dataclass_fields__})
+        head, learned = content["head"], content["learned"]
+        return Architecture(
+            task=content["task"],
+            family=FAMILIES[content["family"]].name,
+            sizes=Sizes(**content["sizes"]),
+            encoding=Encoding(**content["encoding"]),
+            head_dropout=head["dropout"],
+            pooling=head["pooling"],
+            outputs=head["outputs"],
+            score_mean=learned["mean"],
+            score_scale=learned["scale"],
+            spans=len(content["inputs"]["spans"]),
+        )
     except (KeyError, TypeError) as error:
-        raise KftError(f"{run.model}: is damaged: {error}", "copy the run folder again") from None
+        raise runs.damaged(run, error) from None

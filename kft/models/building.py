@@ -152,13 +152,13 @@ def _pretrained(preset: Preset, architecture: Architecture, precision: str):
     family = preset.family
     if preset.kind == "run":
         trained = load(RunDir(preset.path), precision)
-        held = family.hub.parts(trained.backbone)
+        held = family.parts(trained.backbone)
         own = {name: array for name, array in trained.named.arrays().items() if name not in held}
         return trained.backbone, own
     if preset.kind == "keras":
         return _from_keras_hub(preset, precision), presets.head_weights(preset, head_kind(architecture.task))
     backbone = new_backbone(family, preset.sizes, precision)
-    Weights(family.hub.parts(backbone)).assign(presets.encoder_weights(preset))
+    Weights(family.parts(backbone)).assign(presets.encoder_weights(preset))
     return backbone, presets.head_weights(preset, head_kind(architecture.task))
 
 

@@ -33,7 +33,7 @@ class Classifier(keras.Model):
         self.architecture = architecture
         self.r_drop_alpha = r_drop_alpha
         self.backbone = backbone
-        parts = architecture.kind.hub.parts(backbone)
+        parts = architecture.kind.parts(backbone)
         layers, width = architecture.head, architecture.sizes.hidden_size
         self.head = _dense("head", (1 + architecture.spans) * width, architecture.outputs, seed)
         if architecture.pooling == "cls" and f"{layers.pooler}.weight" not in parts:

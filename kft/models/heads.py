@@ -30,4 +30,4 @@ def logits(blocks: Any, architecture: Architecture, inputs: dict[str, Any], plac
 def _pool(blocks: Any, layers: HeadLayers, vectors: Any, rate: float) -> Any:
     if layers.dropped_before_pooler:
         vectors = blocks.drop(vectors, rate)
-    return blocks.tanh(blocks.dense(layers.pooler, vectors))
+    return blocks.activate(blocks.dense(layers.pooler, vectors), layers.activation)

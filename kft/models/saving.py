@@ -17,6 +17,8 @@ backend.select()
 
 import keras  # noqa: E402
 
+VARIABLE_BYTES, FILE_BYTES = 2**12, 2**14  # what HDF5 needs at most for a variable's groups, and for a file
+
 
 def parameter_counts(model: Classifier) -> dict[str, int]:
     """{"total", "trainable"} numbers of weights; the pooler does not count as trainable where the head skips it."""
@@ -45,7 +47,9 @@ def save(model: Classifier, file: Path) -> None:
     Its adapters are merged into them.
     """
     with merged(model):
-        runs.write_whole(file, _without_optimizer(model).save_weights)
+        bare = _without_optimizer(model)
+        size = sum(variable.value.nbytes + VARIABLE_BYTES for variable in bare.variables) + FILE_BYTES
+        runs.write_by_library(file, bare.save_weights, size)
 
 
 def save_adapters(model: Classifier, file: Path) -> None:

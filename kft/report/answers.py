@@ -33,7 +33,7 @@ def read(path: str | Path, split: str) -> Answers:
 
 def of_run(run: RunDir, split: str) -> Answers:
     """`read` for one run that is known to be whole."""
-    task = runs.read_json(run.model, "task")["task"]
+    task = runs.read_model(run)["task"]
     if not runs.had_split(run, split):
         raise KftError(f"{run.path}: the run has no {split} split", OTHERS_HINT)
     if not run.predictions(split).exists():
@@ -57,4 +57,4 @@ def out_of_fold(folder: EnsembleDir, seed: int | None = None) -> Answers:
     first = parts[0]
     predictions = np.concatenate([ordered(part.predictions, part.labels, first.labels) for part in parts])
     rows = pl.concat([part.rows for part in parts])
-    return Answers(first.kind, first.labels, rows, predictions, first.thresholds)
+    return Answers(first.kind, first.labels, rows, predictions, first.thresholds, first.positive)

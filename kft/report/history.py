@@ -68,7 +68,7 @@ def curves(run: RunDir) -> Path:
     Raises:
         KftError: a file of the run is damaged, or the disk is full.
     """
-    charts = run_curves(read_history(run), read_settings(run))
+    charts = run_curves(read_history(run), read_settings(run), _positive(run))
     figure = Figure(figsize=(5 * len(charts), 3.6), dpi=120, layout="constrained")
     for axes, chart in zip(figure.subplots(1, len(charts)), charts, strict=True):
         _draw(axes, chart)
@@ -115,8 +115,21 @@ def followed_metrics(settings: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys([main, settings.get("train", {}).get("best_metric", main)]))
 
 
-def run_curves(history: History, settings: dict[str, Any]) -> list[Curves]:
-    """The losses, the followed metrics and the learning rate; a chart without a value has no series."""
+def _positive(run: RunDir) -> str | None:
+    if not run.labels.exists() or not run.model.exists():
+        return None
+    learned = runs.read_learned(run)
+    return scoring.positive_label(learned.labels, learned.positive)
+
+
+def run_curves(history: History, settings: dict[str, Any], positive: str | None = None) -> list[Curves]:
+    """The losses, the followed metrics and the learning rate; a chart without a value has no series.
+
+    Args:
+        history: of a run.
+        settings: of the run.
+        positive: of two classes the one that some metrics are of.
+    """
     names = followed_metrics(settings)
     rate = Series("learning rate", "rate", _thinned(_points(history.train, "learning_rate")))
     charts = [
@@ -128,7 +141,8 @@ def run_curves(history: History, settings: dict[str, Any]) -> list[Curves]:
             ],
         ),
         Curves(
-            "Validation " + " and ".join(map(metric_name, names)), _score_series(history.evaluation, names)
+            "Validation " + " and ".join(metric_name(name, positive) for name in names),
+            _score_series(history.evaluation, names, positive),
         ),
         Curves("Learning rate", [rate]),
     ]
@@ -145,10 +159,10 @@ def _train_loss(history: History) -> list[Series]:
     ]
 
 
-def _score_series(epochs: list[dict[str, Any]], names: list[str]) -> list[Series]:
+def _score_series(epochs: list[dict[str, Any]], names: list[str], positive: str | None) -> list[Series]:
     scores = [{"epoch": e["epoch"], "best": e.get("best")} | e.get("metrics", {}) for e in epochs]
     lines = [
-        Series(metric_name(name), style, _points(scores, name), dots=True)
+        Series(metric_name(name, positive), style, _points(scores, name), dots=True)
         for name, style in zip(names, ("validation", "other"), strict=False)
     ]
     best = _points([s for s in scores if s["best"]][-1:], names[-1])

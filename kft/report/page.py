@@ -98,12 +98,14 @@ def _content(run: RunDir) -> dict[str, Any]:
     settings, environment, history = read_settings(run), _read(run.environment), read_history(run)
     account, scores, details = _read(run.data), _read(run.metrics), _read(run.details)
     labels = _read(run.labels).get("labels", [])
+    positive = next((part["positive"] for part in details.values() if part.get("positive")), None)
     kind = settings.get("task", DEFAULT)
     backend = environment.get("backend") or settings.get("backend", "jax")
     names = sorted(scores, key=lambda name: SPLITS.index(name) if name in SPLITS else len(SPLITS))
     return {
         "kind": kind,
         "main": scoring.main_metric(kind),
+        "positive": positive,
         "lower_is_better": [name for name, metric in metrics.METRICS.items() if not metric.greater_is_better],
         "preset": Path(settings.get("model", {}).get("preset", ModelConfig().preset)).name,
         "source": _source(settings),
@@ -111,7 +113,9 @@ def _content(run: RunDir) -> dict[str, Any]:
         "facts": list(_facts(history, account, labels)),
         "splits": [_split(run, kind, labels, name, scores[name], details.get(name, {})) for name in names],
         "metric_names": list(dict.fromkeys(metric for name in names for metric in scores[name])),
-        "curves": [charts.over_epochs(curve) for curve in run_curves(history, settings) if curve.series],
+        "curves": [
+            charts.over_epochs(curve) for curve in run_curves(history, settings, positive) if curve.series
+        ],
         "epochs": history.evaluation,
         "followed": followed_metrics(settings),
         "account": _account(account),
@@ -130,7 +134,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _source(settings: dict[str, Any]) -> str:
     data = settings.get("data", {})
-    return data.get("source") or Path(data.get("train", "")).name
+    files = data.get("train", "")
+    first = Path(files if isinstance(files, str) else files[0]).name
+    return data.get("source") or (first if isinstance(files, str) else f"{first} and {len(files) - 1} more")
 
 
 def _facts(history: History, account: dict[str, Any], labels: list[str]) -> Iterator[tuple[str, str]]:
@@ -187,7 +193,7 @@ def _split(run: RunDir, kind: str, labels: list[str], name: str, scores: dict, d
         per_class=classes_to_show(per_class),
         class_count=len(per_class),
         matrix=_heat_map(details["labels"], matrix) if 0 < len(matrix) <= LARGEST_MATRIX else [],
-        confusions=_confusions(details["labels"], matrix) if len(matrix) else [],
+        confusions=_confusions(details, matrix),
         charts=shown,
         mistakes=mistakes,
     )
@@ -215,7 +221,13 @@ def _heat_map(labels: list[str], matrix: np.ndarray) -> list[tuple[str, list[tup
     ]
 
 
-def _confusions(labels: list[str], matrix: np.ndarray) -> list[dict[str, Any]]:
+def _confusions(details: dict[str, Any], matrix: np.ndarray) -> list[dict[str, Any]]:
+    if "confusions" in details:  # of very many classes
+        sizes = {label: scores["support"] for label, scores in details["per_class"].items()}
+        return [c | {"share": c["count"] / sizes[c["target"]]} for c in details["confusions"][:CONFUSIONS]]
+    if not len(matrix):
+        return []
+    labels = details["labels"]
     wrong = matrix - np.diag(np.diag(matrix))
     commonest = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]
     pairs = zip(*np.unravel_index(commonest, matrix.shape), strict=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from kft.metrics.words import interval, number
+from kft.metrics.words import interval, number, of_class
 
 LARGEST_MATRIX = 12  # classes
 CLASSES = 30  # with more, the table of classes shows those with the lowest F1
@@ -36,7 +36,10 @@ def _split_lines(split: str, scores: dict[str, float | None], details: dict[str,
     count = details.get(f"{unit}s")
     yield split if count is None else f"{split}: {count:,} {unit}{'' if count == 1 else 's'}"
     intervals = details.get("intervals", {})
-    rows = [(name, number(value), interval(intervals.get(name))) for name, value in scores.items()]
+    rows = [
+        (of_class(name, name, details.get("positive")), number(value), interval(intervals.get(name)))
+        for name, value in scores.items()
+    ]
     yield from aligned([("metric", "score", "95 % interval"), *rows])
     if per_class := details.get("per_class"):
         yield from _class_lines(per_class)

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kft.errors import KftError
 COPY_HINT = "copy the whole run folder again, or train again"
 ASIDE = re.compile(r"\.[0-9a-f]{8}\..+", re.DOTALL)  # names that `aside_of` gives
 FULL = "no space left on the disk"
+FULL_WORDS = ("no space left", "quota exceeded", "errno = 28", "os error 28", "disk is full")  # of libraries
 # Line ends to some readers of JSONL, as they are in Python's `splitlines`; JSON escapes the others by itself.
 LINE_BREAKS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
@@ -54,6 +55,43 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
             aside.unlink()
 
 
+def write_by_library(path: Path, write: Callable[[Path], None], size: int) -> None:
+    """`write_whole` for what a C library writes that crashes on a full disk, as HDF5 does.
+
+    The room for `size` bytes, which must be enough, is taken by Python and handed over to the library.
+    """
+
+    def with_room(aside: Path) -> None:
+        with aside.open("wb") as file:
+            _take_room(file.fileno(), size)
+        write(aside)
+
+    write_whole(path, with_room)
+
+
+def _take_room(file: int, size: int) -> None:
+    """Raises OSError: the disk, or the user's share of it, has no room for so many bytes."""
+    try:
+        os.posix_fallocate(file, 0, size)
+    except (OSError, AttributeError) as error:  # not every file system and system can
+        if is_full(error):
+            raise
+        status = os.fstatvfs(file)
+        if status.f_bavail * status.f_frsize < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raises KftError: the disk of `path` became full, whoever found out."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, KftError) or not is_full(error):
+            raise
+        raise cannot_write(getattr(error, "filename", None) or path, error) from error
+
+
 def aside_of(path: Path) -> Path:
     """A new name beside `path`, hidden and with its suffix, which `sweep` knows."""
     return path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
@@ -87,7 +125,7 @@ def append_line(path: Path, line: str) -> None:
 
 def cannot_write(path: Path | str, error: Exception) -> KftError:
     """The error of a file that cannot be written."""
-    if _is_full(error):
+    if is_full(error):
         return KftError(f"{path}: cannot be written: {FULL}", "free some space, or choose another folder")
     return KftError(
         f"{path}: cannot be written: {reason(error)}", "choose another folder, or check its permissions"
@@ -98,18 +136,19 @@ def _is_write_failure(error: Exception, folder: Path) -> bool:
     """Whether an exception tells of the disk; libraries wrap the system's error in their own, or lose its number."""
     if isinstance(error, KftError):
         return False
-    if isinstance(error, OSError) or _is_full(error):
+    if isinstance(error, OSError) or is_full(error):
         return True
     with contextlib.suppress(OSError):
         return shutil.disk_usage(folder).free < 2**16
     return False
 
 
-def _is_full(error: BaseException) -> bool:
+def is_full(error: BaseException) -> bool:
+    """Whether an exception tells that the disk, or the user's share of it, is full."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return True
     words = str(error).lower()
-    return any(told in words for told in ("no space left", "quota exceeded", "errno = 28", "os error 28"))
+    return any(told in words for told in FULL_WORDS)
 
 
 def write_text(path: Path, text: str) -> None:

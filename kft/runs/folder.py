@@ -13,9 +13,9 @@ from kft.config import PATH_KEYS, Config, load
 from kft.errors import KftError
 from kft.runs.files import COPY_HINT, cannot_write, file_sha256, read_json, reason, write_json
 from kft.runs.lock import LOCK, user_of
-from kft.tasks.record import Learned
 
-FORMAT = 1  # raised when an older kft could not read a new run
+FORMAT = 2  # raised when an older kft could not read a new run
+FORMATS = (1, FORMAT)  # those that are read, see `kft.runs.model`
 RUN_HINT = "choose another folder with --run"
 ENSEMBLE_CONFIG = "ensemble.toml"  # of a folder that holds several runs
 
@@ -48,7 +48,12 @@ class RunDir:
         return self.path / "model.json"
 
     @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer.json"
+
+    @property
     def vocabulary(self) -> Path:
+        """Of a run of format 1, in place of `tokenizer`."""
         return self.path / "vocabulary.txt"
 
     @property
@@ -174,9 +179,9 @@ def open_run(path: str | Path, *, finished: bool = True) -> RunDir:
         raise KftError(f"{path}: cannot be read: {reason(error)}", "check the folder's permissions") from None
     if run.model.exists():
         written = read_json(run.model, "format")["format"]
-        if written != FORMAT:
+        if written not in FORMATS:
             raise KftError(
-                f"{run.model}: run format {written!r}, this kft reads format {FORMAT}",
+                f"{run.model}: run format {written!r}, this kft reads formats up to {FORMAT}",
                 "use the kft that wrote the run",
             )
     if finished:
@@ -210,7 +215,7 @@ def _sealed(run: RunDir) -> dict[str, str]:
 def _check_whole(run: RunDir, path: str | Path) -> None:
     """Raises KftError: a file is not as training left it, or one that every use of the run needs is missing."""
     sealed = _sealed(run)
-    needed = (run.config, run.model, run.labels, run.vocabulary, run.weights)
+    needed = (run.config, run.model, run.labels, _tokenizer_file(run), run.weights)
     missing = [file.name for file in needed if not file.exists()]
     changed = [
         name
@@ -223,12 +228,18 @@ def _check_whole(run: RunDir, path: str | Path) -> None:
         raise KftError(f"{path}: the run is not whole: {'; '.join(problems)}", COPY_HINT)
 
 
+def _tokenizer_file(run: RunDir) -> Path:
+    """Where the tokenizer stands: tokenizer.json, of format 1 vocabulary.txt."""
+    old = run.vocabulary.exists() and not run.tokenizer.exists()
+    return run.vocabulary if old else run.tokenizer
+
+
 def _sealed_files(run: RunDir) -> list[Path]:
     """The files that later commands read."""
     made = [run.split(name) for name in ("validation", "test")]
     made += [run.predictions(name) for name in ("validation", "test")]
     return [
-        run.config, run.data, run.labels, run.model, run.vocabulary, run.weights, run.adapters, run.metrics,
+        run.config, run.data, run.labels, run.model, _tokenizer_file(run), run.weights, run.adapters, run.metrics,
         run.details, *made
     ]  # fmt: skip
 
@@ -283,19 +294,6 @@ def read_labels(run: RunDir) -> list[str]:
     if len(set(labels)) < len(labels):
         raise KftError(f"{run.labels}: is damaged: `labels` names one label twice", COPY_HINT)
     return labels
-
-
-def read_learned(run: RunDir) -> Learned:
-    """What the task of a run took from train.
-
-    Raises:
-        KftError: labels.json or model.json is missing or damaged.
-    """
-    content = read_json(run.model, "score_mean", "score_scale")
-    mean, scale, thresholds = content["score_mean"], content["score_scale"], content.get("thresholds", [])
-    if not all(isinstance(n, int | float) for n in (mean, scale, *thresholds)):
-        raise KftError(f"{run.model}: is damaged", COPY_HINT)
-    return Learned(tuple(read_labels(run)), mean, scale, tuple(thresholds))
 
 
 def _run_at(path: str | Path) -> RunDir:

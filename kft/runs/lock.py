@@ -92,7 +92,7 @@ def _take(file: Path, folder: str | Path, hint: str, token: str) -> IO:
             file.parent.mkdir(parents=True, exist_ok=True)
             opened = file.open("a+", encoding="utf-8")
         except OSError as error:
-            raise KftError(cannot_write(folder, error).message, hint) from None
+            raise cannot_write(folder, error) from None
         try:
             locked = try_lock(opened)
             if locked is False:
@@ -108,7 +108,7 @@ def _take(file: Path, folder: str | Path, hint: str, token: str) -> IO:
                 raise _in_use(folder, hint, _read(file))
         except OSError as error:
             opened.close()
-            raise KftError(cannot_write(folder, error).message, hint) from None
+            raise cannot_write(folder, error) from None
         except BaseException:
             opened.close()
             raise
@@ -159,11 +159,9 @@ def _lives(record: dict[str, Any], file: Path, watched: bool, locked: bool = Fal
     if record.get("machine") == here["machine"]:
         if record.get("namespace") == here["namespace"]:
             other = record.get("process")
-            return (
-                other != os.getpid()
-                and _started(other) is not None
-                and _started(other) == record.get("started")
-            )
+            if other == os.getpid():  # to another thread of it, which the system has told
+                return not watched
+            return _started(other) is not None and _started(other) == record.get("started")
         if locked:  # another container of this machine: one kernel has all its locks
             return False
     last = _touched(file)

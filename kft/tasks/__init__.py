@@ -46,7 +46,11 @@ _NO_QUESTIONS = {
 _ONE_LABEL = dict.fromkeys(
     ("data.labels", "data.label_separator", "train.thresholds"), "a task of several labels"
 )
-_NO_CLASSES = {"train.label_smoothing": "classes", "train.class_weight": "classes"}
+_NO_CLASSES = {
+    "train.label_smoothing": "classes",
+    "train.class_weight": "classes",
+    "data.positive": "two classes",
+}
 
 TASKS = Tasks(
     classification=Rules(
@@ -61,7 +65,8 @@ TASKS = Tasks(
         SEVERAL_CLASSES,
         losses=("binary_cross_entropy",),
         stratified=True,
-        refuses=_NO_QUESTIONS | {"train.label_smoothing": "one class for each row"},
+        refuses=_NO_QUESTIONS
+        | {"train.label_smoothing": "one class for each row", "data.positive": "two classes"},
     ),
     choice=Rules(
         MULTIPLE_CHOICE,

@@ -27,6 +27,7 @@ class Answers:
         rows: a frame with the columns of `ROW`, text_pair and group only where the task has them.
         predictions: as the task's `predictions` gives them.
         thresholds: of the labels, where the task has them.
+        positive: of two labels the one that precision, recall and f1 are of; None takes the second.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Answers:
     rows: pl.DataFrame
     predictions: np.ndarray
     thresholds: tuple[float, ...] = field(default=())
+    positive: str | None = None
 
     @property
     def task(self) -> Task:
@@ -41,14 +43,14 @@ class Answers:
 
     @property
     def learned(self) -> Learned:
-        return Learned(labels=tuple(self.labels), thresholds=self.thresholds)
+        return Learned(tuple(self.labels), thresholds=self.thresholds, positive=self.positive)
 
 
 def of_table(kind: str, learned: Learned, table: pl.DataFrame) -> Answers:
     """The answers in a table of predictions, such as predictions.test.parquet holds."""
     rows = table.select([column for column in ROW if column in table.columns])
     predictions = TASKS[kind].read(table, learned)
-    return Answers(kind, list(learned.labels), rows, predictions, learned.thresholds)
+    return Answers(kind, list(learned.labels), rows, predictions, learned.thresholds, learned.positive)
 
 
 def together(parts: Sequence[Answers]) -> Answers:

@@ -32,12 +32,12 @@ CHOICE_LENGTH = 80  # characters shown of a choice
 def check_questions(frame: pl.DataFrame) -> None:
     """Raises KftError: questions with one choice alone, or without exactly one right choice; all at once."""
     strange = frame.filter(~pl.col("label").is_in([*RIGHT, *WRONG]).fill_null(False))
-    if strange.height:
-        raise KftError(
-            f"{checks.where(frame, strange)}: label must be 1 for the right choice or 0, "
-            f"got: {strange['label'][0]!r}{checks.more(strange)}",
-            "`data.label` names the column; `data.label_names` gives other labels these names",
-        )
+    checks.refuse(
+        frame,
+        strange.rename({"label": "_name"}),
+        lambda name: f"label must be 1 for the right choice or 0, got: {name!r}",
+        "`data.label` names the column; `data.label_names` gives other labels these names",
+    )
     questions = frame.group_by("group", maintain_order=True).agg(
         pl.col("id", "origin").first(), rows=pl.len(), right=pl.col("label").is_in(RIGHT).sum()
     )
@@ -121,11 +121,12 @@ def _checked(targets: Any, predictions: Any, classes: int) -> tuple[np.ndarray, 
 
 def _details(targets, predictions, labels, generator, resamples: int) -> dict[str, Any]:
     # How often a resample is right is binomial.
-    total, right = len(targets), (predictions.argmax(axis=1) == targets).mean() if len(targets) else 0.0
-    resampled = {"accuracy": generator.binomial(total, right, resamples) / max(total, 1)}
+    total, right = len(targets), int((predictions.argmax(axis=1) == targets).sum())
+    share = right / max(total, 1)
+    resampled = {"accuracy": generator.binomial(total, share, resamples) / max(total, 1)}
     return {
         "questions": total,
-        "intervals": bootstrap.intervals(resampled),
+        "intervals": bootstrap.intervals(resampled, total, right),
         "calibration": metrics.calibration(targets, predictions),
     }
 

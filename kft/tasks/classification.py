@@ -22,6 +22,9 @@ from kft.tasks.record import (
     read_first,
 )
 
+LARGEST_MATRIX = 100  # classes: a matrix grows with their square
+CONFUSIONS = 1000  # pairs of classes that are told in its place
+
 
 def names(label: str) -> tuple[str, ...]:
     return (label,)
@@ -99,6 +102,12 @@ def example_weights(
     check_weights(class_weight, labels)
     for name, weight in class_weight.items():
         weights[targets == labels.index(name)] = weight
+    if len(np.unique(targets[weights > 0])) < 2:
+        left = [name for name in labels if class_weight.get(name, 1) > 0]
+        raise KftError(
+            f"`train.class_weight` leaves {'one class alone' if left else 'no class'} in the loss, so there is nothing to learn",
+            "0 leaves a class out; two classes at least need a weight above 0",
+        )
     return weights
 
 
@@ -150,13 +159,19 @@ def _checked(targets: Any, predictions: Any, classes: int) -> tuple[np.ndarray, 
 
 
 def _details(targets, predictions, labels, generator, resamples: int) -> dict[str, Any]:
-    matrix = metrics.confusion_matrix(targets, predictions)
+    predicted = predictions.argmax(axis=1)
+    resampled = bootstrap.resampled_classes(targets, predicted, len(labels), generator, resamples)
+    right = int((predicted == targets).sum())
+    if len(labels) <= LARGEST_MATRIX:
+        confused = {"confusion_matrix": metrics.confusion_matrix(targets, predictions).tolist()}
+    else:
+        confused = {"confusions": metrics.confusions(targets, predictions, labels, CONFUSIONS)}
     return {
         "examples": len(targets),
-        "intervals": bootstrap.intervals(bootstrap.resampled_classes(matrix, generator, resamples)),
+        "intervals": bootstrap.intervals(resampled, len(targets), right),
         "labels": list(labels),
         "per_class": metrics.per_class(targets, predictions, labels),
-        "confusion_matrix": matrix.tolist(),
+        **confused,
         "calibration": metrics.calibration(targets, predictions),
     }
 
@@ -220,7 +235,7 @@ def _ties(probabilities: np.ndarray, learned: Learned, tolerance: float) -> np.n
 
 
 TASK = Task(
-    labels=Labels(_check, _describe, "stratified", names, missing=("nan", "NaN")),
+    labels=Labels(_check, _describe, "stratified", names),
     learn=_learn,
     outputs=lambda learned: len(learned.labels),
     check=lambda frame, learned: checks.check_each(frame, learned, names),
@@ -264,7 +279,7 @@ TASK = Task(
         right=lambda targets, probabilities: probabilities.argmax(axis=1) == targets,
     ),
     export=Export(
-        formats=("savedmodel", "hf", "keras", "onnx"),
+        formats=("savedmodel", "hf", "keras", "onnx", "peft"),
         signature="classify",
         in_graph=_in_graph,
         numbers="probabilities",

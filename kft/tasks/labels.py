@@ -1,6 +1,6 @@
 """What the checks of labels share: their order, the rows that messages name, labels that train does not have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 
 import polars as pl
@@ -31,6 +31,33 @@ def _number(name: str) -> Decimal | None:
     except InvalidOperation:
         return None
     return None if number.is_nan() else number
+
+
+def positive_of(names: Sequence[str], positive: str | None, renamed: dict[str, str]) -> str | None:
+    """The label that `data.positive` names.
+
+    Args:
+        names: of the classes.
+        positive: what the config says.
+        renamed: `data.label_names`; a label as the files hold it is taken for its new name.
+
+    Raises:
+        KftError: there are not two classes, or it is none of them.
+    """
+    if positive is None:
+        return None
+    label = positive if positive in names else renamed.get(positive, positive)
+    if len(names) != 2:
+        raise KftError(
+            f"`data.positive` = {positive!r} needs two classes, the data has {len(names)}",
+            "leave it out: f1_macro and the table of classes tell of each class",
+        )
+    if label not in names:
+        raise KftError(
+            f"`data.positive`: {positive!r} is no label{did_you_mean(positive, list(names))}",
+            f"the labels are {' and '.join(names)}",
+        )
+    return label
 
 
 def where(frame: pl.DataFrame, rows: pl.DataFrame) -> str:
@@ -88,22 +115,53 @@ def _strange(frame: pl.DataFrame, rows: pl.DataFrame, known: list[str]) -> str:
 
 
 def check_each(frame: pl.DataFrame, learned: Learned, names: Callable[[str], tuple[str, ...]]) -> None:
-    """Raises KftError: a row to score has no label, or one that the run does not know."""
+    """Raises KftError: rows to score have no label, or some that the run does not know; all at once."""
     known = set(learned.labels)
     wrong = {
-        label: None if label is None else next((name for name in names(label) if name not in known), None)
+        label: [None] if label is None else [name for name in names(label) if name not in known]
         for label in frame["label"].unique()
     }
-    bad = frame.select(
-        pl.col("label").is_in([k for k, v in wrong.items() if v is not None]) | pl.col("label").is_null()
-    )
-    rows = bad.to_series().arg_true()
-    if not len(rows):
-        return
-    row = int(rows[0])
-    name = wrong[frame["label"][row]]
-    place = f"{frame['origin'][row]}, row {frame['id'][row] + 1}"
+    lists = pl.Series("_name", [wrong[label] for label in frame["label"]], pl.List(pl.String))
+    bad = frame.select("id", "origin").with_columns(lists).filter(pl.col("_name").list.len() > 0)
     options = ", ".join(learned.labels[:20]) + (", …" if len(learned.labels) > 20 else "")
-    what = "the label is missing" if name is None else f"label must be one of {options}, got: {name}"
-    near = "" if name is None else did_you_mean(name, list(learned.labels))
-    raise KftError(f"{place}: {what}{near}", "mend the row, or leave it out")
+    refuse(
+        frame,
+        bad.explode("_name"),
+        lambda name: f"label must be one of {options}, got: {name}",
+        "mend the rows, or leave them out",
+        lambda name: did_you_mean(name, list(learned.labels)),
+    )
+
+
+def refuse(
+    frame: pl.DataFrame,
+    bad: pl.DataFrame,
+    words: Callable[[str], str],
+    hint: str,
+    near: Callable[[str], str] = lambda name: "",
+) -> None:
+    """Raises KftError for rows whose labels cannot be: each mistake once, with its first row and its count.
+
+    Args:
+        frame: all rows.
+        bad: the columns id, origin and `_name`, what is wrong of a row's label; null where it is missing.
+        words: such a name → what is wrong with it.
+        hint: what to do; how to leave out rows without a label is added.
+        near: such a name → what else may be meant.
+    """
+    if not bad.height:
+        return
+    lines, counts = [], []
+    for name in bad["_name"].unique(maintain_order=True):
+        rows = bad.filter(pl.col("_name").eq_missing(pl.lit(name, pl.String)))
+        what = "the label is missing" if name is None else words(name)
+        lines.append(f"{where(frame, rows)}: {what}{more(rows)}{'' if name is None else near(name)}")
+        counts.append(f"{rows.height} missing" if name is None else f"{name} {rows.height}")
+    if len(lines) > 1:
+        shown = ", ".join(counts[:SHOWN_LABELS]) + (", …" if len(counts) > SHOWN_LABELS else "")
+        count = bad.select("id", "origin").n_unique()
+        lines = [f"{bad['origin'][0]}: {count} rows cannot be scored: {shown}", *lines[:SHOWN_PROBLEMS]]
+        left = len(counts) - SHOWN_PROBLEMS
+        lines += [f"and {left} more such labels"] if left > 0 else []
+    skip = "; --skip-unlabelled leaves out those without a label" if bad["_name"].null_count() else ""
+    raise KftError("\n".join(lines), hint + skip)

@@ -19,12 +19,14 @@ class Learned:
         labels: the C label names in id order; none for scores and choices.
         mean, scale: a score is `output * scale + mean`.
         thresholds: of each label, the probability from which it is predicted; none where nothing is compared.
+        positive: of two classes the label that precision, recall and f1 are of; None takes the second.
     """
 
     labels: tuple[str, ...] = ()
     mean: float = 0.0
     scale: float = 1.0
     thresholds: tuple[float, ...] = ()
+    positive: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,6 @@ class Labels:
         method: how splits are cut unless the user says.
         names: label of a row → the names in it; None where labels are no names.
         several: whether a row may have several names, or none.
-        missing: spellings that count as no label.
     """
 
     check: Callable[[dict[str, pl.DataFrame], str], None]
@@ -105,7 +106,6 @@ class Labels:
     method: str
     names: Callable[[str], tuple[str, ...]] | None = None
     several: bool = False
-    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -42,15 +42,9 @@ def _check_scores(frame: pl.DataFrame) -> None:
 
 
 def _check_each(frame: pl.DataFrame, learned: Learned) -> None:
-    scores = frame.select(SCORE).to_series()
-    bad = (scores.is_null() | ~scores.is_finite().fill_null(False)).arg_true()
-    if len(bad):
-        row = int(bad[0])
-        place = f"{frame['origin'][row]}, row {frame['id'][row] + 1}"
-        raise KftError(
-            f"{place}: label must be a finite number, got: {frame['label'][row]!r}",
-            'mend the row, or set task = "classification" if the labels are names',
-        )
+    bad = frame.filter(~SCORE.is_finite().fill_null(False)).rename({"label": "_name"})
+    hint = 'mend the rows, or set task = "classification" if the labels are names'
+    checks.refuse(frame, bad, lambda name: f"label must be a finite number, got: {name!r}", hint)
 
 
 def _describe(frame: pl.DataFrame) -> dict[str, Any]:
@@ -88,7 +82,7 @@ def _checked(targets: Any, values: Any, classes: int) -> tuple[np.ndarray, np.nd
 
 def _details(targets, values, labels, generator, resamples: int) -> dict[str, Any]:
     resampled = bootstrap.resampled_regression(targets, values, generator, resamples)
-    return {"examples": len(targets), "intervals": bootstrap.intervals(resampled)}
+    return {"examples": len(targets), "intervals": bootstrap.intervals(resampled, len(targets))}
 
 
 def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
@@ -147,7 +141,7 @@ TASK = Task(
         resampled=bootstrap.value_scores,
     ),
     export=Export(
-        formats=("savedmodel", "hf", "keras", "onnx"),
+        formats=("savedmodel", "hf", "keras", "onnx", "peft"),
         signature="regress",
         in_graph=lambda tf, values, learned: {"value": values[:, 0]},
         numbers="value",

@@ -7,6 +7,7 @@ scores questions: the target is the place of the right choice, and probabilities
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,11 @@ from kft.tasks import TASKS
 
 
 def scores(
-    task: str, targets: np.ndarray, predictions: np.ndarray, labels: list[str] | None = None
+    task: str,
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    labels: list[str] | None = None,
+    positive: str | None = None,
 ) -> dict[str, float]:
     """Every score of a task, its main one first.
 
@@ -25,6 +30,7 @@ def scores(
         task: a key of `TASKS`.
         targets, predictions: as the task's `scored` gives them.
         labels: the C label names in id order.
+        positive: of two labels the one that precision, recall and f1 are of; None takes the second.
 
     Returns:
         {metric: score}, in the task's order; nan for a score that is not defined here, such as a correlation with a
@@ -34,6 +40,7 @@ def scores(
         KftError: a prediction is not a finite number.
     """
     targets, predictions = _checked(task, targets, predictions, labels)
+    targets, predictions = positive_second(targets, predictions, labels, positive)
     classes = predictions.shape[1] if predictions.ndim == 2 else None
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # an undefined score is nan, which says it all
@@ -48,20 +55,21 @@ def details(
     targets: np.ndarray,
     predictions: np.ndarray,
     labels: list[str] | None = None,
+    positive: str | None = None,
     seed: int = 0,
     resamples: int = 1000,
 ) -> dict[str, Any]:
     """What stands behind the scores, ready for JSON.
 
     Args:
-        task, targets, predictions, labels: as for `scores`.
+        task, targets, predictions, labels, positive: as for `scores`.
         seed: of the bootstrap; the same seed gives the same intervals.
         resamples: of the bootstrap.
 
     Returns:
         {"examples": N, "intervals": {metric: [low, high]}}, where an interval is the 95 % percentile bootstrap over
-        the examples, [None, None] if the score is not defined. For classes also "labels", "per_class" {label:
-        {"precision", "recall", "f1", "support"}}, "confusion_matrix" (a row for each target, a column for each
+        the examples, [None, None] where it cannot tell (`bootstrap.intervals`). For classes also "labels", "per_class" {label:
+        {"precision", "recall", "f1", "support"}}, "positive" (of two), "confusion_matrix" (a row for each target, a column for each
         prediction, in label order) and "calibration", a list of {"low", "high", "count", "confidence", "accuracy"}
         for the bins of the highest probability, None in empty ones. For choices "questions" in place of "examples",
         "intervals" and "calibration".
@@ -70,8 +78,28 @@ def details(
         KftError: a prediction is not a finite number.
     """
     targets, predictions = _checked(task, targets, predictions, labels)
-    generator = np.random.default_rng(seed)
-    return TASKS[task].scoring.details(targets, predictions, labels, generator, resamples)
+    told = TASKS[task].scoring.details(targets, predictions, labels, np.random.default_rng(seed), resamples)
+    binary = any(METRICS[metric].needs_binary for metric in TASKS[task].scoring.metrics)
+    name = positive_label(labels, positive) if binary else None
+    if name is None or name == labels[1]:
+        return told if name is None else told | {"positive": name}
+    scored = positive_second(targets, predictions, labels, positive)
+    turned = TASKS[task].scoring.details(*scored, labels, np.random.default_rng(seed), resamples)
+    return told | {"positive": name, "intervals": turned["intervals"]}
+
+
+def positive_label(labels: Sequence[str] | None, positive: str | None = None) -> str | None:
+    """Of two classes the one that precision, recall and f1 are of; None where there are not two."""
+    return (positive or labels[1]) if labels and len(labels) == 2 else None
+
+
+def positive_second(
+    targets: np.ndarray, predictions: np.ndarray, labels: Sequence[str] | None, positive: str | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Targets and predictions of two classes with the ids exchanged where the positive one is the first."""
+    if positive is None or positive_label(labels, positive) != labels[0]:
+        return targets, predictions
+    return 1 - targets, predictions[:, ::-1]
 
 
 def resampled(

@@ -1,29 +1,42 @@
-"""Text → token ids, equal to transformers' `BertTokenizerFast` for every text; once, then kept on disk.
+"""Text → token ids → rows of one model, once, then kept on disk.
 
-Training and prediction tokenize in Python (`text`): BERT treats each character whatever its neighbours are, so one
-`str.translate` and one look-up per word do it, on one core 3 times as fast as Hugging Face's tokenizers on two. A SavedModel
-carries the same tables as TensorFlow operations (`graph`). Both tables are filled by Hugging Face's own normaliser and
-WordPiece, so there is one definition of the tokens.
+Each kind of tokenizer gives the same ids as transformers for every text (`kft.text.tokenizers`); a family's template says
+which special tokens stand around the texts of an example (`kft.text.templates`).
 """
 
 from kft.text.cache import encode_cached
 from kft.text.frames import encode_frame
-from kft.text.rows import Tokens, account, encode, find_spans
-from kft.text.tokenizers.wordpiece import Tokenizer, load_tokenizer
+from kft.text.graph_rows import pack
+from kft.text.rows import Tokens, encode, find_spans, length_account
+from kft.text.stored import read_tokenizer, save_tokenizer, tokenizer_entry
+from kft.text.templates import BERT, ROBERTA, Template
+from kft.text.tokenizers import KINDS, Tokenizer, load_tokenizer
+from kft.text.tokenizers.wordpiece import Rules, bert_tokenizer, rules_of
 from kft.text.tokenizers.wordpiece_graph import GraphTokenizer, load_graph_tokenizer
-from kft.text.vocabulary import read_vocabulary, save_vocabulary
+from kft.text.vocabulary import read_vocabulary, vocabulary_lines
 
 __all__ = [
+    "BERT",
+    "KINDS",
+    "ROBERTA",
     "GraphTokenizer",
+    "Rules",
+    "Template",
     "Tokenizer",
     "Tokens",
-    "account",
+    "bert_tokenizer",
     "encode",
     "encode_cached",
     "encode_frame",
     "find_spans",
+    "length_account",
     "load_graph_tokenizer",
     "load_tokenizer",
+    "pack",
+    "read_tokenizer",
     "read_vocabulary",
-    "save_vocabulary",
+    "rules_of",
+    "save_tokenizer",
+    "tokenizer_entry",
+    "vocabulary_lines",
 ]

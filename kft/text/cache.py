@@ -18,9 +18,10 @@ import tokenizers
 
 from kft import backend
 from kft.text.rows import Tokens, encode, offsets_of
-from kft.text.tokenizers.wordpiece import Tokenizer
+from kft.text.templates import Frame, Template
+from kft.text.tokenizers import Tokenizer
 
-FORMAT = 1  # raised whenever the same texts would give other arrays
+FORMAT = 2  # raised whenever the same texts would give other arrays
 CACHE_BYTES = 2 * 2**30  # all files together; the ones unused for longest go first
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 def encode_cached(
     tokenizer: Tokenizer,
+    template: Template,
     texts: list[str],
     pairs: list[str] | None,
     max_length: int,
@@ -43,14 +45,15 @@ def encode_cached(
     """
     cache = _private_folder(Path(cache_dir) if cache_dir else backend.cache_dir() / "tokens")
     if cache is None:
-        return encode(tokenizer, texts, pairs, max_length, located=located)
-    file = cache / f"{_key(tokenizer, texts, pairs, max_length, located)}.npy"
+        return encode(tokenizer, template, texts, pairs, max_length, located=located)
+    parts = tokenizer.frame(template, pairs is not None)
+    file = cache / f"{_key(tokenizer, parts, texts, pairs, (max_length, located))}.npy"
     if file.exists():
         found = _read(file, len(texts), located)
         if found is not None:
             return found
         log.warning("%s: is damaged, the texts are tokenized again", file)
-    tokens = encode(tokenizer, texts, pairs, max_length, located=located)
+    tokens = encode(tokenizer, template, texts, pairs, max_length, located=located)
     _write(file, tokens)
     return tokens
 
@@ -66,19 +69,11 @@ def _private_folder(folder: Path) -> Path | None:
 
 
 def _key(
-    tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int, located: bool
+    tokenizer: Tokenizer, parts: Frame, texts: list[str], pairs: list[str] | None, settings: tuple
 ) -> str:
     digest = hashlib.sha256()
-    settings = (
-        FORMAT,
-        tokenizer.lowercase,
-        tokenizer.strip_accents,
-        tokenizer.tokenize_chinese_chars,
-        max_length,
-        *(["located"] if located else []),
-    )
-    digest.update(repr((tokenizers.__version__, settings, pairs is None)).encode())
-    for strings in (tokenizer.vocabulary, texts, pairs or []):
+    digest.update(repr((FORMAT, tokenizers.__version__, parts, settings, pairs is None)).encode())
+    for strings in ([tokenizer.content], texts, pairs or []):
         for chunk in _chunks(strings, 10_000):
             encoded = [string.encode("utf-8", "surrogatepass") for string in chunk]
             digest.update(

@@ -6,33 +6,34 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
+from kft.tasks.record import Inputs
 from kft.text.rows import Tokens, encode, find_spans
-from kft.text.tokenizers.wordpiece import Tokenizer
+from kft.text.templates import Template
+from kft.text.tokenizers import Tokenizer
 
 
 def encode_frame(
     tokenizer: Tokenizer,
+    template: Template,
     frame: pl.DataFrame,
-    paired: bool,
-    spans: list[list[str | int]] | None,
-    max_length: int,
+    inputs: Inputs,
     encode: Callable[..., Tokens] = encode,
 ) -> Tokens:
     """The token rows of a frame.
 
     Args:
         tokenizer: from `load_tokenizer`.
+        template: of the model.
         frame: text, text_pair and the columns of offsets; a missing text is an empty one.
-        paired: whether examples have a second text.
-        spans: as in the config.
-        max_length: tokens of a row at most.
+        inputs: what is read of a row of the frame.
         encode: `encode` or `encode_cached`.
     """
     texts = frame["text"].fill_null("").to_list()
-    pairs = frame["text_pair"].fill_null("").to_list() if paired else None
+    pairs = frame["text_pair"].fill_null("").to_list() if inputs.paired else None
+    spans = inputs.spans
     if not spans:
-        return encode(tokenizer, texts, pairs, max_length)
-    rows = encode(tokenizer, texts, pairs, max_length, located=True)
+        return encode(tokenizer, template, texts, pairs, inputs.max_length)
+    rows = encode(tokenizer, template, texts, pairs, inputs.max_length, located=True)
     columns = [str(end) for _, *ends in spans for end in ends]
     # A row without its text may lack offsets; then nothing is marked.
     marks = np.stack([frame[column].fill_null(0).to_numpy() for column in columns], axis=1)

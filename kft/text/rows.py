@@ -1,14 +1,16 @@
 """Texts or pairs of texts → rows of token ids, end to end in flat arrays."""
 
 import functools
-from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
+from itertools import chain, repeat
 
 import joblib
 import numpy as np
 
-from kft.text.tokenizers.wordpiece import Tokenizer, load_tokenizer
+from kft.errors import KftError
+from kft.text.templates import Frame, Template, kept
+from kft.text.tokenizers import Tokenizer, load_tokenizer
 
 PARALLEL_TEXTS = 200_000  # fewer are done before other processes would have started
 PIECE_TEXTS = 50_000  # texts that a process takes at a time
@@ -16,7 +18,7 @@ PIECE_TEXTS = 50_000  # texts that a process takes at a time
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token rows of N examples, end to end; [CLS] a [SEP], or [CLS] a [SEP] b [SEP] for pairs.
+    """Token rows of N examples, end to end, each as its template says: [CLS] a [SEP] b [SEP].
 
     Attributes:
         ids: int32 [total tokens].
@@ -38,7 +40,13 @@ class Tokens:
 
 
 def encode(
-    tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int, *, located: bool = False
+    tokenizer: Tokenizer,
+    template: Template,
+    texts: list[str],
+    pairs: list[str] | None,
+    max_length: int,
+    *,
+    located: bool = False,
 ) -> Tokens:
     """The token rows of N texts, or of N pairs of texts.
 
@@ -47,35 +55,51 @@ def encode(
 
     Args:
         tokenizer: from `load_tokenizer`.
+        template: of the model.
         texts: first texts.
         pairs: second texts, or None.
-        max_length: tokens of a row at most, special tokens included; at least 3.
+        max_length: tokens of a row at most; the special ones, which are among them, are never cut.
         located: whether to tell where each token stands, which takes several times as long.
 
-    Many texts are shared among a process for each core.
+    Many texts are shared among a process for each core, unless the tokenizer does so itself.
+
+    Raises:
+        KftError: the tokenizer lacks a token of the template, or `max_length` leaves no room for them.
     """
-    if len(texts) < PARALLEL_TEXTS or (cores := joblib.cpu_count()) == 1:
-        return _encode(tokenizer, texts, pairs, max_length, located)
-    # Only the settings travel: the tokenizer itself holds all words that it has met.
-    rules = (
-        tokenizer.vocabulary,
-        tokenizer.lowercase,
-        tokenizer.strip_accents,
-        tokenizer.tokenize_chinese_chars,
-    )
-    cuts = [slice(i, i + PIECE_TEXTS) for i in range(0, len(texts), PIECE_TEXTS)]
-    pieces = joblib.Parallel(n_jobs=cores)(
-        joblib.delayed(_encode_piece)(rules, texts[cut], pairs and pairs[cut], max_length, located)
-        for cut in cuts
-    )
+    parts = tokenizer.frame(template, pairs is not None)
+    if parts.special > max_length:
+        raise KftError(
+            f"`model.max_length` is {max_length}, a row has {parts.special} special tokens",
+            f"--set model.max_length={4 * parts.special}",
+        )
+    cores = joblib.cpu_count()
+    if tokenizer.kind == "wordpiece" and len(texts) >= PARALLEL_TEXTS and cores > 1:
+        # Only the definition travels: the tokenizer itself holds all words that it has met.
+        work = joblib.delayed(_encode_piece)
+        rules = (tokenizer.content, tuple(tokenizer.special_tokens.items()))
+        pieces = joblib.Parallel(n_jobs=cores)(
+            work(rules, parts, texts[cut], pairs and pairs[cut], max_length, located)
+            for cut in _cuts(len(texts))
+        )
+    else:
+        pieces = [
+            _encode(tokenizer, parts, texts[cut], pairs and pairs[cut], max_length, located)
+            for cut in _cuts(len(texts))
+        ]
     return _joined(pieces)
 
 
-def _encode_piece(rules: tuple, *what) -> Tokens:
-    return _encode(_tokenizer_of(rules), *what)
+def _cuts(count: int) -> list[slice]:
+    return [slice(i, i + PIECE_TEXTS) for i in range(0, max(count, 1), PIECE_TEXTS)]
 
 
-_tokenizer_of = functools.lru_cache(1)(lambda rules: load_tokenizer(*rules))  # a process keeps its words
+def _encode_piece(rules: tuple, *rest) -> Tokens:
+    return _encode(_tokenizer_of(*rules), *rest)
+
+
+@functools.lru_cache(1)  # a process keeps its words
+def _tokenizer_of(content: str, special_tokens: tuple) -> Tokenizer:
+    return load_tokenizer(content, dict(special_tokens))
 
 
 def _joined(pieces: list[Tokens]) -> Tokens:
@@ -89,39 +113,56 @@ def _joined(pieces: list[Tokens]) -> Tokens:
 
 
 def _encode(
-    tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int, located: bool
+    tokenizer: Tokenizer,
+    parts: Frame,
+    texts: list[str],
+    pairs: list[str] | None,
+    max_length: int,
+    located: bool,
 ) -> Tokens:
-    cls, sep = tokenizer.ids["[CLS]"], tokenizer.ids["[SEP]"]
-    ids, lengths, starts, full = array("i"), array("i"), array("i"), array("i")
-    for first, second in zip(texts, pairs or [None] * len(texts), strict=True):
-        a = tokenizer(first)
+    limit = max_length - parts.special
+    rows, starts, full = [], [], []
+    firsts = tokenizer.encode(texts)
+    seconds = repeat(None, len(texts)) if pairs is None else tokenizer.encode(pairs)
+    for first, second in zip(firsts, seconds, strict=True):
         if second is None:
-            row = [cls, *a[: max_length - 2], sep]
-            full.append(len(a) + 2)
+            row = [*parts.before, *first[:limit], *parts.after]
             starts.append(len(row))
+            full.append(len(first) + parts.special)
         else:
-            b = tokenizer(second)
-            kept_a, kept_b = _kept(len(a), len(b), max_length - 3)
-            row = [cls, *a[:kept_a], sep, *b[:kept_b], sep]
-            full.append(len(a) + len(b) + 3)
-            starts.append(kept_a + 2)
-        ids.extend(row)
-        lengths.append(len(row))
-    rows = Tokens(np.asarray(ids), offsets_of(np.asarray(lengths)), np.asarray(starts), np.asarray(full))
-    return replace(rows, characters=_locate(tokenizer, texts, pairs, rows)) if located else rows
+            a, b = kept(len(first), len(second), limit)
+            row = [*parts.before, *first[:a], *parts.between, *second[:b], *parts.after]
+            starts.append(len(parts.before) + a + len(parts.between))
+            full.append(len(first) + len(second) + parts.special)
+        rows.append(row)
+    offsets = offsets_of(np.fromiter(map(len, rows), np.int64, len(rows)))
+    ids = np.fromiter(chain.from_iterable(rows), np.int32, offsets[-1])
+    tokens = Tokens(ids, offsets, np.array(starts, np.int32), np.array(full, np.int32))
+    if not located:
+        return tokens
+    return replace(tokens, characters=_locate(tokenizer, parts, texts, pairs, tokens))
 
 
-def _locate(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, rows: Tokens) -> np.ndarray:
+def _locate(
+    tokenizer: Tokenizer, parts: Frame, texts: Sequence[str], pairs: Sequence[str] | None, rows: Tokens
+) -> np.ndarray:
     """`Tokens.characters` of rows that are encoded already."""
-    special = np.zeros((1, 2), np.int32)
-    parts = [special[:0]]
+    before, between, after = (
+        np.zeros((len(ids), 2), np.int32) for ids in (parts.before, parts.between, parts.after)
+    )
+    pieces = [before[:0]]
     for first, second, start, length in zip(
-        texts, pairs or repeat(None, len(texts)), rows.second_starts, np.diff(rows.offsets), strict=True
-    ):
-        parts += [special, tokenizer.locate(first)[1][: start - 2], special]
-        if second is not None:
-            parts += [tokenizer.locate(second)[1][: length - start - 1], special]
-    return np.concatenate(parts)
+        texts, repeat(None, len(texts)) if pairs is None else pairs, rows.second_starts,
+        np.diff(rows.offsets), strict=True,
+    ):  # fmt: skip
+        if second is None:
+            kept_tokens = length - len(before) - len(after)
+            pieces += [before, tokenizer.locate(first)[1][:kept_tokens], after]
+        else:
+            a, b = start - len(before) - len(between), length - start - len(after)
+            pieces += [before, tokenizer.locate(first)[1][:a], between]
+            pieces += [tokenizer.locate(second)[1][:b], after]
+    return np.concatenate(pieces)
 
 
 def find_spans(tokens: Tokens, marks: np.ndarray, seconds: list[bool]) -> np.ndarray:
@@ -147,7 +188,7 @@ def find_spans(tokens: Tokens, marks: np.ndarray, seconds: list[bool]) -> np.nda
     return found
 
 
-def account(tokens: Tokens, max_length: int) -> dict[str, float | int | None]:
+def length_account(tokens: Tokens, max_length: int) -> dict[str, float | int | None]:
     """Lengths in tokens before truncation, special tokens included, and the share of examples that are truncated.
 
     With marked words also the share of examples of which at least one lost all its tokens.
@@ -172,15 +213,3 @@ def offsets_of(lengths: np.ndarray) -> np.ndarray:
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
-
-
-def _kept(first: int, second: int, limit: int) -> tuple[int, int]:
-    """Tokens kept of each text of a pair.
-
-    As `truncate_encodings` of Hugging Face's tokenizers: the longer text gives way until both are as long, of an odd
-    limit the second text gets one more where the texts are as long or it is the longer one.
-    """
-    if first + second <= limit:
-        return first, second
-    short = min(first, second, limit // 2)
-    return (limit - short, short) if first > second else (short, limit - short)

@@ -1,17 +1,16 @@
-"""The vocabulary file of a run."""
+"""A vocabulary file: one token a line."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from kft import runs
 from kft.errors import KftError
 
 
-def save_vocabulary(vocabulary: Iterable[str], path: str | Path) -> None:
-    """Writes one token a line.
+def vocabulary_lines(vocabulary: Iterable[str]) -> bytes:
+    """The content of a vocabulary file, tokens in id order.
 
     Raises:
-        KftError: a token holds a line feed, or the file cannot be written.
+        KftError: a token holds a line feed.
     """
     vocabulary = list(vocabulary)
     broken = [i for i, token in enumerate(vocabulary) if "\n" in token]
@@ -21,12 +20,11 @@ def save_vocabulary(vocabulary: Iterable[str], path: str | Path) -> None:
             "mend the vocabulary of the preset, or take another one",
         )
     # Bytes: text mode would turn line ends into the platform's.
-    content = "".join(token + "\n" for token in vocabulary).encode()
-    runs.write_whole(Path(path), lambda aside: aside.write_bytes(content))
+    return "".join(token + "\n" for token in vocabulary).encode()
 
 
 def read_vocabulary(path: str | Path) -> list[str]:
-    """The tokens that `save_vocabulary` wrote: lines end at "\\n" alone, since some tokens are other line breaks.
+    """The tokens of a vocabulary file: lines end at "\\n" alone, since some tokens are other line breaks.
 
     Raises:
         KftError: the file is missing or damaged.
@@ -34,11 +32,9 @@ def read_vocabulary(path: str | Path) -> list[str]:
     try:
         content = Path(path).read_bytes().decode("utf-8")
     except FileNotFoundError:
-        raise KftError(f"{path}: is missing", "copy the whole run folder, or train again") from None
+        raise KftError(f"{path}: is missing", "copy the whole folder, or train again") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise KftError(f"{path}: is damaged: {error}", "copy the run folder again, or train again") from None
+        raise KftError(f"{path}: is damaged: {error}", "copy the folder again, or train again") from None
     if not content.endswith("\n"):
-        raise KftError(
-            f"{path}: is damaged: its last line is cut", "copy the run folder again, or train again"
-        )
+        raise KftError(f"{path}: is damaged: its last line is cut", "copy the folder again, or train again")
     return content[:-1].split("\n")

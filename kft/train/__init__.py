@@ -3,8 +3,8 @@
 import shutil
 import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from kft import backend, batches, evaluate, metrics, models, report, runs
 from kft import config as configs
 from kft.config import Config, TrainConfig
 from kft.errors import KftError
-from kft.progress import note, stop_signals
+from kft.progress import at_once, gently, note, stop_signals
 from kft.runs import RunDir
 from kft.tasks import TASKS, scoring
 from kft.tasks.record import Learned
@@ -74,6 +74,7 @@ def train(config: Config, run_path: str | Path | None = None, control: Control =
     Raises:
         KftError: a mistake in the data or the settings, or no space.
         Stopped: SIGTERM or SIGINT came; a checkpoint is saved.
+        KeyboardInterrupt: one came before the first step.
     """
     backend.select(config.backend)
     run_path = run_path or new_run_path(config)
@@ -135,9 +136,11 @@ def new_run_path(config: Config) -> Path:
     Raises:
         KftError: it cannot be made.
     """
-    origin = config.data.source or Path(config.data.train).resolve().with_suffix("").name
+    files = config.data.train
+    first = Path((files if isinstance(files, str) else files[0]) if files else "")
+    origin = config.data.source or first.resolve().with_suffix("").name.strip("*-_.") or "train"
     if origin == "train":
-        origin = Path(config.data.train).resolve().parent.name
+        origin = first.resolve().parent.name
     name = f"{origin.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in range(1, 1000):
         path = Path("runs") / (name if number == 1 else f"{name}-{number}")
@@ -152,9 +155,10 @@ def new_run_path(config: Config) -> Path:
 
 
 def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict[str, Any]:
-    with nullcontext(control.stop) if control.stop else stop_signals() as stop:
+    with _stoppable(run, control) as stop, runs.disk_errors(run.path):
         # Data, and everything that must be on disk before the first step.
         trackers.check(config.train.trackers)
+        backend.preload()
         devices = backend.distribute()
         data = prepare_data(config, runs.read_labels(run) if resumed and run.labels.exists() else None)
         if resumed:
@@ -172,17 +176,18 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         validation = _validation(prepared)
         with trackers.tracking(settings.trackers, run.logs, run.path.name, config.model_dump()) as tracking:
             course = _course(run, prepared, stop, tracking)
-            while not _is_over(position, settings):
-                steps = steps_of_epoch(plan, data, position.epoch, position.step)
-                epoch = run_epoch(model, steps, position, course, loss_state)
-                position, loss_state = epoch.position, None
-                if position.step < plan.steps:
-                    save_checkpoint(model, run, position, plan)
-                    raise Stopped(run)
-                position = _finish_epoch(model, validation, epoch, course)
-                control.after_epoch(run)
-                if stop.is_set():
-                    raise Stopped(run)
+            with gently(stop):
+                while not _is_over(position, settings):
+                    steps = steps_of_epoch(plan, data, position.epoch, position.step)
+                    epoch = run_epoch(model, steps, position, course, loss_state)
+                    position, loss_state = epoch.position, None
+                    if position.step < plan.steps:
+                        save_checkpoint(model, run, position, plan)
+                        raise Stopped(run)
+                    position = _finish_epoch(model, validation, epoch, course)
+                    control.after_epoch(run)
+                    if stop.is_set():
+                        raise Stopped(run)
 
             # The best epoch's weights, scored on every split.
             splits = ("validation", "test") if control.score_test else ("validation",)
@@ -190,6 +195,23 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
             tracking.log(plan.steps * position.epoch, _named("test", result["metrics"].get("test", {})))
         _tidy(run, settings.keep_checkpoints)
         return result
+
+
+@contextmanager
+def _stoppable(run: RunDir, control: Control) -> Iterator[threading.Event]:
+    """The event that asks for a stop. Before the first step and after the last a signal does not wait for another one.
+
+    Raises:
+        KeyboardInterrupt: a signal came before anything was saved.
+        Stopped: it came, and there is a checkpoint or another program leads.
+    """
+    try:
+        with at_once(control.stop) if control.stop else stop_signals(gentle=False) as stop:
+            yield stop
+    except KeyboardInterrupt:
+        if control.stop is None and not runs.checkpoint_files(run):
+            raise
+        raise Stopped(run) from None
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from typing import Any
 
 from kft import backend, batches, models, runs
-from kft import text as tokens
 from kft.data.splits.notices import notices
-from kft.models import presets
 from kft.progress import note
 from kft.runs import RunDir
+from kft.tasks import scoring
+from kft.text import save_tokenizer, tokenizer_entry
 from kft.train import controls
 from kft.train.preparing import Data, Prepared
 
@@ -20,7 +20,7 @@ def write_inputs(run: RunDir, prepared: Prepared) -> None:
     data = prepared.data
     runs.write_json(run.data, data.splits.account)
     runs.write_json(run.labels, {"labels": data.labels})
-    tokens.save_vocabulary(data.preset.vocabulary, run.vocabulary)
+    save_tokenizer(data.preset.tokenizer, run)
     write_model(run, prepared)
     for name in ("validation", "test"):
         frame = getattr(data.splits, name)
@@ -31,15 +31,13 @@ def write_inputs(run: RunDir, prepared: Prepared) -> None:
 def write_model(run: RunDir, prepared: Prepared) -> None:
     """Writes model.json."""
     data, architecture = prepared.data, prepared.model.architecture
-    content = models.architecture_file(
-        architecture,
-        preset=data.preset.name,
-        max_length=prepared.config.model.max_length,
-        tokenizer=presets.tokenizer_settings(data.preset),
+    content = {
+        **models.model_fields(architecture),
+        "tokenizer": tokenizer_entry(data.preset.tokenizer),
+        "preset": data.preset.name,
         **_origin(data, architecture),
-    )
-    thresholds = {"thresholds": list(data.learned.thresholds)} if data.learned.thresholds else {}
-    runs.write_json(run.model, content | thresholds)
+    }
+    runs.write_model(run, content, data.inputs, data.learned)
 
 
 def _origin(data: Data, architecture: models.Architecture) -> dict[str, Any]:
@@ -71,6 +69,17 @@ def describe(prepared: Prepared) -> None:
         f"model     {config.model.from_run or config.model.preset}, {count['total']:,} weights, "
         f"{count['trainable']:,} trained, on {backend.select()}"
     )
+    updates = plan.steps * config.train.epochs
+    if config.train.ema_momentum is not None and (kept := config.train.ema_momentum**updates) > 0.1:
+        note(
+            f"average   after {updates:,} updates the averaged weights are still {kept:.0%} the first ones; a smaller "
+            "train.ema_momentum forgets them sooner"
+        )
+    if positive := scoring.positive_label(data.labels, data.learned.positive):
+        how = f"; data.positive names the other, {data.labels[0]}" if config.data.positive is None else ""
+        if config.data.positive not in (None, positive):
+            how = f", as data.label_names renames {config.data.positive}"
+        note(f"positive  precision, recall and f1 are those of {positive}{how}")
     if config.train.unfreeze_every_epochs is not None:
         waits = [config.train.unfreeze_every_epochs * n for n in range(len(controls.layer_groups(model)))]
         never = sum(wait >= config.train.epochs for wait in waits)

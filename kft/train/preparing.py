@@ -2,12 +2,11 @@
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kft import audit, batches, models
-from kft import text as tokens
 from kft.config import Config, ModelConfig, TrainConfig
 from kft.data import sources, splits
 from kft.errors import KftError
@@ -15,7 +14,9 @@ from kft.models import losses, presets
 from kft.models.low_rank import ALL
 from kft.progress import note
 from kft.tasks import TASKS, scoring
-from kft.tasks.record import Learned, Reads
+from kft.tasks.labels import positive_of
+from kft.tasks.record import Inputs, Learned, Reads
+from kft.text import Tokens
 from kft.train import controls, memory, optim
 from kft.train.schedule import WarmupDecay, schedule_of_run
 
@@ -25,9 +26,10 @@ class Data:
     """The examples of a run, ready for batches."""
 
     splits: splits.Splits
+    inputs: Inputs
     learned: Learned
     preset: presets.Preset
-    rows: dict[str, tokens.Tokens]
+    rows: dict[str, Tokens]
     reads: Reads
 
     @property
@@ -49,7 +51,9 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
     task = TASKS[config.task]
     learned = task.learn(made.train, known_labels, config.train)
-    preset = presets.locate(config.model.preset, config.model.from_run)
+    positive = positive_of(learned.labels, config.data.positive, config.data.label_names)
+    learned = replace(learned, positive=positive)
+    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
     if config.model.max_length > preset.sizes.max_length:
         raise KftError(
             f"`model.max_length` is {config.model.max_length}, {preset.name} reads at most {preset.sizes.max_length} tokens",
@@ -57,10 +61,10 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
         )
     if config.train.best_metric:
         scoring.check_name(config.task, config.train.best_metric, len(learned.labels))
-    tokenizer = tokens.load_tokenizer(preset.vocabulary, **presets.tokenizer_settings(preset))
-    rows = audit.add_token_lengths(made, tokenizer, config.data, config.model.max_length)
+    inputs = audit.inputs_of(config)
+    rows = audit.add_token_lengths(made, preset, inputs)
     reads = task.reads(made.train, rows["train"], learned, config.train.class_weight)
-    return Data(made, learned, preset, rows, reads)
+    return Data(made, inputs, learned, preset, rows, reads)
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,19 @@ def prepare(config: Config, data: Data, devices: int) -> Prepared:
         train = config.train.model_copy(update={"batch_size": size})
         config = config.model_copy(update={"train": train})
     plan = plan_batches(config.train, data, devices)
+    _check_updates(config.train, plan.steps * config.train.epochs)
     schedule = compile_model(model, config.train, plan, data)
     return Prepared(config, data, model, plan, schedule, devices)
+
+
+def _check_updates(settings: TrainConfig, steps: int) -> None:
+    """Raises KftError: the training ends before its first update."""
+    every = settings.gradient_accumulation_steps
+    if steps < every:
+        raise KftError(
+            f"`train.gradient_accumulation_steps` is {every}, and the whole training has {steps} steps: nothing is learnt",
+            f"--set train.gradient_accumulation_steps={max(1, steps // 10)}",
+        )
 
 
 def plan_batches(settings: TrainConfig, data: Data, devices: int) -> batches.Plan:

@@ -1,31 +1,36 @@
 """A name or path → polars frames of examples: CSV, TSV, JSON, JSONL, Parquet, Arrow, class folders, TFDS, built-in.
 
-Every frame has the columns `id` (Int64, row number in its file from 0), `text`, `text_pair` (only with
+Every frame has the columns `id` (Int64, row number in its file from 0; of several files they count on), `text`, `text_pair` (only with
 `data.text_pair`), `label` (String, null where there is none), `group` (String, only with `data.group`), `origin`
 (String: the file as messages name it; of class folders "class/name.txt") and, under their own names, the Int64 columns
 of `data.spans`. Other values are strings: CSV and TSV as they stand, others in one spelling (`columns.as_string`). Text
 is kept as it is, labels are stripped. Messages count data rows from 1.
 """
 
-import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import polars as pl
 
 from kft.config import FORMATS, DataConfig, SplitConfig
 from kft.data.sources import label_sets
-from kft.data.sources.arrow import (
-    is_saved_dataset,
-    is_saved_splits,
-    parquet_pieces,
-    read_arrow,
-    read_parquet,
-)
+from kft.data.sources.arrow import is_saved_dataset, is_saved_splits, parquet_pieces, read_arrow, read_parquet
 from kft.data.sources.columns import LabelPolicy, Pick, Wanted, finish, listed, pick, shown
 from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
+from kft.data.sources.files import (
+    ENDINGS,
+    SPLITS,
+    check_readable,
+    display_names,
+    ending,
+    expanded,
+    format_of,
+    of_splits,
+)
 from kft.data.sources.folders import read_folder
 from kft.data.sources.marked import marked_texts
 from kft.data.sources.named import benchmark_splits as benchmark_splits
@@ -33,22 +38,22 @@ from kft.data.sources.named import first_rows as first_rows
 from kft.data.sources.named import read_benchmark as read_benchmark
 from kft.data.sources.named import read_named
 from kft.data.sources.tables import csv_pieces, read_csv, read_tsv, tsv_pieces
+from kft.data.sources.texts import check_encoding
 from kft.errors import KftError, did_you_mean
 
-__all__ = ["ENDINGS", "READERS", "SPLITS", "format_of", "marked_texts", "read", "read_file", "read_pieces"]
+__all__ = [
+    "ENDINGS",
+    "READERS",
+    "SPLITS",
+    "check_encoding",
+    "format_of",
+    "marked_texts",
+    "read",
+    "read_file",
+    "read_pieces",
+]
 
-SPLITS = ("train", "validation", "test")
-ENDINGS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-}
-# Folders of the splits of a saved data set.
-SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def read(data: DataConfig, split: SplitConfig | None = None) -> dict[str, pl.DataFrame]:
@@ -66,18 +71,16 @@ def read(data: DataConfig, split: SplitConfig | None = None) -> dict[str, pl.Dat
     if data.source is not None:
         frames = read_named(_wanted(data, cut_by))
     else:
-        paths = _with_saved_splits(
-            {name: Path(getattr(data, name)) for name in SPLITS if getattr(data, name)}
-        )
-        names = _display_names(paths)
+        files = of_splits(data)
+        names = display_names(files)
         frames = {
-            part: _read_path(
-                path,
-                names[part],
+            part: _read_files(
+                paths,
+                names,
                 _wanted(data, cut_by) if part == "train" else data,
                 "expected" if part == "test" else "needed",
             )
-            for part, path in paths.items()
+            for part, paths in files.items()
         }
     if "train" not in frames:
         raise KftError(
@@ -101,7 +104,7 @@ def _wanted(data: DataConfig, also: dict[str, tuple[str, str | int]]) -> DataCon
 
 
 def read_file(
-    path: str | Path, data: DataConfig, need_label: bool = True, format: str | None = None
+    path: str | Path, data: DataConfig, need_label: bool = True, settings: Mapping[str, Any] = NONE
 ) -> pl.DataFrame:
     """The frame of one file or class folder with the columns that `data` names.
 
@@ -112,18 +115,38 @@ def read_file(
         path: the file or folder.
         data: columns, header, delimiter, encoding, label names.
         need_label: whether a file without the label column is a mistake; else its labels are null.
-        format: one of `FORMATS`, above all else.
+        settings: fields of `data` that are set for this file, above all else.
 
     Raises:
         KftError: the file is missing or malformed.
     """
     path = Path(path)
-    data = _as_it_ends(data, path)
     policy = "needed" if need_label else "optional"
-    return _rename_labels(_read_path(path, path.name, data, policy, format), data)
+    files = expanded(path)
+    frame = _read_files(files, display_names({"": files}), data, policy, settings)
+    return _rename_labels(frame, data.model_copy(update=dict(settings)))
 
 
-def read_pieces(path: str | Path, data: DataConfig, size: int) -> Iterator[pl.DataFrame]:
+def _read_files(
+    paths: list[Path],
+    names: dict[Path, str],
+    data: DataConfig,
+    label: LabelPolicy,
+    settings: Mapping[str, Any] = NONE,
+) -> pl.DataFrame:
+    """The frames of several files as one; ids count on from file to file."""
+    frames, rows = [], 0
+    for path in paths:
+        check_readable(path)
+        frame = _read_path(path, names[path], _of_file(data, path, settings), label)
+        frames.append(frame.with_columns(pl.col("id") + rows))
+        rows += frame.height
+    return frames[0] if len(frames) == 1 else pl.concat(frames)
+
+
+def read_pieces(
+    path: str | Path, data: DataConfig, size: int, settings: Mapping[str, Any] = NONE
+) -> Iterator[pl.DataFrame]:
     """The frame of `read_file`, where labels may be missing, in pieces: a file of any size fits in memory.
 
     CSV, TSV, JSONL and Parquet come at most `size` rows at a time. What must be seen as a whole comes as one piece:
@@ -133,50 +156,42 @@ def read_pieces(path: str | Path, data: DataConfig, size: int) -> Iterator[pl.Da
         KftError: the file is missing or malformed; the pieces before the mistake have been given by then.
     """
     path, rows = Path(path), 0
-    data = _as_it_ends(data, path)
-    read = PIECES.get(data.format or format_of(path))
-    if read is None or data.group is not None or data.spans or data.max_examples is not None:
-        yield read_file(path, data, need_label=False)
+    own = _of_file(data, path, settings)
+    read = PIECES.get(own.format or format_of(path))
+    if path.is_dir() or read is None or own.group is not None or own.spans or own.max_examples is not None:
+        yield read_file(path, data, need_label=False, settings=settings)
         return
-    _check_readable(path)
-    wanted = partial(pick, where=path.name, data=data, label="optional")
+    check_readable(path)
+    wanted = partial(pick, where=path.name, data=own, label="optional")
     try:
-        for piece in read(path, path.name, data, wanted, size):
-            yield _rename_labels(finish(piece, path.name, data), data).with_columns(pl.col("id") + rows)
+        for piece in read(path, path.name, own, wanted, size):
+            yield _rename_labels(finish(piece, path.name, own), own).with_columns(pl.col("id") + rows)
             rows += piece.height
         if not rows:
             raise KftError(f"{path.name}: holds no examples", "give a file with at least one row")
     except (KftError, UnicodeError, OSError, EOFError, zlib.error):
-        read_file(path, data, need_label=False)  # tells where in the whole file the mistake is
+        # Tells where in the whole file the mistake is.
+        read_file(path, data, need_label=False, settings=settings)
         raise
 
 
-def _as_it_ends(data: DataConfig, path: Path) -> DataConfig:
-    """The settings for a file: format and delimiter were written for files with the config's own endings."""
-    own = {_ending(file) for file in (data.train, data.validation, data.test) if file}
-    if own and format_of(path) and _ending(path) not in own:
-        return data.model_copy(update={"format": None, "delimiter": None})
-    return data
+def _of_file(data: DataConfig, path: Path, settings: Mapping[str, Any] = NONE) -> DataConfig:
+    """The settings of one file: what was set for the training file holds as far as this one is alike.
+
+    A file with another known ending is read as that says; a delimiter is that of files of one format.
+    """
+    named = data.train or data.validation or data.test or ""
+    first, own = named if isinstance(named, str) else named[0], format_of(path)
+    if first and own and ending(path) != ending(first):
+        alike = own == (data.format or format_of(first))
+        data = data.model_copy(update={"format": None, "delimiter": data.delimiter if alike else None})
+    return data.model_copy(update=dict(settings))
 
 
-def format_of(path: str | Path) -> str | None:
-    """What a file's ending says that it holds (`.gz` of a text file aside); "folder" for a folder."""
-    if Path(path).is_dir():
-        return "arrow" if is_saved_dataset(Path(path)) else "folder"
-    return ENDINGS.get(_ending(path))
-
-
-def _ending(path: str | Path) -> str:
-    return Path(Path(path).name.lower().removesuffix(".gz")).suffix
-
-
-def _read_path(
-    path: Path, name: str, data: DataConfig, label: LabelPolicy, format: str | None = None
-) -> pl.DataFrame:
-    _check_readable(path)
-    format = format or data.format or format_of(path)
+def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> pl.DataFrame:
+    format = data.format or format_of(path)
     if format is None:
-        told = f"the ending {_ending(path)} does not say" if _ending(path) else "no ending says"
+        told = f"the ending {ending(path)} does not say" if ending(path) else "no ending says"
         raise KftError(
             f"{path.name}: {told} what the file holds", f"set `data.format` to one of {', '.join(FORMATS)}"
         )
@@ -200,59 +215,11 @@ def _read_path(
     return finish(frame, name, data)
 
 
-def _check_readable(path: Path) -> None:
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        folder = path.parent
-        if not folder.is_dir():
-            raise KftError(
-                f"{shown(path)}: no such file", f"there is no folder {shown(folder)} either"
-            ) from None
-        siblings = sorted(entry.name for entry in folder.iterdir())
-        raise KftError(
-            f"{shown(path)}: no such file{did_you_mean(path.name, siblings)}",
-            f"{folder.name} holds {listed(siblings) if siblings else 'nothing'}",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise KftError(
-            f"{shown(path)}: cannot be read: {getattr(error, 'strerror', None) or error}",
-            "check the path and its permissions",
-        ) from None
-    if not os.access(path, os.R_OK):
-        raise KftError(f"{shown(path)}: cannot be read: permission denied", "check the file's permissions")
-
-
-def _with_saved_splits(paths: dict[str, Path]) -> dict[str, Path]:
-    """The paths, those of a folder of saved splits being that of the split."""
-    found = {}
-    if "train" in paths and is_saved_splits(paths["train"]):
-        found = {split: _split_folder(paths["train"], split) for split in SPLITS}
-    found |= {
-        split: (_split_folder(path, split) or path) if is_saved_splits(path) else path
-        for split, path in paths.items()
-    }
-    return {split: found[split] for split in SPLITS if found.get(split)}
-
-
-def _split_folder(folder: Path, split: str) -> Path | None:
-    return next((folder / name for name in SPLIT_FOLDERS[split] if (folder / name).is_dir()), None)
-
-
 def _without_secret(test: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
     label = test["label"].drop_nulls()
     if len(label) and (label == "-1").all() and not (train["label"] == "-1").any():
         return test.with_columns(label=pl.lit(None, pl.String))
     return test
-
-
-def _display_names(paths: dict[str, Path]) -> dict[str, str]:
-    """File names, with the folder before them where two splits have the same."""
-    names = [path.name for path in paths.values()]
-    return {
-        split: path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}"
-        for split, path in paths.items()
-    }
 
 
 def _rename_labels(frame: pl.DataFrame, data: DataConfig) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from kft.errors import KftError, closest
 # (test files often come without labels). `optional`: it may be missing.
 LabelPolicy = Literal["needed", "expected", "optional"]
 Pick = Callable[..., dict[str, int]]  # `pick` that waits for the columns
+COMMA_NUMBER = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)?(,\d+)?$"
 Columns = Sequence[str] | range  # names, or numbers where there is no header
 
 
@@ -50,6 +51,8 @@ def pick(
     found, problems = {}, []
     for role, setting, wanted in wanted_columns(data):
         near = None if numbered else closest(str(wanted), columns)
+        if not numbered and wanted not in columns and isinstance(wanted, int):
+            wanted = str(wanted)  # such as pandas' names of columns without a name
         if isinstance(wanted, int) == numbered and wanted in columns:
             found[role] = columns.index(wanted)
         elif not _is_label(role) or label == "needed" or (label == "expected" and near):
@@ -105,6 +108,8 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     _check_held(frame, name, data)
     frame = label_sets.with_sets(frame, name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
+    if data.decimal == ",":
+        label = pl.when(label.str.contains(COMMA_NUMBER)).then(_with_point(label)).otherwise(label)
     frame = frame.with_columns(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("id"),
         pl.when(label != "").then(label).alias("label"),
@@ -113,6 +118,10 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
     frame = _first(frame.select(column for column in order if column in frame.columns), data.max_examples)
     return marked.with_offsets(frame, name, data.spans)
+
+
+def _with_point(label: pl.Expr) -> pl.Expr:
+    return label.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
 
 
 def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:

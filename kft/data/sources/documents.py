@@ -11,16 +11,19 @@ from typing import Any
 import polars as pl
 
 from kft.config import DataConfig
-from kft.data.sources.columns import Pick, kind, strings
-from kft.data.sources.texts import line, open_text, read_text
+from kft.data.sources.columns import Pick, kind, strings, wanted_columns
+from kft.data.sources.texts import line, of_json, open_text, read_text
 from kft.errors import KftError
 
+JSON_HINT = (
+    "JSON is UTF-8 whatever `data.encoding` says: convert the file, for example iconv -f cp1252 -t utf-8"
+)
 Row = dict[str, Any]
 
 
 def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns of one document, or of one object a line, which many files named .json hold."""
-    text = read_text(path, name, data)
+    text = read_text(path, name, of_json(path, data), hint=JSON_HINT)
     try:
         rows = _document_rows(json.loads(text), name)
     except json.JSONDecodeError as error:
@@ -40,14 +43,14 @@ def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFra
 
 def read_jsonl(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns; blank lines are no rows, and a field that an object lacks is null."""
-    lines = io.StringIO(read_text(path, name, data, _place), newline="\n")
+    lines = io.StringIO(read_text(path, name, of_json(path, data), _place, JSON_HINT), newline="\n")
     return _objects(list(islice(_json_lines(lines, name), data.max_examples)), name, data, pick)
 
 
 def jsonl_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
     """`read_jsonl`, `size` rows at a time; the first rows must hold every field that is read."""
     known: dict[str, None] = {}
-    with open_text(path, name, data, newline="\n") as lines:
+    with open_text(path, name, of_json(path, data), newline="\n") as lines:
         rows = _json_lines(lines, name)
         while piece := list(islice(rows, size)):
             known |= dict.fromkeys(key for row in piece for key in row)
@@ -100,7 +103,10 @@ def _place(before: str) -> str:
 
 
 def _document_rows(document: Any, name: str) -> list[Row]:
-    """The rows of an array of objects, an object of columns (arrays, or objects as pandas writes), or one object."""
+    """The rows of an array of objects, an object of columns (arrays, or objects as pandas writes), or one object.
+
+    An object with one array of objects among other fields, such as {"version": "1", "data": [{…}, …]}, has its rows there.
+    """
     if isinstance(document, list):
         for number, row in enumerate(document, 1):
             if not isinstance(row, dict):
@@ -115,6 +121,9 @@ def _document_rows(document: Any, name: str) -> list[Row]:
             'such as [{"text": "…", "label": "…"}, …]',
         )
     columns = list(document.values())
+    arrays = [column for column in columns if isinstance(column, list)]
+    if len(arrays) == 1 and arrays[0] and all(isinstance(row, dict) for row in arrays[0]):
+        return arrays[0]
     if columns and all(isinstance(column, dict) for column in columns):
         if len({tuple(column) for column in columns}) > 1:
             raise KftError(f"{name}: the columns have different row names", "write an array of objects")
@@ -132,10 +141,41 @@ def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.Dat
     if not rows:
         raise KftError(f"{name}: holds no examples", "give a file with at least one object")
     columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns += _nested(rows, columns, data)
     found = pick(columns)
     return pl.DataFrame(
         {
-            role: strings([row.get(columns[i]) for row in rows], name, columns[i], lists=role == "label")
+            role: strings([_field(row, columns[i]) for row in rows], name, columns[i], lists=role == "label")
             for role, i in found.items()
         }
     )
+
+
+def _nested(rows: list[Row], columns: list[str], data: DataConfig) -> list[str]:
+    """The dotted names of fields inside fields: those that the config names, and those of the first row."""
+    wanted = [str(column) for *_, column in wanted_columns(data) if "." in str(column)]
+    there = [name for name in wanted if any(_field(row, name) is not None for row in rows)]
+    return [name for name in dict.fromkeys([*there, *_dotted(rows[0])]) if name not in columns]
+
+
+def _dotted(value: Any, before: str = "") -> Iterator[str]:
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if isinstance(inner, dict):
+            yield from _dotted(inner, f"{before}{key}.")
+        elif before:
+            yield f"{before}{key}"
+
+
+def _field(row: Row, name: str) -> Any:
+    """A field by its name, or a field inside of fields: `data.text`, `annotations.0.label`; None where it is missing."""
+    if name in row or "." not in name:
+        return row.get(name)
+    value: Any = row
+    for part in name.split("."):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal():
+            value = value[int(part)] if int(part) < len(value) else None
+        else:
+            return None
+    return value

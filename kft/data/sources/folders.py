@@ -1,7 +1,6 @@
-"""Class folders: one sub-folder of .txt files per class."""
+"""Class folders: one sub-folder of text files per class."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -24,6 +23,8 @@ def read_classes(
     path: Path, name: str, data: DataConfig, encodings: dict[str, str] | None = None
 ) -> pl.DataFrame:
     """The .txt files of every sub-folder, whose name is the label, in Keras's order: sorted, at any depth.
+
+    Where no sub-folder holds one, all files are texts, as those of 20 Newsgroups, which have no ending.
 
     Args:
         path: the class folder.
@@ -51,22 +52,38 @@ def read_classes(
             f"{name}: its sub-folders are splits ({listed(classes)}), not classes",
             "set `data.train`, `data.validation` and `data.test` to the sub-folders",
         )
+    _check_columns(name, data)
+    listing = {label: _files(path / label) for label in classes}
+    texts = {label: [f for f in files if f.suffix.lower() == ".txt"] for label, files in listing.items()}
     rows = []
-    for label in classes:
-        for file in _text_files(path / label):
+    for label, files in (texts if any(texts.values()) else listing).items():
+        for file in files:
             origin = file.relative_to(path).as_posix()
             encoding = (encodings or {}).get(origin, data.encoding)
             rows.append((decode(read_bytes(file, origin), origin, encoding), label, origin))
     if not rows:
-        raise KftError(f"{name}: no sub-folder holds a .txt file", f"the sub-folders are {listed(classes)}")
+        raise KftError(f"{name}: no sub-folder holds a file", f"the sub-folders are {listed(classes)}")
     return pl.DataFrame(
         rows, schema={"text": pl.String, "label": pl.String, "origin": pl.String}, orient="row"
     )
 
 
-def _text_files(folder: Path) -> Iterator[Path]:
-    for root, _, names in sorted(os.walk(folder, onerror=_unreadable, followlinks=True)):
-        yield from (Path(root, name) for name in sorted(names) if name.lower().endswith(".txt"))
+def _check_columns(name: str, data: DataConfig) -> None:
+    """Raises KftError: the config names columns, which a class folder does not have."""
+    for key in ("text", "label"):
+        if getattr(data, key) not in (key, 0 if key == "text" else 1):
+            raise KftError(
+                f"{name}: a class folder has no columns, and `data.{key}` is {getattr(data, key)!r}",
+                f"--set data.{key}={key}",
+            )
+
+
+def _files(folder: Path) -> list[Path]:
+    found = []
+    for root, folders, names in sorted(os.walk(folder, onerror=_unreadable, followlinks=True)):
+        del folders
+        found += [Path(root, name) for name in sorted(names) if not name.startswith(".")]
+    return found
 
 
 def _unreadable(error: OSError) -> None:

@@ -15,7 +15,6 @@ from urllib.request import getproxies
 import numpy as np
 import polars as pl
 
-from kft import backend
 from kft.config import DataConfig
 from kft.data.sources import benchmarks
 from kft.data.sources.columns import Wanted, array_strings, finish, listed, pick
@@ -46,7 +45,6 @@ def read_named(data: DataConfig) -> dict[str, pl.DataFrame]:
 @contextlib.contextmanager
 def _tfds() -> Iterator[Any]:
     """TFDS, which takes seconds to import, and only these sources need it. What it prints is no result of ours."""
-    backend.need("tensorflow_datasets", "tfds", "a data set by the name of TFDS")
     with contextlib.redirect_stdout(sys.stderr):
         import tensorflow_datasets as tfds
 

@@ -3,9 +3,10 @@
 import csv
 import io
 import json
-from collections import Counter
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +16,11 @@ from kft.data.sources.columns import Columns, Pick, strings
 from kft.data.sources.texts import line, open_text, read_text
 from kft.errors import KftError
 
-QUOTE_HINT = 'inside quotes a quote is doubled (""); `data.format = "tsv"` reads quotes as ordinary text'
+QUOTE_HINT = (
+    'inside quotes a quote is doubled (""), or set `data.escape` to the sign before it; `data.format = "tsv"` reads quotes as '
+    "ordinary text"
+)
+SEPARATOR = re.compile(r"sep=([^\"\r\n])[\r\n]*", re.IGNORECASE)  # the first line that Excel writes and reads
 Rows = Iterator[tuple[int, list[str]]]  # (line where the row begins, its cells)
 
 
@@ -26,16 +31,16 @@ class _Broken(Exception):
 def read_csv(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns; quoted cells may hold delimiters, doubled quotes and line ends."""
     delimiter = _delimiter(data, ",", '"\r\n')
-    place = partial(_place, partial(_csv_rows, delimiter=delimiter, strict=False), data.header, "")
+    place = partial(_place, partial(_csv_rows, delimiter=delimiter, data=data, strict=False), data.header, "")
     lines = io.StringIO(read_text(path, name, data, place), newline="")
-    return next(_frames(_csv_rows(lines, delimiter), name, data, pick))
+    return next(_frames(_csv_rows(lines, delimiter, data), name, data, pick))
 
 
 def csv_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
     """`read_csv`, `size` rows at a time."""
     delimiter = _delimiter(data, ",", '"\r\n')
     with open_text(path, name, data, newline="") as lines:
-        yield from _frames(_csv_rows(lines, delimiter), name, data, pick, size)
+        yield from _frames(_csv_rows(lines, delimiter, data), name, data, pick, size)
 
 
 def read_tsv(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
@@ -66,14 +71,20 @@ def _delimiter(data: DataConfig, default: str, forbidden: str) -> str:
 # cell for the beginning of a quoted one when it looks for line ends.
 
 
-def _csv_rows(lines: Iterable[str], delimiter: str, strict: bool = True) -> Rows:
+def _csv_rows(lines: Iterable[str], delimiter: str, data: DataConfig, strict: bool = True) -> Rows:
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
-    start = 1
+    lines = iter(lines)
+    first = list(islice(lines, 1))
+    named = SEPARATOR.fullmatch(first[0]) if first else None
+    before = 0 if named is None else 1  # lines that are no rows
+    if named is not None:
+        first, delimiter = [], data.delimiter or named[1]
+    reader = csv.reader(chain(first, lines), delimiter=delimiter, escapechar=data.escape, strict=strict)
+    start = 1 + before
     try:
         for cells in reader:
             yield start, cells or [""]
-            start = reader.line_num + 1
+            start = reader.line_num + before + 1
     except csv.Error as error:
         open_quote = "unexpected end" in str(error)
         raise _Broken(
@@ -96,11 +107,12 @@ def _frames(
     number = 0
     try:
         for start, cells in rows:
-            if cells == [""] and (columns is None or len(columns) > 1):
+            if _is_blank(cells) and (columns is None or len(columns) > 1):
                 continue
             if columns is None:
-                columns = _header(cells, name) if data.header else range(len(cells))
+                columns = cells if data.header else range(len(cells))
                 found = pick(columns, table=True)
+                _check_twins(cells if data.header else [], found, name)
                 values = {role: [] for role in found}
                 if data.header:
                     continue
@@ -131,21 +143,27 @@ def _frames(
         yield _frame(values, name)
 
 
+def _is_blank(cells: list[str]) -> bool:
+    return len(cells) == 1 and not cells[0].strip()
+
+
 def _frame(values: dict[str, list[str]], name: str) -> pl.DataFrame:
     return pl.DataFrame({role: strings(column, name) for role, column in values.items()})
 
 
-def _header(cells: list[str], name: str) -> list[str]:
-    twice = [cell for cell, count in Counter(cells).items() if count > 1 and cell]
+def _check_twins(header: list[str], found: dict[str, int], name: str) -> None:
+    """Raises KftError: a column that is read stands there twice; others may."""
+    twice = [header[position] for position in found.values() if header and header.count(header[position]) > 1]
     if twice:
         raise KftError(
             f"{name}: the header has more than one column `{twice[0]}`",
             "rename or remove one; if the first row is an example, set `data.header = false`",
         )
-    return cells
 
 
 def _place(rows_of: Callable[[Iterable[str]], Rows], header: bool, newline: str, before: str) -> str:
     # The mark makes sure that the row of the mistake is there, even if it is the first of its characters.
-    row = sum(cells != [""] for _, cells in rows_of(io.StringIO(before + "?", newline=newline))) - header
+    row = (
+        sum(not _is_blank(cells) for _, cells in rows_of(io.StringIO(before + "?", newline=newline))) - header
+    )
     return f"row {row} ({line(before)})" if row else f"header ({line(before)})"

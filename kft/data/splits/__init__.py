@@ -33,7 +33,7 @@ class Splits:
             "read":      rows of the split's own files
             "dropped":   {reason: rows}; a row counts for the first of these that holds
                 empty_text, empty_text_pair   nothing in it that can be seen
-                missing_label                 null, empty, or (of classes) the number NaN
+                missing_label                 null, empty, or NaN where the labels of train are numbers; elsewhere it is a word
                 unlabelled                    a row of a test file without any label
                 leak                          a train row that also stands in validation or test
                 conflicting_label             a train row whose text came before, with another label
@@ -92,9 +92,10 @@ def prepare(
             raise KftError(
                 f"{shown['train']}: has no columns for `split.{key}`", "give a CSV, JSONL or Parquet file"
             )
+    numbers = cleaning.are_numbers(frames["train"]["label"])
     files, dropped = {}, {}
     for name, frame in frames.items():
-        files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, rules.missing)
+        files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, numbers)
         if name != "test":
             _check_left(files[name], shown[name], dropped[name])
     leaks = cleaning.leaks(files)

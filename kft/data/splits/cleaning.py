@@ -11,6 +11,7 @@ from kft.data.splits.alike import normalized
 EXACT, NORMAL, TOGETHER, UNIT, ANSWER = KEYS = ("_exact", "_normal", "_together", "_unit", "_answer")
 GROUP, TIME, MOMENT = "split_group", "split_time", "_moment"  # of `split.group` and `split.time`
 Counts = dict[str, int]  # reason → rows
+NAN = r"(?i)^[+-]?nan$"
 
 
 def with_keys(frame: pl.DataFrame, spans: list[list[str | int]] | None = None) -> pl.DataFrame:
@@ -51,15 +52,24 @@ def _joined(frame: pl.DataFrame, texts: list[str], change=lambda text: text) -> 
     ).to_series()
 
 
-def clean(frame: pl.DataFrame, split: str, unlabelled: tuple[str, ...]) -> tuple[pl.DataFrame, Counts]:
+def are_numbers(labels: pl.Series) -> bool:
+    """Whether all labels are numbers, so that NaN among them is none of them but a missing one; else it is a word."""
+    words = labels.drop_nulls().unique()
+    words = words.filter((words != "") & ~words.str.contains(NAN))
+    return len(words) > 0 and words.cast(pl.Float64, strict=False).is_not_null().all()
+
+
+def clean(frame: pl.DataFrame, split: str, numbers: bool) -> tuple[pl.DataFrame, Counts]:
     """The rows that have texts and a label, and the count of the others.
 
     Args:
         frame: of `with_keys`.
         split: its name.
-        unlabelled: spellings that count as no label.
+        numbers: whether labels are numbers, so that NaN is a missing one.
     """
-    missing = pl.col("label").is_null() | pl.col("label").is_in(["", *unlabelled])
+    missing = pl.col("label").is_null() | (pl.col("label") == "")
+    if numbers:
+        missing |= pl.col("label").str.contains(NAN)
     if split == "test" and frame.select(missing.all()).item():
         return frame.clear(), {"unlabelled": frame.height}
     reasons = {f"empty_{c}": _is_empty(c) for c in ("text", "text_pair") if c in frame.columns}

@@ -3,7 +3,8 @@
     python on_tensorflow.py MODEL REQUEST.json ANSWERS.json
 
 REQUEST is {"names": text names, "texts": one list for each name, "rows": inputs of the signature `tokens`, "benchmark":
-texts to time}. ANSWERS tells each signature's outputs, a few texts answered alone, and the benchmark.
+texts to time}. ANSWERS tells each signature's outputs, a few texts answered alone, and the benchmark; of a model that takes
+no texts, what `tokens` answers, which is then timed.
 """
 
 import importlib.util
@@ -11,6 +12,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 _SERVER_LACKS = {"kft", "keras", "keras_hub", "jax", "torch", "transformers"}
 
@@ -51,6 +53,23 @@ def main(model_path: str, request_path: str, answers_path: str) -> None:
     loading = time.perf_counter() - started
     request = json.loads(Path(request_path).read_text("utf-8"))
     names, texts = request["names"], request["texts"]
+    rows = {name: tf.constant(value, tf.int32) for name, value in request["rows"].items()}
+    answers = {"tokens": plain(signatures["tokens"](**rows))}
+    if "serving_default" in signatures:
+        answers |= of_texts(signatures, names, texts, request["benchmark"], loading)
+    else:
+        ids = list(request["rows"].values())
+
+        def answer_ids(columns: list[list]) -> Any:
+            given = zip(request["rows"], columns, strict=True)
+            return plain(signatures["tokens"](**{name: tf.constant(c, tf.int32) for name, c in given}))
+
+        answers["benchmark"] = benchmark(answer_ids, ids, loading)
+    Path(answers_path).write_text(json.dumps(answers), "utf-8")
+
+
+def of_texts(signatures: dict, names: list[str], texts: list[list[str]], timed: list, loading: float) -> dict:
+    """What the signatures that take texts answer."""
     serve = signatures["serving_default"]
 
     def answer(columns: list[list]) -> dict[str, list]:
@@ -65,14 +84,10 @@ def main(model_path: str, request_path: str, answers_path: str) -> None:
         "invalid": answer(
             [[b"\xff\xfe" + text.encode() + b"\xc3" for text in column[:ALONE]] for column in texts]
         ),
-        "tokens": plain(
-            signatures["tokens"](**{k: tf.constant(v, tf.int32) for k, v in request["rows"].items()})
-        ),
     }
     examples = tf.constant([example(names, row) for row in zip(*texts, strict=True)], tf.string)
     answers |= {k: plain(signatures[k](inputs=examples)) for k in ("classify", "regress") if k in signatures}
-    answers["benchmark"] = benchmark(answer, request["benchmark"], loading)
-    Path(answers_path).write_text(json.dumps(answers), "utf-8")
+    return answers | {"benchmark": benchmark(answer, timed, loading)}
 
 
 def plain(outputs: dict) -> dict[str, list]:

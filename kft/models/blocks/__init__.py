@@ -9,8 +9,7 @@ results are its own tensors. R rows, T tokens, M read places; A heads, D = H / A
     add(x, y)                            x + y
     dense(name, x)                       x · kernel + bias, by the checkpoint's name → [R, M, outputs]
     norm(name, x)                        LayerNorm over the last axis
-    activate(x, kind)                    a key of ACTIVATIONS
-    tanh(x)
+    activate(x, kind)                    one of ACTIVATIONS
     split_heads(x), merge_heads(x)       [R, M, H] ↔ [R, A, M, D]
     visible(example_ids, places)         which tokens see which: each those of its example. `places` [R, M] are the places that
                                          look, None for all. What comes back is the machine's own, for `attend` alone
@@ -24,4 +23,4 @@ results are its own tensors. R rows, T tokens, M read places; A heads, D = H / A
 and the attributes `sizes` and `encoding` of the model.
 """
 
-ACTIVATIONS = ("gelu_exact", "gelu_tanh", "relu", "silu")
+ACTIVATIONS = ("gelu_exact", "gelu_tanh", "relu", "silu", "tanh")

@@ -27,6 +27,7 @@ _ACTIVATIONS = {
     "gelu_tanh": lambda x: ops.gelu(x, approximate=True),
     "relu": ops.relu,
     "silu": ops.silu,
+    "tanh": ops.tanh,
 }
 
 
@@ -78,9 +79,6 @@ class KerasBlocks:
 
     def activate(self, x, kind):
         return _ACTIVATIONS[kind](x)
-
-    def tanh(self, x):
-        return ops.tanh(x)
 
     def split_heads(self, x):
         heads = self.sizes.num_heads

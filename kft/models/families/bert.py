@@ -15,6 +15,7 @@ from kft.models.families.record import (
     Weight,
     dense,
 )
+from kft.text import templates
 
 
 def weights(sizes: Sizes) -> dict[str, Weight]:
@@ -45,20 +46,20 @@ BERT = Family(
         sizes=encoders.HUB_SIZES | {"num_segments": "num_segments"},
         activation="gelu_tanh",
         epsilon=1e-12,
-        parts=parts,
         head={"classifier": "output_dense"},
     ),
     heads={
         SEQUENCE: HeadLayers("BertForSequenceClassification", output="classifier", pooler="pooler.dense"),
         MULTIPLE_CHOICE: HeadLayers("BertForMultipleChoice", output="classifier", pooler="pooler.dense"),
     },
-    segments=True,
+    template=templates.BERT,
     sizes=encoders.sizes,
     encoding=encoders.encoding,
     to_config=encoders.to_config,
     weights=weights,
     fold=lambda arrays, sizes: arrays,
     unfold=lambda arrays, sizes: arrays,
+    parts=parts,
     depth=encoders.depth,
     adapters=encoders.ADAPTERS,
     run=encoders.encoder(encoders.learned_positions("word", "position", "token_type"), encoders.post_norm),

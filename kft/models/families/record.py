@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kft.tasks.problems import MULTIPLE_CHOICE
+from kft.text.templates import Template
 
 SEQUENCE = "sequence"  # with MULTIPLE_CHOICE the kinds of heads that checkpoints have
 
@@ -89,13 +90,15 @@ class HeadLayers:
     Attributes:
         architecture: transformers' class, as config.json names it.
         output: the dense layer that gives the outputs.
-        pooler: the dense layer, with tanh, that the first token passes before it.
+        pooler: the dense layer that the first token passes before it.
+        activation: after the pooler, one of the `ACTIVATIONS` of `blocks`.
         dropped_before_pooler: whether dropout also stands before the pooler.
     """
 
     architecture: str
     output: str
     pooler: str
+    activation: str = "tanh"
     dropped_before_pooler: bool = False
 
     def owns(self, name: str) -> bool:
@@ -135,7 +138,6 @@ class Hub:
         backbone, classifier, preprocessor, tokenizer: names in `keras_hub.models`.
         sizes: field of `Sizes` → argument of the backbone.
         activation, epsilon: those that KerasHub's own code computes with.
-        parts: backbone → {name: Part} of the encoder's weights, in the backbone's own order.
         head: dense layers of the classifier, input to output: name → attribute.
     """
 
@@ -146,7 +148,6 @@ class Hub:
     sizes: dict[str, str]
     activation: str
     epsilon: float
-    parts: Callable[[Any], dict[str, Part]]
     head: dict[str, str]
 
 
@@ -163,12 +164,13 @@ class Family:
         architecture: transformers' class of the bare encoder.
         hub: KerasHub's classes.
         heads: kind of head → its layers.
-        segments: whether the two texts of a pair are told apart by segment ids.
+        template: what stands around the texts of an example, and whether segment ids tell two apart.
         sizes, encoding: config.json as `Settings` → the records, checked.
         to_config: (sizes, encoding) → the fields of config.json that they make.
         weights: sizes → {name: Weight} of the encoder's weights in a checkpoint's file.
         fold: (arrays of the file, sizes) → arrays that the model holds; kernels are [inputs, outputs] in both.
         unfold: (arrays that the model holds, sizes) → arrays of the file.
+        parts: backbone → {name: Part} of the weights that it holds, in its own order.
         depth: name → 0 for embeddings, 1 … L for layers; None above them.
         adapters: target → patterns of its dense layers, "{i}" for the layer's number.
         run: (blocks, inputs, places) → hidden states [R, M, H] at places [R, M], or of all tokens [R, T, H] where
@@ -180,16 +182,21 @@ class Family:
     architecture: str
     hub: Hub
     heads: dict[str, HeadLayers]
-    segments: bool
+    template: Template
     sizes: Callable[[Any], Sizes]
     encoding: Callable[[Any], Encoding]
     to_config: Callable[[Sizes, Encoding], dict[str, Any]]
     weights: Callable[[Sizes], dict[str, Weight]]
     fold: Callable[[dict[str, Any], Sizes], dict[str, Any]]
     unfold: Callable[[dict[str, Any], Sizes], dict[str, Any]]
+    parts: Callable[[Any], dict[str, Part]]
     depth: Callable[[str], int | None]
     adapters: dict[str, tuple[str, ...]]
     run: Callable[..., Any]
+
+    @property
+    def segments(self) -> bool:
+        return self.template.segments
 
     def head_weights(self, kind: str, sizes: Sizes, outputs: int) -> dict[str, Weight]:
         """{name: Weight} of a kind of head that reads one place of an example."""

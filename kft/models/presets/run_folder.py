@@ -6,9 +6,9 @@ from kft import runs
 from kft.errors import KftError
 from kft.models.architecture import head_kind, read_architecture
 from kft.models.families import MULTIPLE_CHOICE, Head, numbered_labels
-from kft.models.presets import tokenizer_files
 from kft.models.presets.record import Preset
 from kft.tasks import TASKS
+from kft.text import read_tokenizer
 
 
 def read(path: str | Path) -> Preset:
@@ -19,21 +19,16 @@ def read(path: str | Path) -> Preset:
     """
     run = runs.open_run(path)
     architecture = read_architecture(run)
-    content = runs.read_json(run.model, "preset", "tokenizer")
+    content = runs.read_model(run)
     try:
-        name, tokenizer = content["preset"], content["tokenizer"]
-        vocabulary = run.vocabulary.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+        name = content["preset"]
         labels = tuple(runs.read_labels(run))
         plain = architecture.pooling == "cls" and not architecture.spans
         return Preset(
             name=name,
             kind="run",
             path=run.path,
-            vocabulary=vocabulary,
-            special_ids=tokenizer_files.special_ids(name, vocabulary, architecture.sizes.vocabulary_size),
-            lowercase=tokenizer["lowercase"],
-            strip_accents=tokenizer["strip_accents"],
-            tokenize_chinese_chars=tokenizer["tokenize_chinese_chars"],
+            tokenizer=read_tokenizer(run),
             family=architecture.kind,
             sizes=architecture.sizes,
             encoding=architecture.encoding,

@@ -1,19 +1,23 @@
-"""The tokenizer's files in a preset's folder, Hugging Face's or KerasHub's: vocabulary and settings."""
+"""The tokenizer in a preset's folder, from the files of Hugging Face or of KerasHub."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kft.errors import KftError
 from kft.models.presets import files
-from kft.text.tokenizers.wordpiece import SPECIAL_TOKENS
+from kft.text import Tokenizer, load_tokenizer
+from kft.text.tokenizers import definition as definitions
+from kft.text.tokenizers.definition import BERT_TOKENS, ROBERTA_TOKENS, Definition
+from kft.text.tokenizers.record import ROLES
 
-_BERT_TOKENIZERS = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
-_PLAIN_TOKENIZERS = ("PreTrainedTokenizer", "TokenizersBackend")  # whatever tokenizer.json says
-_SPECIAL_ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+_BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
+_BYTE_BPE_CLASSES = ("RobertaTokenizer", "GPT2Tokenizer")
+_ALBERT_TOKENS = BERT_TOKENS | {"pad_token": "<pad>", "unk_token": "<unk>"}
 
 
-def huggingface(name: str, folder: Path, embeddings: int) -> dict[str, Any]:
-    """The fields of a `Preset` that tell of its tokenizer, of a folder that transformers wrote.
+def huggingface(name: str, folder: Path, embeddings: int) -> Tokenizer:
+    """The tokenizer of a folder that transformers wrote.
 
     Args:
         name: of the preset, for messages.
@@ -23,32 +27,47 @@ def huggingface(name: str, folder: Path, embeddings: int) -> dict[str, Any]:
     Raises:
         KftError: files are missing or damaged, or it is not a tokenizer that kft has.
     """
-    vocabulary, settings = _tokenizer(name, folder)
-    return {"vocabulary": vocabulary, "special_ids": special_ids(name, vocabulary, embeddings), **settings}
+    said = files.read_json_if_there(name, folder / "tokenizer_config.json")
+    definition = _definition(name, folder, said)
+    definition["added_tokens"] = _added_tokens(name, folder, definition, said)
+    return _load(name, definition, _roles(name, folder, definition, said), embeddings)
 
 
-def keras_hub(name: str, folder: Path, embeddings: int) -> dict[str, Any]:
-    """As `huggingface`, of a folder that KerasHub wrote."""
-    tokenizer = files.read_json(name, folder / "tokenizer.json")
-    if tokenizer.get("class_name") != "BertTokenizer":
-        raise KftError(
-            f"{name}: its tokenizer is a {tokenizer.get('class_name')}, kft needs a BertTokenizer",
-            files.ANOTHER_HINT,
+def keras_hub(name: str, folder: Path, embeddings: int) -> Tokenizer:
+    """The tokenizer of a folder that KerasHub wrote; see `huggingface`."""
+    content = files.read_json(name, folder / "tokenizer.json")
+    kind, settings, assets = (
+        content.get("class_name"),
+        content.get("config", {}),
+        folder / "assets" / "tokenizer",
+    )
+    if kind == "BertTokenizer":
+        definition = _wordpiece(
+            name,
+            read_vocabulary(name, assets / "vocabulary.txt"),
+            bool(settings.get("lowercase", False)),
+            # KerasHub leaves accents alone unless told; BERT strips them where it lower-cases, and was trained so.
+            True if settings.get("strip_accents") else None,
+            bool(settings.get("split_on_cjk", True)),
         )
-    settings = tokenizer.get("config", {})
-    vocabulary = read_vocabulary(name, folder / "assets" / "tokenizer" / "vocabulary.txt")
-    return {
-        "vocabulary": vocabulary,
-        "special_ids": special_ids(name, vocabulary, embeddings),
-        "lowercase": bool(settings.get("lowercase", False)),
-        # KerasHub leaves accents alone unless told; BERT strips them where it lower-cases, and was trained so.
-        "strip_accents": True if settings.get("strip_accents") else None,
-        "tokenize_chinese_chars": bool(settings.get("split_on_cjk", True)),
-    }
+        return _load(name, definition, BERT_TOKENS, embeddings)
+    if kind == "RobertaTokenizer":
+        definition = _byte_bpe(
+            name, assets / "vocabulary.json", assets / "merges.txt", bool(settings.get("add_prefix_space"))
+        )
+        return _load(name, definition, ROBERTA_TOKENS, embeddings)
+    raise KftError(
+        f"{name}: its tokenizer is a {kind}, kft needs a BertTokenizer or a RobertaTokenizer",
+        files.ANOTHER_HINT,
+    )
 
 
 def read_vocabulary(name: str, path: Path) -> list[str]:
     """The lines of a vocabulary file."""
+    return _lines(name, path)
+
+
+def _lines(name: str, path: Path) -> list[str]:
     files.check_readable(name, path)
     try:
         content = path.read_bytes().decode("utf-8")
@@ -58,84 +77,142 @@ def read_vocabulary(name: str, path: Path) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def special_ids(name: str, vocabulary: list[str], embeddings: int) -> dict[str, int]:
-    """Ids of the SPECIAL_TOKENS by token; also checks that the model has an embedding for every token."""
-    if len(vocabulary) > embeddings:
-        raise files.damaged(name, f"{len(vocabulary)} tokens in the vocabulary, {embeddings} in the model")
-    ids = {token: i for i, token in enumerate(vocabulary)}
-    missing = [token for token in SPECIAL_TOKENS if token not in ids]
-    if missing:
-        raise KftError(f"{name}: the vocabulary has no {', '.join(missing)}", "is it a BERT vocabulary?")
-    return {token: ids[token] for token in SPECIAL_TOKENS}
+def _load(name: str, definition: Definition, roles: dict[str, str], embeddings: int) -> Tokenizer:
+    tokenizer = _named(name, load_tokenizer, definition, roles)
+    if tokenizer.size > embeddings:
+        raise files.damaged(name, f"{tokenizer.size} tokens in the vocabulary, {embeddings} in the model")
+    return tokenizer
 
 
-def _tokenizer(name: str, folder: Path) -> tuple[list[str], dict[str, Any]]:
-    """(vocabulary, settings as `presets.tokenizer_settings` gives them), taken from where transformers takes them."""
-    told = files.read_json_if_there(name, folder / "tokenizer_config.json")
+def _named(name: str, make: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function makes, its error naming the preset."""
+    try:
+        return make(*arguments)
+    except KftError as error:
+        raise KftError(f"{name}: {error.message}", error.hint) from None
+
+
+# --- Hugging Face
+
+
+def _definition(name: str, folder: Path, said: dict) -> Definition:
+    """tokenizer.json, or what transformers makes of older files; a class of transformers has settings of its own."""
     whole = files.read_json_if_there(name, folder / "tokenizer.json")
-    kind = str(told.get("tokenizer_class") or "BertTokenizer").removesuffix("Fast")
-    if kind not in _BERT_TOKENIZERS + _PLAIN_TOKENIZERS:
-        raise KftError(f"{name}: its tokenizer is a {kind}, kft needs a BertTokenizer", files.ANOTHER_HINT)
-    _check_added_tokens(name, folder, told, whole)
-    vocabulary = _json_vocabulary(name, whole) or read_vocabulary(name, folder / "vocab.txt")
-    if kind in _PLAIN_TOKENIZERS:
-        return vocabulary, _plain_settings(name, whole)
-    return vocabulary, {  # transformers takes these from here whatever tokenizer.json says
-        "lowercase": bool(told.get("do_lower_case", True)),
-        "strip_accents": told.get("strip_accents"),
-        "tokenize_chinese_chars": bool(told.get("tokenize_chinese_chars", True)),
-    }
+    kind = str(said.get("tokenizer_class") or "").removesuffix("Fast")
+    if (whole.get("model") or {}).get("vocab"):
+        _check_vocabulary(name, whole)
+        if kind in _BERT_CLASSES or (not kind and _named(name, definitions.kind_of, whole) == "wordpiece"):
+            return _as_bert(name, whole, said)
+        return _as_roberta(whole, said) if kind in _BYTE_BPE_CLASSES else dict(whole)
+    if (folder / "vocab.json").exists() or kind in _BYTE_BPE_CLASSES:
+        space = bool(said.get("add_prefix_space", False))
+        return _byte_bpe(name, folder / "vocab.json", folder / "merges.txt", space)
+    vocabulary = read_vocabulary(name, folder / "vocab.txt")
+    if kind in ("", *_BERT_CLASSES):
+        return _wordpiece(name, vocabulary, *_bert_settings(said))
+    if not whole:
+        raise KftError(f"{name}: tokenizer.json is missing, which a {kind} needs", files.WHOLE_HINT)
+    plain = _wordpiece(name, vocabulary, True)
+    normalizer = plain["normalizer"] | (whole.get("normalizer") or {})
+    return plain | {key: value for key, value in whole.items() if key != "model"} | {"normalizer": normalizer}
 
 
-def _plain_settings(name: str, whole: dict) -> dict[str, Any]:
-    normalizer = whole.get("normalizer") or {}
-    kinds = (normalizer.get("type"), (whole.get("pre_tokenizer") or {}).get("type"))
-    if kinds != ("BertNormalizer", "BertPreTokenizer") or not normalizer.get("clean_text", True):
-        raise KftError(
-            f"{name}: tokenizer.json is not BERT's: it normalizes and splits with {kinds[0]}, {kinds[1]}",
-            files.ANOTHER_HINT,
-        )
-    return {
-        "lowercase": bool(normalizer.get("lowercase", True)),
-        "strip_accents": normalizer.get("strip_accents"),
-        "tokenize_chinese_chars": bool(normalizer.get("handle_chinese_chars", True)),
-    }
-
-
-def _check_added_tokens(name: str, folder: Path, told: dict, whole: dict) -> None:
-    """Refuses tokens that BERT does not have: they would be cut out of the texts by rules of their own."""
-    for role, expected in zip(_SPECIAL_ROLES, SPECIAL_TOKENS, strict=True):
-        token = told.get(role) or expected
-        token = token.get("content") if isinstance(token, dict) else token
-        if token != expected:
-            raise KftError(
-                f"{name}: tokenizer_config.json: `{role}` must be {expected}, got: {token}",
-                files.ANOTHER_HINT,
-            )
-    added = [*(whole.get("added_tokens") or []), *(told.get("added_tokens_decoder") or {}).values()]
-    contents = {str(entry.get("content")) for entry in added}
-    contents |= set(files.read_json_if_there(name, folder / "added_tokens.json"))
-    others = sorted(contents - set(SPECIAL_TOKENS))
-    if others:
-        raise KftError(
-            f"{name}: its tokenizer has added tokens, which kft does not support: {', '.join(others[:5])}",
-            "choose a checkpoint with BERT's own tokenizer",
-        )
-
-
-def _json_vocabulary(name: str, whole: dict) -> list[str] | None:
-    model = whole.get("model") or {}
-    vocabulary = model.get("vocab")
-    if not vocabulary:
-        return None
+def _as_bert(name: str, whole: Definition, said: dict) -> Definition:
+    """tokenizer.json of a BertTokenizer, which follows tokenizer_config.json whatever tokenizer.json says."""
+    model = whole["model"]
     if model.get("type", "WordPiece") != "WordPiece" or model.get("continuing_subword_prefix", "##") != "##":
         raise KftError(
             f"{name}: tokenizer.json must hold a WordPiece model with ## prefixes, not {model.get('type')}",
             files.ANOTHER_HINT,
         )
-    by_id = {i: token for token, i in vocabulary.items()} if isinstance(vocabulary, dict) else {}
-    counted = all(type(i) is int and 0 <= i < 2 * len(vocabulary) for i in by_id)
-    if not counted or len(by_id) != len(vocabulary):
+    plain = _named(name, definitions.wordpiece, model["vocab"], *_bert_settings(said))
+    return whole | {key: plain[key] for key in ("normalizer", "pre_tokenizer", "decoder", "model")}
+
+
+def _bert_settings(said: dict) -> tuple[bool, bool | None, bool]:
+    return (
+        bool(said.get("do_lower_case", True)),
+        said.get("strip_accents"),
+        bool(said.get("tokenize_chinese_chars", True)),
+    )
+
+
+def _as_roberta(whole: Definition, said: dict) -> Definition:
+    """tokenizer.json of a RobertaTokenizer, which takes `add_prefix_space` from tokenizer_config.json."""
+    splitter = whole.get("pre_tokenizer") or {}
+    if splitter.get("type") != "ByteLevel" or "add_prefix_space" not in said:
+        return dict(whole)
+    return whole | {"pre_tokenizer": splitter | {"add_prefix_space": bool(said["add_prefix_space"])}}
+
+
+def _wordpiece(name: str, vocabulary: list[str], *settings: bool | None) -> Definition:
+    """BERT's tokenizer; of a token that stands twice the later id counts, as in transformers."""
+    ids = {token: i for i, token in enumerate(vocabulary)}
+    return _named(name, definitions.wordpiece, ids, *settings)
+
+
+def _byte_bpe(name: str, vocabulary: Path, merges: Path, add_prefix_space: bool) -> Definition:
+    ids = files.read_json(name, vocabulary)
+    lines = [line for line in _lines(name, merges) if line and not line.startswith("#version")]
+    definition = _named(name, definitions.byte_bpe, ids, lines)
+    definition["pre_tokenizer"] = definition["pre_tokenizer"] | {"add_prefix_space": add_prefix_space}
+    return definition
+
+
+def _check_vocabulary(name: str, whole: Definition) -> None:
+    """Raises KftError: ids are not numbers, or two tokens have the same."""
+    vocabulary = whole["model"]["vocab"]
+    if isinstance(vocabulary, list):  # a Unigram model's: (token, score) in id order
+        return
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [None]
+    counted = all(type(i) is int and 0 <= i < 2 * len(vocabulary) for i in ids)
+    if not counted or len(set(ids)) != len(vocabulary):
         raise files.damaged(name, "tokenizer.json is damaged: every token needs an id of its own")
-    # An id without a token is that of a line that stood twice in the vocabulary file.
-    return [by_id.get(i, f"[unused id {i}]") for i in range(max(by_id) + 1)]
+
+
+def _roles(name: str, folder: Path, definition: Definition, said: dict) -> dict[str, str]:
+    """Role → special token: as the folder says, else as models of this kind have them."""
+    said = files.read_json_if_there(name, folder / "special_tokens_map.json") | said
+    ids = definitions.ids_of(definition)
+    kind = _named(name, definitions.kind_of, definition)
+    usual = BERT_TOKENS if kind == "wordpiece" else _ALBERT_TOKENS if "[CLS]" in ids else ROBERTA_TOKENS
+    roles = {}
+    for role in ROLES:
+        token = said.get(role) or usual.get(role)
+        token = token.get("content") if isinstance(token, dict) else token
+        if token in ids:
+            roles[role] = token
+        elif role in ("cls_token", "sep_token", "pad_token") and said.get(role):
+            raise KftError(
+                f"{name}: tokenizer_config.json: `{role}` is {token}, which the vocabulary has not",
+                files.ANOTHER_HINT,
+            )
+    return roles
+
+
+def _added_tokens(name: str, folder: Path, definition: Definition, said: dict) -> list[dict[str, Any]]:
+    """The added tokens of all the files that may list some; transformers takes them together."""
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    older = files.read_json_if_there(name, folder / "added_tokens.json")
+    found = {
+        i: plain | {"id": i, "content": token, "special": False, "normalized": True}
+        for token, i in older.items()
+    }
+    for i, entry in (said.get("added_tokens_decoder") or {}).items():
+        found[int(i)] = plain | {
+            key: value for key, value in entry.items() if key in plain or key == "content"
+        }
+        found[int(i)]["id"] = int(i)
+    for entry in definition.get("added_tokens") or []:
+        found[entry["id"]] = plain | entry
+    vocabulary = definition["model"]["vocab"]
+    if isinstance(
+        vocabulary, dict
+    ):  # a special token of its roles is an added one even where no file lists it
+        known = {entry["content"] for entry in found.values()}
+        for token in (
+            BERT_TOKENS if definitions.kind_of(definition) == "wordpiece" else ROBERTA_TOKENS
+        ).values():
+            if token not in known and token in vocabulary:
+                found[vocabulary[token]] = plain | {"id": vocabulary[token], "content": token}
+    return [found[i] for i in sorted(found)]

@@ -27,6 +27,7 @@ FIELDS = {
     "examples": "rows that the runs have in common, on which they are compared",
     "questions": "their questions, for choices; else null",
     "metric": "what the bootstrap tests",
+    "positive": "of two classes the one that precision, recall and f1 are of: the first run's; else null",
     "resamples": "of the bootstrap",
     "seed": "of the bootstrap",
     "runs[].run": "folder, as it was given",
@@ -103,7 +104,7 @@ def compare(
     first = matched[0]
     kind, labels, task = first.kind, first.labels, first.task
     metric = _check_metric(kind, metric, len(labels) or None)
-    scored = [answers.scored(told) for told in matched]
+    scored = [scoring.positive_second(*answers.scored(told), labels, first.positive) for told in matched]
     targets, predictions = scored[0][0], [p for _, p in scored]
     scores = [scoring.scores(kind, targets, p, labels) for p in predictions]
     resampled = significance.resample(kind, targets, predictions, labels, metric, seed, resamples)
@@ -121,6 +122,7 @@ def compare(
         "examples": len(first.rows),
         "questions": len(targets) if task.grouped else None,
         "metric": metric,
+        "positive": scoring.positive_label(labels, first.positive),
         "resamples": resamples,
         "seed": seed,
         "runs": [

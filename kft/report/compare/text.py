@@ -19,7 +19,7 @@ def text(told: dict[str, Any]) -> str:
 def _scores(told: dict[str, Any]) -> Iterator[str]:
     yield f"{told['split']}: {_counted(told)}"
     names, scores = [run["name"] for run in told["runs"]], [run["metrics"] for run in told["runs"]]
-    rows = [(metric_name(m), *(number(s[m]) for s in scores)) for m in scores[0]]
+    rows = [(metric_name(m, told["positive"]), *(number(s[m]) for s in scores)) for m in scores[0]]
     yield from aligned([("metric", *names), *rows])
 
 
@@ -36,7 +36,7 @@ def _counted(told: dict[str, Any]) -> str:
 def _tests(told: dict[str, Any]) -> Iterator[str]:
     several = len(told["pairs"]) > 1
     corrected = f" (p corrected for {len(told['pairs'])} pairs by Holm)" if several else ""
-    yield f"difference in {metric_name(told['metric'])}, 95 % interval and p by the paired bootstrap{corrected}"
+    yield f"difference in {metric_name(told['metric'], told['positive'])}, 95 % interval and p by the paired bootstrap{corrected}"
     key = "p_value_holm" if several else "p_value"
     rows = [("second less first", "difference", "95 % interval", "p")]
     for pair in told["pairs"]:

@@ -57,7 +57,7 @@ def chart(told: dict[str, Any]) -> str:
         axes.plot(values, range(len(members)), "o", color=color, label=split)
     axes.set_yticks(range(len(members)), [member["run"] for member in members])
     axes.set_ylim(len(members) - 0.5, -0.5)
-    axes.set_xlabel(metric_name(metric))
+    axes.set_xlabel(metric_name(metric, told["positive"]))
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if len(splits) > 1:

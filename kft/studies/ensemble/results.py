@@ -8,7 +8,7 @@ from kft.metrics.words import metric_name, number
 from kft.report import answers
 from kft.report.history import read_history
 from kft.report.table import aligned
-from kft.runs import EnsembleDir, Member
+from kft.runs import EnsembleDir, Member, RunDir
 from kft.studies.ensemble import page
 from kft.tasks import TASKS, scoring
 from kft.tasks.answers import Answers, scored, together
@@ -25,6 +25,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "ensemble.json": {
         "task": "what is predicted: " + ", ".join(TASKS),
         "metric": "the task's main metric",
+        "positive": "of two classes the one that precision, recall and f1 are of; else null",
         "seeds[]": "as in plan.json",
         "folds": "as in plan.json",
         "planned": "runs in all; those that are finished are the members",
@@ -75,6 +76,7 @@ def _gather(folder: EnsembleDir) -> dict[str, Any]:
     return {
         "task": config.task,
         "metric": scoring.main_metric(config.task),
+        "positive": _positive(run_dirs),
         "seeds": list(plan.seeds),
         "folds": plan.folds,
         "planned": len(everything),
@@ -86,6 +88,11 @@ def _gather(folder: EnsembleDir) -> dict[str, Any]:
         },
         "members": [_told(member, config, told) for member, told in zip(finished, scores, strict=True)],
     }
+
+
+def _positive(run_dirs: list[RunDir]) -> str | None:
+    learned = runs.read_learned(run_dirs[0]) if run_dirs else None
+    return scoring.positive_label(learned.labels, learned.positive) if learned else None
 
 
 def _told(member: Member, config: configs.Config, scores: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +114,7 @@ def _pooled(folder: EnsembleDir, finished: list[Member]) -> dict[str, Any]:
 
 
 def _scored(told: Answers) -> dict[str, Any]:
-    scores = scoring.scores(told.kind, *scored(told), told.labels)
+    scores = scoring.scores(told.kind, *scored(told), told.labels, told.positive)
     return {"examples": len(told.rows), "metrics": runs.finite(scores)}
 
 
@@ -124,7 +131,7 @@ def text(told: dict[str, Any]) -> str:
         [title(told, split), *aligned(table(told, split))]
         for split in [name for name in SPLITS if name in told["metrics"]]
     ]
-    blocks.append([metric_name(told["metric"]), *aligned(members(told))])
+    blocks.append([metric_name(told["metric"], told["positive"]), *aligned(members(told))])
     left = told["planned"] - len(told["members"])
     blocks += [[f"{left} of {told['planned']} runs are not finished"]] if left else []
     return "\n\n".join("\n".join(lines) for lines in blocks)
@@ -153,7 +160,7 @@ def table(told: dict[str, Any], split: str) -> list[tuple[str, ...]]:
         known = [value for value in values if value is not None]
         ends = (min(known), max(known)) if known else (None, None)
         cells = [mean, told["sd"][split][metric], *ends, *([together[metric]] if together else [])]
-        rows.append((metric_name(metric), *map(number, cells)))
+        rows.append((metric_name(metric, told["positive"]), *map(number, cells)))
     return rows
 
 

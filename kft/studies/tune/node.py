@@ -1,5 +1,6 @@
 """What runs on a node of a Ray cluster: a worker that trains trials, and the scoring of a winner that stands there."""
 
+import glob
 import os
 import platform
 import sys
@@ -58,7 +59,11 @@ def _open(config: Config, folder: Path, url: str | None, version: str) -> Study:
             f"{node}: has kft {kft.__version__}, the command has {version}",
             "install the same version on every node",
         )
-    paths = [getattr(config.data, key) for key in configs.PATH_KEYS]
+    settings = [getattr(config.data, key) for key in configs.PATH_KEYS]
+    paths = [
+        path for setting in settings for path in ([setting] if isinstance(setting, str) else setting or [])
+    ]
+    paths = [path for path in paths if not glob.has_magic(path)]
     paths += [path for path in (config.model.preset, config.model.from_run) if path and path.startswith("/")]
     for path in paths:
         if path and not os.path.exists(path):  # noqa: PTH110 (Path's raises for odd names)

@@ -25,9 +25,9 @@ def html(told: dict[str, Any], table: list[tuple[str, ...]], importances: dict[s
     )
     complete = sorted((t for t in told["trials"] if t["state"] == "complete"), key=lambda t: t["number"])
     charts = [] if not complete else [
-        ("Course of the search", _course(complete, told["metric"])),
+        ("Course of the search", _course(complete, told["metric"], told["positive"])),
         *([("Importance of the settings", _bars(importances))] if importances else []),
-        ("Settings of the trials", _parallel(complete, told["metric"])),
+        ("Settings of the trials", _parallel(complete, told["metric"], told["positive"])),
     ]  # fmt: skip
     return environment.get_template("study.html.j2").render(
         told=told, head=table[0], rows=table[1:], charts=charts, metric_name=metric_name
@@ -40,7 +40,7 @@ def fanova(study: optuna.Study, names: list[str]) -> dict[str, float]:
     return optuna.importance.get_param_importances(study, evaluator=evaluator, params=names)
 
 
-def _course(complete: list[dict[str, Any]], metric: str) -> str:
+def _course(complete: list[dict[str, Any]], metric: str, positive: str | None) -> str:
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.subplots()
     numbers, values = [t["number"] for t in complete], [t["value"] for t in complete]
@@ -48,7 +48,7 @@ def _course(complete: list[dict[str, Any]], metric: str) -> str:
     axes.plot(numbers, values, "o", color=COLORS["train"], label="trial")
     axes.step(numbers, best.accumulate(values), where="post", color=COLORS["validation"], label="best so far")
     axes.set_xlabel("trial")
-    axes.set_ylabel(metric_name(metric))
+    axes.set_ylabel(metric_name(metric, positive))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False)
     return _svg(figure)
@@ -64,7 +64,7 @@ def _bars(importances: dict[str, float]) -> str:
     return _svg(figure)
 
 
-def _parallel(complete: list[dict[str, Any]], metric: str) -> str:
+def _parallel(complete: list[dict[str, Any]], metric: str, positive: str | None) -> str:
     """A line for each trial through an axis for each setting and one for the score; the better, the darker."""
     names = list(complete[0]["params"])
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -87,7 +87,7 @@ def _parallel(complete: list[dict[str, Any]], metric: str) -> str:
         axes.plot(line, color=colormaps["Blues"](0.25 + 0.75 * ranks[i]), linewidth=1.5)
     axes.vlines(range(len(names) + 1), 0, 1, color="black", linewidth=0.8)
     axes.set_xlim(-0.5, len(names) + 0.5)
-    axes.set_xticks(range(len(names) + 1), [*names, metric_name(metric)])
+    axes.set_xticks(range(len(names) + 1), [*names, metric_name(metric, positive)])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     return _svg(figure)

@@ -13,12 +13,14 @@ from kft.metrics.words import metric_name, number
 from kft.report.table import aligned
 from kft.studies.tune import page, storage
 from kft.studies.tune.storage import Study
+from kft.tasks import scoring
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 FIELDS = {
     "run": "the study's folder",
     "method": "grid, random or tpe",
     "metric": "validation metric that ranks the trials",
+    "positive": "of two classes the one that precision, recall and f1 are of; else null, or not known yet",
     "planned": "trials of the whole search",
     "trials[].number": "of the trial, from 1, in the order of planning; the list stands in the order of rank",
     "trials[].params.*": "setting: value",
@@ -50,10 +52,21 @@ def gather(opened: Study) -> dict[str, Any]:
         "run": str(opened.folder),
         "method": opened.config.tune.method,
         "metric": opened.metric,
+        "positive": _positive(opened, ended),
         "planned": len(everything),
         "trials": ended,
         "best": best,
     }
+
+
+def _positive(opened: Study, ended: list[dict[str, Any]]) -> str | None:
+    """The class that scores of one class are of, as the trials' runs tell."""
+    folders = (runs.RunDir(Path(folder)) for trial in ended for folder in trial["runs"])
+    there = next((run for run in folders if run.labels.exists() and run.model.exists()), None)
+    if there is None:
+        return opened.config.data.positive
+    learned = runs.read_learned(there)
+    return scoring.positive_label(learned.labels, learned.positive)
 
 
 def write(opened: Study, told: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +129,10 @@ def text(told: dict[str, Any]) -> str:
             "",
             f"trial {told['best']['number']} on test",
             *aligned(
-                [("metric", "score"), *((metric_name(name), number(value)) for name, value in scores.items())]
+                [
+                    ("metric", "score"),
+                    *((metric_name(name, told["positive"]), number(value)) for name, value in scores.items()),
+                ]
             ),
         ]
     return "\n".join(lines)
@@ -125,7 +141,7 @@ def text(told: dict[str, Any]) -> str:
 def table(told: dict[str, Any]) -> list[tuple[str, ...]]:
     """Head and rows: rank, trial, state, score, and the settings that were searched."""
     names = list(dict.fromkeys(name for trial in told["trials"] for name in trial["params"]))
-    rows = [("rank", "trial", "state", metric_name(told["metric"]), *names)]
+    rows = [("rank", "trial", "state", metric_name(told["metric"], told["positive"]), *names)]
     for rank, trial in enumerate(told["trials"], 1):
         spread = "" if trial["sd"] is None else f" ± {number(trial['sd'])}"
         shown = [_value(trial["params"].get(name)) for name in names]

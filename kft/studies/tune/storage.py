@@ -135,6 +135,8 @@ def open_study(folder: Path, url: str | None) -> Study:
                 f"the storage needs the package {driver}", f"pip install {DRIVERS.get(driver, driver)}"
             ) from None
         except (SQLAlchemyError, ValueError, OSError) as error:
+            if runs.is_full(error):
+                raise runs.cannot_write(folder, error) from error
             shown = "the storage" if url else folder / "study.db"
             raise KftError(
                 f"{shown}: cannot be used: {runs.reason(error)}",
@@ -168,6 +170,8 @@ def answering() -> Iterator[None]:
     try:
         yield
     except UNREACHABLE as error:
+        if runs.is_full(error):
+            raise runs.cannot_write("the study's storage", error) from error
         told = runs.reason(error.__cause__ or error)
         raise KftError(
             f"the storage does not answer: {told}", "once it does, the same command goes on"

@@ -1,4 +1,4 @@
-"""The tokenizer inside a TensorFlow graph, for SavedModels: the same ids as `Tokenizer` for every text."""
+"""BERT's WordPiece inside a TensorFlow graph, for SavedModels: the same ids as `Tokenizer` for every text."""
 
 import functools
 import re
@@ -9,7 +9,9 @@ import numpy as np
 
 from kft import backend
 from kft.errors import KftError
-from kft.text.tokenizers.wordpiece import MAX_WORD_CHARACTERS, SPECIAL_TOKENS, Characters, Tokenizer
+from kft.text.tokenizers.definition import MAX_WORD_CHARACTERS
+from kft.text.tokenizers.record import Tokenizer
+from kft.text.tokenizers.wordpiece import SPECIAL_TOKENS, Characters, rules_of
 
 _MAX_TOKEN_BYTES = 256  # of tensorflow_text.FastWordpieceTokenizer
 _MARKERS = 0x10FFF0  # private characters that stand for the special tokens
@@ -23,7 +25,6 @@ class GraphTokenizer:
     Unicode version of TensorFlow (and `tf.strings.lower` even the language of the machine that serves).
 
     Attributes:
-        ids: ids of the special tokens, by token.
         blocks: int32 [4352], row of `entries` for each 256 code points.
         entries: int32 [rows, 256], index into `starts` for each code point.
         starts: int32 [entries + 1], where in `made` the characters of an entry begin.
@@ -31,7 +32,6 @@ class GraphTokenizer:
         wordpiece: a `tensorflow_text.FastWordpieceTokenizer`.
     """
 
-    ids: dict[str, int]
     blocks: np.ndarray
     entries: np.ndarray
     starts: np.ndarray
@@ -64,43 +64,27 @@ class GraphTokenizer:
         made = tf.where(made == 0, tf.repeat(points, count), made)
         return made, tf.gather(ends, characters.row_splits)
 
-    def pack(self, first: Any, second: Any | None, max_length: int) -> tuple[Any, Any]:
-        """(token ids, segment ids), ragged int32 [N, T], of texts as `tokenize` gives them; truncated as `encode` does."""
-        tf = backend.tensorflow()
-        rows = first.nrows()
-        cls, sep = (
-            tf.fill([rows, 1], tf.constant(self.ids[token], tf.int32)) for token in ("[CLS]", "[SEP]")
-        )
-        if second is None:
-            ids = tf.concat([cls, first[:, : max_length - 2], sep], 1)
-            return ids, tf.zeros_like(ids)
-        limit = max_length - 3
-        a, b = first.row_lengths(), second.row_lengths()
-        short = tf.minimum(tf.minimum(a, b), limit // 2)
-        fits = a + b <= limit
-        first = _cut(tf, first, tf.where(fits, a, tf.where(a > b, limit - short, short)))
-        second = _cut(tf, second, tf.where(fits, b, tf.where(a > b, short, limit - short)))
-        one, two = tf.concat([cls, first, sep], 1), tf.concat([second, sep], 1)
-        return tf.concat([one, two], 1), tf.concat([tf.zeros_like(one), tf.ones_like(two)], 1)
 
-
-def load_graph_tokenizer(tokenizer: Tokenizer) -> GraphTokenizer:
-    """The tokenizer as TensorFlow operations; it takes seconds to make.
+def load_graph_tokenizer(tokenizer: Tokenizer) -> GraphTokenizer | None:
+    """The tokenizer as TensorFlow operations, which take seconds to make; None where it is not BERT's own.
 
     Raises:
         KftError: the vocabulary holds a token too long for tensorflow-text.
     """
+    rules = rules_of(tokenizer)
+    if rules is None:
+        return None
     backend.tensorflow()
     import tensorflow_text  # after the backend is chosen: it imports Keras
 
     wordpiece = tensorflow_text.FastWordpieceTokenizer(
-        _distinct_tokens(tokenizer.vocabulary),
+        _distinct_tokens(rules.vocabulary),
         token_out_type="int32",
         max_bytes_per_word=4 * MAX_WORD_CHARACTERS,  # the limit in characters is kept in `_words_of`
         no_pretokenization=True,
     )
-    tables = _tables(tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars)
-    return GraphTokenizer(tokenizer.ids, *tables, wordpiece)
+    tables = _tables(rules.lowercase, rules.strip_accents, rules.tokenize_chinese_chars)
+    return GraphTokenizer(*tables, wordpiece)
 
 
 @functools.lru_cache(maxsize=2)
@@ -159,7 +143,3 @@ def _words_of(tf: Any, characters: Any, splits: Any) -> tuple[Any, Any]:
     spelled = tf.strings.unicode_encode(words, "UTF-8")
     spelled = tf.where(words.row_lengths() > MAX_WORD_CHARACTERS, "[UNK]", spelled)
     return spelled, tf.gather(before, splits)
-
-
-def _cut(tf: Any, rows: Any, lengths: Any) -> Any:
-    return tf.ragged.boolean_mask(rows, tf.ragged.range(rows.row_lengths()) < lengths[:, None])

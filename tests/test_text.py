@@ -14,10 +14,23 @@ from conftest import SHARED_DATA, SPECIAL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kft import text as tokens
 from kft.errors import KftError
 from kft.models import presets
-from kft.text import cache
+from kft.text import (
+    BERT,
+    Tokenizer,
+    Tokens,
+    bert_tokenizer,
+    cache,
+    encode,
+    encode_cached,
+    length_account,
+    load_graph_tokenizer,
+    pack,
+    read_vocabulary,
+    rules_of,
+    vocabulary_lines,
+)
 
 transformers = pytest.importorskip("transformers")
 
@@ -81,7 +94,7 @@ def corpus() -> list[str]:
 
 @pytest.fixture(scope="module")
 def vocabulary() -> list[str]:
-    return presets.locate("all_minilm_l6_v2_en").vocabulary
+    return list(rules_of(presets.locate("all_minilm_l6_v2_en").tokenizer).vocabulary)
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +150,13 @@ def pairs_of_tokenizers(vocabulary, cased_vocabulary):
             strip_accents=options.get("strip_accents"),
             tokenize_chinese_chars=options.get("tokenize_chinese_chars", True),
         )
-        made[name] = (tokens.load_tokenizer(words, **options), theirs)
+        made[name] = (bert_tokenizer(words, **options), theirs)
     return made
 
 
 @pytest.fixture(scope="module")
 def graph_tokenizers(pairs_of_tokenizers):
-    return {name: tokens.load_graph_tokenizer(pairs_of_tokenizers[name][0]) for name in ("uncased", "cased")}
+    return {name: load_graph_tokenizer(pairs_of_tokenizers[name][0]) for name in ("uncased", "cased")}
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +183,7 @@ def assert_same(texts, found, expected):
     assert not wrong, f"{len(wrong)} of {len(texts)} texts differ, the first one: {wrong[0]}"
 
 
-def rows(made: tokens.Tokens) -> list[list[int]]:
+def rows(made: Tokens) -> list[list[int]]:
     return [made.ids[a:b].tolist() for a, b in zip(made.offsets, made.offsets[1:], strict=False)]
 
 
@@ -240,7 +253,7 @@ def test_every_character(pairs_of_tokenizers, graph_tokenizers):
         flat, splits = made._normalize(tf.strings.unicode_decode(texts, "UTF-8"))
         spelled = tf.strings.unicode_encode(tf.RaggedTensor.from_row_splits(flat, splits), "UTF-8").numpy()
         for text, in_graph in zip(texts, spelled, strict=True):
-            translated = text.translate(ours._characters)
+            translated = text.translate(ours.encode.__self__.characters)
             words = whole.pre_tokenizer.pre_tokenize_str(whole.normalizer.normalize_str(text))
             assert translated.split() == [word for word, _ in words]
             assert translated == in_graph.decode()
@@ -253,13 +266,13 @@ def test_half_a_surrogate_pair_is_dropped(pairs_of_tokenizers):
 
 
 def test_memory_of_words_is_bounded(monkeypatch, vocabulary):
-    from kft.text import text
+    from kft.text.tokenizers import wordpiece
 
-    monkeypatch.setattr(text, "_WORDS_REMEMBERED", 10)
-    ours = tokens.load_tokenizer(vocabulary, True)
+    monkeypatch.setattr(wordpiece, "_WORDS_REMEMBERED", 10)
+    ours = bert_tokenizer(vocabulary, True)
     many = " ".join(f"word{i}" for i in range(100)) + " " + "x" * 1000
-    assert ours(many) == tokens.load_tokenizer(vocabulary, True)(many)
-    assert len(ours._words) <= 10
+    assert ours(many) == bert_tokenizer(vocabulary, True)(many)
+    assert len(ours.encode.__self__.words) <= 10
 
 
 # --- Rows
@@ -268,7 +281,7 @@ def test_memory_of_words_is_bounded(monkeypatch, vocabulary):
 def test_rows_of_single_texts(pairs_of_tokenizers):
     ours, theirs = pairs_of_tokenizers["uncased"]
     for max_length in (3, 4, 9, 512):
-        made = tokens.encode(ours, HARD, None, max_length)
+        made = encode(ours, BERT, HARD, None, max_length)
         assert_same(HARD, rows(made), theirs(HARD, truncation=True, max_length=max_length)["input_ids"])
         assert made.second_starts.tolist() == np.diff(made.offsets).tolist()
         assert made.full_lengths.tolist() == [len(ids) for ids in theirs(HARD)["input_ids"]]
@@ -284,7 +297,7 @@ SECONDS = ["good " * b for _ in LENGTHS for b in LENGTHS]
 @pytest.mark.parametrize("max_length", range(3, 28))
 def test_pairs_are_truncated_as_in_transformers(pairs_of_tokenizers, max_length):
     ours, theirs = pairs_of_tokenizers["uncased"]
-    made = tokens.encode(ours, FIRSTS, SECONDS, max_length)
+    made = encode(ours, BERT, FIRSTS, SECONDS, max_length)
     expected = theirs(FIRSTS, SECONDS, truncation="longest_first", max_length=max_length)
     assert rows(made) == expected["input_ids"]
     assert made.second_starts.tolist() == [segments.index(1) for segments in expected["token_type_ids"]]
@@ -296,11 +309,11 @@ def test_several_processes_make_the_same_rows(pairs_of_tokenizers, monkeypatch, 
     tokenizer, _ = pairs_of_tokenizers["uncased"]
     texts = [f"{text} {i}" for i in range(3) for text in HARD]
     pairs = texts[::-1] if paired else None
-    alone = tokens.encode(tokenizer, texts, pairs, 24, located=True)
+    alone = encode(tokenizer, BERT, texts, pairs, 24, located=True)
     monkeypatch.setattr("kft.text.rows.PARALLEL_TEXTS", len(texts))
     monkeypatch.setattr("kft.text.rows.PIECE_TEXTS", 7)
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
-    together = tokens.encode(tokenizer, texts, pairs, 24, located=True)
+    together = encode(tokenizer, BERT, texts, pairs, 24, located=True)
     for name in ("ids", "offsets", "second_starts", "full_lengths", "characters"):
         np.testing.assert_array_equal(getattr(alone, name), getattr(together, name), err_msg=name)
         assert getattr(alone, name).dtype == getattr(together, name).dtype, name
@@ -313,23 +326,23 @@ def test_a_graph_packs_as_encode_does(pairs_of_tokenizers, graph_tokenizers):
     ours, graph = pairs_of_tokenizers["cased"][0], graph_tokenizers["cased"]
     first, second = graph.tokenize(tf.constant(FIRSTS)), graph.tokenize(tf.constant(SECONDS))
     for max_length in (3, 4, 5, 8, 9, 16, 17, 28):
-        ids, segments = graph.pack(first, second, max_length)
-        made = tokens.encode(ours, FIRSTS, SECONDS, max_length)
+        ids, segments = pack(first, second, ours.frame(BERT, True), max_length)
+        made = encode(ours, BERT, FIRSTS, SECONDS, max_length)
         assert ids.to_list() == rows(made)
         starts = made.second_starts.tolist()
         assert segments.to_list() == [
             [0] * s + [1] * (n - s) for s, n in zip(starts, np.diff(made.offsets), strict=True)
         ]
-        ids, segments = graph.pack(first, None, max_length)
-        assert ids.to_list() == rows(tokens.encode(ours, FIRSTS, None, max_length))
+        ids, segments = pack(first, None, ours.frame(BERT, False), max_length)
+        assert ids.to_list() == rows(encode(ours, BERT, FIRSTS, None, max_length))
         assert not np.any(segments.flat_values)
 
 
 def test_a_token_too_long_for_a_graph():
-    never = tokens.load_tokenizer([*SPECIAL, "é" * 200], False)
-    assert tokens.load_graph_tokenizer(never).tokenize(["é" * 200, "é"]).to_list() == [[1], [1]]
+    never = bert_tokenizer([*SPECIAL, "é" * 200], False)
+    assert load_graph_tokenizer(never).tokenize(["é" * 200, "é"]).to_list() == [[1], [1]]
     with pytest.raises(KftError, match="more than 256 bytes"):
-        tokens.load_graph_tokenizer(tokens.load_tokenizer([*SPECIAL, "ก" * 100], False))
+        load_graph_tokenizer(bert_tokenizer([*SPECIAL, "ก" * 100], False))
 
 
 def test_a_graph_takes_no_texts(graphs):
@@ -342,11 +355,11 @@ def test_a_saved_model_tokenizes_alike_in_another_language(pairs_of_tokenizers, 
 
     tf = backend.tensorflow()
     ours, graph = pairs_of_tokenizers["uncased"][0], graph_tokenizers["uncased"]
-    module = tf.Module()
+    module, parts = tf.Module(), ours.frame(BERT, True)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)] * 2, autograph=False)
     def serve(firsts, seconds):
-        return graph.pack(graph.tokenize(firsts), graph.tokenize(seconds), 24)[0].to_tensor()
+        return pack(graph.tokenize(firsts), graph.tokenize(seconds), parts, 24)[0].to_tensor()
 
     module.serve = serve
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures=serve.get_concrete_function())
@@ -363,15 +376,15 @@ def test_a_saved_model_tokenizes_alike_in_another_language(pairs_of_tokenizers, 
         capture_output=True,
         check=True,
     )
-    expected = rows(tokens.encode(ours, firsts, seconds, 24))
+    expected = rows(encode(ours, BERT, firsts, seconds, 24))
     longest = max(map(len, expected))
     assert json.loads(done.stdout) == [row + [0] * (longest - len(row)) for row in expected]
 
 
 def test_account(pairs_of_tokenizers):
     ours, _ = pairs_of_tokenizers["uncased"]
-    made = tokens.encode(ours, ["film " * n for n in range(1, 101)], None, 50)  # 3 to 102 tokens
-    assert tokens.account(made, 50) == {
+    made = encode(ours, BERT, ["film " * n for n in range(1, 101)], None, 50)  # 3 to 102 tokens
+    assert length_account(made, 50) == {
         "mean": 52.5,
         "p50": 52,
         "p90": 92,
@@ -380,18 +393,18 @@ def test_account(pairs_of_tokenizers):
         "max": 102,
         "truncated_fraction": 0.52,
     }
-    assert set(tokens.account(tokens.encode(ours, [], None, 50), 50).values()) == {None}
+    assert set(length_account(encode(ours, BERT, [], None, 50), 50).values()) == {None}
 
 
 # --- Kept on disk
 
 
 @pytest.fixture
-def tokenizer(cased_vocabulary) -> tokens.Tokenizer:
-    return tokens.load_tokenizer(cased_vocabulary, True)
+def tokenizer(cased_vocabulary) -> Tokenizer:
+    return bert_tokenizer(cased_vocabulary, True)
 
 
-def same(one: tokens.Tokens, other: tokens.Tokens) -> bool:
+def same(one: Tokens, other: Tokens) -> bool:
     fields = ("ids", "offsets", "second_starts", "full_lengths")
     return all(
         getattr(one, f).dtype == getattr(other, f).dtype
@@ -403,10 +416,10 @@ def same(one: tokens.Tokens, other: tokens.Tokens) -> bool:
 @pytest.mark.parametrize("pairs", [None, HARD[::-1]], ids=["single", "pairs"])
 def test_a_second_call_reads_the_same_rows_from_disk(tokenizer, tmp_path, monkeypatch, pairs):
     folder = tmp_path / "deep" / "cache"
-    first = tokens.encode_cached(tokenizer, HARD, pairs, 16, folder)
-    assert same(first, tokens.encode(tokenizer, HARD, pairs, 16))
+    first = encode_cached(tokenizer, BERT, HARD, pairs, 16, folder)
+    assert same(first, encode(tokenizer, BERT, HARD, pairs, 16))
     monkeypatch.setattr(cache, "encode", None)
-    second = tokens.encode_cached(tokenizer, HARD, pairs, 16, folder)
+    second = encode_cached(tokenizer, BERT, HARD, pairs, 16, folder)
     assert same(first, second)
     assert isinstance(second.ids, np.memmap)
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -415,20 +428,20 @@ def test_a_second_call_reads_the_same_rows_from_disk(tokenizer, tmp_path, monkey
 
 def test_no_texts_can_be_kept(tokenizer, tmp_path):
     for _ in range(2):
-        made = tokens.encode_cached(tokenizer, [], None, 16, tmp_path)
+        made = encode_cached(tokenizer, BERT, [], None, 16, tmp_path)
         assert (len(made.ids), made.offsets.tolist()) == (0, [0])
 
 
 def test_half_a_surrogate_pair_can_be_kept(tokenizer, tmp_path):
     assert same(
-        tokens.encode_cached(tokenizer, ["a\ud800b"], None, 16, tmp_path),
-        tokens.encode(tokenizer, ["ab"], None, 16),
+        encode_cached(tokenizer, BERT, ["a\ud800b"], None, 16, tmp_path),
+        encode(tokenizer, BERT, ["ab"], None, 16),
     )
 
 
 def test_the_cache_is_the_users_unless_told(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setenv("KFT_CACHE_DIR", str(tmp_path / "mine"))
-    tokens.encode_cached(tokenizer, ["film"], None, 16)
+    encode_cached(tokenizer, BERT, ["film"], None, 16)
     assert len(list((tmp_path / "mine" / "tokens").glob("*.npy"))) == 1
 
 
@@ -445,7 +458,7 @@ def test_whatever_changes_the_rows_changes_the_key(cased_vocabulary, tmp_path):
         ([*cased_vocabulary, "abc"], {"lowercase": True}, ["ab", "c"], None, 16),
     ]
     for number, (words, options, texts, pairs, max_length) in enumerate(calls, start=1):
-        tokens.encode_cached(tokens.load_tokenizer(words, **options), texts, pairs, max_length, tmp_path)
+        encode_cached(bert_tokenizer(words, **options), BERT, texts, pairs, max_length, tmp_path)
         assert len(list(tmp_path.iterdir())) == number
 
 
@@ -459,18 +472,18 @@ def flip(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("spoil", [cut, flip, lambda _: b"", lambda _: b"not an array"])
 def test_a_damaged_file_is_made_again(tokenizer, tmp_path, caplog, spoil):
-    expected = tokens.encode_cached(tokenizer, HARD, None, 16, tmp_path)
+    expected = encode_cached(tokenizer, BERT, HARD, None, 16, tmp_path)
     (file,) = tmp_path.iterdir()
     file.write_bytes(spoil(whole := file.read_bytes()))
-    assert same(tokens.encode_cached(tokenizer, HARD, None, 16, tmp_path), expected)
+    assert same(encode_cached(tokenizer, BERT, HARD, None, 16, tmp_path), expected)
     assert file.read_bytes() == whole
     assert "is damaged" in caplog.text
 
 
 def test_a_folder_that_cannot_be_used_only_costs_time(tokenizer, tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
-    made = tokens.encode_cached(tokenizer, HARD, None, 16, tmp_path / "file" / "cache")
-    assert same(made, tokens.encode(tokenizer, HARD, None, 16))
+    made = encode_cached(tokenizer, BERT, HARD, None, 16, tmp_path / "file" / "cache")
+    assert same(made, encode(tokenizer, BERT, HARD, None, 16))
     assert "tokens are not kept" in caplog.text
 
 
@@ -479,8 +492,8 @@ def test_a_full_disk_only_costs_time(tokenizer, tmp_path, monkeypatch, caplog):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
-    made = tokens.encode_cached(tokenizer, HARD, None, 16, tmp_path)
-    assert same(made, tokens.encode(tokenizer, HARD, None, 16))
+    made = encode_cached(tokenizer, BERT, HARD, None, 16, tmp_path)
+    assert same(made, encode(tokenizer, BERT, HARD, None, 16))
     assert "No space left on device" in caplog.text
     assert not list(tmp_path.iterdir())
 
@@ -492,18 +505,18 @@ def test_the_files_unused_for_longest_make_room(tokenizer, tmp_path, monkeypatch
     made = []
     for i in range(3):
         before = kept()
-        tokens.encode_cached(tokenizer, [f"text {i}"], None, 16, tmp_path)
+        encode_cached(tokenizer, BERT, [f"text {i}"], None, 16, tmp_path)
         made += kept() - before
     for age, file in enumerate(made):
         os.utime(file, (1000 - age, 1000 - age))  # the first one is the youngest
     size = made[0].stat().st_size
     monkeypatch.setattr(cache, "CACHE_BYTES", 3 * size)
-    tokens.encode_cached(tokenizer, ["text 1"], None, 16, tmp_path)  # used now
-    tokens.encode_cached(tokenizer, ["text 3"], None, 16, tmp_path)
+    encode_cached(tokenizer, BERT, ["text 1"], None, 16, tmp_path)  # used now
+    encode_cached(tokenizer, BERT, ["text 3"], None, 16, tmp_path)
     assert len(kept()) == 3
     assert made[2] not in kept()
     monkeypatch.setattr(cache, "CACHE_BYTES", 10)
-    tokens.encode_cached(tokenizer, ["text 4"], None, 16, tmp_path)  # alone too big to keep
+    encode_cached(tokenizer, BERT, ["text 4"], None, 16, tmp_path)  # alone too big to keep
     assert len(kept()) == 3
 
 
@@ -512,28 +525,28 @@ def test_the_files_unused_for_longest_make_room(tokenizer, tmp_path, monkeypatch
 
 def test_a_vocabulary_survives_its_file(tmp_path, cased_vocabulary):
     odd = [*cased_vocabulary, "", "\r", "\x85", "\x0b", " x ", "\ufeff", "日本"]
-    tokens.save_vocabulary(odd, tmp_path / "vocabulary.txt")
-    assert tokens.read_vocabulary(tmp_path / "vocabulary.txt") == odd
+    (tmp_path / "vocabulary.txt").write_bytes(vocabulary_lines(odd))
+    assert read_vocabulary(tmp_path / "vocabulary.txt") == odd
 
 
 def test_vocabulary_mistakes(tmp_path):
     file = tmp_path / "vocabulary.txt"
     with pytest.raises(KftError, match="is missing"):
-        tokens.read_vocabulary(file)
+        read_vocabulary(file)
     for content in (b"a\nb", b"\xff\n"):
         file.write_bytes(content)
         with pytest.raises(KftError, match="is damaged"):
-            tokens.read_vocabulary(file)
+            read_vocabulary(file)
     with pytest.raises(KftError, match="token 1 of the vocabulary holds a line feed"):
-        tokens.save_vocabulary(["a", "b\nc"], file)
+        vocabulary_lines(["a", "b\nc"])
     with pytest.raises(KftError, match=r"no \[CLS\], \[MASK\]"):
-        tokens.load_tokenizer(["[PAD]", "[UNK]", "[SEP]", "film"], True)
+        bert_tokenizer(["[PAD]", "[UNK]", "[SEP]", "film"], True)
 
 
 def test_importing_tokens_imports_neither_keras_nor_tensorflow():
     code = (
-        "import sys; from kft import text as tokens\n"
-        "t = tokens.load_tokenizer(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'film'], True)\n"
+        "import sys; from kft.text import bert_tokenizer\n"
+        "t = bert_tokenizer(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'film'], True)\n"
         "assert t('Film') == [5]\n"
         "heavy = {'keras', 'tensorflow', 'jax', 'torch', 'transformers'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

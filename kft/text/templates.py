@@ -1,0 +1,121 @@
+"""How one text or two become a row of tokens: the special tokens around them, and what is cut of a long one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kft.errors import KftError
+
+A, B = "$A", "$B"  # the places of the texts in a row, written as Hugging Face's tokenizers write them
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a family puts around texts.
+
+    Attributes:
+        single: the row of one text: tokens, and A in its place.
+        pair: the row of two texts: tokens, and A and B in their places, in this order.
+        segments: whether the model is told which tokens belong to the second text.
+        first_position: the position of a row's first token.
+        reads: "first" or "last", the token that stands for the row.
+    """
+
+    single: tuple[str, ...]
+    pair: tuple[str, ...]
+    segments: bool = False
+    first_position: int = 0
+    reads: str = "first"
+
+
+BERT = Template(("[CLS]", A, "[SEP]"), ("[CLS]", A, "[SEP]", B, "[SEP]"), segments=True)
+ROBERTA = Template(("<s>", A, "</s>"), ("<s>", A, "</s>", "</s>", B, "</s>"), first_position=2)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The special tokens of a row as ids: before the first text, between the texts (none for one), and at the end."""
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @property
+    def special(self) -> int:
+        """Special tokens of a row."""
+        return len(self.before) + len(self.between) + len(self.after)
+
+
+def frame_of(row: tuple[str, ...], ids: Mapping[str, int]) -> Frame:
+    """The special tokens of a row as ids.
+
+    Args:
+        row: `Template.single` or `Template.pair`.
+        ids: token → id.
+
+    Raises:
+        KftError: a token has no id.
+    """
+    missing = [token for token in row if token not in (A, B) and token not in ids]
+    if missing:
+        raise KftError(
+            f"the tokenizer has no token {missing[0]}", "is it the tokenizer of this model, copied whole?"
+        )
+    first = row.index(A)
+    second = row.index(B) if B in row else first
+    parts = (row[:first], row[first + 1 : second], row[second + 1 :])
+    return Frame(*(tuple(ids[token] for token in part) for part in parts))
+
+
+def kept(first: int, second: int, limit: int) -> tuple[int, int]:
+    """Tokens kept of each text of a pair, where both together may have `limit`.
+
+    As `truncate_encodings` of Hugging Face's tokenizers, "longest_first": the longer text gives way until both are as
+    long; of an odd limit the second text gets one more where the texts are as long or it is the longer one.
+    """
+    if first + second <= limit:
+        return first, second
+    short = min(first, second, limit // 2)
+    return (limit - short, short) if first > second else (short, limit - short)
+
+
+# --- The same in tokenizer.json
+
+
+def post_processor(template: Template, ids: Mapping[str, int]) -> dict[str, Any]:
+    """The part of a tokenizer.json that makes a template's rows."""
+    tokens = sorted({*template.single, *template.pair} - {A, B})
+
+    def pieces(row: tuple[str, ...]) -> list[dict[str, Any]]:
+        segment, made = 0, []
+        for token in row:
+            segment = 1 if template.segments and token == B else segment
+            kind, name = ("Sequence", token[1:]) if token in (A, B) else ("SpecialToken", token)
+            made.append({kind: {"id": name, "type_id": segment}})
+        return made
+
+    return {
+        "type": "TemplateProcessing",
+        "single": pieces(template.single),
+        "pair": pieces(template.pair),
+        "special_tokens": {token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in tokens},
+    }
+
+
+def rows_of(processor: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """(single, pair) as a tokenizer.json's `post_processor` makes them; None where it says nothing of them."""
+    kind = (processor or {}).get("type")
+    if kind == "Sequence":
+        return next(filter(None, map(rows_of, processor["processors"])), None)
+    if kind == "TemplateProcessing":
+        rows = tuple(tuple(map(_token_of, processor[name])) for name in ("single", "pair"))
+        return rows if rows[0].count(A) == 1 and rows[1].index(B) > rows[1].index(A) else None
+    if kind in ("BertProcessing", "RobertaProcessing"):
+        cls, sep = processor["cls"][0], processor["sep"][0]
+        between = (sep,) if kind == "BertProcessing" else (sep, sep)
+        return (cls, A, sep), (cls, A, *between, B, sep)
+    return None
+
+
+def _token_of(piece: Mapping[str, Any]) -> str:
+    return f"${piece['Sequence']['id']}" if "Sequence" in piece else piece["SpecialToken"]["id"]

@@ -1,0 +1,183 @@
+"""tokenizer.json, the definition of a tokenizer: what kind it is, and how one is built from older files."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kft.errors import KftError
+from kft.text.templates import BERT, ROBERTA, post_processor
+
+BERT_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+ROBERTA_TOKENS = {
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "cls_token": "<s>",
+    "sep_token": "</s>",
+    "mask_token": "<mask>",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+}
+MAX_WORD_CHARACTERS = 100  # transformers calls longer words [UNK]
+KIND_HINT = "take a checkpoint whose tokenizer is a WordPiece, byte-level BPE or Unigram one"
+
+Definition = dict[str, Any]  # the content of a tokenizer.json
+
+
+def kind_of(definition: Definition) -> str:
+    """The kind of a tokenizer.
+
+    Raises:
+        KftError: kft has no such kind.
+    """
+    model = definition.get("model") or {}
+    kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else None)
+    if kind == "WordPiece":
+        return "wordpiece"
+    if kind == "Unigram":
+        return "unigram"
+    if kind == "BPE" and "ByteLevel" in _types(definition.get("pre_tokenizer")):
+        return "byte_bpe"
+    splits = " without bytes as letters" if kind == "BPE" else ""
+    raise KftError(f"tokenizer.json holds a {kind} model{splits}", KIND_HINT)
+
+
+def content_of(definition: Definition) -> str:
+    """The text to keep of a definition; what it says of cutting and padding is left to the template."""
+    return json.dumps(definition | {"truncation": None, "padding": None}, ensure_ascii=False)
+
+
+def vocabulary_of(definition: Definition) -> dict[str, int]:
+    """Token → id, of all tokens."""
+    vocabulary = definition["model"]["vocab"]
+    if isinstance(vocabulary, list):  # a Unigram model's: (token, score) in id order
+        vocabulary = {token: i for i, (token, _) in enumerate(vocabulary)}
+    return vocabulary | ids_of(definition)
+
+
+def ids_of(definition: Definition) -> dict[str, int]:
+    """Token → id of the added tokens: those that are found in a text as they stand there."""
+    return {entry["content"]: entry["id"] for entry in definition.get("added_tokens") or []}
+
+
+def wordpiece(
+    vocabulary: Mapping[str, int],
+    lowercase: bool,
+    strip_accents: bool | None = None,
+    tokenize_chinese_chars: bool = True,
+) -> Definition:
+    """BERT's tokenizer.
+
+    Args:
+        vocabulary: token → id.
+        lowercase: whether texts are lower-cased.
+        strip_accents: whether accents are removed; None follows `lowercase`, as in BERT.
+        tokenize_chinese_chars: whether each CJK ideograph is a word.
+
+    Raises:
+        KftError: the vocabulary lacks a special token.
+    """
+    _check_special(vocabulary, BERT_TOKENS, "BERT")
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added(vocabulary, BERT_TOKENS),
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": tokenize_chinese_chars,
+            "strip_accents": strip_accents,
+            "lowercase": lowercase,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": post_processor(BERT, vocabulary),
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": BERT_TOKENS["unk_token"],
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": MAX_WORD_CHARACTERS,
+            "vocab": dict(vocabulary),
+        },
+    }
+
+
+def byte_bpe(
+    vocabulary: Mapping[str, int], merges: Sequence[str], *, add_prefix_space: bool = False
+) -> Definition:
+    """RoBERTa's tokenizer, which splits as GPT-2's does and has other special tokens.
+
+    Args:
+        vocabulary: token → id, bytes written as GPT-2 writes them.
+        merges: "left right", the first one first.
+        add_prefix_space: whether a text begins with a space.
+
+    Raises:
+        KftError: the vocabulary lacks a special token.
+    """
+    _check_special(vocabulary, ROBERTA_TOKENS, "RoBERTa")
+    splitter = {
+        "type": "ByteLevel",
+        "add_prefix_space": add_prefix_space,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added(vocabulary, ROBERTA_TOKENS),
+        "normalizer": None,
+        "pre_tokenizer": splitter,
+        "post_processor": {"type": "Sequence", "processors": [splitter, post_processor(ROBERTA, vocabulary)]},
+        "decoder": splitter,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "vocab": dict(vocabulary),
+            "merges": list(merges),
+        },
+    }
+
+
+def _added(vocabulary: Mapping[str, int], special: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The special tokens as tokenizer.json lists them."""
+    return [
+        {
+            "id": vocabulary[token],
+            "content": token,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for token in sorted(set(special.values()), key=vocabulary.__getitem__)
+    ]
+
+
+def _check_special(vocabulary: Mapping[str, int], special: Mapping[str, str], kind: str) -> None:
+    missing = [token for token in dict.fromkeys(special.values()) if token not in vocabulary]
+    if missing:
+        raise KftError(
+            f"the vocabulary has no {', '.join(missing)}", f"is it a {kind} vocabulary, copied whole?"
+        )
+
+
+def _types(part: Any) -> list[str]:
+    """The types of a part of tokenizer.json and of the parts inside it."""
+    if not isinstance(part, dict):
+        return []
+    inside = [one for key in ("pretokenizers", "normalizers") for one in part.get(key) or []]
+    return [str(part.get("type")), *(kind for one in inside for kind in _types(one))]
