@@ -263,7 +263,7 @@ class TestNumbers:
         frame = pl.DataFrame({"label": ['["a"]', '["a", "b"]', "[]", '["a"]']})
         learned = Learned(("a", "b"))
         reads = TASKS[TASK].reads(frame, None, learned)
-        train_settings = configs.parse(settings_of).train
+        train_settings = configs.parse(settings_of, ["train.class_weight=balanced"]).train
         loss = TASKS[TASK].loss(train_settings, reads, learned)
         assert loss.options["positive_weights"] == pytest.approx((1 / 3, 3.0))
 

@@ -179,7 +179,7 @@ def _details(targets, predictions, labels, generator, resamples: int) -> dict[st
     drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
     return {
         "examples": total,
-        "intervals": bootstrap.intervals(drawn),
+        "intervals": bootstrap.intervals(drawn, total),
         "labels": list(labels),
         "per_class": metrics.per_class(targets, predictions, labels),
     }

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from kft.tasks import TASKS, scoring
 from kft.tasks.record import Learned
 from kft.text import Tokens
 from kft.train import controls, memory, trackers
-from kft.train.account import describe, plan_account, write_inputs, write_model
+from kft.train.account import describe, plan_account, write_inputs
 from kft.train.checkpoints import (
     Position,
     append_history,
@@ -333,7 +333,7 @@ def _tuned(model: models.Classifier, run: RunDir, prepared: Prepared, validation
     predictions = task.predictions(logits, learned, expected.questions)
     tuned = task.tune(learned, prepared.config.train, expected.truths, predictions)
     if tuned != learned:
-        write_model(run, replace(prepared, data=replace(prepared.data, learned=tuned)))
+        runs.write_learned(run, tuned)
     return tuned
 
 

@@ -17,20 +17,10 @@ def write_inputs(run: RunDir, prepared: Prepared) -> None:
 
     It is the data account, labels, vocabulary, model.json and the held-out splits.
     """
-    data = prepared.data
+    data, architecture = prepared.data, prepared.model.architecture
     runs.write_json(run.data, data.splits.account)
     runs.write_json(run.labels, {"labels": data.labels})
     save_tokenizer(data.preset.tokenizer, run)
-    write_model(run, prepared)
-    for name in ("validation", "test"):
-        frame = getattr(data.splits, name)
-        if len(frame):
-            runs.write_whole(run.split(name), frame.write_parquet)
-
-
-def write_model(run: RunDir, prepared: Prepared) -> None:
-    """Writes model.json."""
-    data, architecture = prepared.data, prepared.model.architecture
     content = {
         **models.model_fields(architecture),
         "tokenizer": tokenizer_entry(data.preset.tokenizer),
@@ -38,6 +28,10 @@ def write_model(run: RunDir, prepared: Prepared) -> None:
         **_origin(data, architecture),
     }
     runs.write_model(run, content, data.inputs, data.learned)
+    for name in ("validation", "test"):
+        frame = getattr(data.splits, name)
+        if len(frame):
+            runs.write_whole(run.split(name), frame.write_parquet)
 
 
 def _origin(data: Data, architecture: models.Architecture) -> dict[str, Any]:
