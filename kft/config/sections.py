@@ -140,6 +140,12 @@ class CleanConfig(Section):
     leaks: Literal["report", "drop"] = Field(
         "report", description="train rows that also stand in validation or test: report, or drop from train"
     )
+    classes: Annotated[list[_Name], Field(min_length=2)] | None = Field(
+        None, description="the labels, as `data.label_names` renames them, whose rows are kept; else all"
+    )
+    exclude_classes: Annotated[list[_Name], Field(min_length=1)] | None = Field(
+        None, description="labels whose rows are left out, such as the unsup of the IMDb reviews"
+    )
 
 
 class ModelConfig(Section):

@@ -75,6 +75,12 @@ class Reads:
         """Places of each example, int64 [N]."""
         return np.diff(self.offsets)
 
+    @property
+    def example_weights(self) -> np.ndarray:
+        """The sum of the weights of each example's places, float64 [N]."""
+        sums = np.concatenate([[0.0], np.cumsum(self.weights, dtype=np.float64)])
+        return np.diff(sums[self.offsets])
+
 
 def read_first(count: int, **more: Any) -> Reads:
     """The first token of each of so many examples; `more` are other fields of `Reads`."""

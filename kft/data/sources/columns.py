@@ -48,18 +48,22 @@ def pick(
         KftError: wanted columns that are not there, all at once.
     """
     numbered = isinstance(columns, range)
-    found, problems = {}, []
+    found, problems, twins = {}, [], []
     for role, setting, wanted in wanted_columns(data):
         near = None if numbered else closest(str(wanted), columns)
         if not numbered and wanted not in columns and isinstance(wanted, int):
             wanted = str(wanted)  # such as pandas' names of columns without a name
         if isinstance(wanted, int) == numbered and wanted in columns:
             found[role] = columns.index(wanted)
+            if columns.count(wanted) > 1:
+                twins.append(f"{where}: has {columns.count(wanted)} columns `{wanted}` (`{setting}`)")
         elif not _is_label(role) or label == "needed" or (label == "expected" and near):
             suggestion = f", did you mean `{near}`?" if near else ""
             problems.append(f"{where}: no column `{wanted}` (`{setting}`){suggestion}")
     if problems:
         raise KftError("\n".join(problems), _column_hint(columns, table))
+    if twins:
+        raise KftError("\n".join(twins), "rename or remove one of them")
     return found
 
 
