@@ -163,6 +163,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         data = prepare_data(config, runs.read_labels(run) if resumed and run.labels.exists() else None)
         if resumed:
             _check_same_data(run, data.splits.account)
+            _check_same_tokens(run, data)
         prepared = prepare(config, data, devices)
         if prepared.config != config:
             runs.write_text(run.config, configs.dump(prepared.config))
@@ -355,6 +356,17 @@ def _tidy(run: RunDir, keep_checkpoints: bool) -> None:
         file.unlink(missing_ok=True)
     if not keep_checkpoints:
         drop_checkpoints(run)
+
+
+def _check_same_tokens(run: RunDir, data: Data) -> None:
+    """Raises KftError: the preset reads texts otherwise than when the checkpoint was written."""
+    if not runs.checkpoint_files(run) or not run.tokenizer.exists():
+        return
+    if run.tokenizer.read_text("utf-8").strip() != data.preset.tokenizer.content.strip():
+        raise KftError(
+            f"{run.path}: the tokenizer of {data.preset.name} is not what this run was started with",
+            "put the old preset back, or train a new run",
+        )
 
 
 def _check_same_data(run: RunDir, account: dict[str, Any]) -> None:
