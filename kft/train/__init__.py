@@ -32,7 +32,7 @@ from kft.train.checkpoints import (
     save_checkpoint,
 )
 from kft.train.epoch import Course, Epoch, run_epoch
-from kft.train.preparing import Prepared, prepare, prepare_data, steps_of_epoch
+from kft.train.preparing import Data, Prepared, prepare, prepare_data, steps_of_epoch
 
 backend.select()
 
