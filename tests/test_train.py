@@ -518,6 +518,22 @@ class TestControls:
                 variable.path
             )
 
+    @pytest.mark.parametrize("weight", [{"a": 0, "b": 0, "c": 0}, {"a": 0, "b": 0}])
+    def test_weights_that_leave_nothing_to_learn(self, weight):
+        with pytest.raises(
+            KftError, match="`train.class_weight` leaves (one class alone|no class) in the loss"
+        ):
+            classification.example_weights(np.array([0, 1, 2, 0]), ["a", "b", "c"], weight)
+
+    def test_an_accumulation_longer_than_the_training(self, tiny_settings, tmp_path):
+        config = settings_with(tiny_settings, train={"gradient_accumulation_steps": 21})
+        with pytest.raises(KftError, match="is 21, and the whole training has 20 steps: nothing is learnt"):
+            train.train(config, tmp_path / "run")
+
+    def test_an_average_that_forgets_nothing_is_told(self, tiny_settings, tmp_path, capsys):
+        train.train(settings_with(tiny_settings, train={"ema_momentum": 0.999}), tmp_path / "run")
+        assert "after 20 updates the averaged weights are still 98% the first ones" in capsys.readouterr().err
+
     def test_class_weights(self):
         from sklearn.utils.class_weight import compute_class_weight
 
