@@ -816,3 +816,62 @@ class TestStart:
 
     def test_pages_are_in_the_package(self):
         assert {page.name for page in PAGES.iterdir()} == {"index.html", "docs.html"}
+
+
+class TestTokenizerBeside:
+    """A tokenizer without a graph: the SavedModel takes token ids, and the server makes them."""
+
+    @pytest.fixture(scope="class")
+    def run(self, tiny_settings, tmp_path_factory) -> Path:
+        pytest.importorskip("transformers")
+        import tiny
+
+        from kft import config, train
+
+        folder = tmp_path_factory.mktemp("roberta")
+        preset = tiny.make(folder / "preset", "roberta")
+        model = {"preset": str(preset), "max_length": 16}
+        settings = tiny_settings | {"model": model, "train": tiny_settings["train"] | {"epochs": 1}}
+        train.train(config.parse(settings), folder / "run")
+        return folder / "run"
+
+    @pytest.fixture(scope="class")
+    def made(self, run, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("served") / "films"
+        content = export.export(run, "savedmodel", folder)
+        assert set(content["signatures"]) == {"tokens", "answers_of_tokens"}
+        assert any("no exact TensorFlow graph" in note for note in content["notes"])
+        with client(models.load(folder / "1")) as made:
+            yield made
+
+    def test_it_answers_raw_texts_as_kft_predict_does(self, made, run):
+        texts = [*TEXTS, "x" * 500, "<s> in </s> the <mask> text"]
+        found = made.post(f"{AT}:predict", json={"instances": texts}).json()["predictions"]
+        for answer, expected in zip(found, evaluate.predict(run, texts), strict=True):
+            assert answer["label"] == expected["label"]
+            probabilities = dict(zip(answer["labels"], answer["probabilities"], strict=True))
+            assert probabilities == pytest.approx(expected["probabilities"], abs=1e-5)
+
+    def test_columns_and_examples_answer_alike(self, made):
+        rows = made.post(f"{AT}:predict", json={"instances": TEXTS}).json()["predictions"]
+        columns = made.post(f"{AT}:predict", json={"inputs": {"text": TEXTS}}).json()["outputs"]
+        assert columns["label"] == [row["label"] for row in rows]
+        examples = [{"text": text} for text in TEXTS]
+        classified = made.post(f"{AT}:classify", json={"examples": examples}).json()["results"]
+        for pairs, row in zip(classified, rows, strict=True):
+            assert dict(pairs) == pytest.approx(dict(zip(row["labels"], row["probabilities"], strict=True)))
+
+    def test_bytes_that_are_not_text_count_as_replacement_characters(self, made):
+        odd = {"b64": base64.b64encode(b"good\xff film").decode()}
+        found = made.post(f"{AT}:predict", json={"instances": [odd, "good\ufffd film"]}).json()["predictions"]
+        assert found[0] == found[1]
+
+    def test_metadata_names_every_signature(self, made):
+        described = made.get(f"{AT}/metadata").json()["metadata"]["signature_def"]["signature_def"]
+        assert set(described) >= {"serving_default", "classify", "tokens", "answers_of_tokens"}
+        assert described["serving_default"]["inputs"]["text"]["dtype"] == "DT_STRING"
+        assert described["serving_default"]["method_name"] == models.PREDICT
+
+    def test_an_example_without_text_is_refused(self, made):
+        answer = made.post(f"{AT}:classify", json={"examples": [{"title": "good"}]})
+        assert answer.status_code == 400

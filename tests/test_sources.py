@@ -1,12 +1,16 @@
 """Every format, the real files as they are, and a table of files that cannot be read."""
 
+import bz2
 import codecs
 import gzip
+import io
 import json
+import lzma
 import os
 import shutil
 import socket
 import stat
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 
@@ -135,6 +139,48 @@ def test_fields_inside_of_fields(tmp_path, name, content, settings, expected):
 def test_a_field_inside_of_a_field_is_suggested(tmp_path):
     with pytest.raises(KftError, match="no column `data.txt`.*did you mean `data.text`"):
         read_text(tmp_path, "a.json", '[{"data": {"text": "a"}, "label": "x"}]', text="data.txt")
+
+
+def zipped(**files: bytes) -> bytes:
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "."), content)
+    return raw.getvalue()
+
+
+def zstandard(content: bytes) -> bytes:
+    raw = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(raw, "zstd") as stream:
+        stream.write(content)
+    return raw.getvalue().to_pybytes()
+
+
+PLAIN = "\ufefftext,label\né,x\n".encode()
+PACKED = {
+    "a.csv.gz": gzip.compress(PLAIN),
+    "a.csv.bz2": bz2.compress(PLAIN),
+    "a.csv.xz": lzma.compress(PLAIN),
+    "a.CSV.zst": zstandard(PLAIN),
+    "a.csv.zip": zipped(whatever=PLAIN),
+    "a.zip": zipped(a__csv=PLAIN),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_compressed_files(tmp_path, name):
+    assert read_text(tmp_path, name, PACKED[name]) == [("é", "x")]
+    assert rows(pl.concat(sources.read_pieces(tmp_path / name, DataConfig(), 5))) == [("é", "x")]
+    for content in (PACKED[name][: len(PACKED[name]) // 2], PLAIN):
+        kind = {"gz": "gzip", "bz2": "bzip2"}.get(name.rsplit(".", 1)[1], name.rsplit(".", 1)[1])
+        with pytest.raises(KftError, match=f"is not a whole {kind} file|no ending says what the file holds"):
+            read_text(tmp_path, name, content)
+
+
+def test_an_archive_of_several_files(tmp_path):
+    content = zipped(a__csv=PLAIN, b__csv=PLAIN)
+    with pytest.raises(KftError, match=r"a.csv.zip: holds 2 files \(a.csv, b.csv\), not one"):
+        read_text(tmp_path, "a.csv.zip", content)
 
 
 def test_readers_cover_the_formats_of_the_config():
@@ -719,7 +765,7 @@ MISTAKES = [
         r"short.csv, row 2 \(line 4\): expected 2 columns, got 1",
     ),
     ("ragged.tsv", b"a\tx\nb\ty\tz\n", header(), r"ragged.tsv, row 2 \(line 2\): expected 2 columns, got 3"),
-    ("twice.csv", b"text,label,text\na,x,b\n", {}, "twice.csv: the header has more than one column `text`"),
+    ("twice.csv", b"text,label,text\na,x,b\n", {}, "twice.csv: has 2 columns `text`"),
     (
         "open.csv",
         b'text,label\na,x\n"b,y\nc,z\n',
@@ -750,10 +796,15 @@ MISTAKES = [
     ("utf16.csv", "text,label\n".encode("utf-16"), {}, 'not utf-8 text but UTF-16.*encoding = "utf-16"'),
     ("codec.csv", b"text,label\na,x\n", {"encoding": "utf9"}, "no encoding `utf9`, did you mean `utf-"),
     ("bytes.csv", b"text,label\na,x\n", {"encoding": "hex"}, "no encoding `hex`"),
-    ("zip.csv", b"PK\x03\x04....", {}, "zip.csv: is a zip archive or an Excel workbook, not text"),
-    ("nul.csv", b"text,label\n\x00\x01,x\n", {}, "nul.csv: is a binary file"),
+    ("zip.csv", b"PK\x03\x04....", {}, "zip.csv: is a zip archive, not text.*unpack it"),
+    ("nul.csv", b"text,label\n\x00\x01,x\n", {}, r"nul.csv, row 1 \(line 2\): holds a NUL character"),
     ("png.tsv", b"\x89PNG\r\n\x1a\n", {}, "png.tsv: is a PNG image"),
-    ("packed.csv", gzip.compress(b"a", mtime=0), {}, "packed.csv: is gzip-compressed"),
+    (
+        "packed.csv",
+        gzip.compress(b"a", mtime=0),
+        {},
+        "packed.csv: is compressed with gzip.*gunzip packed.csv",
+    ),
     ("packed.csv.gz", b"text,label\n", {}, "packed.csv.gz: is not a whole gzip file"),
     (
         "cut.csv.gz",
@@ -1017,6 +1068,8 @@ def test_pieces_of_parquet(tmp_path):
         ("a.csv", b""),
         ("a.csv", b"words\na\n"),
         ("a.csv", b"PK\x03\x04"),
+        ("a.csv", b"text\na\nb\nc\0d\n"),
+        ("a.tsv", b"text\tlabel\na\tb\nc\0\td\n"),
         ("a.csv.gz", gzip.compress(b"text\na\nb\nc\n" * 50, mtime=0)[:-10]),
         ("a.tsv", b"text\tlabel\na\tb\nc\n"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "b"}\n{"text": []}\n'),

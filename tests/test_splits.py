@@ -105,6 +105,44 @@ def test_not_a_number_is_a_missing_label_among_numbers(word, kind):
     )
 
 
+@pytest.mark.parametrize(
+    "clean",
+    [
+        {"classes": ["neg", "pos"]},
+        {"exclude_classes": ["unsup"]},
+        {"classes": ["neg", "pos"], "exclude_classes": ["unsup"]},
+    ],
+)
+def test_classes_are_chosen_or_left_out(clean):
+    rows = [(f"t{i}", ["neg", "pos", "unsup"][i % 3]) for i in range(60)]
+    made = prepared(clean=clean, train=[*rows, ("u", None)], test=[("v", "neg"), ("w", "unsup")])
+    parts = made.account["splits"]
+    assert parts["train"]["dropped"] == {"missing_label": 1, "other_class": 20}
+    assert parts["test"]["dropped"] == {"other_class": 1}
+    assert set(parts["train"]["labels"]) == {"neg", "pos"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"clean": {"exclude_classes": ["unsub"]}},
+            "`clean.exclude_classes`: no row has the label 'unsub', did you mean `unsup`",
+        ),
+        ({"clean": {"classes": ["neg", "po"]}}, "`clean.classes`: no row has the label 'po'"),
+        (
+            {"clean": {"exclude_classes": ["1"]}, "kind": "regression"},
+            "need classes, and `task` is regression",
+        ),
+        ({"clean": {"exclude_classes": ["unsup", "neg"]}}, "every row has the label pos"),
+    ],
+)
+def test_classes_that_cannot_be_left_out(settings, message):
+    rows = [(f"t{i}", ["neg", "pos", "unsup"][i % 3]) for i in range(60)]
+    with pytest.raises(KftError, match=message):
+        prepared(train=rows, validation=[("v", "pos")], **settings)
+
+
 def test_pairs_need_both_texts():
     made = prepared(
         train=[("a", "b", "x"), ("a", " ", "x"), ("", "b", "x"), ("c", "d", "y")],
@@ -600,7 +638,7 @@ MISTAKES = [
     (
         {"train": [("a", "score"), ("b", "1")]},
         {"kind": "regression"},
-        "if row 1 holds column names, leave out `data.header = false`",
+        "if row 1 holds column names, `data.header` must be true",
     ),
     (
         {"train": [("a", "1"), ("b", "-inf")]},

@@ -328,6 +328,25 @@ class TestResume:
         assert runs.read_labels(runs.RunDir(tmp_path / "run")) == names
         assert told["metrics"]["test"]["accuracy"] == 1.0
 
+    def test_what_is_not_as_it_was_is_told_and_kept(self, tiny_settings, tmp_path, monkeypatch, capsys):
+        config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 5)
+            train.train(config, tmp_path / "run")
+        run = runs.RunDir(tmp_path / "run")
+        now = runs.read_json(run.environment)
+        old = now | {"versions": now["versions"] | {"jax": "0.4.1", "gone": "1.0"}, "cpu_count": 1000}
+        runs.write_json(run.environment, old)
+        capsys.readouterr()
+        train.resume(run.path)
+        [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("resumed ")]
+        for words in ("jax 0.4.1 → ", "gone 1.0 → none", "cpu count 1000 → ", "need not equal"):
+            assert words in line
+        kept = runs.read_json(run.environment)
+        assert {name: kept[name] for name in old} == old
+        assert kept["resumed"] == [{"step": 3} | now]
+        assert "from step 3 on: jax" in run.report.read_text()
+
     def test_every_control_resumes(self, tiny_settings, tmp_path, monkeypatch):
         config = settings_with(
             tiny_settings,
@@ -498,6 +517,22 @@ class TestControls:
             assert (variable.path in decayed) == (len(variable.shape) > 1 and "bias" not in variable.name), (
                 variable.path
             )
+
+    @pytest.mark.parametrize("weight", [{"a": 0, "b": 0, "c": 0}, {"a": 0, "b": 0}])
+    def test_weights_that_leave_nothing_to_learn(self, weight):
+        with pytest.raises(
+            KftError, match="`train.class_weight` leaves (one class alone|no class) in the loss"
+        ):
+            classification.example_weights(np.array([0, 1, 2, 0]), ["a", "b", "c"], weight)
+
+    def test_an_accumulation_longer_than_the_training(self, tiny_settings, tmp_path):
+        config = settings_with(tiny_settings, train={"gradient_accumulation_steps": 21})
+        with pytest.raises(KftError, match="is 21, and the whole training has 20 steps: nothing is learnt"):
+            train.train(config, tmp_path / "run")
+
+    def test_an_average_that_forgets_nothing_is_told(self, tiny_settings, tmp_path, capsys):
+        train.train(settings_with(tiny_settings, train={"ema_momentum": 0.999}), tmp_path / "run")
+        assert "after 20 updates the averaged weights are still 98% the first ones" in capsys.readouterr().err
 
     def test_class_weights(self):
         from sklearn.utils.class_weight import compute_class_weight

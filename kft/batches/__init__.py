@@ -16,7 +16,7 @@ step has room for: B, or those of the B largest questions.
 """
 
 from kft.batches.fill import INPUT_NAMES
-from kft.batches.plan import Placement, Plan, placement, plan
+from kft.batches.plan import Placement, Plan, placement, plan, step_weights
 from kft.batches.steps import (
     PredictionShape,
     dataset,
@@ -38,4 +38,5 @@ __all__ = [
     "prediction_batches",
     "prediction_shape",
     "prediction_steps",
+    "step_weights",
 ]

@@ -121,6 +121,12 @@ def placement(plan: Plan, epoch: int) -> Placement:
     return Placement(examples, *fitted)
 
 
+def step_weights(plan: Plan, weights: np.ndarray, epoch: int) -> np.ndarray:
+    """The total weight of each step of an epoch, float64 [S], of the weight of each example [N]."""
+    examples = _examples(plan.lengths, plan.groups, plan.batch_size, plan.seed, epoch)  # [S, E]
+    return _of(weights.astype(np.float64), examples).sum(axis=1)
+
+
 def _longest_first(lengths: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The examples of each step and their lengths, [S, E], sorted downwards."""
     taken = _of(lengths, examples)

@@ -1,10 +1,13 @@
 """A run → a SavedModel in TensorFlow Serving's layout, which takes raw text where the tokenizer has an exact graph.
 
-A tokenizer without one is kept beside the model as tokenizer.json, and the model takes token ids alone.
+A tokenizer without one is kept beside the model as tokenizer.json, and the model takes token ids alone: `tokens` gives
+logits, `answers_of_tokens` what `serving_default` gives elsewhere. `kft serve` tokenizes for it.
 Loading it needs TensorFlow and `import tensorflow_text` (TensorFlow Serving has both), nothing else. A byte that is
 not UTF-8 counts as U+FFFD, which BERT drops: `b"good\\xff"` is answered as "good".
 """
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +29,17 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     encoder = Encoder(source.architecture, make_variables(source.weights))
     module = tf.Module()
     module.weights = encoder.variables
-    signatures = {"tokens": _tokens_signature(encoder, source.paired and source.architecture.kind.segments)}
+    segmented = source.paired and source.architecture.kind.segments
+    signatures = {"tokens": _tokens_signature(encoder, segmented, lambda logits: {"logits": logits})}
     tokenizer = load_graph_tokenizer(source.tokenizer)
     if tokenizer is not None:
         module.wordpiece = tokenizer.wordpiece
         module.answer = answer = _answer(source, encoder, tokenizer)
         texts = {"serving_default": answer.get_concrete_function()}
         signatures = texts | signatures | _example_signature(source, answer)
+    else:
+        decode = functools.partial(source.loaded.task.export.in_graph, tf, learned=source.loaded.learned)
+        signatures["answers_of_tokens"] = _tokens_signature(encoder, segmented, decode)
     tf.saved_model.save(module, str(folder), signatures=signatures)
     _name_methods(folder, [name for name in signatures if name in _METHODS])
     described = {"signatures": {name: _described(made) for name, made in signatures.items()}}
@@ -40,10 +47,10 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
         return described | {"invalid_utf8": "bytes that are not UTF-8 are left out of the text"}
     tokenizer_files.write(source, folder)
     note = (
-        f"tokenizer   {source.tokenizer.kind} has no exact TensorFlow graph: the model takes token ids "
-        "(signature tokens), tokenizer.json beside it splits texts"
+        f"tokenizer   {source.tokenizer.kind} has no exact TensorFlow graph: the model takes token ids, "
+        "`kft serve` splits texts by the tokenizer.json beside it"
     )
-    return described | {"notes": [note]}
+    return described | {"invalid_utf8": "bytes that are not UTF-8 count as U+FFFD", "notes": [note]}
 
 
 def prove(source: Source, folder: Path) -> dict[str, Any]:
@@ -58,15 +65,14 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     expected = proof.reference(source)
     answers = _bare_answers(source, expected, folder)
     logits = np.asarray(answers["tokens"]["logits"], np.float64)
-    if "serving_default" in answers:
-        task = source.loaded.task.export
-        name, serving = task.numbers, answers["serving_default"]
-        decided = serving[task.decided] if task.decided else None
-        told = proof.check(proof.compare(source, expected, serving[name], decided), "the SavedModel")
-        _check_signatures(source, answers, name)
+    task, texts = source.loaded.task.export, "serving_default" in answers
+    serving = answers["serving_default" if texts else "answers_of_tokens"]
+    decided = serving[task.decided] if task.decided else None
+    told = proof.check(proof.compare(source, expected, serving[task.numbers], decided), "the SavedModel")
+    if texts:
+        _check_signatures(source, answers, task.numbers)
     else:
         tokenizer_files.check(source, expected, folder)
-        told = proof.check(proof.compare_logits(source, expected, logits), "the SavedModel")
     told["tokens_max_logit_difference"] = proof.logit_difference(source, expected, logits)
     return {"comparison": told, "benchmark": answers["benchmark"]}
 
@@ -128,15 +134,16 @@ def _answer(source: Source, encoder: Encoder, tokenizer: GraphTokenizer) -> Any:
     return tf.function(answer, input_signature=texts, autograph=False)
 
 
-def _tokens_signature(encoder: Encoder, segmented: bool) -> Any:
+def _tokens_signature(encoder: Encoder, segmented: bool, decode: Callable[[Any], dict[str, Any]]) -> Any:
+    """Of padded token ids: what `decode` makes of the logits."""
     tf = backend.tensorflow()
     names = ("token_ids", "padding_mask", "segment_ids") if segmented else ("token_ids", "padding_mask")
 
-    def logits(token_ids: Any, padding_mask: Any, segment_ids: Any = None) -> dict[str, Any]:
+    def answer(token_ids: Any, padding_mask: Any, segment_ids: Any = None) -> dict[str, Any]:
         segments = tf.zeros_like(token_ids) if segment_ids is None else segment_ids
-        return {"logits": encoder.logits(token_ids, segments, padding_mask)}
+        return decode(encoder.logits(token_ids, segments, padding_mask))
 
-    return _with_signature([tf.TensorSpec([None, None], tf.int32, name) for name in names], logits)
+    return _with_signature([tf.TensorSpec([None, None], tf.int32, name) for name in names], answer)
 
 
 def _example_signature(source: Source, answer: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Classifier(keras.Model):
         head: the dense layer that gives the outputs.
         pooler: the dense layer before it, where the backbone holds none and the head reads one token.
         named: all of these weights by the checkpoint's names.
+        mean_loss: Keras's metric of the loss, each step by the weight of its examples; once compiled.
         adapters: low-rank adapters by the names of their dense layers; of `adapters.add_lora`.
     """
 
@@ -41,6 +42,7 @@ class Classifier(keras.Model):
             parts |= dense_parts(layers.pooler, self.pooler)
         self.named = Weights(parts | dense_parts(layers.output, self.head))
         self.adapters = {}
+        self.mean_loss = None
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 
@@ -51,7 +53,21 @@ class Classifier(keras.Model):
         blocks = KerasBlocks(self.named, architecture.sizes, architecture.encoding, compute_type, dropout)
         return heads.logits(blocks, architecture, inputs, inputs["reads"])
 
+    def compile(self, *arguments, **named):
+        super().compile(*arguments, **named)
+        if self.mean_loss is None:
+            self.mean_loss = keras.metrics.Mean(name="mean_loss")
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The mean loss of a step, times the step's share in its update where `x` tells it."""
+        loss = self._mean(x, y, y_pred, sample_weight, training)
+        if not training:
+            return loss
+        weight = keras.ops.sum(sample_weight)
+        self.mean_loss.update_state(keras.ops.stop_gradient(loss), sample_weight=weight)
+        return loss * keras.ops.max(x["share"]) if "share" in x else loss
+
+    def _mean(self, x, y, y_pred, sample_weight, training):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if not (training and self.r_drop_alpha):
             return loss

@@ -121,7 +121,7 @@ def _content(run: RunDir) -> dict[str, Any]:
         "account": _account(account),
         "changed": tomli_w.dumps(_changed(settings)),
         "settings": tomli_w.dumps(settings),
-        "environment": list(_leaves(environment)),
+        "environment": list(_environment(environment)),
     }
 
 
@@ -285,6 +285,16 @@ def _account(account: dict[str, Any]) -> dict[str, Any]:
             _leaves({key: value for key, value in account.items() if key not in ("splits", "format")})
         ),
     }
+
+
+def _environment(environment: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the run began with, and what was otherwise when it went on."""
+    last = {name: value for name, value in environment.items() if name != "resumed"}
+    yield from _leaves(last)
+    for session in environment.get("resumed", []):
+        for name, (old, new) in runs.differences(last, session):
+            yield f"from step {session['step']:,} on: {name}", f"{old} → {new}"
+        last = session
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

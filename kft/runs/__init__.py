@@ -13,12 +13,14 @@ from kft.runs.ensemble import (
     share_rows,
     write_plan,
 )
+from kft.runs.environment import differences, go_on
 from kft.runs.fields import FIELDS
 from kft.runs.files import (
     COPY_HINT,
     append_line,
     aside_of,
     cannot_write,
+    check_output,
     disk_errors,
     file_sha256,
     finite,
@@ -62,13 +64,16 @@ __all__ = [
     "append_line",
     "aside_of",
     "cannot_write",
+    "check_output",
     "checkpoint_files",
+    "differences",
     "disk_errors",
     "create",
     "file_sha256",
     "finish",
     "finished_members",
     "finite",
+    "go_on",
     "had_split",
     "is_aside",
     "is_ensemble",

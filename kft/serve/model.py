@@ -14,8 +14,14 @@ from typing import Any
 import numpy as np
 
 from kft import backend
+from kft.serve.texts import Texts
 
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress"))
+TOKENS = "answers_of_tokens"  # the signature of a model whose tokenizer lies beside it
+_OF_EXAMPLES = (  # (signature over serialized examples, its method, its output → that of TOKENS)
+    ("classify", CLASSIFY, {"classes": "labels", "scores": "probabilities"}),
+    ("regress", REGRESS, {"outputs": "value"}),
+)
 _WARM_UP_ROWS = (1, 8, 1)
 
 
@@ -78,6 +84,10 @@ def load(folder: Path) -> Model:
         name: _signature(function, described[name].method_name)
         for name, function in loaded.signatures.items()
     }
+    if TOKENS in signatures and "serving_default" not in signatures:
+        made = _of_texts(Texts(folder), signatures[TOKENS])
+        _describe(made, described)
+        signatures |= made
     model = Model(int(folder.name), signatures, _metadata(described), loaded)
     _warm_up(model)
     return model
@@ -110,6 +120,42 @@ def example(features: Mapping[str, list]) -> bytes:
         kinds = {bytes: feature.bytes_list, int: feature.int64_list, float: feature.float_list}
         kinds[type(values[0]) if values else bytes].value.extend(values)
     return made.SerializeToString()
+
+
+def _of_texts(texts: Texts, tokens: Signature) -> dict[str, Signature]:
+    """The signatures that take raw texts elsewhere, of a model whose tokenizer lies beside it."""
+    tf = tensorflow()
+
+    def answer(**columns: Any) -> dict[str, Any]:
+        made = texts.token_ids({name: column.numpy() for name, column in columns.items()})
+        return tokens.function(**{name: tf.constant(made[name]) for name in tokens.inputs})
+
+    inputs = {name: Tensor("string", (None,)) for name in texts.names}
+    made = {"serving_default": Signature(PREDICT, inputs, tokens.outputs, answer)}
+    features = {name: tf.io.FixedLenFeature([], tf.string) for name in texts.names}
+    for name, method, names in _OF_EXAMPLES:
+        if set(names.values()) <= set(tokens.outputs) and tokens.outputs.keys() & {"label", "value"}:
+
+            def of_examples(inputs: Any, names: dict[str, str] = names) -> dict[str, Any]:
+                outputs = answer(**tf.io.parse_example(inputs, features))
+                return {new: outputs[old] for new, old in names.items()}
+
+            outputs = {new: tokens.outputs[old] for new, old in names.items()}
+            made[name] = Signature(method, {"inputs": Tensor("string", (None,))}, outputs, of_examples)
+    return made
+
+
+def _describe(signatures: Mapping[str, Signature], described: Any) -> None:
+    """Adds signatures to those that a SavedModel's file describes."""
+    tf = tensorflow()
+    for name, signature in signatures.items():
+        entry = described[name]
+        entry.method_name = signature.method
+        for side, tensors in ((entry.inputs, signature.inputs), (entry.outputs, signature.outputs)):
+            for key, tensor in tensors.items():
+                side[key].dtype = tf.as_dtype(tensor.dtype).as_datatype_enum
+                side[key].tensor_shape.CopyFrom(tf.TensorShape(tensor.shape).as_proto())
+                side[key].name = f"{name}_{key}:0"
 
 
 def _signature(function: Any, method: str) -> Signature:

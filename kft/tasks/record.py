@@ -75,6 +75,12 @@ class Reads:
         """Places of each example, int64 [N]."""
         return np.diff(self.offsets)
 
+    @property
+    def example_weights(self) -> np.ndarray:
+        """The sum of the weights of each example's places, float64 [N]."""
+        sums = np.concatenate([[0.0], np.cumsum(self.weights, dtype=np.float64)])
+        return np.diff(sums[self.offsets])
+
 
 def read_first(count: int, **more: Any) -> Reads:
     """The first token of each of so many examples; `more` are other fields of `Reads`."""
@@ -182,7 +188,8 @@ class Task:
 
     Attributes:
         labels: what its labels are, for the splits.
-        learn: (train frame, class ids that a run already has or None) → what it takes from train.
+        learn: (train frame, class ids that a run already has or None, the section `train`) → what it takes from train.
+        tune: (learned, the section `train`, truths and predictions of validation) → what validation adds to it.
         outputs: learned → C, the units of the head.
         check: (frame, learned) → raises KftError for a row that cannot be scored; names the row.
         truths: (labels of rows, learned) → what they say, [N, …]: class ids, scores, or whether a choice is right.
@@ -232,6 +239,7 @@ class Task:
     export: Export
     target_column: Callable[[pl.Series, np.ndarray], pl.Series] = lambda labels, truths: labels
     places: Callable[..., Reads] = lambda frame, rows: read_first(len(frame))
+    tune: Callable[..., Learned] = lambda learned, settings, truths, predictions: learned
     mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(
         predictions, axis=0
     )

@@ -33,12 +33,16 @@ def _check(frames: dict[str, pl.DataFrame], shown: str) -> None:
 def _check_scores(frame: pl.DataFrame) -> None:
     bad = frame.filter(~SCORE.is_finite().fill_null(False))
     if bad.height:
-        header = "; if row 1 holds column names, leave out `data.header = false`" if bad["id"][0] == 0 else ""
-        raise KftError(
-            f"{checks.where(frame, bad)}: label must be a finite number, got: {bad['label'][0]!r}{checks.more(bad)}",
+        hint = (
             "mend or remove the row; `data.label` names the column of the scores, and "
-            f'`task = "classification"` takes labels that are no numbers{header}',
+            '`task = "classification"` takes labels that are no numbers'
         )
+        if bad["label"].str.contains(r"^\s*[+-]?[\d.]*\d,\d+\s*$").all():
+            hint = 'the scores have a decimal comma: `data.decimal = ","` reads it'
+        elif bad.height == 1 and bad["id"][0] == 0:
+            hint += "; if row 1 holds column names, `data.header` must be true"
+        got = f"got: {bad['label'][0]!r}{checks.more(bad)}"
+        raise KftError(f"{checks.where(frame, bad)}: label must be a finite number, {got}", hint)
 
 
 def _check_each(frame: pl.DataFrame, learned: Learned) -> None:
@@ -59,7 +63,7 @@ def _values(labels: pl.Series) -> np.ndarray:
     return labels.cast(pl.Float64).to_numpy().astype(np.float32)
 
 
-def _learn(train: pl.DataFrame, known: list[str] | None = None) -> Learned:
+def _learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = None) -> Learned:
     """Mean and scale, by which targets are standardised."""
     values = _values(train["label"])[:, None]
     return Learned(mean=float(values.mean()), scale=float(values.std()) or 1.0)

@@ -16,10 +16,10 @@ from kft.config import Config, TrainConfig
 from kft.errors import KftError
 from kft.progress import at_once, gently, note, stop_signals
 from kft.runs import RunDir
-from kft.tasks import scoring
+from kft.tasks import TASKS, scoring
 from kft.tasks.record import Learned
 from kft.text import Tokens
-from kft.train import controls, memory, trackers
+from kft.train import controls, memory, trackers, updates
 from kft.train.account import describe, plan_account, write_inputs
 from kft.train.checkpoints import (
     Position,
@@ -117,15 +117,15 @@ def dry_run(config: Config) -> dict[str, Any]:
     devices = backend.distribute()
     prepared = prepare(config, prepare_data(config), devices)
     model, plan = prepared.model, prepared.plan
-    steps = steps_of_epoch(plan, prepared.data, epoch=0)
+    steps = steps_of_epoch(plan, prepared.data, prepared.config.train, epoch=0)
     started = time.monotonic()
     logs = model.fit(steps, steps_per_epoch=1, verbose=0, shuffle=False).history
     return {
         "data": prepared.data.splits.account,
         "batches": plan_account(plan, config.model.max_length),
         "parameters": models.parameter_counts(model),
-        "memory_bytes": memory.estimate(model, plan, devices),
-        "first_loss": float(logs["loss"][0]),
+        "memory_bytes": memory.estimate(model, plan, devices, prepared.config.train),
+        "first_loss": float(logs["mean_loss"][0]),
         "first_step_seconds": time.monotonic() - started,
     }
 
@@ -163,6 +163,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         data = prepare_data(config, runs.read_labels(run) if resumed and run.labels.exists() else None)
         if resumed:
             _check_same_data(run, data.splits.account)
+            _check_same_tokens(run, data)
         prepared = prepare(config, data, devices)
         if prepared.config != config:
             runs.write_text(run.config, configs.dump(prepared.config))
@@ -172,18 +173,25 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         # Epochs, from wherever the last checkpoint stands.
         model, plan, settings = prepared.model, prepared.plan, prepared.config.train
         position, loss_state = restore(model, run) if resumed else (Position(), None)
+        if resumed:
+            runs.go_on(run, backend.describe(), plan.steps * position.epoch + position.step)
         cut_history(run, plan.steps * position.epoch + position.step)
         validation = _validation(prepared)
         with trackers.tracking(settings.trackers, run.logs, run.path.name, config.model_dump()) as tracking:
             course = _course(run, prepared, stop, tracking)
             with gently(stop):
                 while not _is_over(position, settings):
-                    steps = steps_of_epoch(plan, data, position.epoch, position.step)
-                    epoch = run_epoch(model, steps, position, course, loss_state)
+                    steps = steps_of_epoch(plan, data, settings, position.epoch, position.step)
+                    weights = batches.step_weights(plan, data.reads.example_weights, position.epoch)
+                    epoch = run_epoch(model, steps, position, course, weights, loss_state)
                     position, loss_state = epoch.position, None
                     if position.step < plan.steps:
                         save_checkpoint(model, run, position, plan)
                         raise Stopped(run)
+                    if position.epoch + 1 == settings.epochs:
+                        updates.complete_last(
+                            model.optimizer, prepared.schedule, plan.steps * settings.epochs
+                        )
                     position = _finish_epoch(model, validation, epoch, course)
                     control.after_epoch(run)
                     if stop.is_set():
@@ -191,7 +199,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
 
             # The best epoch's weights, scored on every split.
             splits = ("validation", "test") if control.score_test else ("validation",)
-            result = _finish(model, run, data, validation.shape, splits)
+            result = _finish(prepared, run, validation, splits)
             tracking.log(plan.steps * position.epoch, _named("test", result["metrics"].get("test", {})))
         _tidy(run, settings.keep_checkpoints)
         return result
@@ -303,20 +311,18 @@ def _is_over(position: Position, settings: TrainConfig) -> bool:
 
 
 def _finish(
-    model: models.Classifier,
-    run: RunDir,
-    data: Data,
-    shape: batches.PredictionShape,
-    scored_splits: tuple[str, ...],
+    prepared: Prepared, run: RunDir, validation: _Validation, scored_splits: tuple[str, ...]
 ) -> dict[str, Any]:
-    model = _best_model(model, run)
+    data, shape = prepared.data, validation.shape
+    model = _best_model(prepared.model, run)
+    learned = _tuned(model, run, prepared, validation)
     scores, details = {}, {}
     for name in scored_splits:
         if name not in data.rows:
             continue
         frame = getattr(data.splits, name)
         logits = evaluate.predict_logits(model, data.rows[name], shape)
-        scored = evaluate.score(frame, logits, model.architecture.task, data.learned)
+        scored = evaluate.score(frame, logits, model.architecture.task, learned)
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
     runs.write_json(run.details, details)
@@ -325,6 +331,18 @@ def _finish(
     report.report(run)
     runs.finish(run)
     return {"run": str(run.path), "metrics": runs.finite(scores)}
+
+
+def _tuned(model: models.Classifier, run: RunDir, prepared: Prepared, validation: _Validation) -> Learned:
+    """What the task learned, with what the best epoch's answers to validation add to it."""
+    task, learned = TASKS[model.architecture.task], prepared.data.learned
+    logits = evaluate.predict_logits(model, validation.rows, validation.shape)
+    expected = validation.expected
+    predictions = task.predictions(logits, learned, expected.questions)
+    tuned = task.tune(learned, prepared.config.train, expected.truths, predictions)
+    if tuned != learned:
+        runs.write_learned(run, tuned)
+    return tuned
 
 
 def _best_model(model: models.Classifier, run: RunDir) -> models.Classifier:
@@ -348,6 +366,17 @@ def _tidy(run: RunDir, keep_checkpoints: bool) -> None:
         file.unlink(missing_ok=True)
     if not keep_checkpoints:
         drop_checkpoints(run)
+
+
+def _check_same_tokens(run: RunDir, data: Data) -> None:
+    """Raises KftError: the preset reads texts otherwise than when the checkpoint was written."""
+    if not runs.checkpoint_files(run) or not run.tokenizer.exists():
+        return
+    if run.tokenizer.read_text("utf-8").strip() != data.preset.tokenizer.content.strip():
+        raise KftError(
+            f"{run.path}: the tokenizer of {data.preset.name} is not what this run was started with",
+            "put the old preset back, or train a new run",
+        )
 
 
 def _check_same_data(run: RunDir, account: dict[str, Any]) -> None:

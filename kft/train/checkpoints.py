@@ -88,7 +88,7 @@ def drop_checkpoints(run: RunDir) -> None:
 
 
 def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.ndarray] | None]:
-    """Puts the last whole checkpoint back; returns where it stands and the values of Keras's loss metric."""
+    """Puts the last whole checkpoint back; returns where it stands and the values of Keras's metrics."""
     for file in reversed(runs.checkpoint_files(run)):
         try:
             with safe_open(file, "numpy") as stored:
@@ -102,7 +102,7 @@ def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.nd
             raise KftError(
                 f"{run.config}: was changed since the run began", "put it back as it was, or train a new run"
             )
-        state = _state(model)
+        state, arrays = _state(model), _with_mean_loss(arrays)
         if {n: a.shape for n, a in arrays.items()} != {n: tuple(v.shape) for n, v in state.items()}:
             if model.adapters:
                 raise KftError(
@@ -117,6 +117,13 @@ def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.nd
         losses = [arrays[name] for name in state if name.startswith("metrics/")]
         return position, losses if position.step else None
     return Position(), None
+
+
+def _with_mean_loss(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint from before losses were weighed by step, as they are now: with one metric more."""
+    if "metrics/0002" in arrays:
+        return arrays
+    return arrays | {f"metrics/{i + 2:04}": arrays[f"metrics/{i:04}"] for i in range(2)}
 
 
 def _state(model: models.Classifier) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Epoch:
 
     Attributes:
         position: where the run stands now; before the epoch's end where a stop was asked for.
-        train_loss: mean over the examples of a whole epoch.
+        train_loss: mean over a whole epoch, each example by its weight.
         input_wait_fraction: share of its time that steps waited for their batches.
     """
 
@@ -63,6 +63,7 @@ def run_epoch(
     steps: Iterable[tuple],
     position: Position,
     course: Course,
+    step_weights: np.ndarray,
     loss_state: list[np.ndarray] | None = None,
 ) -> Epoch:
     """Trains from a position to the end of its epoch, or until `course.stop` is set.
@@ -72,13 +73,14 @@ def run_epoch(
         steps: the batches that are left of the epoch.
         position: where the run stands.
         course: of the run.
-        loss_state: values of Keras's loss metric, where the position is in the middle of an epoch.
+        step_weights: total weight of each step of the epoch, [S].
+        loss_state: values of Keras's metrics, where the position is in the middle of an epoch.
 
     Raises:
         KftError: the loss is not finite, or there is no space for a checkpoint.
     """
     with bar(f"epoch {position.epoch + 1}/{course.epochs}", course.plan.steps, position.step) as track:
-        watch = EpochWatch(course, position, loss_state, track)
+        watch = EpochWatch(course, position, step_weights, loss_state, track)
         model.fit(
             watch.timed(steps),
             steps_per_epoch=course.plan.steps - position.step,
@@ -94,8 +96,16 @@ def run_epoch(
 class EpochWatch(keras.callbacks.Callback):
     """Keras's callback for one epoch; its arguments and attributes are those of `run_epoch`."""
 
-    def __init__(self, course: Course, position: Position, loss_state: list[np.ndarray] | None, track: Track):
+    def __init__(
+        self,
+        course: Course,
+        position: Position,
+        step_weights: np.ndarray,
+        loss_state: list[np.ndarray] | None,
+        track: Track,
+    ):
         super().__init__()
+        self.weights_before = np.concatenate([[0.0], np.cumsum(step_weights)])  # of so many steps
         self.course, self.position, self.loss_state, self.track = course, position, loss_state, track
         self.began = self.last_time = time.monotonic()
         self.waited = 0.0
@@ -124,9 +134,9 @@ class EpochWatch(keras.callbacks.Callback):
         course, steps = self.course, self.course.plan.steps
         step = self.position.step + 1
         self.position = replace(self.position, step=step)
-        # Reading a loss waits for the device, so only now and then; the last two tell the last step's own loss.
-        if step % course.log_every_steps == 0 or step in (steps - 1, steps):
-            self._log(float(logs["loss"]) * course.loss_scale)
+        # Reading a loss waits for the device, so only now and then.
+        if step % course.log_every_steps == 0 or step == steps:
+            self._log(float(logs["mean_loss"]) * course.loss_scale)
         self.track(step, self.words)
         if course.stop.is_set():
             self.model.stop_training = True
@@ -134,20 +144,19 @@ class EpochWatch(keras.callbacks.Callback):
             save_checkpoint(self.model, course.run, self.position, course.plan)
 
     def _log(self, mean: float) -> None:
-        """One line of history from the mean loss of the epoch's steps so far."""
+        """One line of history from the mean loss of the epoch so far."""
         plan, position, now = self.course.plan, self.position, time.monotonic()
         step, before = position.step, position.logged_step
-        loss = (mean * step - position.logged_loss * before) / (step - before)
+        weight, weight_before = self.weights_before[step], self.weights_before[before]
+        loss = mean * weight - position.logged_loss * weight_before  # of the steps since the line before
+        loss = float(loss / (weight - weight_before)) if weight > weight_before else 0.0
         rate = (step - self.last_step) * plan.batch_size / max(now - self.last_time, 1e-9)
         done = plan.steps * position.epoch + step
-        if not np.isfinite(loss):
+        if not np.isfinite(mean):
             raise KftError(
-                f"the loss is {loss} at step {done}",
+                f"the loss is {mean} at step {done}",
                 "lower train.learning_rate, or train in float32; the last checkpoint is kept",
             )
-        if step == plan.steps:  # this loss is the last step's alone, which may hold fewer examples
-            full = before * plan.batch_size
-            self.train_loss = (position.logged_loss * full + loss * (plan.units - full)) / plan.units
         line = {
             "event": "train",
             "step": done,
@@ -159,6 +168,7 @@ class EpochWatch(keras.callbacks.Callback):
         append_history(self.course.run, line)
         shown = {f"train/{key}": line[key] for key in ("loss", "learning_rate")}
         self.course.tracking.log(done, shown)
+        self.train_loss = mean
         self.position = replace(position, logged_step=step, logged_loss=mean)
         self.last_step, self.last_time = step, now
         self.words = f"loss {loss:.4f}, {rate:.{0 if rate >= 10 else 1}f} {plan.unit}/s"

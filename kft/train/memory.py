@@ -7,6 +7,7 @@ from typing import Any
 import psutil
 
 from kft import backend, batches, models
+from kft.config import TrainConfig
 
 backend.select()
 
@@ -78,17 +79,24 @@ def _container_bytes() -> Iterator[int]:
             continue
 
 
-def estimate(model: models.Classifier, plan: batches.Plan, devices: int = 1) -> int:
-    """About the bytes that training takes: weights, gradient, Adam's two moments, and the activations kept."""
+def estimate(model: models.Classifier, plan: batches.Plan, devices: int, settings: TrainConfig) -> int:
+    """About the bytes that training takes: weights, gradient, the optimizer's state, and the activations kept."""
     sizes = model.architecture.sizes
     counts = models.parameter_counts(model)
     tokens_in_step = plan.rows * plan.length / devices
+    copies = 1 + _state_copies(settings)
     passes = 2 if model.r_drop_alpha else 1
     # Kept for the backward pass, per token and layer: about 12 vectors of the hidden size, 3 of the intermediate
     # size, and 3 attention maps.
     kept = 12 * sizes.hidden_size + 3 * sizes.intermediate_size + 3 * sizes.num_heads * plan.length
     activations = passes * tokens_in_step * kept * sizes.num_layers
-    return int(4 * (counts["total"] + 3 * counts["trainable"] + activations))
+    return int(4 * (counts["total"] + copies * counts["trainable"] + activations))
+
+
+def _state_copies(settings: TrainConfig) -> int:
+    """How many values an optimizer keeps for each weight that trains."""
+    moments = int(settings.momentum > 0) if settings.optimizer == "sgd" else 2
+    return moments + (settings.gradient_accumulation_steps > 1) + (settings.ema_momentum is not None)
 
 
 def compiled_bytes(model: models.Classifier, batch: tuple[Any, ...]) -> int | None:

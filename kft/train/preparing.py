@@ -17,7 +17,7 @@ from kft.tasks import TASKS, scoring
 from kft.tasks.labels import positive_of
 from kft.tasks.record import Inputs, Learned, Reads
 from kft.text import Tokens
-from kft.train import controls, memory, optim
+from kft.train import controls, memory, optim, updates
 from kft.train.schedule import WarmupDecay, schedule_of_run
 
 
@@ -50,7 +50,7 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     frames = sources.read(config.data, config.split)
     made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
     task = TASKS[config.task]
-    learned = task.learn(made.train, known_labels)
+    learned = task.learn(made.train, known_labels, config.train)
     positive = positive_of(learned.labels, config.data.positive, config.data.label_names)
     learned = replace(learned, positive=positive)
     preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
@@ -127,9 +127,22 @@ def plan_batches(settings: TrainConfig, data: Data, devices: int) -> batches.Pla
     )
 
 
-def steps_of_epoch(plan: batches.Plan, data: Data, epoch: int, first_step: int = 0) -> Iterator[tuple]:
-    """The batches of an epoch from `first_step` on."""
-    return batches.dataset(plan, data.rows["train"], data.reads, epoch, first_step)
+def steps_of_epoch(
+    plan: batches.Plan, data: Data, settings: TrainConfig, epoch: int, first_step: int = 0
+) -> Iterator[tuple]:
+    """The batches of an epoch from `first_step` on.
+
+    Where several make an update, the inputs tell the share of each in it, float32 [R].
+    """
+    steps = batches.dataset(plan, data.rows["train"], data.reads, epoch, first_step)
+    accumulated = settings.gradient_accumulation_steps
+    if accumulated == 1:
+        return steps
+    shares = updates.shares(plan, data.reads.example_weights, epoch, settings.epochs, accumulated)
+    return (
+        (inputs | {"share": np.full(plan.rows, share)}, *rest)
+        for (inputs, *rest), share in zip(steps, shares[first_step:], strict=True)
+    )
 
 
 def find_batch_size(model: models.Classifier, settings: TrainConfig, data: Data, devices: int) -> int:
@@ -144,11 +157,11 @@ def find_batch_size(model: models.Classifier, settings: TrainConfig, data: Data,
         return plan_batches(sized(size), data, devices)
 
     def estimated(size: int) -> int:
-        return memory.estimate(model, planned(size), devices)
+        return memory.estimate(model, planned(size), devices, settings)
 
     def compiled(size: int) -> int | None:
         compile_model(model, sized(size), planned(size), data)
-        return memory.compiled_bytes(model, next(steps_of_epoch(planned(size), data, epoch=0)))
+        return memory.compiled_bytes(model, next(steps_of_epoch(planned(size), data, sized(size), epoch=0)))
 
     questions = data.reads.questions
     units = len(np.unique(questions)) if questions is not None else len(data.reads.counts)

@@ -57,5 +57,5 @@ def schedule_of_run(
     gradients_per_update: int = 1,
 ) -> WarmupDecay:
     """The schedule of a run of `steps` steps, whose warm-up takes a share of its updates, rounded up."""
-    updates = max(steps // gradients_per_update, 1)
+    updates = -(-steps // gradients_per_update)
     return WarmupDecay(peak, updates, math.ceil(updates * warmup_fraction), decay, gradients_per_update)

@@ -7,7 +7,6 @@ of `data.spans`. Other values are strings: CSV and TSV as they stand, others in 
 is kept as it is, labels are stripped. Messages count data rows from 1.
 """
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,11 @@ from typing import Any
 import polars as pl
 
 from kft.config import FORMATS, DataConfig, SplitConfig
+from kft.data.sources import label_sets
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits, parquet_pieces, read_arrow, read_parquet
+from kft.data.sources.binary import refuse_binary
 from kft.data.sources.columns import LabelPolicy, Pick, Wanted, finish, listed, pick, shown
+from kft.data.sources.compressed import DAMAGES
 from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
 from kft.data.sources.files import (
     ENDINGS,
@@ -29,6 +31,7 @@ from kft.data.sources.files import (
     expanded,
     format_of,
     of_splits,
+    refuse_address,
 )
 from kft.data.sources.folders import read_folder
 from kft.data.sources.marked import marked_texts
@@ -37,7 +40,7 @@ from kft.data.sources.named import first_rows as first_rows
 from kft.data.sources.named import read_benchmark as read_benchmark
 from kft.data.sources.named import read_named
 from kft.data.sources.tables import csv_pieces, read_csv, read_tsv, tsv_pieces
-from kft.data.sources.texts import check_encoding
+from kft.data.sources.texts import check_encoding, read_start
 from kft.errors import KftError, did_you_mean
 
 __all__ = [
@@ -119,6 +122,7 @@ def read_file(
     Raises:
         KftError: the file is missing or malformed.
     """
+    refuse_address(path)
     path = Path(path)
     policy = "needed" if need_label else "optional"
     files = expanded(path)
@@ -154,6 +158,7 @@ def read_pieces(
     Raises:
         KftError: the file is missing or malformed; the pieces before the mistake have been given by then.
     """
+    refuse_address(path)
     path, rows = Path(path), 0
     own = _of_file(data, path, settings)
     read = PIECES.get(own.format or format_of(path))
@@ -168,7 +173,7 @@ def read_pieces(
             rows += piece.height
         if not rows:
             raise KftError(f"{path.name}: holds no examples", "give a file with at least one row")
-    except (KftError, UnicodeError, OSError, EOFError, zlib.error):
+    except (KftError, UnicodeError, OSError, *DAMAGES):
         # Tells where in the whole file the mistake is.
         read_file(path, data, need_label=False, settings=settings)
         raise
@@ -190,6 +195,7 @@ def _of_file(data: DataConfig, path: Path, settings: Mapping[str, Any] = NONE) -
 def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> pl.DataFrame:
     format = data.format or format_of(path)
     if format is None:
+        refuse_binary(read_start(path), path.name)
         told = f"the ending {ending(path)} does not say" if ending(path) else "no ending says"
         raise KftError(
             f"{path.name}: {told} what the file holds", f"set `data.format` to one of {', '.join(FORMATS)}"
@@ -205,7 +211,12 @@ def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> p
     if format == "folder" and is_saved_splits(path):
         within = sorted(entry.name for entry in path.iterdir() if is_saved_dataset(entry))
         raise KftError(f"{shown(path)}: holds several splits", f"give one of its folders: {listed(within)}")
-    if path.is_dir() and format != "folder" and not (format == "arrow" and is_saved_dataset(path)):
+    if format == "arrow" and path.is_dir() and not is_saved_dataset(path):
+        raise KftError(
+            f"{shown(path)}: holds Arrow files and no dataset_info.json, so it was not saved whole",
+            "save the data set again, or give one of the files",
+        )
+    if path.is_dir() and format not in ("folder", "arrow"):
         raise KftError(
             f"{shown(path)}: is a folder, not a {format} file",
             '`data.format = "folder"` reads a folder with one sub-folder of .txt files per class',
@@ -222,11 +233,14 @@ def _without_secret(test: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rename_labels(frame: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
-    return frame.with_columns(pl.col("label").replace(data.label_names)) if data.label_names else frame
+    if not data.label_names:
+        return frame
+    return frame.with_columns(label_sets.renamed(frame["label"], data.label_names).alias("label"))
 
 
 def _check_label_names(frames: dict[str, pl.DataFrame], names: dict[str, str]) -> None:
-    labels = sorted({label for frame in frames.values() for label in frame["label"].drop_nulls().unique()})
+    there = {label for frame in frames.values() for label in frame["label"].drop_nulls().unique()}
+    labels = sorted({name for label in there for name in label_sets.names_in(label) or [label]})
     problems = [
         f"`data.label_names`: no row has the label `{name}`{did_you_mean(name, labels)}"
         for name in names

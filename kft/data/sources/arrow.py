@@ -132,14 +132,46 @@ def _table_frame(
     table: pa.Table, found: dict[str, int], columns: list[str], name: str, names: Names
 ) -> pl.DataFrame:
     table = table.replace_schema_metadata(None)
-    table.validate(full=True)  # polars takes strings that are not UTF-8 as they come
+    for i in dict.fromkeys(found.values()):
+        table = _with_text(table, columns[i], name)
+    table.validate(full=True)
     frame = pl.from_arrow(table)
     return pl.DataFrame(
         {
-            role: _by_name(frame[columns[i]], name, columns[i], names.get(columns[i]))
+            role: typed_strings(frame[columns[i]], name, columns[i], lists=True)
+            if role == "label" and frame[columns[i]].dtype == pl.List
+            else _by_name(frame[columns[i]], name, columns[i], names.get(columns[i]))
             for role, i in found.items()
         }
     )
+
+
+def _with_text(table: pa.Table, title: str, name: str) -> pa.Table:
+    """The table with a column of bytes as text; polars takes strings that are not UTF-8 as they come.
+
+    Raises:
+        KftError: they are no UTF-8; names the row.
+    """
+    place, kind = table.column_names.index(title), table.schema.field(title).type
+    if not any(of(kind) for of in (pa.types.is_binary, pa.types.is_large_binary)):
+        if not any(of(kind) for of in (pa.types.is_string, pa.types.is_large_string)):
+            return table
+        try:
+            table.column(place).validate(full=True)
+        except pa.ArrowInvalid:
+            pass
+        else:
+            return table
+    texts = []
+    for row, value in enumerate(table.column(place).cast(pa.large_binary()).to_pylist(), 1):
+        try:
+            texts.append(None if value is None else value.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise KftError(
+                f"{name}, row {row}: `{title}` is not UTF-8 text (byte 0x{value[error.start]:02x})",
+                "write the column again as UTF-8 text",
+            ) from None
+    return table.set_column(place, title, pa.array(texts, pa.large_string()))
 
 
 def _by_name(column: pl.Series, name: str, title: str, names: list[str] | None) -> pl.Series:

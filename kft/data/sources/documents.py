@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -28,10 +29,13 @@ def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFra
         rows = _document_rows(json.loads(text), name)
     except json.JSONDecodeError as error:
         if not _is_json_lines(text, error):
-            raise KftError(
-                f"{name}, line {error.lineno}: not valid JSON: {_told(error)}",
-                'one object a line is JSONL: `data.format = "jsonl"`',
-            ) from None
+            if (count := _count_objects(text)) > 1:
+                raise KftError(
+                    f"{name}: holds {count} JSON objects one after the other, neither one document nor one a line",
+                    f"put brackets around and commas between them, or one in each line: jq -c . {name}",
+                ) from None
+            hint = _json_hint(text, 'one object a line is JSONL: `data.format = "jsonl"`')
+            raise KftError(f"{name}, line {error.lineno}: not valid JSON: {_told(error)}", hint) from None
         rows = list(islice(_json_lines(io.StringIO(text, newline="\n"), name), data.max_examples))
     except (ValueError, RecursionError) as error:
         raise KftError(
@@ -76,10 +80,7 @@ def _json_lines(lines: Iterable[str], name: str) -> Iterator[Row]:
         try:
             row = json.loads(content)
         except json.JSONDecodeError as error:
-            raise KftError(
-                f"{where}: not valid JSON: {_told(error)}",
-                'JSONL holds one object a line; set `data.format = "json"` for one document over many lines',
-            ) from None
+            raise KftError(f"{where}: not valid JSON: {_told(error)}", _line_hint(content)) from None
         except (ValueError, RecursionError) as error:
             raise KftError(
                 f"{where}: JSON that cannot be read: {error}",
@@ -90,6 +91,47 @@ def _json_lines(lines: Iterable[str], name: str) -> Iterator[Row]:
                 f"{where}: must be a JSON object, got {kind(row)}", 'such as {"text": "…", "label": "…"}'
             )
         yield row
+
+
+def _count_objects(text: str) -> int:
+    """How many JSON objects stand one after the other, with nothing but space between; 0 where there is anything else."""
+    decoder, place, count = json.JSONDecoder(), 0, 0
+    try:
+        while place < len(text):
+            found, place = decoder.raw_decode(text, place)
+            if not isinstance(found, dict):
+                return 0
+            count += 1
+            place += len(text[place:]) - len(text[place:].lstrip())
+    except (ValueError, RecursionError):
+        return 0
+    return count
+
+
+def _line_hint(content: str) -> str:
+    """What is wrong with a line of JSONL that is no JSON."""
+    content = content.strip()
+    if content.endswith(",") and _is_object(content[:-1]):
+        return 'the line ends with a comma: remove it; with brackets around all lines it is `data.format = "json"`'
+    if _count_objects(content) > 1:
+        return "the line holds several objects: write one a line"
+    if content in ("{", "["):
+        over_lines = "objects over several lines are made one a line with jq -c . FILE"
+        return f'set `data.format = "json"` for one document over many lines; {over_lines}'
+    return _json_hint(content, "JSONL holds one object a line")
+
+
+def _json_hint(text: str, other: str) -> str:
+    start = re.match(r"[\s\[]*{\s*(')?", text)
+    if start and start[1]:
+        return "JSON has double quotes; Python's json.dumps writes them"
+    return other
+
+
+def _is_object(content: str) -> bool:
+    with contextlib.suppress(ValueError, RecursionError):
+        return isinstance(json.loads(content), dict)
+    return False
 
 
 def _told(error: json.JSONDecodeError) -> str:
@@ -145,7 +187,7 @@ def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.Dat
     found = pick(columns)
     return pl.DataFrame(
         {
-            role: strings([_field(row, columns[i]) for row in rows], name, columns[i])
+            role: strings([_field(row, columns[i]) for row in rows], name, columns[i], lists=role == "label")
             for role, i in found.items()
         }
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from kft.config import DataConfig
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits
 from kft.data.sources.columns import listed, shown
+from kft.data.sources.compressed import plain_name
 from kft.errors import KftError, did_you_mean
 
 SPLITS = ("train", "validation", "test")
@@ -47,6 +48,7 @@ def expanded(name: str | Path, split: str | None = None) -> list[Path]:
     Raises:
         KftError: a pattern that no file has, or a folder whose files are of several formats.
     """
+    refuse_address(name)
     path = Path(name)
     if glob.has_magic(str(name)) and not os.path.lexists(name):
         matches = [Path(match) for match in sorted(glob.glob(str(name), recursive=True))]  # noqa: PTH207 (takes absolute patterns)
@@ -59,8 +61,22 @@ def expanded(name: str | Path, split: str | None = None) -> list[Path]:
     return _shards(path) or [path]
 
 
+def refuse_address(name: str | Path) -> None:
+    """Raises KftError: a file is named by an address, which is not read."""
+    scheme, found, rest = str(name).partition("://")
+    if found:
+        parts = [part for part in rest.removeprefix("datasets/").split("/")[:2] if "." not in part]
+        owner = "/".join(parts)
+        hint = (
+            f"hf download --repo-type dataset {owner} --local-dir FOLDER" if scheme == "hf" else "download it"
+        )
+        raise KftError(
+            f"{name}: is an address, and files are read from disk", f"{hint}, and give the file's path"
+        )
+
+
 def format_of(path: str | Path) -> str | None:
-    """What a file's ending says that it holds (`.gz` of a text file aside); "folder" for a folder."""
+    """What a file's ending says that it holds (that of a compressed one aside); "folder" for a folder."""
     path = Path(path)
     if path.is_dir():
         if is_saved_dataset(path):
@@ -71,7 +87,8 @@ def format_of(path: str | Path) -> str | None:
 
 
 def ending(path: str | Path) -> str:
-    return Path(Path(path).name.lower().removesuffix(".gz")).suffix
+    """The ending of a name, that of a compressed file aside."""
+    return Path(plain_name(Path(path))).suffix
 
 
 def display_names(files: dict[str, list[Path]]) -> dict[Path, str]:

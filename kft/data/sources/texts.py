@@ -2,29 +2,19 @@
 
 import codecs
 import contextlib
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterable
 from encodings.aliases import aliases
 from functools import partial
 from pathlib import Path
 
 from kft.config import DataConfig
+from kft.data.sources import compressed
+from kft.data.sources.binary import refuse_binary, refuse_wide
 from kft.errors import KftError, did_you_mean
 from kft.progress import note
 
-# Beginnings of files that people rename to .csv.
-SIGNATURES = {
-    b"PK\x03\x04": "a zip archive or an Excel workbook",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"\x1f\x8b": "gzip-compressed (name it .gz)",
-    b"PAR1": 'Parquet (`data.format = "parquet"` reads it)',
-    b"%PDF": "a PDF document",
-    b"\x89PNG": "a PNG image",
-    b"SQLite format 3": "an SQLite database",
-}
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 ENCODING_HINT = (
     "set `data.encoding` to the file's encoding, for example cp1252 (Western Windows), latin-1, gb18030 (Chinese) or "
@@ -39,15 +29,16 @@ def line(before: str) -> str:
 
 
 def read_bytes(path: Path, name: str) -> bytes:
-    """The bytes of a file; those of a .gz file decompressed."""
+    """The bytes of a file, decompressed as its ending says."""
     try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise KftError(
-            f"{name}: is not a whole gzip file: {error}", "copy or compress the file again"
-        ) from None
-    except OSError as error:
+        with compressed.open_bytes(path) as raw:
+            return raw.read()
+    except (*compressed.DAMAGES, OSError) as error:
+        if compressed.is_compressed(path) and (isinstance(error, compressed.DAMAGES) or error.errno is None):
+            kind = {".gz": "gzip", ".bz2": "bzip2"}.get(path.suffix.lower(), path.suffix.lower()[1:])
+            raise KftError(
+                f"{name}: is not a whole {kind} file: {error}", "copy or compress the file again"
+            ) from None
         raise KftError(f"{name}: cannot be read: {error.strerror}", "check the file's permissions") from None
 
 
@@ -73,18 +64,16 @@ def of_json(path: Path, data: DataConfig) -> DataConfig:
 
 
 def read_start(path: Path, size: int = 4096) -> bytes:
-    """The first bytes of a file, those of a .gz file decompressed as far as that can be."""
-    open_file = gzip.open if path.suffix.lower() == ".gz" else open
-    with contextlib.suppress(OSError, EOFError, zlib.error), open_file(path, "rb") as raw:
+    """The first bytes of a file, decompressed as far as that can be."""
+    with contextlib.suppress(OSError, *compressed.DAMAGES), compressed.open_bytes(path) as raw:
         return raw.read(size)
     return b""
 
 
 def _note_utf8(pieces: Iterable[bytes], name: str, encoding: str) -> None:
     """Says that a file is UTF-8 beyond ASCII, though an encoding of one byte a character decodes it without an error."""
-    if (
-        len(b"\xc3\xa9\x82\xa0".decode(encoding, "replace")) != 4
-    ):  # two characters or three where some have two bytes
+    # Two characters, or three, where some have two bytes.
+    if len(b"\xc3\xa9\x82\xa0".decode(encoding, "replace")) != 4:
         return
     decoder, beyond = codecs.getincrementaldecoder("utf-8")(), False
     try:
@@ -110,12 +99,12 @@ def open_text(path: Path, name: str, data: DataConfig, newline: str) -> io.TextI
         KftError: unknown encoding, or a binary file.
     """
     check_encoding(data.encoding)
-    raw = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 (the text closes it)
-    _refuse_binary(raw.peek(4096), name, data.encoding)
+    raw = compressed.open_bytes(path)  # the text closes it
+    _refuse_other(raw.peek(4096), name, data.encoding)
     if data.encoding != "utf-8":
         _note_utf8(iter(partial(raw.read, 2**20), b""), name, data.encoding)
         raw.seek(0)
-    text = io.TextIOWrapper(raw, data.encoding, newline=newline)
+    text = _Text(raw, data.encoding, newline=newline)
     if text.read(1) != "\ufeff":
         text.seek(0)
     return text
@@ -128,9 +117,9 @@ def decode(raw: bytes, name: str, encoding: str, place: Place = line, hint: str 
         KftError: unknown encoding, a binary file, or a byte that the encoding does not have.
     """
     check_encoding(encoding)
-    _refuse_binary(raw, name, encoding)
+    _refuse_other(raw, name, encoding)
     try:
-        return raw.decode(encoding).removeprefix("\ufeff")
+        text = raw.decode(encoding).removeprefix("\ufeff")
     except UnicodeError as error:
         start = min(getattr(error, "start", 0), len(raw) - 1)
         before = raw[:start].decode(encoding, "ignore").removeprefix("\ufeff")
@@ -138,6 +127,12 @@ def decode(raw: bytes, name: str, encoding: str, place: Place = line, hint: str 
             f"{name}, {place(before)}: byte 0x{raw[start]:02x} (number {start} of the file) is not {encoding} text",
             hint,
         ) from None
+    if (start := text.find("\0")) >= 0:
+        raise KftError(
+            f"{name}, {place(text[:start])}: holds a NUL character",
+            "remove such characters: tr -d '\\000' < FILE > NEW",
+        )
+    return text
 
 
 def check_encoding(encoding: str) -> None:
@@ -152,16 +147,23 @@ def check_encoding(encoding: str) -> None:
         ) from None
 
 
-def _refuse_binary(raw: bytes, name: str, encoding: str) -> None:
-    for signature, what in SIGNATURES.items():
-        if raw.startswith(signature):
-            raise KftError(f"{name}: is {what}, not text", "save it as CSV, JSONL or Parquet")
-    if encoding.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32", "u16", "u32")):
-        return
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise KftError(f"{name}: is not {encoding} text but UTF-16", 'set `data.encoding = "utf-16"`')
-    if b"\0" in raw[:4096]:
-        raise KftError(
-            f"{name}: is a binary file (it holds NUL bytes), not text",
-            'save it as CSV, JSONL or Parquet; if it is UTF-16 text, set `data.encoding = "utf-16"`',
-        )
+def _refuse_other(start: bytes, name: str, encoding: str) -> None:
+    """Raises KftError: a file is no text of this encoding, by its first bytes."""
+    refuse_binary(start, name)
+    if not _is_wide(encoding):
+        refuse_wide(start[:4096], name, encoding)
+
+
+def _is_wide(encoding: str) -> bool:
+    """Whether characters of an encoding hold NUL bytes."""
+    return encoding.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32", "u16", "u32"))
+
+
+class _Text(io.TextIOWrapper):
+    """Lines without NUL characters; one that holds some is a UnicodeError."""
+
+    def __next__(self) -> str:
+        content = super().__next__()
+        if "\0" in content:
+            raise UnicodeError("a NUL character")
+        return content

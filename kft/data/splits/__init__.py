@@ -8,6 +8,7 @@ import polars as pl
 
 from kft.config import CleanConfig, SplitConfig
 from kft.data.splits import cleaning, cutting, times
+from kft.data.splits.listed import unlisted
 from kft.errors import KftError
 from kft.tasks import TASKS
 from kft.tasks.record import Labels
@@ -34,6 +35,7 @@ class Splits:
             "dropped":   {reason: rows}; a row counts for the first of these that holds
                 empty_text, empty_text_pair   nothing in it that can be seen
                 missing_label                 null, empty, or NaN where the labels of train are numbers; elsewhere it is a word
+                other_class                   a class that `clean.classes` or `clean.exclude_classes` leaves out
                 unlabelled                    a row of a test file without any label
                 leak                          a train row that also stands in validation or test
                 conflicting_label             a train row whose text came before, with another label
@@ -92,10 +94,20 @@ def prepare(
             raise KftError(
                 f"{shown['train']}: has no columns for `split.{key}`", "give a CSV, JSONL or Parquet file"
             )
+    if rules.names is not None and not rules.several:
+        frames = unlisted(frames, shown)
     numbers = cleaning.are_numbers(frames["train"]["label"])
+    excluded = []
+    if clean.classes is not None or clean.exclude_classes is not None:
+        if rules.names is None:
+            raise KftError(
+                f"`clean.classes` and `clean.exclude_classes` need classes, and `task` is {task}",
+                "leave them out",
+            )
+        excluded = cleaning.unwanted(frames, clean)
     files, dropped = {}, {}
     for name, frame in frames.items():
-        files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, numbers)
+        files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, numbers, excluded)
         if name != "test":
             _check_left(files[name], shown[name], dropped[name])
     leaks = cleaning.leaks(files)

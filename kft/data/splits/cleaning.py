@@ -6,7 +6,9 @@ import polars as pl
 
 from kft.config import CleanConfig
 from kft.data.sources import marked_texts
+from kft.data.sources.columns import listed
 from kft.data.splits.alike import normalized
+from kft.errors import KftError, did_you_mean
 
 EXACT, NORMAL, TOGETHER, UNIT, ANSWER = KEYS = ("_exact", "_normal", "_together", "_unit", "_answer")
 GROUP, TIME, MOMENT = "split_group", "split_time", "_moment"  # of `split.group` and `split.time`
@@ -59,13 +61,33 @@ def are_numbers(labels: pl.Series) -> bool:
     return len(words) > 0 and words.cast(pl.Float64, strict=False).is_not_null().all()
 
 
-def clean(frame: pl.DataFrame, split: str, numbers: bool) -> tuple[pl.DataFrame, Counts]:
+def unwanted(frames: dict[str, pl.DataFrame], config: CleanConfig) -> list[str]:
+    """The labels whose rows the config leaves out.
+
+    Raises:
+        KftError: it names labels that no row has.
+    """
+    labels = {label for frame in frames.values() for label in frame["label"].drop_nulls().unique()}
+    for key in ("classes", "exclude_classes"):
+        for name in getattr(config, key) or ():
+            if name not in labels:
+                known = sorted(labels)
+                raise KftError(
+                    f"`clean.{key}`: no row has the label {name!r}{did_you_mean(name, known)}",
+                    f"the labels are {listed(known)}",
+                )
+    kept = labels if config.classes is None else set(config.classes)
+    return sorted(labels - (kept - set(config.exclude_classes or ())))
+
+
+def clean(frame: pl.DataFrame, split: str, numbers: bool, excluded: list[str]) -> tuple[pl.DataFrame, Counts]:
     """The rows that have texts and a label, and the count of the others.
 
     Args:
         frame: of `with_keys`.
         split: its name.
         numbers: whether labels are numbers, so that NaN is a missing one.
+        excluded: labels whose rows are left out.
     """
     missing = pl.col("label").is_null() | (pl.col("label") == "")
     if numbers:
@@ -74,6 +96,8 @@ def clean(frame: pl.DataFrame, split: str, numbers: bool) -> tuple[pl.DataFrame,
         return frame.clear(), {"unlabelled": frame.height}
     reasons = {f"empty_{c}": _is_empty(c) for c in ("text", "text_pair") if c in frame.columns}
     reasons |= {"missing_label": missing}
+    if excluded:
+        reasons |= {"other_class": pl.col("label").is_in(excluded)}
     if "group" in frame.columns:  # a question that lacks a choice is another question
         reasons = {name: holds.any().over(UNIT) for name, holds in reasons.items()}
     return _drop(frame, reasons)
