@@ -143,7 +143,7 @@ BAD_DATA = {
     "not UTF-8": (HEADER + GOOD + "café,positive\n".encode("latin-1"), [], "data.csv, row 41 (line 42): byte 0xe9", "data.encoding"),
     "unknown encoding": (HEADER + GOOD, ["data.encoding=utf-9"], "no encoding `utf-9`, did you mean `utf-8`?", "latin-1"),
     "binary file": (bytes(range(256)) * 4, [], "data.csv: is a binary file", "CSV, JSONL or Parquet"),
-    "workbook": (b"PK\x03\x04" + bytes(50), [], "data.csv: is a zip archive or an Excel workbook", "save it as CSV"),
+    "workbook": (b"PK\x03\x04" + bytes(50), [], "data.csv: is a zip archive", "save it as CSV"),
     "row too long": (HEADER + GOOD + b"a,b,c\n", [], "data.csv, row 41 (line 42): expected 2 columns, got 3", "quote texts"),
     "row too short": (HEADER + b"a\n" + GOOD, [], "data.csv, row 1 (line 2): expected 2 columns, got 1", "quote texts"),
     "open quote": (HEADER + b'"a,b\n' + GOOD, [], "row 1 (line 2): a quote is opened and never closed", "doubled"),

@@ -387,3 +387,27 @@ def test_a_package_that_an_extra_brings_is_a_mistake_with_the_line_that_mends_it
     backend.need("json", "x")
     with pytest.raises(KftError, match=r"serving needs the package no-such\n\nhint: pip install 'kft\[x\]'"):
         backend.need("no_such", "x", "serving")
+
+
+@pytest.mark.parametrize(
+    ("data", "override", "line"),
+    [
+        (
+            {"train": "a.csv", "validation": "b.csv", "test": "c.csv"},
+            ["data.train=new.csv"],
+            "config    data.train is of --set, data.validation and data.test still of the config: b.csv, c.csv\n",
+        ),
+        ({"train": "a.csv", "test": "c.csv"}, ["data.train=new.csv", "data.test=t.csv"], ""),
+        ({"train": "a.csv"}, ["data.train=new.csv"], ""),
+        ({"source": "bbc_news"}, ["data.train=new.csv"], ""),
+        (
+            {"train": "a.csv", "test": ["c.csv", "d.csv"]},
+            ["data.source=glue/sst2"],
+            "config    data.source of --set takes the place of data.train and data.test\n",
+        ),
+        ({"train": "a.csv", "test": "c.csv"}, ["train.epochs=2"], ""),
+    ],
+)
+def test_data_of_the_command_line_and_of_the_config_are_not_mixed_silently(data, override, line, capsys):
+    config.parse({"data": data}, override)
+    assert capsys.readouterr().err == line

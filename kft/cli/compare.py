@@ -34,6 +34,7 @@ def compare(runs, split, data, metric, output, seed, overrides, skip_unlabelled,
         )
     check_about_file(data, overrides, skip_unlabelled)
     from kft.report import compare as comparing
+    from kft.runs import check_output
 
     if data:
         select(runs[0], backend)
@@ -45,6 +46,8 @@ def compare(runs, split, data, metric, output, seed, overrides, skip_unlabelled,
         )
     else:
         split, found = comparing.read(runs, split)
+    if output:
+        check_output(output, *([data] if data else []))
     told, rows = comparing.compare(found, split, metric, seed)
     if output:
         comparing.write_disagreements(rows, output)

@@ -12,7 +12,7 @@ from kft.cli import process
 from kft.cli.process import EXIT_MISTAKE, EXIT_PIPE, EXIT_STOPPED
 
 __all__ = [
-    "BACKEND", "EXIT_MISTAKE", "EXIT_PIPE", "EXIT_STOPPED", "FILE_SET", "JSON", "SET", "SKIP_UNLABELLED", "Commands", "backend_of", "check_about_file", "print_file",
+    "BACKEND", "EXIT_MISTAKE", "EXIT_PIPE", "EXIT_STOPPED", "FILE_SET", "JSON", "SET", "SKIP_UNLABELLED", "Commands", "backend_of", "check_about_file", "override", "print_file",
     "print_json", "seed_list", "select", "tell",
 ]  # fmt: skip
 
@@ -125,6 +125,31 @@ def check_about_file(data: str | None, overrides: tuple[str, ...], skip_unlabell
         raise click.UsageError(
             f"{name} is about the file of --data: the rows of a split are as training read them"
         )
+
+
+def override(overrides: tuple[str, ...], **options: tuple[str, Any]) -> tuple[str, ...]:
+    """The overrides, and those that options stand for.
+
+    Args:
+        overrides: of --set.
+        options: name of the option → (setting, its value or None).
+
+    Raises:
+        click.UsageError: a setting is given twice, with different values.
+    """
+    from kft.config import reading
+
+    made = list(overrides)
+    for option, (setting, value) in options.items():
+        if value is None:
+            continue
+        for text in overrides:
+            keys, given = reading.split_override(text)
+            if ".".join(keys) == setting and reading.toml_value(given) != value:
+                name = option.replace("_", "-")
+                raise click.UsageError(f"--{name} {value} and --set {text} contradict each other")
+        made.append(f"{setting}={json.dumps(value)}")
+    return tuple(made)
 
 
 def seed_list(text: str) -> tuple[int, ...]:

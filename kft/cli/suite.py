@@ -4,7 +4,17 @@ import sys
 
 import click
 
-from kft.cli.shared import BACKEND, EXIT_MISTAKE, EXIT_STOPPED, JSON, SET, print_json, seed_list, tell
+from kft.cli.shared import (
+    BACKEND,
+    EXIT_MISTAKE,
+    EXIT_STOPPED,
+    JSON,
+    SET,
+    override,
+    print_json,
+    seed_list,
+    tell,
+)
 
 
 @click.command(short_help="Train and score GLUE or SuperGLUE.")
@@ -39,7 +49,8 @@ def suite(
     from kft import config as configs
 
     numbers = seed_list(seeds)
-    overrides = (*overrides, *([f'backend="{backend}"'] if backend else []))
+    override(overrides, preset=("model.preset", preset), data_dir=("data.data_dir", data_dir))
+    overrides = override(overrides, backend=("backend", backend))
     from kft.studies import suites
 
     if checked:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, backend_of, print_json, seed_list, tell
+from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, backend_of, override, print_json, seed_list, tell
 
 
 @click.command(short_help="Train a model, or one for each seed or fold.")
@@ -44,8 +44,11 @@ def train(config, backend, overrides, run_path, seeds, resume_path, dry_run, as_
         _resume(resume_path, as_json)
         return
     numbers = () if seeds is None else seed_list(seeds)
-    overrides = (*overrides, *([f'backend="{backend}"'] if backend else []))
-    settings = configs.load(config, overrides)
+    seed = numbers[0] if len(numbers) == 1 else list(numbers) or None
+    override(overrides, seeds=("train.seed", seed))
+    settings = configs.load(config, override(overrides, backend=("backend", backend)))
+    if dry_run and (run_path or numbers):
+        raise click.UsageError("--dry-run writes nothing: it goes without --run and --seeds")
     if dry_run:
         told = _run_training(settings.backend, lambda training: training.dry_run(settings))
         print_json(told, indent=2) if as_json else click.echo(_dry_run_text(settings, told))

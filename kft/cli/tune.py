@@ -1,13 +1,12 @@
 """`kft tune`."""
 
-import json
 import sys
 import threading
 from pathlib import Path
 
 import click
 
-from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, print_json, tell
+from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, override, print_json, tell
 
 
 @click.command(short_help="Search for the best settings.")
@@ -48,11 +47,8 @@ def tune(
         "launcher": launcher,
         "timeout_minutes": timeout_minutes,
     }
-    overrides = [
-        *overrides,
-        *(f"tune.{key}={json.dumps(value)}" for key, value in given.items() if value is not None),
-    ]
-    overrides += [f'backend="{backend}"'] if backend else []
+    options = {name: (f"tune.{name}", value) for name, value in given.items()}
+    overrides = override(overrides, **options, backend=("backend", backend))
     study = Path(folder or Path("runs") / f"{Path(config or 'bbc_news').stem}-tune")
     known = config is None and (study / "study.toml").is_file()
     settings = configs.load(study / "study.toml" if known else config, overrides)

@@ -23,6 +23,7 @@ from kft.config.sections import (
 from kft.config.table import is_section, setting_types, settings_table
 from kft.config.whole import Config
 from kft.errors import KftError, closest, did_you_mean
+from kft.progress import note
 
 __all__ = [
     "FORMATS", "FRAME_COLUMNS", "PATH_KEYS", "SCHEMA_HINT", "CleanConfig", "Config", "DataConfig", "ModelConfig",
@@ -79,6 +80,8 @@ def parse(
         keys, text = reading.split_override(override)
         reading.assign(changes, keys, reading.toml_value(text), override)
     changes = reading.absolute_paths(changes, Path.cwd())
+    if overrides and (mixed := reading.mixed_data(settings, changes)):
+        note(f"config    {mixed}")
     settings = reading.merge(reading.without_replaced_data(settings, changes), changes)
     try:
         return Config.model_validate(settings)

@@ -90,6 +90,28 @@ def without_replaced_data(settings: dict, changes: dict) -> dict:
     return settings | {"data": {key: value for key, value in data.items() if key not in drop}}
 
 
+def mixed_data(settings: dict, changes: dict) -> str:
+    """What is still of the file, or no longer, where an override says where the examples are; "" where nothing is mixed."""
+    data, changed = settings.get("data"), changes.get("data")
+    if not isinstance(data, dict) or not isinstance(changed, dict):
+        return ""
+    others = [key for key in ("validation", "test") if data.get(key) and key not in changed]
+    if "source" in changed and (gone := [key for key in ("train", *others) if data.get(key)]):
+        return f"data.source of --set takes the place of {_named(gone)}"
+    if "train" in changed and data.get("train") and others:
+        shown_files = ", ".join(_file_names(data[key]) for key in others)
+        return f"data.train is of --set, {_named(others)} still of the config: {shown_files}"
+    return ""
+
+
+def _named(keys: list[str]) -> str:
+    return " and ".join(f"data.{key}" for key in keys)
+
+
+def _file_names(setting: Any) -> str:
+    return ", ".join(Path(str(name)).name for name in (setting if isinstance(setting, list) else [setting]))
+
+
 def absolute_paths(settings: dict[str, Any], base: Path) -> dict[str, Any]:
     settings = dict(settings)
     if isinstance(settings.get("data"), dict):

@@ -158,9 +158,13 @@ def predict_file(
         settings: how the file is read, as for `evaluate`.
 
     Raises:
-        KftError: the file cannot be read, or a line is not UTF-8.
+        KftError: the file cannot be read, a line is not UTF-8, or the output would replace what is read.
     """
+    if output is not None:
+        runs.check_output(output, file)
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    if output is not None:
+        runs.check_output(output, *inputs.trained_on(loaded))
     made = _answers(loaded, inputs.read_frames(loaded, file, settings))
     if output is None:
         return _write_lines(made, sys.stdout)

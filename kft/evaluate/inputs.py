@@ -192,12 +192,26 @@ def _data_of_files(loaded: LoadedRun) -> DataConfig:
     return loaded.config.data.model_copy(update={"max_examples": None})
 
 
+def trained_on(loaded: LoadedRun) -> list[str]:
+    """The files that the run was trained and scored on."""
+    data = loaded.config.data
+    named = (data.train, data.validation, data.test)
+    return [file for files in named if files for file in ([files] if isinstance(files, str) else files)]
+
+
 def rows_of_split(loaded: LoadedRun, split: str) -> pl.DataFrame:
     """The rows of a split as the run was trained with or scored on; KftError: it has none, or the file is damaged."""
     if split == "train":
         own = loaded.config
         files = sources.read(own.data, own.split)
-        return splits.prepare(files, own.split, own.clean, own.task, own.data.spans).train
+        prepared = splits.prepare(files, own.split, own.clean, own.task, own.data.spans)
+        known = runs.read_json(loaded.run.data, "splits")["splits"].get("train", {}).get("sha256")
+        if known != prepared.account["splits"]["train"]["sha256"]:
+            raise KftError(
+                f"{loaded.path}: the train data is not what this run was trained on",
+                "put the old data back; what they are now is scored with --data FILE",
+            )
+        return prepared.train
     file = loaded.run.split(split)
     if not file.exists():
         if runs.had_split(loaded.run, split):

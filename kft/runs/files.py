@@ -110,6 +110,18 @@ def sweep(folder: Path) -> None:
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
+def check_output(output: str | Path, *read: str | Path) -> None:
+    """Raises KftError: a file to be written would replace one that is read for it, or one of a run."""
+    hint = "choose another file with --output"
+    for file in read:
+        if os.path.exists(output) and os.path.exists(file) and os.path.samefile(output, file):  # noqa: PTH110, PTH121
+            raise KftError(f"{output}: is read, and would be lost", hint)
+    whole = Path(os.path.realpath(output))
+    for folder in whole.parents if os.path.lexists(output) else ():
+        if (folder / "config.toml").is_file() and (folder / "model.json").is_file():
+            raise KftError(f"{output}: is a file of the run {folder}, and would be lost", hint)
+
+
 def append_line(path: Path, line: str) -> None:
     """Adds one line to a file.
 

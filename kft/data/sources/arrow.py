@@ -138,7 +138,9 @@ def _table_frame(
     frame = pl.from_arrow(table)
     return pl.DataFrame(
         {
-            role: _by_name(frame[columns[i]], name, columns[i], names.get(columns[i]))
+            role: typed_strings(frame[columns[i]], name, columns[i], lists=True)
+            if role == "label" and frame[columns[i]].dtype == pl.List
+            else _by_name(frame[columns[i]], name, columns[i], names.get(columns[i]))
             for role, i in found.items()
         }
     )

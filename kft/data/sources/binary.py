@@ -37,7 +37,8 @@ ZIP = ("a zip archive", "unpack it, and give a file in it")
 TAR = ("a tar archive", "unpack it: tar -xf FILE, and give a file in it")
 PAGE = ("a web page (HTML), perhaps in place of a download", "download the file itself")
 PAGES = (b"<!doctype html", b"<html")
-NUL_SHARE = 0.1  # of the first bytes, from which a file is no text
+NUL_SHARE, CONTROL_SHARE = 0.3, 0.1  # of the first bytes, from which a file is no text
+CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))  # that hardly stand in texts
 
 
 def what_it_is(start: bytes) -> tuple[str, str] | None:
@@ -59,10 +60,12 @@ def refuse_binary(start: bytes, name: str) -> None:
 
 
 def refuse_wide(start: bytes, name: str, encoding: str) -> None:
-    """Raises KftError: a file is UTF-16, or holds so many NUL bytes that it is no text of one byte a character."""
+    """Raises KftError: a file is UTF-16, or holds so many NUL bytes or control characters that it is no text."""
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise KftError(f"{name}: is not {encoding} text but UTF-16", 'set `data.encoding = "utf-16"`')
-    if start.count(b"\0") > NUL_SHARE * len(start):
+    strange = len(start) - len(start.translate(None, CONTROLS))
+    wide = start.count(b"\0") > NUL_SHARE * len(start)
+    if wide or (b"\0" in start and len(start) >= 64 and strange > CONTROL_SHARE * len(start)):
         raise KftError(
             f"{name}: is a binary file (it holds NUL bytes), not text",
             f'{TABLE_HINT}; if it is UTF-16 text, set `data.encoding = "utf-16"`',

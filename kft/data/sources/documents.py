@@ -187,7 +187,7 @@ def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.Dat
     found = pick(columns)
     return pl.DataFrame(
         {
-            role: strings([_field(row, columns[i]) for row in rows], name, columns[i])
+            role: strings([_field(row, columns[i]) for row in rows], name, columns[i], lists=role == "label")
             for role, i in found.items()
         }
     )
