@@ -107,6 +107,12 @@ def _definition(name: str, folder: Path, said: dict) -> Definition:
     if (folder / "vocab.json").exists() or kind in _BYTE_BPE_CLASSES:
         space = bool(said.get("add_prefix_space", False))
         return _byte_bpe(name, folder / "vocab.json", folder / "merges.txt", space)
+    pieces = next((path.name for path in folder.glob("*.model")), None)
+    if pieces and not (folder / "vocab.txt").exists():
+        raise KftError(
+            f"{name}: its tokenizer is in {pieces}, kft reads tokenizer.json",
+            "convert it once with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+        )
     vocabulary = read_vocabulary(name, folder / "vocab.txt")
     if kind in ("", *_BERT_CLASSES):
         return _wordpiece(name, vocabulary, *_bert_settings(said))
