@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from kft.config import DataConfig
-from kft.data.sources.columns import Pick, kind, strings, wanted_columns
+from kft.data.sources.columns import OWN, Pick, kind, strings, wanted_columns
 from kft.data.sources.texts import line, of_json, open_text, read_text
 from kft.errors import KftError
 
@@ -186,11 +186,16 @@ def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.Dat
     columns += _nested(rows, columns, data)
     found = pick(columns)
     return pl.DataFrame(
-        {
-            role: strings([_field(row, columns[i]) for row in rows], name, columns[i])
-            for role, i in found.items()
-        }
+        {role: _column(rows, columns[i], name, role.startswith(OWN)) for role, i in found.items()}
     )
+
+
+def _column(rows: list[Row], field: str, name: str, own: bool) -> pl.Series:
+    """The values of a field; of a column that is only kept, lists and objects as JSON."""
+    values = [_field(row, field) for row in rows]
+    if own:
+        values = [json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for v in values]
+    return strings(values, name, field)
 
 
 def _nested(rows: list[Row], columns: list[str], data: DataConfig) -> list[str]:
