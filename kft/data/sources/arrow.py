@@ -144,7 +144,7 @@ def _table_frame(
         {
             role: frame[columns[i]]
             if role.startswith(OWN)
-            else _by_name(frame[columns[i]], name, columns[i], names.get(columns[i]))
+            else _listed(frame[columns[i]], name, columns[i], names.get(columns[i]), role == "label")
             for role, i in found.items()
         }
     )
@@ -176,6 +176,13 @@ def _with_text(table: pa.Table, title: str, name: str) -> pa.Table:
                 "write the column again as UTF-8 text",
             ) from None
     return table.set_column(place, title, pa.array(texts, pa.large_string()))
+
+
+def _listed(column: pl.Series, name: str, title: str, names: list[str] | None, label: bool) -> pl.Series:
+    """A column's strings; a label may be a list of one."""
+    if label and column.dtype == pl.List:
+        return typed_strings(column, name, title, lists=True)
+    return _by_name(column, name, title, names)
 
 
 def _by_name(column: pl.Series, name: str, title: str, names: list[str] | None) -> pl.Series:
