@@ -64,7 +64,7 @@ def _values(labels: pl.Series) -> np.ndarray:
     return labels.cast(pl.Float64).to_numpy()
 
 
-def _learn(train: pl.DataFrame, known: list[str] | None = None) -> Learned:
+def _learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = None) -> Learned:
     """Mean and scale, by which targets are standardised."""
     values = _values(train["label"])[:, None]
     return Learned(mean=float(values.mean()), scale=float(values.std()) or 1.0)

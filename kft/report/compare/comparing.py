@@ -52,6 +52,7 @@ FIELDS = {
     "disagreements.examples[].id": "number of the row in its file, from 0",
     "disagreements.examples[].target": "its label or score",
     "disagreements.examples[].answers.*.label": "name of a run: what it predicts",
+    "disagreements.examples[].answers.*.labels[]": "the same where a row may have several",
     "disagreements.examples[].answers.*.probability": "and how surely; of a choice among those of the question",
     "disagreements.examples[].answers.*.chosen": "whether the choice is the one, for choices",
     "disagreements.examples[].answers.*.value": "what it predicts, for scores",
