@@ -542,7 +542,9 @@ class TestControls:
         assert (learned.mean, learned.scale) == (np.mean(seconds), pytest.approx(np.std(seconds)))
         targets = task.reads(frame, None, learned).targets
         assert targets.dtype == np.float32
-        np.testing.assert_allclose(targets[:, 0] * learned.scale, np.array(seconds) - np.mean(seconds), atol=1e-6)
+        np.testing.assert_allclose(
+            targets[:, 0] * learned.scale, np.array(seconds) - np.mean(seconds), atol=1e-6
+        )
         assert task.truths(frame["label"], learned).tolist() == seconds
 
     def test_class_weights(self):
