@@ -167,6 +167,11 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
         ]
         more = f", and {len(shown) - SHOWN_LABELS} more" if len(shown) > SHOWN_LABELS else ""
         lines.append(f"  labels      {', '.join(cells)}{more}")
+    if part.get("label_sets"):
+        sets = part["label_sets"]
+        lines.append(
+            f"  label sets  {sets['without']:,} rows without a label, {sets['mean']:.3g} labels a row, {sets['most']:,} at most"
+        )
     if part.get("values"):
         lines.append(
             "  scores      " + ", ".join(f"{key} {value:.4g}" for key, value in part["values"].items())

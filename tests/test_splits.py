@@ -638,7 +638,7 @@ MISTAKES = [
     (
         {"train": [("a", "score"), ("b", "1")]},
         {"kind": "regression"},
-        "if row 1 holds column names, leave out `data.header = false`",
+        "if row 1 holds column names, `data.header` must be true",
     ),
     (
         {"train": [("a", "1"), ("b", "-inf")]},

@@ -5,11 +5,22 @@ from pathlib import Path
 
 import click
 
-from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, backend_of, override, print_json, seed_list, tell
+from kft.cli.shared import (
+    BACKEND,
+    CONFIG,
+    EXIT_STOPPED,
+    JSON,
+    SET,
+    backend_of,
+    override,
+    print_json,
+    seed_list,
+    tell,
+)
 
 
 @click.command(short_help="Train a model, or one for each seed or fold.")
-@click.argument("config", required=False)
+@CONFIG
 @BACKEND
 @SET
 @click.option(

@@ -35,6 +35,11 @@ def conflicts(
             value = getattr(data, key)
             if isinstance(value, str):
                 yield f"`data.{key}` must be a column number (from 0) where `data.header` is false, got: {value!r}"
+        for value in data.labels or ():
+            if isinstance(value, str):
+                yield f"`data.labels` must be column numbers (from 0) where `data.header` is false, got: {value!r}"
+    if data.labels is not None and data.label_separator is not None:
+        yield "`data.labels` names a column for each label: leave `data.label_separator` out"
     yield from _column_conflicts(data)
     if data.text_pair is not None and data.text_pair == data.text:
         yield f"`data.text_pair` is the same column as `data.text`: {data.text!r}"

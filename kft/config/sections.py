@@ -53,6 +53,12 @@ class DataConfig(Section):
     )
     text_pair: str | int | None = Field(None, description="column of the second text of a pair")
     label: str | int = Field("label", description="column of the label or score; of a choice 1 or 0")
+    labels: Annotated[list[str | int], Field(min_length=1)] | None = Field(
+        None, description="columns of 1 and 0, one for each label, where a row may have several"
+    )
+    label_separator: str | None = Field(
+        None, min_length=1, description="what parts the labels of a row that may have several, such as ,"
+    )
     group: str | int | None = Field(
         None,
         description="column that the rows of one question with choices share; they never part between splits",
@@ -198,8 +204,15 @@ class TrainConfig(Section):
     optax: dict[str, bool | int | float | str] | None = Field(
         None, description="settings of optax's optimizer, such as {b1 = 0.9}; else its own defaults"
     )
-    loss: Literal["cross_entropy", "focal", "mse"] | None = Field(
-        None, description="cross_entropy for classes and choices, or focal for classes; mse for scores"
+    loss: Literal["cross_entropy", "focal", "binary_cross_entropy", "mse"] | None = Field(
+        None,
+        description="cross_entropy for classes and choices, or focal for classes; binary_cross_entropy for several labels; "
+        "mse for scores",
+    )
+    thresholds: Literal["tuned"] | Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="probability from which one of several labels is predicted; tuned: for each label the one with the best F1 "
+        "on validation; else 0.5",
     )
     focal_gamma: float = Field(2.0, ge=0, description="how much the focal loss spares easy examples; 0: not")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="decay after the warm-up")

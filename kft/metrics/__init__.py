@@ -1,7 +1,8 @@
 """Scores of predictions against targets, by scikit-learn and scipy, with bootstrap intervals; the tasks say which.
 
 N is the number of examples, C of classes. Class ids, int [N], are scored against probabilities, float [N, C], and values,
-float [N], against values, float [N].
+float [N], against values, float [N]. Sets of labels, 0 or 1 for each, int [N, C], are scored against [N, C, 2]: the
+probability of each label, and 1 where it is predicted.
 """
 
 import math
@@ -105,6 +106,19 @@ def calibration(targets: np.ndarray, predictions: np.ndarray) -> list[dict[str, 
 # Classification.
 
 
+def _decided(predictions: np.ndarray) -> np.ndarray:
+    """What was predicted: class ids [N] of probabilities [N, C], or whether each label is, [N, C], of [N, C, 2]."""
+    return predictions.argmax(axis=1) if predictions.ndim == 2 else predictions[:, :, 1].astype(np.int64)
+
+
+def _exact_match(targets, predictions) -> float:
+    return (_decided(predictions) == targets).all(axis=1).mean()
+
+
+def _average_precision(targets, predictions) -> float:
+    return sk.average_precision_score(targets, predictions[:, :, 0], average="macro")
+
+
 def _accuracy(targets, predictions) -> float:
     return sk.accuracy_score(targets, predictions.argmax(axis=1))
 
@@ -115,8 +129,8 @@ def _positive(score: Callable, targets, predictions) -> float:
 
 
 def _averaged(score: Callable, average: str, targets, predictions) -> float:
-    # The average is over the classes that occur among targets or predictions, as in scikit-learn by default.
-    return score(targets, predictions.argmax(axis=1), average=average, zero_division=0)
+    # Of classes the average is over those that occur among targets or predictions, as in scikit-learn by default.
+    return score(targets, _decided(predictions), average=average, zero_division=0)
 
 
 def _matthews(targets, predictions) -> float:
@@ -135,6 +149,9 @@ def _roc_auc(targets, predictions) -> float:
 
 
 def _log_loss(targets, predictions) -> float:
+    if predictions.ndim == 3:  # the mean over the labels, as the loss has it
+        p = np.clip(predictions[:, :, 0], 1e-15, 1 - 1e-15)
+        return float(-np.where(targets == 1, np.log(p), np.log1p(-p)).mean())
     return sk.log_loss(targets, predictions, labels=np.arange(predictions.shape[1]))
 
 
@@ -145,7 +162,7 @@ def _calibration_error(targets, predictions) -> float:
 
 
 def per_class(targets, predictions, labels) -> dict[str, dict[str, float]]:
-    predicted, ids = predictions.argmax(axis=1), np.arange(len(labels))
+    predicted, ids = _decided(predictions), np.arange(len(labels))
     columns = np.zeros((4, len(labels)))
     if len(targets):
         columns = sk.precision_recall_fscore_support(targets, predicted, labels=ids, zero_division=0)
@@ -178,6 +195,12 @@ METRICS: dict[str, Metric] = {
     "recall_weighted": Metric(partial(_averaged, sk.recall_score, "weighted")),
     "f1_weighted": Metric(partial(_averaged, sk.f1_score, "weighted")),
     "matthews_correlation": Metric(_matthews, interval=True),
+    "f1_micro": Metric(partial(_averaged, sk.f1_score, "micro"), interval=True),
+    "precision_micro": Metric(partial(_averaged, sk.precision_score, "micro")),
+    "recall_micro": Metric(partial(_averaged, sk.recall_score, "micro")),
+    "f1_samples": Metric(partial(_averaged, sk.f1_score, "samples"), interval=True),
+    "exact_match": Metric(_exact_match, interval=True),
+    "average_precision": Metric(_average_precision),
     "roc_auc": Metric(_roc_auc),
     "log_loss": Metric(_log_loss, greater_is_better=False),
     "expected_calibration_error": Metric(_calibration_error, greater_is_better=False),

@@ -146,3 +146,19 @@ def _resampled_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     size = np.add.reduceat(counts[:, order], starts, axis=1)  # [S, G]
     middle = size.cumsum(axis=1) - (size - 1) / 2
     return (middle - (counts.sum(axis=1, keepdims=True) + 1) / 2)[:, group]
+
+
+def label_scores(targets: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores [S] of resamples that hold the examples so often, counts [S, N]; labels 0 or 1, each [N, C]."""
+    right, total = targets * predicted, counts.sum(axis=1)
+    hits, occurs = counts @ right, counts @ (targets + predicted)  # [S, C]
+    sizes = (targets + predicted).sum(axis=1)
+    own = np.divide(2 * right.sum(axis=1), sizes, out=np.zeros(len(sizes)), where=sizes > 0)  # [N]
+    f1 = np.divide(2 * hits, occurs, out=np.zeros_like(hits), where=occurs > 0)
+    both = occurs.sum(axis=1)
+    return {
+        "f1_micro": np.divide(2 * hits.sum(axis=1), both, out=np.zeros_like(both), where=both > 0),
+        "f1_macro": f1.mean(axis=1),
+        "f1_samples": counts @ own / total,
+        "exact_match": counts @ (targets == predicted).all(axis=1) / total,
+    }

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, VALUE
+from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, VALUE
 from kft.tasks.rules import Rules
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class Tasks(Mapping):
 _NO_QUESTIONS = {
     "data.group": "a task of questions (`split.group` keeps the rows of an author or a document together)"
 }
+_ONE_LABEL = dict.fromkeys(
+    ("data.labels", "data.label_separator", "train.thresholds"), "a task of several labels"
+)
 _NO_CLASSES = {
     "train.label_smoothing": "classes",
     "train.class_weight": "classes",
@@ -51,16 +54,25 @@ _NO_CLASSES = {
 
 TASKS = Tasks(
     classification=Rules(
-        ONE_CLASS, losses=("cross_entropy", "focal"), stratified=True, refuses=_NO_QUESTIONS
+        ONE_CLASS, losses=("cross_entropy", "focal"), stratified=True, refuses=_NO_QUESTIONS | _ONE_LABEL
     ),
     regression=Rules(
-        VALUE, losses=("mse",), refuses=_NO_QUESTIONS | _NO_CLASSES | {"data.label_names": "classes"}
+        VALUE,
+        losses=("mse",),
+        refuses=_NO_QUESTIONS | _ONE_LABEL | _NO_CLASSES | {"data.label_names": "classes"},
+    ),
+    multilabel_classification=Rules(
+        SEVERAL_CLASSES,
+        losses=("binary_cross_entropy",),
+        stratified=True,
+        refuses=_NO_QUESTIONS
+        | {"train.label_smoothing": "one class for each row", "data.positive": "two classes"},
     ),
     choice=Rules(
         MULTIPLE_CHOICE,
         losses=("cross_entropy",),
         needs={"data.group": "the column that the choices of one question share"},
-        refuses=_NO_CLASSES,
+        refuses=_ONE_LABEL | _NO_CLASSES,
     ),
 )
 DEFAULT = next(iter(TASKS))

@@ -178,7 +178,7 @@ def _words(answer: dict[str, Any]) -> str:
 
 TASK = Task(
     labels=Labels(_check, _describe, "random"),
-    learn=lambda train, known=None: Learned(),
+    learn=lambda train, known=None, settings=None: Learned(),
     outputs=lambda learned: 1,
     check=lambda frame, learned: check_questions(frame),
     truths=_right,

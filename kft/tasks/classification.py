@@ -31,9 +31,21 @@ def names(label: str) -> tuple[str, ...]:
 
 
 def _check(frames: dict[str, pl.DataFrame], shown: str) -> None:
+    _check_single(frames)
     _check_count(frames["train"], shown)
     checks.check_known(frames, names)
     checks.check_differ(frames["train"]["label"], "label", frames["train"], shown)
+
+
+def _check_single(frames: dict[str, pl.DataFrame]) -> None:
+    """Raises KftError: a row has a list of labels."""
+    for frame in frames.values():
+        lists = frame.filter(pl.col("label").str.contains(r'^\[("[^"]*"(, "[^"]*")*)?\]$'))
+        if lists.height:
+            raise KftError(
+                f"{checks.where(frame, lists)}: label must be one name, got the list {lists['label'][0]}{checks.more(lists)}",
+                'task = "multilabel_classification" takes several labels for each row',
+            )
 
 
 def _check_count(train: pl.DataFrame, shown: str) -> None:
@@ -52,7 +64,7 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
     return {"labels": {label: counts[label] for label in checks.ordered(frame["label"])}}
 
 
-def _learn(train: pl.DataFrame, known: list[str] | None = None) -> Learned:
+def _learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = None) -> Learned:
     """The label names: `known` where the data have the same ones, since weights mean just these ids."""
     names = checks.ordered(train["label"])
     return Learned(labels=tuple(known if known is not None and set(known) == set(names) else names))

@@ -188,7 +188,8 @@ class Task:
 
     Attributes:
         labels: what its labels are, for the splits.
-        learn: (train frame, class ids that a run already has or None) → what it takes from train.
+        learn: (train frame, class ids that a run already has or None, the section `train`) → what it takes from train.
+        tune: (learned, the section `train`, truths and predictions of validation) → what validation adds to it.
         outputs: learned → C, the units of the head.
         check: (frame, learned) → raises KftError for a row that cannot be scored; names the row.
         truths: (labels of rows, learned) → what they say, [N, …]: class ids, scores, or whether a choice is right.
@@ -238,6 +239,7 @@ class Task:
     export: Export
     target_column: Callable[[pl.Series, np.ndarray], pl.Series] = lambda labels, truths: labels
     places: Callable[..., Reads] = lambda frame, rows: read_first(len(frame))
+    tune: Callable[..., Learned] = lambda learned, settings, truths, predictions: learned
     mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(
         predictions, axis=0
     )

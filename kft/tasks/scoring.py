@@ -79,7 +79,8 @@ def details(
     """
     targets, predictions = _checked(task, targets, predictions, labels)
     told = TASKS[task].scoring.details(targets, predictions, labels, np.random.default_rng(seed), resamples)
-    name = positive_label(labels, positive)
+    binary = any(METRICS[metric].needs_binary for metric in TASKS[task].scoring.metrics)
+    name = positive_label(labels, positive) if binary else None
     if name is None or name == labels[1]:
         return told if name is None else told | {"positive": name}
     scored = positive_second(targets, predictions, labels, positive)

@@ -16,7 +16,7 @@ from kft.config import Config, TrainConfig
 from kft.errors import KftError
 from kft.progress import at_once, gently, note, stop_signals
 from kft.runs import RunDir
-from kft.tasks import scoring
+from kft.tasks import TASKS, scoring
 from kft.tasks.record import Learned
 from kft.text import Tokens
 from kft.train import controls, memory, trackers, updates
@@ -199,7 +199,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
 
             # The best epoch's weights, scored on every split.
             splits = ("validation", "test") if control.score_test else ("validation",)
-            result = _finish(model, run, data, validation.shape, splits)
+            result = _finish(prepared, run, validation, splits)
             tracking.log(plan.steps * position.epoch, _named("test", result["metrics"].get("test", {})))
         _tidy(run, settings.keep_checkpoints)
         return result
@@ -311,20 +311,18 @@ def _is_over(position: Position, settings: TrainConfig) -> bool:
 
 
 def _finish(
-    model: models.Classifier,
-    run: RunDir,
-    data: Data,
-    shape: batches.PredictionShape,
-    scored_splits: tuple[str, ...],
+    prepared: Prepared, run: RunDir, validation: _Validation, scored_splits: tuple[str, ...]
 ) -> dict[str, Any]:
-    model = _best_model(model, run)
+    data, shape = prepared.data, validation.shape
+    model = _best_model(prepared.model, run)
+    learned = _tuned(model, run, prepared, validation)
     scores, details = {}, {}
     for name in scored_splits:
         if name not in data.rows:
             continue
         frame = getattr(data.splits, name)
         logits = evaluate.predict_logits(model, data.rows[name], shape)
-        scored = evaluate.score(frame, logits, model.architecture.task, data.learned)
+        scored = evaluate.score(frame, logits, model.architecture.task, learned)
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
     runs.write_json(run.details, details)
@@ -333,6 +331,18 @@ def _finish(
     report.report(run)
     runs.finish(run)
     return {"run": str(run.path), "metrics": runs.finite(scores)}
+
+
+def _tuned(model: models.Classifier, run: RunDir, prepared: Prepared, validation: _Validation) -> Learned:
+    """What the task learned, with what the best epoch's answers to validation add to it."""
+    task, learned = TASKS[model.architecture.task], prepared.data.learned
+    logits = evaluate.predict_logits(model, validation.rows, validation.shape)
+    expected = validation.expected
+    predictions = task.predictions(logits, learned, expected.questions)
+    tuned = task.tune(learned, prepared.config.train, expected.truths, predictions)
+    if tuned != learned:
+        runs.write_learned(run, tuned)
+    return tuned
 
 
 def _best_model(model: models.Classifier, run: RunDir) -> models.Classifier:

@@ -50,7 +50,7 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     frames = sources.read(config.data, config.split)
     made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
     task = TASKS[config.task]
-    learned = task.learn(made.train, known_labels)
+    learned = task.learn(made.train, known_labels, config.train)
     positive = positive_of(learned.labels, config.data.positive, config.data.label_names)
     learned = replace(learned, positive=positive)
     preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)

@@ -16,9 +16,10 @@ from typing import Any
 import polars as pl
 
 from kft.config import FORMATS, DataConfig, SplitConfig
+from kft.data.sources import label_sets
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits, parquet_pieces, read_arrow, read_parquet
 from kft.data.sources.binary import refuse_binary
-from kft.data.sources.columns import LabelPolicy, Pick, Wanted, finish, listed, pick, shown
+from kft.data.sources.columns import OWN, LabelPolicy, Pick, Wanted, finish, listed, pick, shown
 from kft.data.sources.compressed import DAMAGES
 from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
 from kft.data.sources.files import (
@@ -44,8 +45,10 @@ from kft.errors import KftError, did_you_mean
 
 __all__ = [
     "ENDINGS",
+    "OWN",
     "READERS",
     "SPLITS",
+    "Wanted",
     "check_encoding",
     "format_of",
     "marked_texts",
@@ -232,11 +235,14 @@ def _without_secret(test: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rename_labels(frame: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
-    return frame.with_columns(pl.col("label").replace(data.label_names)) if data.label_names else frame
+    if not data.label_names:
+        return frame
+    return frame.with_columns(label_sets.renamed(frame["label"], data.label_names).alias("label"))
 
 
 def _check_label_names(frames: dict[str, pl.DataFrame], names: dict[str, str]) -> None:
-    labels = sorted({label for frame in frames.values() for label in frame["label"].drop_nulls().unique()})
+    there = {label for frame in frames.values() for label in frame["label"].drop_nulls().unique()}
+    labels = sorted({name for label in there for name in label_sets.names_in(label) or [label]})
     problems = [
         f"`data.label_names`: no row has the label `{name}`{did_you_mean(name, labels)}"
         for name in names

@@ -11,13 +11,14 @@ import numpy as np
 import polars as pl
 
 from kft.config import FRAME_COLUMNS, DataConfig
-from kft.data.sources import marked
+from kft.data.sources import label_sets, marked
 from kft.errors import KftError, closest
 
 # `needed`: a missing label column is a mistake. `expected`: it may be missing, but a similar name is a mistake
 # (test files often come without labels). `optional`: it may be missing.
 LabelPolicy = Literal["needed", "expected", "optional"]
 Pick = Callable[..., dict[str, int]]  # `pick` that waits for the columns
+OWN = "own:"  # before the names of a file's own columns
 COMMA_NUMBER = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)?(,\d+)?$"
 Columns = Sequence[str] | range  # names, or numbers where there is no header
 
@@ -27,9 +28,11 @@ class Wanted(DataConfig):
 
     Attributes:
         also: column of the frame → (setting that asks for it, column of the file).
+        keep: whether all columns of the file are kept too, as they are, their names after `OWN`.
     """
 
     also: dict[str, tuple[str, str | int]] = {}
+    keep: bool = False
 
 
 def pick(
@@ -57,24 +60,33 @@ def pick(
             found[role] = columns.index(wanted)
             if columns.count(wanted) > 1:
                 twins.append(f"{where}: has {columns.count(wanted)} columns `{wanted}` (`{setting}`)")
-        elif role != "label" or label == "needed" or (label == "expected" and near):
+        elif not _is_label(role) or label == "needed" or (label == "expected" and near):
             suggestion = f", did you mean `{near}`?" if near else ""
             problems.append(f"{where}: no column `{wanted}` (`{setting}`){suggestion}")
     if problems:
         raise KftError("\n".join(problems), _column_hint(columns, table))
     if twins:
         raise KftError("\n".join(twins), "rename or remove one of them")
+    if getattr(data, "keep", False):
+        found |= {f"{OWN}{column}": position for position, column in enumerate(columns)}
     return found
 
 
 def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
     """(column of the frame, setting that asks for it, column of the file) of all columns that `data` names."""
     roles = ("text", "text_pair", "label", "group")
+    if data.labels is not None:
+        roles = ("text", "text_pair", "group")
     wanted = [
         (role, f"data.{role}", getattr(data, role)) for role in roles if getattr(data, role) is not None
     ]
+    wanted += [(f"{label_sets.PREFIX}{label}", "data.labels", label) for label in data.labels or ()]
     wanted += [(role, *column) for role, column in getattr(data, "also", {}).items()]
     return wanted + [(str(end), "data.spans", end) for end in dict.fromkeys(span_columns(data))]
+
+
+def _is_label(role: str) -> bool:
+    return role == "label" or role.startswith(label_sets.PREFIX)
 
 
 def span_columns(data: DataConfig) -> list[str | int]:
@@ -103,6 +115,7 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     if frame.height == 0:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
     _check_held(frame, name, data)
+    frame = label_sets.with_sets(frame, name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
     if data.decimal == ",":
         label = pl.when(label.str.contains(COMMA_NUMBER)).then(_with_point(label)).otherwise(label)
@@ -112,7 +125,9 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
         pl.col("origin") if "origin" in frame.columns else pl.lit(name).alias("origin"),
     )
     order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
-    frame = _first(frame.select(column for column in order if column in frame.columns), data.max_examples)
+    kept = [column for column in frame.columns if column.startswith(OWN)]
+    shown = [column for column in order if column in frame.columns]
+    frame = _first(frame.select(*shown, *kept), data.max_examples)
     return marked.with_offsets(frame, name, data.spans)
 
 
@@ -124,7 +139,9 @@ def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
     """Raises KftError: a class folder or built-in source was asked for columns that it does not have."""
     lacking = [setting for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns]
     lacking = [
-        setting for setting in dict.fromkeys(lacking) if setting not in ("data.text_pair", "data.label")
+        setting
+        for setting in dict.fromkeys(lacking)
+        if setting not in ("data.text_pair", "data.label", "data.labels")
     ]
     if lacking:
         told = ", ".join(f"`{setting}`" for setting in lacking)
@@ -180,14 +197,14 @@ def _plain(value: Decimal) -> str:
     return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
-def strings(values: list[Any], name: str, title: str = "") -> pl.Series:
-    """A column's values in their one spelling.
+def strings(values: list[Any], name: str, title: str = "", lists: bool = False) -> pl.Series:
+    """A column's values in their one spelling; with `lists` a list of names is a set of labels.
 
     Raises:
         KftError: the first row whose value is no string, number or boolean.
     """
     if not set(map(type, values)) <= {str, type(None)}:
-        values = [_as_string(value, name, title, row) for row, value in enumerate(values, 1)]
+        values = [_as_string(value, name, title, row, lists) for row, value in enumerate(values, 1)]
     try:
         return pl.Series(values, dtype=pl.String)
     except UnicodeEncodeError:
@@ -198,8 +215,10 @@ def strings(values: list[Any], name: str, title: str = "") -> pl.Series:
         ) from None
 
 
-def _as_string(value: Any, name: str, title: str, row: int) -> str | None:
+def _as_string(value: Any, name: str, title: str, row: int, lists: bool) -> str | None:
     try:
+        if lists and isinstance(value, list):
+            return label_sets.spelled(as_string(item) or "" for item in value)
         return as_string(value)
     except TypeError:
         raise KftError(
@@ -216,13 +235,13 @@ def _is_unicode(value: str) -> bool:
     return True
 
 
-def typed_strings(column: pl.Series, name: str, title: str) -> pl.Series:
+def typed_strings(column: pl.Series, name: str, title: str, lists: bool = False) -> pl.Series:
     """`strings` for a column that has a type."""
     dtype = column.dtype
     if dtype.is_float() and dtype != pl.Float64:
         column = column.cast(pl.String).cast(pl.Float64)  # 0.1 stays 0.1, not 0.10000000149011612
     if column.dtype == pl.Float64 or dtype.is_decimal() or dtype.is_nested() or dtype == pl.Object:
-        return strings(column.to_list(), name, title).alias(column.name)
+        return strings(column.to_list(), name, title, lists).alias(column.name)
     return column.cast(pl.String)
 
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from kft.config import CleanConfig, SplitConfig
 from kft.data.splits import cleaning, cutting, times
+from kft.data.splits.listed import unlisted
 from kft.errors import KftError
 from kft.tasks import TASKS
 from kft.tasks.record import Labels
@@ -93,10 +94,12 @@ def prepare(
             raise KftError(
                 f"{shown['train']}: has no columns for `split.{key}`", "give a CSV, JSONL or Parquet file"
             )
+    if rules.names is not None and not rules.several:
+        frames = unlisted(frames, shown)
     numbers = cleaning.are_numbers(frames["train"]["label"])
     excluded = []
     if clean.classes is not None or clean.exclude_classes is not None:
-        if rules.names is None:
+        if rules.names is None or rules.several:
             raise KftError(
                 f"`clean.classes` and `clean.exclude_classes` need classes, and `task` is {task}",
                 "leave them out",

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from kft.config import SplitConfig
-from kft.data.splits import blocks, times
+from kft.data.splits import blocks, iterative, times
 from kft.errors import KftError
 from kft.tasks.record import Labels
 
@@ -76,9 +76,14 @@ def cut(
         KftError: a split gets no rows.
     """
     units = blocks.blocks(train)
+    if rules.several:
+        names = {label: list(rules.names(label)) for label in train["label"].unique()}
+        sets = [[name for label in block for name in names[label]] for block in units["labels"].to_list()]
+        units = units.with_columns(pl.Series("labels", sets, pl.List(pl.String)))
     if method != "stratified":
         units = units.with_columns(label=pl.lit(""), strata=pl.col("labels").list.eval(pl.lit("")))
-    places = _folded(units, split, method, shares) if split.folds else _placed(units, split, method, shares)
+    place = _folded if split.folds else _placed
+    places = place(units, split, method, shares, rules.several and method == "stratified")
     if method not in ("hash", "time") and rules.names:
         places = _keep_labels(places, units["labels"].to_list())
     if method not in ("hash", "time"):
@@ -93,36 +98,47 @@ def cut(
     return parts
 
 
-def _placed(units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float]) -> list[str]:
-    """Place of each block in a cut without folds."""
+def _placed(
+    units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float], several: bool
+) -> list[str]:
+    """Place of each block in a cut without folds; `several`: rows have several labels to stratify by."""
     rows = units["rows"].to_list()
     if method == "time":
         return times.by_time(units["moment"].to_list(), rows, shares)
     if method == "hash":
         return _by_hash(units["key"].to_list(), split.seed, shares)
-    if split.group is None:
+    if split.group is None and not several:
         return _by_quota(units["label"].to_list(), rows, split.seed, shares)
     names = ["train", *(name for name, share in shares.items() if share)]
     sizes = [1 - sum(shares.values()), *(share for share in shares.values() if share)]
-    parts = blocks.balanced(_strata(units), sizes, _order(units.height, split.seed))
+    parts = _spread(units, split, sizes, several)
     return [names[part] for part in parts]
 
 
-def _folded(units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float]) -> list[str]:
+def _folded(
+    units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float], several: bool
+) -> list[str]:
     """Place of each block where one fold is validation."""
-    tested = _placed(units, split, method, {"validation": 0.0, "test": shares["test"]})
+    tested = _placed(units, split, method, {"validation": 0.0, "test": shares["test"]}, several)
     if method == "hash":
         folds = _hash_folds(units["key"].to_list(), split.seed, split.folds)
-    elif split.group is None:
+    elif split.group is None and not several:
         folds = _dealt(units["label"].to_list(), units["rows"].to_list(), split.seed, split.folds)
     else:
-        order = _order(units.height, split.seed)
-        folds = blocks.balanced(_strata(units), [1 / split.folds] * split.folds, order)
+        folds = _spread(units, split, [1 / split.folds] * split.folds, several)
     fold = (split.fold or 1) - 1
     return [
         "validation" if place == "train" and part == fold else place
         for place, part in zip(tested, folds, strict=True)
     ]
+
+
+def _spread(units: pl.DataFrame, split: SplitConfig, shares: list[float], several: bool) -> list[int]:
+    """Part of each block, so that every label is near its share."""
+    order = _order(units.height, split.seed)
+    if several:
+        return iterative.spread(_strata(units), units["rows"].to_list(), shares, order)
+    return blocks.balanced(_strata(units), shares, order)
 
 
 def _strata(units: pl.DataFrame) -> list[list[str]]:
@@ -286,13 +302,14 @@ def _check(
                 f"set `data.{name}` or other fractions in `split`{without}; {together}",
             )
     if rules.names:
-        known = parts["train"]["label"].unique().implode()
-        strange = pl.concat(parts.values()).filter(~pl.col("label").is_in(known))
-        if strange.height:
+        known = {name for label in parts["train"]["label"].unique() for name in rules.names(label)}
+        others = pl.concat(parts.values())["label"].unique(maintain_order=True)
+        strange = [name for label in others for name in rules.names(label) if name not in known]
+        if strange:
             hint = '`split.method = "stratified"` keeps one of each label there'
             if method == "time":
                 hint = "no model learns a label that appears later: leave such rows out, or cut without `split.time`"
             raise KftError(
-                f"{shown}: cutting (`split.method` = {method}) leaves no row of label {strange['label'][0]} in train",
+                f"{shown}: cutting (`split.method` = {method}) leaves no row of label {strange[0]} in train",
                 hint,
             )

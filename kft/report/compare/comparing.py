@@ -52,6 +52,7 @@ FIELDS = {
     "disagreements.examples[].id": "number of the row in its file, from 0",
     "disagreements.examples[].target": "its label or score",
     "disagreements.examples[].answers.*.label": "name of a run: what it predicts",
+    "disagreements.examples[].answers.*.labels[]": "the same where a row may have several",
     "disagreements.examples[].answers.*.probability": "and how surely; of a choice among those of the question",
     "disagreements.examples[].answers.*.chosen": "whether the choice is the one, for choices",
     "disagreements.examples[].answers.*.value": "what it predicts, for scores",
@@ -121,7 +122,7 @@ def compare(
         "examples": len(first.rows),
         "questions": len(targets) if task.grouped else None,
         "metric": metric,
-        "positive": scoring.positive_label(labels, first.positive),
+        "positive": scoring.positive_label(labels, first.positive) if "f1" in scoring.names(kind) else None,
         "resamples": resamples,
         "seed": seed,
         "runs": [
