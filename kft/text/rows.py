@@ -1,9 +1,10 @@
 """Texts or pairs of texts → rows of token ids, end to end in flat arrays."""
 
 import functools
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import repeat
 
 import joblib
 import numpy as np
@@ -14,6 +15,7 @@ from kft.text.tokenizers import Tokenizer, load_tokenizer
 
 PARALLEL_TEXTS = 200_000  # fewer are done before other processes would have started
 PIECE_TEXTS = 50_000  # texts that a process takes at a time
+_BATCH_TEXTS = 4096
 
 
 @dataclass(frozen=True)
@@ -121,26 +123,33 @@ def _encode(
     located: bool,
 ) -> Tokens:
     limit = max_length - parts.special
-    rows, starts, full = [], [], []
-    firsts = tokenizer.encode(texts)
-    seconds = repeat(None, len(texts)) if pairs is None else tokenizer.encode(pairs)
-    for first, second in zip(firsts, seconds, strict=True):
-        if second is None:
-            row = [*parts.before, *first[:limit], *parts.after]
-            starts.append(len(row))
-            full.append(len(first) + parts.special)
-        else:
+    before, between, after = map(list, (parts.before, parts.between, parts.after))
+    ids, lengths, starts, full = (array("i") for _ in range(4))
+    if pairs is None:
+        for text in _ids_of(tokenizer, texts):
+            row = before + text[:limit] + after
+            ids.extend(row)
+            lengths.append(len(row))
+            full.append(len(text) + parts.special)
+        starts = lengths
+    else:
+        for first, second in zip(_ids_of(tokenizer, texts), _ids_of(tokenizer, pairs), strict=True):
             a, b = kept(len(first), len(second), limit)
-            row = [*parts.before, *first[:a], *parts.between, *second[:b], *parts.after]
-            starts.append(len(parts.before) + a + len(parts.between))
+            row = before + first[:a] + between + second[:b] + after
+            ids.extend(row)
+            lengths.append(len(row))
+            starts.append(len(before) + a + len(between))
             full.append(len(first) + len(second) + parts.special)
-        rows.append(row)
-    offsets = offsets_of(np.fromiter(map(len, rows), np.int64, len(rows)))
-    ids = np.fromiter(chain.from_iterable(rows), np.int32, offsets[-1])
-    tokens = Tokens(ids, offsets, np.array(starts, np.int32), np.array(full, np.int32))
+    tokens = Tokens(*map(np.asarray, (ids, offsets_of(np.asarray(lengths)), starts, full)))
     if not located:
         return tokens
     return replace(tokens, characters=_locate(tokenizer, parts, texts, pairs, tokens))
+
+
+def _ids_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
+    """The token ids of each text; few of the lists are alive at a time."""
+    for begin in range(0, len(texts), _BATCH_TEXTS):
+        yield from tokenizer.encode(texts[begin : begin + _BATCH_TEXTS])
 
 
 def _locate(
