@@ -102,12 +102,6 @@ class SplitConfig(Section):
         None,
         description="stratified (by label), random, or hash (of the text); stratified for classes, else random",
     )
-    labels: Annotated[list[str | int], Field(min_length=1)] | None = Field(
-        None, description="columns of 1 and 0, one for each label, where a row may have several"
-    )
-    label_separator: str | None = Field(
-        None, min_length=1, description="what parts the labels of a row that may have several, such as ,"
-    )
     group: str | int | None = Field(
         None,
         description="column whose rows of one value, such as an author or a document, never part between splits or folds",

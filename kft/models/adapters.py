@@ -128,14 +128,16 @@ def reinitialise(model: Classifier, kept: int, seed: int) -> None:
     architecture = model.architecture
     if kept == architecture.sizes.num_layers:
         return
-    depths = {name: architecture.kind.depth(name) for name in architecture.kind.parts(model.backbone)}
-    new = [model.named.parts[name] for name, depth in depths.items() if depth is None or depth > kept]
-    for i, part in enumerate(new):
-        variable = part.value
-        if part.attribute == "kernel":
+    family = architecture.kind
+    table = family.weights(architecture.sizes)
+    depths = {name: family.depth(name) for name in family.parts(model.backbone)}
+    new = [name for name, depth in depths.items() if depth is None or depth > kept]
+    for i, name in enumerate(new):
+        variable, kind = model.named.parts[name].value, table[name].kind
+        if kind == "kernel":
             value = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed * 1000 + i)(variable.shape)
         else:
-            value = keras.ops.full(variable.shape, float(part.attribute == "gamma"))
+            value = keras.ops.full(variable.shape, float(kind == "scale"))
         variable.assign(value)
 
 

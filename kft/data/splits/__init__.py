@@ -99,7 +99,7 @@ def prepare(
     numbers = cleaning.are_numbers(frames["train"]["label"])
     excluded = []
     if clean.classes is not None or clean.exclude_classes is not None:
-        if rules.names is None:
+        if rules.names is None or rules.several:
             raise KftError(
                 f"`clean.classes` and `clean.exclude_classes` need classes, and `task` is {task}",
                 "leave them out",
