@@ -98,7 +98,7 @@ class TestHelp:
         (("trian",), "no such command 'trian', did you mean `train`?"),
         (("train", "--epochs", "3"), "No such option '--epochs'"),
         (("train", "--backend", "pytorch"), "'pytorch' is not one of 'jax', 'torch', 'tensorflow'"),
-        (("train", "--resume", "r", "--set", "a=b"), "--resume takes its settings from the run"),
+        (("train", "--resume", "r", "--seeds", "1"), "--resume takes its settings from the run"),
         (("train", "--resume", "r", "--run", "q"), "--resume takes its settings from the run"),
         (("train", "a", "b"), "unexpected extra argument"),
         (("evaluate",), "Missing argument 'RUN'"),
