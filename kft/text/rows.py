@@ -25,12 +25,14 @@ class Tokens:
     Attributes:
         ids: int32 [total tokens].
         offsets: int64 [N + 1]; example i is ids[offsets[i]:offsets[i + 1]].
-        second_starts: int32 [N], the position in the example where the second text begins; its length if there is none.
+        second_starts: int32 [N], the position in the example where the second text begins; its
+            length if there is none.
         full_lengths: int32 [N], tokens before truncation, special tokens included.
-        characters: int32 [total tokens, 2] where the texts were located: each token's first character in its text and
-            the one after its last; 0, 0 for special tokens.
-        spans: int32 [N, P, 2] where examples have marked words: each span's first token in the example and the one after
-            its last; 0, 1 (the first token of the example) where truncation left no token of it.
+        characters: int32 [total tokens, 2] where the texts were located: each token's first
+            character in its text and the one after its last; 0, 0 for special tokens.
+        spans: int32 [N, P, 2] where examples have marked words: each span's first token in the
+            example and the one after its last; 0, 1 (the first token of the example) where
+            truncation left no token of it.
     """
 
     ids: np.ndarray
@@ -52,8 +54,8 @@ def encode(
 ) -> Tokens:
     """The token rows of N texts, or of N pairs of texts.
 
-    A row longer than `max_length` loses tokens at its end; of a pair the longer text loses first, as in transformers'
-    "longest_first".
+    A row longer than `max_length` loses tokens at its end; of a pair the longer text loses first,
+    as in transformers' "longest_first".
 
     Args:
         tokenizer: from `load_tokenizer`.
@@ -66,7 +68,8 @@ def encode(
     Many texts are shared among a process for each core, unless the tokenizer does so itself.
 
     Raises:
-        KftError: the tokenizer lacks a token of the template, or `max_length` leaves no room for them.
+        KftError: the tokenizer lacks a token of the template, or `max_length` leaves no room for
+            them.
     """
     parts = tokenizer.frame(template, pairs is not None)
     if parts.special > max_length:
@@ -198,7 +201,7 @@ def find_spans(tokens: Tokens, marks: np.ndarray, seconds: list[bool]) -> np.nda
 
 
 def length_account(tokens: Tokens, max_length: int) -> dict[str, float | int | None]:
-    """Lengths in tokens before truncation, special tokens included, and the share of examples that are truncated.
+    """Lengths in tokens before truncation, special ones included, and the share of truncated rows.
 
     With marked words also the share of examples of which at least one lost all its tokens.
     """
