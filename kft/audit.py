@@ -144,7 +144,7 @@ def text(account: dict[str, Any]) -> str:
     for name, part in account["splits"].items():
         lines += _split_lines(name, part)
     lines += [f"classes: {line}" for line in notices.unscored(account)]
-    lines.append(f"leaks: {notices.leaked(account) or 'no row of train stands in another split'}")
+    lines.append(f"leaks: {_leaks(account)}")
     if "label_errors" in account:
         lines += _error_lines(account["label_errors"])
     return "\n".join(lines)
@@ -198,6 +198,13 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
                 "first token"
             )
     return lines
+
+
+def _leaks(account: dict[str, Any]) -> str:
+    line = notices.leaked(account)
+    if any((account.get("leaks") or {}).get(name) for name in notices.HELD_OUT):
+        return line
+    return "no row of train stands in another split" + (f"; {line}" if line else "")
 
 
 def _error_lines(errors: list[dict[str, Any]]) -> list[str]:

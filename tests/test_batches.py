@@ -1,5 +1,7 @@
 """Every example once an epoch, whole, in its own place; order from (seed, epoch) alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -143,3 +145,70 @@ def test_prediction_shapes_are_few():
     assert batches.prediction_shape(np.array([3, 40]), 512, 4096) == batches.PredictionShape(64, 64, 8)
     assert batches.prediction_shape(np.array([65]), 512, 4096).length == 80
     assert batches.prediction_shape(np.array([65]), 512, 4096, devices=8).rows % 8 == 0
+
+
+def several(counts: np.ndarray, lengths: np.ndarray, seed: int = 0, rivals: str | None = None) -> Reads:
+    """A task made up for the test: so many places of each example are read, each with a target of its own."""
+    rng = np.random.default_rng(seed)
+    places = [np.sort(rng.permutation(n)[:count]) for count, n in zip(counts, lengths, strict=True)]
+    total = int(counts.sum())
+    return Reads(
+        offsets=np.r_[0, np.cumsum(counts)].astype(np.int64),
+        places=np.concatenate([*places, np.zeros(0, int)]).astype(np.int32),
+        targets=np.arange(1, total + 1, dtype=np.int32)[:, None],
+        weights=rng.uniform(0.5, 2, total).astype(np.float32),
+        rivals=rivals,
+    )
+
+
+EXAMPLES = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 12)), min_size=1, max_size=60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    examples=EXAMPLES,
+    batch_size=st.integers(1, 9),
+    packed=st.booleans(),
+    rivals=st.sampled_from([None, "example"]),
+)
+def test_several_places_of_an_example_keep_their_targets_and_weights(examples, batch_size, packed, rivals):
+    lengths = np.array([length for length, _ in examples])
+    counts = np.minimum([count for _, count in examples], lengths)
+    tokens, reads = make_tokens(lengths), several(counts, lengths, rivals=rivals)
+    owner = np.repeat(np.arange(len(lengths)), counts)
+    plan = batches.plan(lengths, batch_size, 1, 3, packed=packed, reads=reads)
+    found = []
+    for inputs, targets, weights in batches.dataset(plan, tokens, reads, 0):
+        groups: dict[int, set[int]] = {}
+        for r, m in zip(*np.nonzero(weights), strict=True):
+            read = int(targets[r, m, 0]) - 1
+            example, place = owner[read], inputs["reads"][r, m]
+            assert weights[r, m] == reads.weights[read]
+            # The place holds the token that was meant, in the example that was meant.
+            assert inputs["positions"][r, place] == reads.places[read]
+            assert inputs["token_ids"][r, place] == tokens.ids[tokens.offsets[example] + reads.places[read]]
+            same = inputs["example_ids"][r] == inputs["example_ids"][r, place]
+            assert same.sum() == lengths[example]
+            if rivals:
+                groups.setdefault(int(targets[r, m, -1]), set()).add(int(example))
+            found.append(read)
+        assert all(len(owners) == 1 for owners in groups.values()) and 0 not in groups
+    assert sorted(found) == list(range(counts.sum()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(examples=EXAMPLES, step_tokens=st.sampled_from([64, 500]))
+def test_predictions_come_back_by_place(examples, step_tokens):
+    lengths = np.array([length for length, _ in examples])
+    counts = np.minimum([count for _, count in examples], lengths)
+    tokens, reads = make_tokens(lengths), replace(several(counts, lengths), targets=None)
+    shape = batches.prediction_shape(lengths, 64, step_tokens, counts=counts)
+    where, steps = batches.prediction_steps(tokens, shape, reads)
+    # A model that answers with the token that it reads.
+    outputs = [
+        np.take_along_axis(inputs["token_ids"], inputs["reads"], axis=1)[:, :, None]
+        for (inputs,) in batches.prediction_batches(tokens, reads, shape, where, steps)
+    ]
+    answers = batches.predicted(np.concatenate(outputs), reads, where, steps)
+    owner = np.repeat(np.arange(len(lengths)), counts)
+    assert answers[:, 0].tolist() == tokens.ids[tokens.offsets[owner] + reads.places].tolist()

@@ -204,3 +204,27 @@ def test_it_needs_no_keras(tmp_path):
     path = write(tmp_path / "d.csv", table(ROWS, ("text", "label")))
     code = f"from click.testing import CliRunner; from kft.cli import main\nresult = CliRunner().invoke(main, ['init', {path!r}])\nassert result.exit_code == 0, result.output"
     assert_not_imported(code, "tensorflow", "torch", "keras_hub", "tensorflow_datasets")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([{"tags": ["a", "b"][: i % 3]} for i in range(60)], {"label": "tags"}),
+        (
+            [{"label": ["a", "b", "a,b", "c", "b,c"][i % 5]} for i in range(60)],
+            {"label": "label", "label_separator": ","},
+        ),
+        (
+            [{"rude": i % 2, "odd": i % 3 % 2, "long": i % 5 % 2} for i in range(60)],
+            {"labels": ["rude", "odd", "long"]},
+        ),
+    ],
+)
+def test_rows_with_several_labels(tmp_path, rows, expected):
+    rows = [{"text": text, **row} for (text, _), row in zip(ROWS, rows, strict=True)]
+    result = guess.init(write(tmp_path / "d.jsonl", lines(rows)))
+    settings = configs.load("d.toml")
+    data = settings.data.model_dump()
+    assert settings.task == "multilabel_classification"
+    assert {key: data[key] for key in expected} == expected
+    assert result["warnings"] == []

@@ -91,3 +91,28 @@ class TestChangedBehindTheRun:
         (preset / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
         train.resume("r")
         assert runs.open_run("r")
+
+
+class TestMoreEpochs:
+    def test_a_new_run_goes_on_from_the_weights_of_a_finished_one(self, tiny_run, folder):
+        shutil.copytree(tiny_run, "r")
+        before = {file: file.read_bytes() for file in Path("r").rglob("*") if file.is_file()}
+        told = kft("train", "--resume", "r", "--set", "train.epochs=3", "--run", "more", "--json")
+        assert told.exit_code == 0, told.stderr
+        assert "had 2 epochs; a new run trains its weights for 1 more" in told.stderr
+        new, old = runs.RunDir(Path("more")), runs.RunDir(Path("r").resolve())
+        assert runs.read_config(new).train.epochs == 1
+        origin = runs.read_json(new.model)["from_run"]
+        assert (origin["path"], origin["head_kept"]) == (str(old.path), True)
+        assert runs.read_json(new.data)["splits"] == runs.read_json(old.data)["splits"]
+        assert {file: file.read_bytes() for file in Path("r").rglob("*") if file.is_file()} == before
+
+    @pytest.mark.parametrize(
+        ("setting", "message"),
+        [
+            ("train.epochs=2", "`train.epochs` is 2, and the run has had 2"),
+            ("data.text=x", "more epochs of a run are of the same data and model, and data.text differs"),
+        ],
+    )
+    def test_what_is_no_more_of_it(self, tiny_run, folder, setting, message):
+        assert message in mistake(kft("train", "--resume", tiny_run, "--set", setting))

@@ -76,7 +76,9 @@ def archive(tmp_path_factory):
 )
 def test_both_learn_every_task(suite, tasks, least, archive, tiny_preset, tmp_path, monkeypatch, capsys):
     settings = ("train.epochs=10", "train.batch_size=16", "model.max_length=24", "train.learning_rate=0.01")
-    told = running.run(suite, tasks, (1,), str(tiny_preset), str(archive), settings, tmp_path)
+    told = running.run(
+        suite, tasks, (1,), (*running.shared(str(tiny_preset), str(archive)), *settings), tmp_path
+    )
     assert told["failed"] == []
     monkeypatch.setattr(sys, "argv", ["suite_parity", str(tmp_path)])
     suite_parity.main()

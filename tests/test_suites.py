@@ -321,7 +321,7 @@ def answered(task, rows: int) -> pl.DataFrame:
             "idx": at,
             "passage_idx": at,
             "query_idx": at,
-            "choice": [0, 1] * rows,
+            "option": [0, 1] * rows,
             "answer": np.sin(np.arange(2 * rows)),
         }
         return pl.DataFrame(frame | {"entity": ["Ann", "Bo"] * rows})
@@ -556,9 +556,7 @@ def arguments(archive, tiny_preset) -> dict:
     return {
         "tasks": ["rte", "mnli", "ax", "wnli"],
         "seeds": (1, 2),
-        "preset": str(tiny_preset),
-        "data_dir": str(archive),
-        "overrides": overrides,
+        "overrides": (*running.shared(str(tiny_preset), str(archive)), *overrides),
         "from_mnli": True,
     }
 
@@ -605,9 +603,9 @@ class TestSuite:
         asked["overrides"] = (*asked["overrides"], "train.epochs=3")
         finish = train._finish_epoch
 
-        def stop(model, run, config, data, plan, at, *rest):
-            finish(model, run, config, data, plan, at, *rest)
-            raise train.Stopped(run)
+        def stop(model, validation, epoch, course):
+            finish(model, validation, epoch, course)
+            raise train.Stopped(course.run)
 
         with monkeypatch.context() as patch:
             patch.setattr(train, "_finish_epoch", stop)
@@ -742,9 +740,8 @@ def test_a_suite_over_what_tfds_prepared(tmp_path, tiny_preset):
     assert read_benchmark(data, "validation_mismatched")[0]["label"].to_list() == list(nli) * 3
     assert read_benchmark(data, "test_matched")[0]["label"].to_list() == [None] * 5
     overrides = ("train.epochs=1", "train.batch_size=16", "model.max_length=16")
-    told = running.run(
-        "glue", ["mnli"], (1,), str(tiny_preset), str(tmp_path / "tfds"), overrides, tmp_path / "run"
-    )
+    shared = running.shared(str(tiny_preset), str(tmp_path / "tfds"))
+    told = running.run("glue", ["mnli"], (1,), (*shared, *overrides), tmp_path / "run")
     assert told["failed"] == []
     assert set(told["tasks"][0]["metrics"]) == {"accuracy_matched", "accuracy_mismatched"}
     with zipfile.ZipFile(tmp_path / "run" / "submission.zip") as zipped:

@@ -21,7 +21,7 @@ from kft import audit, runs, train
 from kft import config as configs
 from kft.errors import KftError
 from kft.models import losses
-from kft.tasks import classification
+from kft.tasks import TASKS, classification
 from kft.tasks.record import Learned
 from kft.train import epoch
 
@@ -533,6 +533,19 @@ class TestControls:
     def test_an_average_that_forgets_nothing_is_told(self, tiny_settings, tmp_path, capsys):
         train.train(settings_with(tiny_settings, train={"ema_momentum": 0.999}), tmp_path / "run")
         assert "after 20 updates the averaged weights are still 98% the first ones" in capsys.readouterr().err
+
+    def test_scores_keep_their_digits(self):
+        seconds = [1_700_000_000 + i for i in range(8)]
+        frame = pl.DataFrame({"label": list(map(str, seconds))})
+        task = TASKS["regression"]
+        learned = task.learn(frame)
+        assert (learned.mean, learned.scale) == (np.mean(seconds), pytest.approx(np.std(seconds)))
+        targets = task.reads(frame, None, learned).targets
+        assert targets.dtype == np.float32
+        np.testing.assert_allclose(
+            targets[:, 0] * learned.scale, np.array(seconds) - np.mean(seconds), atol=1e-6
+        )
+        assert task.truths(frame["label"], learned).tolist() == seconds
 
     def test_class_weights(self):
         from sklearn.utils.class_weight import compute_class_weight

@@ -7,7 +7,7 @@ process.begin()  # before anything else is imported
 import click  # noqa: E402
 
 from kft import __version__  # noqa: E402
-from kft.cli import compare, runs, serving, settings, suite, training, tune  # noqa: E402
+from kft.cli import compare, listing, runs, serving, settings, suite, training, tune  # noqa: E402
 from kft.cli.shared import Commands  # noqa: E402
 
 
@@ -25,6 +25,7 @@ COMMANDS = [
     training.train,
     tune.tune,
     suite.suite,
+    listing.list_runs,
     runs.evaluate,
     runs.predict,
     compare.compare,
@@ -33,6 +34,7 @@ COMMANDS = [
     settings.data,
     settings.show_config,
     settings.list_configs,
+    listing.completion,
 ]
 for command in COMMANDS:  # in the order of use, as `kft --help` lists them
     main.add_command(command)

@@ -53,14 +53,22 @@ def evaluate(run, split, data, overrides, skip_unlabelled, backend, as_json) -> 
 @click.argument("run")
 @click.argument("file", default="-")
 @click.option("--output", type=click.Path(dir_okay=False), help="File for the answers, else stdout.")
+@click.option(
+    "--format",
+    "written",
+    type=click.Choice(["jsonl", "csv", "tsv", "parquet"]),
+    help="Of the answers; tables have the input's own columns.  [default: by --output's ending, else jsonl]",
+)
 @FILE_SET
 @BACKEND
-def predict(run, file, output, overrides, backend) -> None:
+def predict(run, file, output, written, overrides, backend) -> None:
     """Label texts with a finished RUN, or with the mean of runs over seeds or folds in one folder.
 
     FILE holds one text a line, or is CSV, TSV, JSON, JSONL or Parquet with the run's columns; - is standard input.
     Writes one JSON object a text, in the order of the input.
     """
+    if written == "parquet" and output is None:
+        raise click.UsageError("--format parquet goes with --output")
     if output is None:
         process.need("stdout", "give a file for the answers with --output")
         process.utf8_output()
@@ -71,7 +79,7 @@ def predict(run, file, output, overrides, backend) -> None:
     select(run, backend)
     from kft import evaluate as evaluation
 
-    evaluation.predict_file(run, file, output, overrides)
+    evaluation.predict_file(run, file, output, overrides, written)
 
 
 @click.command(short_help="Turn a finished RUN into a model that others load.")

@@ -2,11 +2,11 @@
 
 import click
 
-from kft.cli.shared import JSON, SET, print_file, print_json
+from kft.cli.shared import CONFIG, JSON, SET, print_file, print_json
 
 
 @click.command(short_help="Show what the data of a config hold.")
-@click.argument("config", required=False)
+@CONFIG
 @SET
 @click.option(
     "--run",
@@ -44,7 +44,7 @@ def init(data, task, output, data_dir, as_json) -> None:
 
 
 @click.command("config", short_help="Show the settings of a config, or all there are.")
-@click.argument("config", required=False)
+@CONFIG
 @SET
 @click.option("--schema", is_flag=True, help="Every setting with its type, default and meaning.")
 @JSON

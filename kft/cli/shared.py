@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from kft.cli import process
 from kft.cli.process import EXIT_MISTAKE, EXIT_PIPE, EXIT_STOPPED
@@ -19,8 +20,34 @@ __all__ = [
 
 BACKEND = click.option("--backend", type=click.Choice(["jax", "torch", "tensorflow"]), help="Keras backend.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+def complete_config(context, parameter, typed: str) -> list[CompletionItem]:
+    """Built-in configs, and files."""
+    from kft import config as configs
+
+    names = [CompletionItem(name) for name in configs.builtin() if name.startswith(typed)]
+    return [*names, CompletionItem(typed, type="file")]
+
+
+def complete_setting(context, parameter, typed: str) -> list[CompletionItem]:
+    """Names of settings, with what they mean."""
+    from kft import config as configs
+
+    rows = configs.settings_table()
+    return [
+        CompletionItem(f"{name}=", help=meaning) for name, _, _, meaning in rows if name.startswith(typed)
+    ]
+
+
+CONFIG = click.argument("config", required=False, shell_complete=complete_config)
 SET = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    shell_complete=complete_setting,
+    help="Change one setting; may be repeated.",
 )
 
 

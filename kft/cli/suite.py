@@ -63,7 +63,8 @@ def suite(
     from kft.studies.suites import running
 
     try:
-        told = running.run(suite, wanted, numbers, preset, data_dir, overrides, folder, from_mnli)
+        every = (*running.shared(preset, data_dir), *overrides)
+        told = running.run(suite, wanted, numbers, every, folder, from_mnli)
     except train.Stopped as stopped:
         tell(f"{stopped.run.path}: stopped and saved; the same command goes on")
         sys.exit(EXIT_STOPPED)

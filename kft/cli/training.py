@@ -5,11 +5,22 @@ from pathlib import Path
 
 import click
 
-from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, backend_of, override, print_json, seed_list, tell
+from kft.cli.shared import (
+    BACKEND,
+    CONFIG,
+    EXIT_STOPPED,
+    JSON,
+    SET,
+    backend_of,
+    override,
+    print_json,
+    seed_list,
+    tell,
+)
 
 
 @click.command(short_help="Train a model, or one for each seed or fold.")
-@click.argument("config", required=False)
+@CONFIG
 @BACKEND
 @SET
 @click.option(
@@ -23,7 +34,7 @@ from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, backend_of, overrid
     "resume_path",
     metavar="RUN",
     type=click.Path(),
-    help="Go on with this unfinished run, or runs.",
+    help="Go on with this unfinished run, or runs; with --set train.epochs=N, train a finished one further as a new run.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Show settings, data and shapes, train one step, write nothing."
@@ -38,8 +49,17 @@ def train(config, backend, overrides, run_path, seeds, resume_path, dry_run, as_
     """
     from kft import config as configs
 
-    if resume_path and (config or backend or overrides or run_path or seeds is not None or dry_run):
-        raise click.UsageError("--resume takes its settings from the run: it goes with --json only")
+    if resume_path and (config or backend or seeds is not None or dry_run or (run_path and not overrides)):
+        raise click.UsageError(
+            "--resume takes its settings from the run: it goes with --json, and with --set train.epochs=N (and --run) "
+            "for more epochs of a finished run"
+        )
+    if resume_path and overrides:
+        from kft import runs
+
+        settings = runs.more_epochs(resume_path, overrides)
+        _result(_run_training(settings.backend, lambda training: training.train(settings, run_path)), as_json)
+        return
     if resume_path:
         _resume(resume_path, as_json)
         return

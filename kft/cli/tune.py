@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from kft.cli.shared import BACKEND, EXIT_STOPPED, JSON, SET, override, print_json, tell
+from kft.cli.shared import BACKEND, CONFIG, EXIT_STOPPED, JSON, SET, override, print_json, tell
 
 
 @click.command(short_help="Search for the best settings.")
-@click.argument("config", required=False)
+@CONFIG
 @click.option("--method", type=click.Choice(["grid", "random", "tpe"]), help="As tune.method.")
 @click.option("--trials", type=click.IntRange(min=1), help="Trials of random and tpe, as tune.trials.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that train, as tune.workers.")

@@ -10,7 +10,7 @@ import polars as pl
 
 from kft import models, runs
 from kft.errors import KftError
-from kft.evaluate import inputs
+from kft.evaluate import inputs, tables
 from kft.evaluate.loaded import LoadedRun, load_run
 from kft.evaluate.scoring import (
     Expected,
@@ -145,6 +145,7 @@ def predict_file(
     file: str = "-",
     output: str | Path | None = None,
     settings: Sequence[str] = (),
+    format: str | None = None,
 ) -> int:
     """Answers every text of a file as JSONL; returns their number.
 
@@ -156,6 +157,8 @@ def predict_file(
             as one text a line (for a run on pairs: text, tab, second text).
         output: file to write whole or not at all; None writes to standard output.
         settings: how the file is read, as for `evaluate`.
+        format: "jsonl", or "csv", "tsv" or "parquet" for a table with the file's own columns; None takes what the ending
+            of the output says.
 
     Raises:
         KftError: the file cannot be read, a line is not UTF-8, or the output would replace what is read.
@@ -165,18 +168,35 @@ def predict_file(
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     if output is not None:
         runs.check_output(output, *inputs.trained_on(loaded))
-    made = _answers(loaded, inputs.read_frames(loaded, file, settings))
+    format = format or tables.format_of(output)
+    frames = inputs.read_frames(loaded, file, settings, keep=format != "jsonl")
     if output is None:
-        return _write_lines(made, sys.stdout)
+        return _write(loaded, frames, sys.stdout, format)
     count = 0
 
     def write(path: Path) -> None:
         nonlocal count
-        with path.open("w", encoding="utf-8") as stream:
-            count = _write_lines(made, stream)
+        if format == "parquet":
+            count = tables.write_parquet(_answered(loaded, frames), path)
+            return
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            count = _write(loaded, frames, stream, format)
 
     runs.write_whole(Path(output), write)
     return count
+
+
+def _write(loaded: LoadedRun, frames: Iterable[pl.DataFrame], stream, format: str) -> int:
+    if format == "jsonl":
+        return _write_lines(_answers(loaded, frames), stream)
+    return tables.write_text(_answered(loaded, frames), stream, format)
+
+
+def _answered(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[tables.Answered]:
+    """Rows, and the answers to them."""
+    for frame in frames:
+        table = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.learned))
+        yield frame, [loaded.task.answer(row, loaded.learned) for row in table.iter_rows(named=True)]
 
 
 def _write_lines(made: Iterator[dict[str, Any]], stream) -> int:

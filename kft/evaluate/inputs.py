@@ -22,10 +22,14 @@ from kft.progress import note
 CHUNK_EXAMPLES = 16_384  # texts that prediction holds in memory at a time
 
 
-def read_frames(loaded: LoadedRun, file: str, settings: Sequence[str] = ()) -> Iterator[pl.DataFrame]:
+def read_frames(
+    loaded: LoadedRun, file: str, settings: Sequence[str] = (), keep: bool = False
+) -> Iterator[pl.DataFrame]:
     """The rows of a file, "-" for standard input, as frames of at most CHUNK_EXAMPLES; raises as `predict_file` does."""
     data = _data_of_files(loaded)
     changes = config.of_file(data, settings)
+    if keep:
+        data = sources.Wanted(**data.model_dump(), keep=True)
     with _told_of_set():
         yield from _frames(loaded, file, data, changes)
 

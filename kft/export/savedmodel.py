@@ -1,9 +1,10 @@
-"""A run → a SavedModel in TensorFlow Serving's layout, which takes raw text where the tokenizer has an exact graph.
+"""A run → a SavedModel in TensorFlow Serving's layout; raw text goes in where a graph is exact.
 
-A tokenizer without one is kept beside the model as tokenizer.json, and the model takes token ids alone: `tokens` gives
-logits, `answers_of_tokens` what `serving_default` gives elsewhere. `kft serve` tokenizes for it.
-Loading it needs TensorFlow and `import tensorflow_text` (TensorFlow Serving has both), nothing else. A byte that is
-not UTF-8 counts as U+FFFD, which BERT drops: `b"good\\xff"` is answered as "good".
+A tokenizer without one is kept beside the model as tokenizer.json, and the model takes token ids
+alone: `tokens` gives logits, `answers_of_tokens` what `serving_default` gives elsewhere. `kft
+serve` tokenizes for it. Loading it needs TensorFlow and `import tensorflow_text` (TensorFlow
+Serving has both), nothing else. A byte that is not UTF-8 counts as U+FFFD, which BERT drops:
+`b"good\\xff"` is answered as "good".
 """
 
 import functools
@@ -78,7 +79,10 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
 
 
 def _check_signatures(source: Source, answers: dict[str, Any], name: str) -> None:
-    """The other ways to ask give what `serving_default` gives: one by one, as tf.Example, with stray bytes, nothing."""
+    """The other ways to ask give what `serving_default` gives.
+
+    They are: one by one, as tf.Example, with stray bytes, nothing.
+    """
     serving, allowed = answers["serving_default"], proof.tolerance(source)
     alone = [answer[name][0] for answer in answers["alone"]]
     asked = {
@@ -147,7 +151,7 @@ def _tokens_signature(encoder: Encoder, segmented: bool, decode: Callable[[Any],
 
 
 def _example_signature(source: Source, answer: Any) -> dict[str, Any]:
-    """TensorFlow Serving's classify or regress, over serialized `tf.Example`s whose features are the texts."""
+    """TensorFlow Serving's classify or regress, over serialized `tf.Example`s of the texts."""
     tf = backend.tensorflow()
     features = {name: tf.io.FixedLenFeature([], tf.string) for name in text_names(source)}
 
@@ -190,7 +194,7 @@ def _described(signature: Any) -> dict[str, Any]:
 
 
 def _name_methods(folder: Path, names: list[str]) -> None:
-    """`tf.saved_model.save` calls every signature "predict"; TensorFlow Serving asks for its own names."""
+    """TensorFlow Serving asks for its own names; `tf.saved_model.save` calls all "predict"."""
     tf = backend.tensorflow()
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(folder))
     for name in names:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kft.errors import KftError
-from kft.guess.columns import TEXT_NAMES, Column, columns_of, label_score
+from kft.guess.columns import LABEL_NAMES, TEXT_NAMES, Column, columns_of, label_score
 from kft.guess.tables import Table
 from kft.tasks import TASKS
 from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, VALUE
 
+LEAST_MARKS = 3  # columns of 0 and 1 that are labels of a row, and no accident
 STAR_SCALE = range(3, 12)  # as many whole numbers in a row may also be a scale
 PAIRS = (
     ("premise", "hypothesis"),
@@ -67,6 +68,14 @@ def guess(table: Table, task: str | None = None) -> Guess:
     texts = [c for c in columns if c.is_text and not (labels and c is labels[0])]
     if not texts:
         raise KftError(f"no column looks like a text{_seen(columns)}", "write a config by hand: `data.text`")
+    marks = _marks(columns, labels, task)
+    if marks:
+        several = TASKS.of_problem(SEVERAL_CLASSES)
+        names = ", ".join(c.shown for c in marks[:4]) + (", …" if len(marks) > 4 else "")
+        reason = f"{len(marks)} columns hold nothing but 0 and 1: {names}"
+        texts = [c for c in texts if c not in marks]
+        named = Decision("data.labels", [c.name for c in marks], "a row has the labels whose column is 1")
+        return Guess([Decision("task", several, reason), *_texts(texts, None), named])
     if not labels:
         raise KftError(
             f"no column looks like a label{_seen(columns)}",
@@ -96,6 +105,14 @@ def _seen(columns: list[Column]) -> str:
         return f"{len(c.counts)} different {words}"
 
     return ": " + ", ".join(f"{c.shown} ({kind(c)})" for c in columns)
+
+
+def _marks(columns: list[Column], labels: list[Column], asked: str | None) -> list[Column]:
+    """Columns of 0 and 1, one for each label, where no other column is called a label."""
+    marks = [c for c in columns if c.is_whole and set(c.counts) == {"0", "1"}]
+    if len(marks) < LEAST_MARKS or asked not in (None, TASKS.of_problem(SEVERAL_CLASSES)):
+        return []
+    return [] if any(c.word in LABEL_NAMES for c in labels) else marks
 
 
 def _label(labels: list[Column]) -> tuple[Column, Decision]:

@@ -50,6 +50,7 @@ from kft.runs.folder import (
 )
 from kft.runs.lock import LOCK, only_writer, try_lock, user_of
 from kft.runs.model import damaged, read_inputs, read_learned, read_model, write_learned, write_model
+from kft.runs.more import more_epochs
 
 __all__ = [
     "COPY_HINT",
@@ -80,6 +81,7 @@ __all__ = [
     "is_full",
     "json_line",
     "members",
+    "more_epochs",
     "new_ensemble",
     "only_writer",
     "open_ensemble",

@@ -1,4 +1,4 @@
-"""model.json: what a run's model is and reads, in today's form whatever the format that it was written in."""
+"""model.json: what a run's model is and reads, in today's form whatever wrote it."""
 
 from collections.abc import Callable
 from dataclasses import asdict

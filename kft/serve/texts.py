@@ -1,4 +1,4 @@
-"""Texts for a model that takes token ids alone: the tokenizer that lies beside it makes them before each call."""
+"""Texts for a model that takes token ids alone: the tokenizer beside it makes them."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ class Texts:
     """A version's tokenizer: raw texts → what the signature of token ids takes."""
 
     def __init__(self, folder: Path):
-        """Reads tokenizer.json, which cuts long texts as the run does, and from export.json the names of the texts.
+        """Reads tokenizer.json, which cuts as the run does, and the names of the texts.
 
         Raises:
             Exception: one of the files is missing or damaged.

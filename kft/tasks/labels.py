@@ -61,9 +61,11 @@ def positive_of(names: Sequence[str], positive: str | None, renamed: dict[str, s
 
 
 def where(frame: pl.DataFrame, rows: pl.DataFrame) -> str:
-    """The first of the rows as messages name it; a file of a class folder holds but one."""
-    origin, row = rows["origin"][0], rows["id"][0] + 1
-    return origin if frame["origin"].n_unique() > 1 else f"{origin}, row {row}"
+    """The first of the rows as messages name it; a file of a class folder holds but one, and ids count on over files."""
+    origin, row, origins = rows["origin"][0], rows["id"][0] + 1, frame["origin"].n_unique()
+    if 1 < origins == frame.height:
+        return origin
+    return f"{origin}, row {row}{' of all files' if origins > 1 else ''}"
 
 
 def more(rows: pl.DataFrame) -> str:

@@ -60,7 +60,8 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def _values(labels: pl.Series) -> np.ndarray:
-    return labels.cast(pl.Float64).to_numpy().astype(np.float32)
+    # Float64 until they are standardised: float32 cannot tell seconds since 1970 that are a minute apart.
+    return labels.cast(pl.Float64).to_numpy()
 
 
 def _learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = None) -> Learned:
@@ -112,7 +113,7 @@ TASK = Task(
     learn=_learn,
     outputs=lambda learned: 1,
     check=_check_each,
-    truths=lambda labels, learned: _values(labels).astype(np.float64),
+    truths=lambda labels, learned: _values(labels),
     target_column=lambda labels, truths: pl.Series(truths),
     reads=_reads,
     loss=lambda train, reads, learned: Loss("mse"),

@@ -1,7 +1,8 @@
 """Text → token ids → rows of one model, once, then kept on disk.
 
-Each kind of tokenizer gives the same ids as transformers for every text (`kft.text.tokenizers`); a family's template says
-which special tokens stand around the texts of an example (`kft.text.templates`).
+Each kind of tokenizer gives the same ids as transformers for every text (`kft.text.tokenizers`); a
+family's template says which special tokens stand around the texts of an example
+(`kft.text.templates`).
 """
 
 from kft.text.cache import encode_cached

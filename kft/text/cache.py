@@ -1,6 +1,7 @@
 """Keeps the token rows of texts on disk, so that the same texts are tokenized once.
 
-A file is one int32 array: [FORMAT, N, crc32 of the rest, 0 | lengths [N] | second_starts [N] | full_lengths [N] | ids],
+A file is one int32 array: [FORMAT, N, crc32 of the rest, 0 | lengths [N] | second_starts [N] |
+    full_lengths [N] | ids],
 and of located tokens their characters [ids, 2].
 """
 
@@ -40,8 +41,8 @@ def encode_cached(
     """`encode`, its arrays kept on disk and memory-mapped when the same texts are asked for again.
 
     Args:
-        cache_dir: the folder of the cached files; the user's cache folder by default. Where it cannot be written or
-            belongs to somebody else, nothing is kept.
+        cache_dir: the folder of the cached files; the user's cache folder by default. Where it
+            cannot be written or belongs to somebody else, nothing is kept.
     """
     cache = _private_folder(Path(cache_dir) if cache_dir else backend.cache_dir() / "tokens")
     if cache is None:

@@ -7,7 +7,7 @@ from kft.text.templates import Frame
 
 
 def pack(first: Any, second: Any | None, parts: Frame, max_length: int) -> tuple[Any, Any]:
-    """(token ids, segment ids), ragged int32 [N, T], of texts as a graph's tokenizer gives them; truncated as `encode` does.
+    """(token ids, segment ids), ragged int32 [N, T], truncated as `encode` does.
 
     Args:
         first: ids of the first texts, ragged int32 [N, tokens].

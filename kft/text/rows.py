@@ -1,9 +1,10 @@
 """Texts or pairs of texts → rows of token ids, end to end in flat arrays."""
 
 import functools
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import repeat
 
 import joblib
 import numpy as np
@@ -14,6 +15,7 @@ from kft.text.tokenizers import Tokenizer, load_tokenizer
 
 PARALLEL_TEXTS = 200_000  # fewer are done before other processes would have started
 PIECE_TEXTS = 50_000  # texts that a process takes at a time
+_BATCH_TEXTS = 4096
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class Tokens:
     Attributes:
         ids: int32 [total tokens].
         offsets: int64 [N + 1]; example i is ids[offsets[i]:offsets[i + 1]].
-        second_starts: int32 [N], the position in the example where the second text begins; its length if there is none.
+        second_starts: int32 [N], the position in the example where the second text begins; its
+            length if there is none.
         full_lengths: int32 [N], tokens before truncation, special tokens included.
-        characters: int32 [total tokens, 2] where the texts were located: each token's first character in its text and
-            the one after its last; 0, 0 for special tokens.
-        spans: int32 [N, P, 2] where examples have marked words: each span's first token in the example and the one after
-            its last; 0, 1 (the first token of the example) where truncation left no token of it.
+        characters: int32 [total tokens, 2] where the texts were located: each token's first
+            character in its text and the one after its last; 0, 0 for special tokens.
+        spans: int32 [N, P, 2] where examples have marked words: each span's first token in the
+            example and the one after its last; 0, 1 (the first token of the example) where
+            truncation left no token of it.
     """
 
     ids: np.ndarray
@@ -50,8 +54,8 @@ def encode(
 ) -> Tokens:
     """The token rows of N texts, or of N pairs of texts.
 
-    A row longer than `max_length` loses tokens at its end; of a pair the longer text loses first, as in transformers'
-    "longest_first".
+    A row longer than `max_length` loses tokens at its end; of a pair the longer text loses first,
+    as in transformers' "longest_first".
 
     Args:
         tokenizer: from `load_tokenizer`.
@@ -64,7 +68,8 @@ def encode(
     Many texts are shared among a process for each core, unless the tokenizer does so itself.
 
     Raises:
-        KftError: the tokenizer lacks a token of the template, or `max_length` leaves no room for them.
+        KftError: the tokenizer lacks a token of the template, or `max_length` leaves no room for
+            them.
     """
     parts = tokenizer.frame(template, pairs is not None)
     if parts.special > max_length:
@@ -121,26 +126,33 @@ def _encode(
     located: bool,
 ) -> Tokens:
     limit = max_length - parts.special
-    rows, starts, full = [], [], []
-    firsts = tokenizer.encode(texts)
-    seconds = repeat(None, len(texts)) if pairs is None else tokenizer.encode(pairs)
-    for first, second in zip(firsts, seconds, strict=True):
-        if second is None:
-            row = [*parts.before, *first[:limit], *parts.after]
-            starts.append(len(row))
-            full.append(len(first) + parts.special)
-        else:
+    before, between, after = map(list, (parts.before, parts.between, parts.after))
+    ids, lengths, starts, full = (array("i") for _ in range(4))
+    if pairs is None:
+        for text in _ids_of(tokenizer, texts):
+            row = before + text[:limit] + after
+            ids.extend(row)
+            lengths.append(len(row))
+            full.append(len(text) + parts.special)
+        starts = lengths
+    else:
+        for first, second in zip(_ids_of(tokenizer, texts), _ids_of(tokenizer, pairs), strict=True):
             a, b = kept(len(first), len(second), limit)
-            row = [*parts.before, *first[:a], *parts.between, *second[:b], *parts.after]
-            starts.append(len(parts.before) + a + len(parts.between))
+            row = before + first[:a] + between + second[:b] + after
+            ids.extend(row)
+            lengths.append(len(row))
+            starts.append(len(before) + a + len(between))
             full.append(len(first) + len(second) + parts.special)
-        rows.append(row)
-    offsets = offsets_of(np.fromiter(map(len, rows), np.int64, len(rows)))
-    ids = np.fromiter(chain.from_iterable(rows), np.int32, offsets[-1])
-    tokens = Tokens(ids, offsets, np.array(starts, np.int32), np.array(full, np.int32))
+    tokens = Tokens(*map(np.asarray, (ids, offsets_of(np.asarray(lengths)), starts, full)))
     if not located:
         return tokens
     return replace(tokens, characters=_locate(tokenizer, parts, texts, pairs, tokens))
+
+
+def _ids_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
+    """The token ids of each text; few of the lists are alive at a time."""
+    for begin in range(0, len(texts), _BATCH_TEXTS):
+        yield from tokenizer.encode(texts[begin : begin + _BATCH_TEXTS])
 
 
 def _locate(
@@ -189,7 +201,7 @@ def find_spans(tokens: Tokens, marks: np.ndarray, seconds: list[bool]) -> np.nda
 
 
 def length_account(tokens: Tokens, max_length: int) -> dict[str, float | int | None]:
-    """Lengths in tokens before truncation, special tokens included, and the share of examples that are truncated.
+    """Lengths in tokens before truncation, special ones included, and the share of truncated rows.
 
     With marked words also the share of examples of which at least one lost all its tokens.
     """

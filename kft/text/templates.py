@@ -1,4 +1,4 @@
-"""How one text or two become a row of tokens: the special tokens around them, and what is cut of a long one."""
+"""How one text or two become a row of tokens: what stands around them, what is cut."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ ROBERTA = Template(("<s>", A, "</s>"), ("<s>", A, "</s>", "</s>", B, "</s>"), fi
 
 @dataclass(frozen=True)
 class Frame:
-    """The special tokens of a row as ids: before the first text, between the texts (none for one), and at the end."""
+    """The special tokens of a row as ids: before the first text, between texts, at the end."""
 
     before: tuple[int, ...]
     between: tuple[int, ...]
@@ -70,8 +70,9 @@ def frame_of(row: tuple[str, ...], ids: Mapping[str, int]) -> Frame:
 def kept(first: int, second: int, limit: int) -> tuple[int, int]:
     """Tokens kept of each text of a pair, where both together may have `limit`.
 
-    As `truncate_encodings` of Hugging Face's tokenizers, "longest_first": the longer text gives way until both are as
-    long; of an odd limit the second text gets one more where the texts are as long or it is the longer one.
+    As `truncate_encodings` of Hugging Face's tokenizers, "longest_first": the longer text gives way
+    until both are as long; of an odd limit the second text gets one more where the texts are as
+    long or it is the longer one.
     """
     if first + second <= limit:
         return first, second
@@ -103,7 +104,7 @@ def post_processor(template: Template, ids: Mapping[str, int]) -> dict[str, Any]
 
 
 def rows_of(processor: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """(single, pair) as a tokenizer.json's `post_processor` makes them; None where it says nothing of them."""
+    """(single, pair) as a tokenizer.json's `post_processor` makes them; None where it does not."""
     kind = (processor or {}).get("type")
     if kind == "Sequence":
         return next(filter(None, map(rows_of, processor["processors"])), None)

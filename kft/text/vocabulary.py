@@ -24,7 +24,7 @@ def vocabulary_lines(vocabulary: Iterable[str]) -> bytes:
 
 
 def read_vocabulary(path: str | Path) -> list[str]:
-    """The tokens of a vocabulary file: lines end at "\\n" alone, since some tokens are other line breaks.
+    """The tokens of a vocabulary file: lines end at "\\n" alone, some tokens are line breaks.
 
     Raises:
         KftError: the file is missing or damaged.

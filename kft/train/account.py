@@ -69,7 +69,8 @@ def describe(prepared: Prepared) -> None:
             f"average   after {updates:,} updates the averaged weights are still {kept:.0%} the first ones; a smaller "
             "train.ema_momentum forgets them sooner"
         )
-    if positive := scoring.positive_label(data.labels, data.learned.positive):
+    positive = scoring.positive_label(data.labels, data.learned.positive)
+    if positive and "f1" in scoring.names(config.task):
         how = f"; data.positive names the other, {data.labels[0]}" if config.data.positive is None else ""
         if config.data.positive not in (None, positive):
             how = f", as data.label_names renames {config.data.positive}"

@@ -19,7 +19,7 @@ from kft.config import FORMATS, DataConfig, SplitConfig
 from kft.data.sources import label_sets
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits, parquet_pieces, read_arrow, read_parquet
 from kft.data.sources.binary import refuse_binary
-from kft.data.sources.columns import LabelPolicy, Pick, Wanted, finish, listed, pick, shown
+from kft.data.sources.columns import OWN, LabelPolicy, Pick, Wanted, finish, listed, pick, shown
 from kft.data.sources.compressed import DAMAGES
 from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
 from kft.data.sources.files import (
@@ -45,8 +45,10 @@ from kft.errors import KftError, did_you_mean
 
 __all__ = [
     "ENDINGS",
+    "OWN",
     "READERS",
     "SPLITS",
+    "Wanted",
     "check_encoding",
     "format_of",
     "marked_texts",

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from kft.config import DataConfig
-from kft.data.sources.columns import Pick, typed_strings
+from kft.data.sources.columns import OWN, Pick, typed_strings
 from kft.errors import KftError
 
 # What `datasets` writes beside its Arrow files, and in the folder of several splits.
@@ -27,7 +27,7 @@ def read_parquet(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.Data
         # Polars' own reader aborts the process on some damaged files.
         columns = file.schema_arrow.names
         found = pick(columns)
-        table = file.read([columns[position] for position in found.values()])
+        table = file.read(list(dict.fromkeys(columns[position] for position in found.values())))
         names = _named(class_names(file.schema_arrow), data.label_names)
         return _table_frame(table.slice(0, data.max_examples), found, columns, name, names)
 
@@ -38,7 +38,9 @@ def parquet_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: in
         columns = file.schema_arrow.names
         found = pick(columns)
         names = _named(class_names(file.schema_arrow), data.label_names)
-        for batch in file.iter_batches(size, columns=[columns[position] for position in found.values()]):
+        for batch in file.iter_batches(
+            size, columns=list(dict.fromkeys(columns[position] for position in found.values()))
+        ):
             yield _table_frame(pa.Table.from_batches([batch]), found, columns, name, names)
 
 
@@ -52,7 +54,9 @@ def read_arrow(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFr
             columns = table.column_names
             found = pick(columns)
             names = _named(told | class_names(table.schema), data.label_names)
-            frames.append(_table_frame(table.select(list(found.values())), found, columns, name, names))
+            frames.append(
+                _table_frame(table.select(list(dict.fromkeys(found.values()))), found, columns, name, names)
+            )
     return pl.concat(frames).head(data.max_examples) if data.max_examples else pl.concat(frames)
 
 
@@ -138,9 +142,9 @@ def _table_frame(
     frame = pl.from_arrow(table)
     return pl.DataFrame(
         {
-            role: typed_strings(frame[columns[i]], name, columns[i], lists=True)
-            if role == "label" and frame[columns[i]].dtype == pl.List
-            else _by_name(frame[columns[i]], name, columns[i], names.get(columns[i]))
+            role: frame[columns[i]]
+            if role.startswith(OWN)
+            else _listed(frame[columns[i]], name, columns[i], names.get(columns[i]), role == "label")
             for role, i in found.items()
         }
     )
@@ -172,6 +176,13 @@ def _with_text(table: pa.Table, title: str, name: str) -> pa.Table:
                 "write the column again as UTF-8 text",
             ) from None
     return table.set_column(place, title, pa.array(texts, pa.large_string()))
+
+
+def _listed(column: pl.Series, name: str, title: str, names: list[str] | None, label: bool) -> pl.Series:
+    """A column's strings; a label may be a list of one."""
+    if label and column.dtype == pl.List:
+        return typed_strings(column, name, title, lists=True)
+    return _by_name(column, name, title, names)
 
 
 def _by_name(column: pl.Series, name: str, title: str, names: list[str] | None) -> pl.Series:

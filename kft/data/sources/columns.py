@@ -18,6 +18,7 @@ from kft.errors import KftError, closest
 # (test files often come without labels). `optional`: it may be missing.
 LabelPolicy = Literal["needed", "expected", "optional"]
 Pick = Callable[..., dict[str, int]]  # `pick` that waits for the columns
+OWN = "own:"  # before the names of a file's own columns
 COMMA_NUMBER = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)?(,\d+)?$"
 Columns = Sequence[str] | range  # names, or numbers where there is no header
 
@@ -27,9 +28,11 @@ class Wanted(DataConfig):
 
     Attributes:
         also: column of the frame → (setting that asks for it, column of the file).
+        keep: whether all columns of the file are kept too, as they are, their names after `OWN`.
     """
 
     also: dict[str, tuple[str, str | int]] = {}
+    keep: bool = False
 
 
 def pick(
@@ -64,6 +67,8 @@ def pick(
         raise KftError("\n".join(problems), _column_hint(columns, table))
     if twins:
         raise KftError("\n".join(twins), "rename or remove one of them")
+    if getattr(data, "keep", False):
+        found |= {f"{OWN}{column}": position for position, column in enumerate(columns)}
     return found
 
 
@@ -120,7 +125,9 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
         pl.col("origin") if "origin" in frame.columns else pl.lit(name).alias("origin"),
     )
     order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
-    frame = _first(frame.select(column for column in order if column in frame.columns), data.max_examples)
+    kept = [column for column in frame.columns if column.startswith(OWN)]
+    shown = [column for column in order if column in frame.columns]
+    frame = _first(frame.select(*shown, *kept), data.max_examples)
     return marked.with_offsets(frame, name, data.spans)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from kft.config import DataConfig
-from kft.data.sources.columns import Pick, kind, strings, wanted_columns
+from kft.data.sources.columns import OWN, Pick, kind, strings, wanted_columns
 from kft.data.sources.texts import line, of_json, open_text, read_text
 from kft.errors import KftError
 
@@ -185,12 +185,15 @@ def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.Dat
     columns = list(dict.fromkeys(key for row in rows for key in row))
     columns += _nested(rows, columns, data)
     found = pick(columns)
-    return pl.DataFrame(
-        {
-            role: strings([_field(row, columns[i]) for row in rows], name, columns[i], lists=role == "label")
-            for role, i in found.items()
-        }
-    )
+    return pl.DataFrame({role: _column(rows, columns[i], name, role) for role, i in found.items()})
+
+
+def _column(rows: list[Row], field: str, name: str, role: str) -> pl.Series:
+    """The values of a field; of a column that is only kept, lists and objects as JSON."""
+    values = [_field(row, field) for row in rows]
+    if role.startswith(OWN):
+        values = [json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for v in values]
+    return strings(values, name, field, lists=role == "label")
 
 
 def _nested(rows: list[Row], columns: list[str], data: DataConfig) -> list[str]:

@@ -34,7 +34,7 @@ class Splits:
             "read":      rows of the split's own files
             "dropped":   {reason: rows}; a row counts for the first of these that holds
                 empty_text, empty_text_pair   nothing in it that can be seen
-                missing_label                 null, empty, or NaN where the labels of train are numbers; elsewhere it is a word
+                missing_label                 null, empty, a float's NaN, or its name among classes that are numbers
                 other_class                   a class that `clean.classes` or `clean.exclude_classes` leaves out
                 unlabelled                    a row of a test file without any label
                 leak                          a train row that also stands in validation or test
@@ -96,10 +96,10 @@ def prepare(
             )
     if rules.names is not None and not rules.several:
         frames = unlisted(frames, shown)
-    numbers = cleaning.are_numbers(frames["train"]["label"])
+    numbers = rules.names is not None and cleaning.are_numbers(frames["train"]["label"])
     excluded = []
     if clean.classes is not None or clean.exclude_classes is not None:
-        if rules.names is None:
+        if rules.names is None or rules.several:
             raise KftError(
                 f"`clean.classes` and `clean.exclude_classes` need classes, and `task` is {task}",
                 "leave them out",

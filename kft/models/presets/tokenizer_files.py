@@ -46,7 +46,8 @@ def keras_hub(name: str, folder: Path, embeddings: int) -> Tokenizer:
             name,
             read_vocabulary(name, assets / "vocabulary.txt"),
             bool(settings.get("lowercase", False)),
-            # KerasHub leaves accents alone unless told; BERT strips them where it lower-cases, and was trained so.
+            # KerasHub leaves accents alone unless told; BERT strips them where it lower-cases, and
+            # was trained so.
             True if settings.get("strip_accents") else None,
             bool(settings.get("split_on_cjk", True)),
         )
@@ -96,7 +97,10 @@ def _named(name: str, make: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _definition(name: str, folder: Path, said: dict) -> Definition:
-    """tokenizer.json, or what transformers makes of older files; a class of transformers has settings of its own."""
+    """tokenizer.json, or what transformers makes of older files.
+
+    Some classes of transformers have settings of their own.
+    """
     whole = files.read_json_if_there(name, folder / "tokenizer.json")
     kind = str(said.get("tokenizer_class") or "").removesuffix("Fast")
     if (whole.get("model") or {}).get("vocab"):
@@ -124,7 +128,7 @@ def _definition(name: str, folder: Path, said: dict) -> Definition:
 
 
 def _as_bert(name: str, whole: Definition, said: dict) -> Definition:
-    """tokenizer.json of a BertTokenizer, which follows tokenizer_config.json whatever tokenizer.json says."""
+    """tokenizer.json of a BertTokenizer, with the settings that tokenizer_config.json has."""
     model = whole["model"]
     if model.get("type", "WordPiece") != "WordPiece" or model.get("continuing_subword_prefix", "##") != "##":
         raise KftError(
@@ -144,7 +148,7 @@ def _bert_settings(said: dict) -> tuple[bool, bool | None, bool]:
 
 
 def _as_roberta(whole: Definition, said: dict) -> Definition:
-    """tokenizer.json of a RobertaTokenizer, which takes `add_prefix_space` from tokenizer_config.json."""
+    """tokenizer.json of a RobertaTokenizer, with `add_prefix_space` of tokenizer_config.json."""
     splitter = whole.get("pre_tokenizer") or {}
     if splitter.get("type") != "ByteLevel" or "add_prefix_space" not in said:
         return dict(whole)

@@ -122,7 +122,7 @@ def compare(
         "examples": len(first.rows),
         "questions": len(targets) if task.grouped else None,
         "metric": metric,
-        "positive": scoring.positive_label(labels, first.positive),
+        "positive": scoring.positive_label(labels, first.positive) if "f1" in scoring.names(kind) else None,
         "resamples": resamples,
         "seed": seed,
         "runs": [

@@ -52,12 +52,21 @@ class Job:
         return self.scores(task, seed).with_suffix(f".{split}.parquet")
 
 
+def shared(preset: str | None = None, data_dir: str | None = None) -> tuple[str, ...]:
+    """Overrides for every task of a suite.
+
+    Args:
+        preset: `model.preset`.
+        data_dir: `data.data_dir`: the files of the archive, or prepared TFDS data sets.
+    """
+    found = [f"data.data_dir={json.dumps(str(Path(data_dir).resolve()))}"] if data_dir else []
+    return (*found, *([f"model.preset={json.dumps(preset)}"] if preset else []))
+
+
 def run(
     suite: str,
     tasks: list[str] | None = None,
     seeds: tuple[int, ...] = (1, 2, 3),
-    preset: str | None = None,
-    data_dir: str | None = None,
     overrides: tuple[str, ...] = (),
     folder: str | Path | None = None,
     from_mnli: bool = False,
@@ -68,9 +77,7 @@ def run(
         suite: a key of `SUITES`.
         tasks: names; None takes all.
         seeds: each is a run of its own.
-        preset: `model.preset` of every task.
-        data_dir: `data.data_dir` of every task: the files of the archive, or prepared TFDS data sets.
-        overrides: as `config.load` takes them, for every task.
+        overrides: as `config.load` takes them, for every task; those of `shared` among them.
         folder: of the suite; None takes `runs/<suite>`.
         from_mnli: RTE, MRPC and STS-B start from the MNLI run of the same seed.
 
@@ -81,14 +88,12 @@ def run(
         KftError: there is no such task, or a setting is wrong. What fails in one task stands under "failed".
         train.Stopped: a signal came; the same call goes on.
     """
-    shared = [f"data.data_dir={json.dumps(str(Path(data_dir).resolve()))}"] if data_dir else []
-    shared += [f"model.preset={json.dumps(preset)}"] if preset else []
     plan = Job(
         suite,
         _chosen(suite, tasks, from_mnli),
         tuple(dict.fromkeys(seeds)),
         Path(folder or Path("runs") / suite),
-        (*shared, *overrides),
+        tuple(overrides),
         from_mnli,
     )
     settings = {

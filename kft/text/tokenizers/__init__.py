@@ -1,4 +1,4 @@
-"""Text → token ids, by the checkpoint's own tokenizer.json: a function for each kind of tokenizer."""
+"""Text → token ids, by the checkpoint's own tokenizer.json: a function for each kind."""
 
 import json
 from collections.abc import Callable, Mapping

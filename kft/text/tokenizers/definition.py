@@ -1,4 +1,4 @@
-"""tokenizer.json, the definition of a tokenizer: what kind it is, and how one is built from older files."""
+"""tokenizer.json, the definition of a tokenizer: its kind, and how older files become one."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def kind_of(definition: Definition) -> str:
 
 
 def content_of(definition: Definition) -> str:
-    """The text to keep of a definition; what it says of cutting and padding is left to the template."""
+    """The text to keep of a definition, without what it says of cutting and padding."""
     return json.dumps(definition | {"truncation": None, "padding": None}, ensure_ascii=False)
 
 

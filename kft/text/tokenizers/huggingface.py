@@ -12,7 +12,8 @@ from kft.text.templates import rows_of
 from kft.text.tokenizers.definition import Definition, content_of, ids_of, kind_of
 from kft.text.tokenizers.record import Tokenizer
 
-# Half a pair of surrogates is no character, and Rust's strings cannot hold it: decoders make it U+FFFD.
+# Half a pair of surrogates is no character, and Rust's strings cannot hold it: decoders make it
+# U+FFFD.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BATCH_TEXTS = 10_000
 
@@ -64,7 +65,7 @@ def load(definition: Definition, special_tokens: Mapping[str, str]) -> Tokenizer
 
 
 def _exact_unigram(model: Mapping[str, Any]) -> tokenizers.models.Unigram:
-    """The model of a definition with scores as they are written: Rust's reader of JSON may miss the last bit.
+    """The model of a definition with scores as written: Rust's JSON may miss the last bit.
 
     Some pieces tie but for that bit; transformers' own classes take the scores from Python, too.
     """
@@ -77,7 +78,7 @@ def _mended(text: str) -> str:
 
 
 def _trimmed(text: str, offsets: np.ndarray) -> np.ndarray:
-    """Offsets without the spaces that a token carries along, which differ from kind to kind of tokenizer."""
+    """Offsets without the spaces that a token carries along; each kind does that otherwise."""
     if not len(offsets):
         return offsets
     spaces = np.fromiter((character.isspace() for character in text), bool, len(text))

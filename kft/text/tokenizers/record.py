@@ -1,4 +1,4 @@
-"""What every kind of tokenizer is: the checkpoint's own tokenizer.json, and functions that run it."""
+"""What every tokenizer is: the checkpoint's own tokenizer.json, and functions that run it."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +21,14 @@ class Tokenizer:
         kind: "wordpiece", "byte_bpe" or "unigram".
         content: the text of its tokenizer.json, which is all that makes it.
         special_tokens: role (of ROLES) → token.
-        ids: token → id, of the tokens that are found in a text as they stand there, before it is split.
+        ids: token → id, of the tokens that are found in a text as they stand there, before it is
+            split.
         size: ids are below it.
-        rows: the row of one text and that of two, as its tokenizer.json makes them (see `Template`); None where it does
-            not, so that the family's template counts.
+        rows: the row of one text and that of two, as its tokenizer.json makes them (see
+            `Template`); None where it does not, so that the family's template counts.
         encode: texts → their token ids, without those that a template adds.
-        locate: text → its token ids and int32 [tokens, 2], the characters (Unicode code points) where each token begins
-            and before which it ends; spaces around a token are not of it.
+        locate: text → its token ids and int32 [tokens, 2], the characters (Unicode code points)
+            where each token begins and before which it ends; spaces around a token are not of it.
     """
 
     kind: str

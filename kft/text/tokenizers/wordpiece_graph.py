@@ -1,4 +1,4 @@
-"""BERT's WordPiece inside a TensorFlow graph, for SavedModels: the same ids as `Tokenizer` for every text."""
+"""BERT's WordPiece inside a TensorFlow graph, for SavedModels: the same ids for every text."""
 
 import functools
 import re
@@ -19,10 +19,11 @@ _MARKERS = 0x10FFF0  # private characters that stand for the special tokens
 
 @dataclass(frozen=True)
 class GraphTokenizer:
-    """`Tokenizer` as TensorFlow operations, to be called inside a `tf.function`. Make it with `load_graph_tokenizer`.
+    """`Tokenizer` as TensorFlow operations, inside a `tf.function`; see `load_graph_tokenizer`.
 
-    What the table of characters says is read off code points by gathers, since the operations on strings follow the
-    Unicode version of TensorFlow (and `tf.strings.lower` even the language of the machine that serves).
+    What the table of characters says is read off code points by gathers, since the operations on
+    strings follow the Unicode version of TensorFlow (and `tf.strings.lower` even the language of
+    the machine that serves).
 
     Attributes:
         blocks: int32 [4352], row of `entries` for each 256 code points.
@@ -41,8 +42,8 @@ class GraphTokenizer:
     def tokenize(self, texts: Any) -> Any:
         """Token ids of texts without [CLS] and [SEP]: string [N] → ragged int32 [N, tokens]."""
         tf = backend.tensorflow()
-        # A literal "[SEP]" is the special token. A private character stands for it; such characters in the text itself
-        # become another one that BERT drops as well.
+        # A literal "[SEP]" is the special token. A private character stands for it; such characters
+        # in the text itself become another one that BERT drops as well.
         texts = tf.strings.regex_replace(texts, f"[{chr(_MARKERS)}-{chr(_MARKERS + 4)}]", "\x01")
         for i, token in enumerate(SPECIAL_TOKENS):
             texts = tf.strings.regex_replace(texts, re.escape(token), chr(_MARKERS + i))
@@ -66,7 +67,7 @@ class GraphTokenizer:
 
 
 def load_graph_tokenizer(tokenizer: Tokenizer) -> GraphTokenizer | None:
-    """The tokenizer as TensorFlow operations, which take seconds to make; None where it is not BERT's own.
+    """The tokenizer as TensorFlow operations, made in seconds; None where it is not BERT's own.
 
     Raises:
         KftError: the vocabulary holds a token too long for tensorflow-text.
@@ -100,7 +101,7 @@ def _tables(*settings: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 def _distinct_tokens(vocabulary: tuple[str, ...]) -> list[str]:
-    """The vocabulary as FastWordpieceTokenizer takes it; tokens that no word can have give way to such ones."""
+    """The vocabulary as FastWordpieceTokenizer takes it, without tokens that no word can have."""
     last = {token: i for i, token in enumerate(vocabulary)}
     tokens = []
     for i, token in enumerate(vocabulary):
@@ -116,10 +117,11 @@ def _distinct_tokens(vocabulary: tuple[str, ...]) -> list[str]:
 
 
 def _made_by_point(characters: Characters) -> list[str]:
-    """What the table of characters holds for every code point; "\0" stands for the character itself."""
+    """What the table of characters holds for every code point; "\0" is the character itself."""
     made = []
     for block in range(0, 0x110000, 256):
-        # From plane 4 on nothing is assigned but tags (plane 14), private use and the last two of each plane.
+        # From plane 4 on nothing is assigned but tags (plane 14), private use and the last two of
+        # each plane.
         alike = block >= 0x40000 and block >> 12 != 0xE0 and block & 0xFF00 != 0xFF00
         texts = [
             characters.make(p).replace(chr(p), "\0") if p != 32 else " "
@@ -132,7 +134,10 @@ def _made_by_point(characters: Characters) -> list[str]:
 
 
 def _words_of(tf: Any, characters: Any, splits: Any) -> tuple[Any, Any]:
-    """Flat code points between spaces → words, string [W], and their row splits [N + 1]; each text ends in a space."""
+    """Flat code points between spaces → words, string [W], and their row splits [N + 1].
+
+    Each text ends in a space.
+    """
     inside = characters != ord(" ")
     starts = inside & tf.concat([[True], ~inside[:-1]], 0)
     before = tf.concat([[0], tf.cumsum(tf.cast(starts, tf.int64))], 0)
