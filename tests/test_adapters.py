@@ -5,6 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
+import tiny
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from test_train import Killed, _die_before, assert_same_run, settings_with
 
@@ -202,6 +204,21 @@ def adapted_run(tiny_settings, tmp_path_factory):
     return folder
 
 
+def test_adapters_of_an_older_form_cannot_go_on(tiny_settings, tmp_path, monkeypatch):
+    config = settings_with(tiny_settings, model={"lora_rank": 2}, train={"checkpoint_every_steps": 3})
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 5)
+        train.train(config, tmp_path / "run")
+    (file,) = runs.checkpoint_files(runs.RunDir(tmp_path / "run"))
+    with safe_open(file, "np") as stored:
+        metadata = stored.metadata()
+    arrays = load_file(file)
+    arrays["model/0000"] = arrays["model/0000"][:1].copy()
+    save_file(arrays, file, metadata=metadata)
+    with pytest.raises(KftError, match="is of an older kft, whose low-rank adapters had another form"):
+        train.resume(tmp_path / "run")
+
+
 class TestExport:
     def test_peft_answers_as_the_run_does(self, adapted_run, tmp_path):
         result = export.export(adapted_run, "peft", tmp_path / "out")
@@ -212,6 +229,18 @@ class TestExport:
         # As a preset it has its labels, in the order of the run's.
         preset = presets.locate(str(tmp_path / "out"))
         assert list(preset.head.labels) == runs.read_labels(runs.RunDir(adapted_run))
+
+    def test_of_roberta_too(self, tiny_settings, tmp_path):
+        """Its head is two layers, which train and are saved whole."""
+        base = tiny.make(tmp_path / "base", "roberta")
+        model = {"preset": str(base), "lora_rank": 2, "lora_rank_stabilised": True, "lora_targets": "all"}
+        config = settings_with(tiny_settings, model=model, train={"epochs": 1, "learning_rate": 0.05})
+        train.train(config, tmp_path / "run")
+        result = export.export(tmp_path / "run", "peft", tmp_path / "out")
+        assert result["comparison"]["read_by"] == ["kft", "peft"]
+        assert result["comparison"]["max_logit_difference"] < 1e-5
+        written = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+        assert written["modules_to_save"] == ["classifier"]
 
     def test_trains_on_from_the_export(self, adapted_run, tiny_settings, tmp_path):
         export.export(adapted_run, "peft", tmp_path / "out", verify=False)

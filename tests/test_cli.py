@@ -248,7 +248,7 @@ DAMAGES = {
     "garbage model": (lambda: Path("r/model.json").write_bytes(b"\xff\xfe"), "r/model.json: is damaged: 'utf-8'"),
     "model that is a list": (lambda: Path("r/model.json").write_text("[]"), "r/model.json: is damaged: must be a JSON object"),
     "edited model": (lambda: change("r/model.json", outputs=3), "damaged or changed since training model.json"),
-    "newer format": (lambda: change("r/model.json", format=2), "run format 2, this kft reads format 1"),
+    "newer format": (lambda: change("r/model.json", format=3), "run format 3, this kft reads formats up to 2"),
     "shortened labels": (lambda: change("r/labels.json", labels=["negative"]), "changed since training labels.json"),
     "labels without a name": (lambda: Path("r/labels.json").write_text("{}"), "changed since training labels.json"),
     "cut vocabulary": (lambda: os.truncate("r/tokenizer.json", 30), "changed since training tokenizer.json"),

@@ -94,7 +94,8 @@ def resume(run_path: str | Path, control: Control = Control()) -> dict[str, Any]
     run = runs.open_run(run_path, finished=False)
     if run.done.exists():
         runs.open_run(run_path)  # whole?
-        _tidy(run, runs.read_config(run).train.keep_checkpoints)
+        if best_weights(run).exists():  # it was killed between its end and this
+            _tidy(run, runs.read_config(run).train.keep_checkpoints)
         note(f"{run_path}: the run is finished, nothing to do")
         return {"run": str(run.path), "metrics": runs.read_json(run.metrics)}
     with runs.only_writer(run_path, "wait until it has ended; a run is trained by one process at a time"):
@@ -189,9 +190,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
                         save_checkpoint(model, run, position, plan)
                         raise Stopped(run)
                     if position.epoch + 1 == settings.epochs:
-                        updates.complete_last(
-                            model.optimizer, prepared.schedule, plan.steps * settings.epochs
-                        )
+                        updates.complete_last(model, prepared.schedule, plan.steps * settings.epochs)
                     position = _finish_epoch(model, validation, epoch, course)
                     control.after_epoch(run)
                     if stop.is_set():

@@ -10,7 +10,7 @@ Keras averages the gradients of the A steps of an update, each of the mean loss 
 
 import numpy as np
 
-from kft import backend, batches
+from kft import backend, batches, models
 from kft.train.schedule import WarmupDecay
 
 backend.select()
@@ -41,9 +41,9 @@ def shares(plan: batches.Plan, weights: np.ndarray, epoch: int, epochs: int, acc
     return found[offset : offset + plan.steps].astype(np.float32)
 
 
-def complete_last(optimizer: keras.optimizers.Optimizer, schedule: WarmupDecay, steps: int) -> None:
+def complete_last(model: models.Classifier, schedule: WarmupDecay, steps: int) -> None:
     """Ends the update that the last of a run's `steps` began, with gradients of 0 for the steps that it lacks."""
-    variables = optimizer._trainable_variables
+    optimizer, variables = model.optimizer, model.trainable_variables
     for _ in range(-steps % schedule.gradients_per_update):
         nothing = [keras.ops.zeros_like(v.value) for v in variables]
         if backend.select() != "jax":
