@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from conftest import sentences, write_csv
 from optimizers import build_optimizer
+from safetensors.numpy import load_file
 from test_controls import build, packed_batch
-from test_train import history, settings_with, weights_of
+from test_train import history, settings_with
 
-from kft import batches, train
+from kft import batches, runs, train
 from kft.models import losses
 from kft.train import optim, updates
 
@@ -27,7 +28,7 @@ def settings_of(tiny_settings: dict, file: Path, batch_size: int, **changes):
     """Eight examples are one update, however many steps it takes, so updates hold the same examples."""
     section = {
         "epochs": EPOCHS, "batch_size": batch_size, "gradient_accumulation_steps": -(-8 // batch_size),
-        "class_weight": UNEQUAL, "epsilon": 1e-3,
+        "class_weight": UNEQUAL, "epsilon": 1e-3, "keep_checkpoints": True, "schedule": "constant",
     }  # fmt: skip
     return settings_with(
         tiny_settings,
@@ -50,8 +51,19 @@ def whole(eight, tiny_settings, tmp_path_factory) -> Path:
     return folder
 
 
+def last_weights(run: Path, checkpoint: int = -1) -> dict[str, np.ndarray]:
+    """The weights after a run's last epoch, whichever was the best one; of the epoch before it with -2."""
+    arrays = load_file(runs.checkpoint_files(runs.RunDir(run))[checkpoint])
+    return {
+        name: array
+        for name, array in arrays.items()
+        if name.startswith("model/") and array.dtype == np.float32
+    }
+
+
 def assert_same_weights(a: Path, b: Path) -> None:
-    one, other = weights_of(a), weights_of(b)
+    one, other, before = last_weights(a), last_weights(b), last_weights(a, -2)
+    assert max(np.abs(one[name] - before[name]).max() for name in one) > 1e-4  # they do change
     for name, value in one.items():
         np.testing.assert_allclose(other[name], value, atol=1e-6, err_msg=name)
 
@@ -109,6 +121,7 @@ def test_questions_whose_right_choice_alone_has_a_weight(tiny_settings, tmp_path
     file = str(write_csv(tmp_path / "questions.csv", rows, ("text", "question", "label")))
     for name, size in (("whole", 4), ("parts", 1)):
         section = {"batch_size": size, "gradient_accumulation_steps": 4 // size, "epochs": 3, "epsilon": 1e-3}
+        section |= {"keep_checkpoints": True, "schedule": "constant"}
         config = settings_with(
             tiny_settings,
             task="choice",
