@@ -4,16 +4,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import sentences, write_csv
+from optimizers import build_optimizer
 from test_controls import build, packed_batch
 from test_train import history, settings_with, weights_of
 
 from kft import batches, train
 from kft.models import losses
-from kft.train import updates
+from kft.train import optim, updates
+
+keras = optim.keras  # kft has chosen the backend before it is imported
 
 UNEQUAL = {"positive": 0.3, "negative": 5.0}
 EPOCHS = 6
@@ -85,14 +89,19 @@ def test_steps_of_unequal_size(eight, tiny_settings, tmp_path):
     assert_same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_the_last_update_of_a_run_takes_what_is_left(eight, tiny_settings, tmp_path):
-    """Three steps of an update that would take four."""
-    changes = {"epochs": 1, "warmup_fraction": 0.0}
-    train.train(settings_of(tiny_settings, eight, 8, **changes), tmp_path / "whole")
-    train.train(
-        settings_of(tiny_settings, eight, 3, gradient_accumulation_steps=4, **changes), tmp_path / "parts"
-    )
-    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+def test_the_last_update_of_a_run_takes_what_is_left():
+    """Six steps, four to an update: the second one has two gradients of 1, and 0 for those that it lacks."""
+    variable = keras.Variable(np.zeros(1, np.float32), name="kernel")
+    optimizer = build_optimizer("sgd", learning_rate=1.0, steps=6, gradients_per_update=4)
+    optimizer.build([variable])
+    for _ in range(6):
+        optimizer.apply([keras.ops.ones((1,))], [variable])
+    assert float(variable.value[0]) == -1
+    model = SimpleNamespace(optimizer=optimizer, trainable_variables=[variable])
+    updates.complete_last(model, SimpleNamespace(gradients_per_update=4), steps=6)
+    assert float(variable.value[0]) == -1.5
+    updates.complete_last(model, SimpleNamespace(gradients_per_update=4), steps=8)  # nothing is lacking
+    assert float(variable.value[0]) == -1.5
 
 
 def test_questions_whose_right_choice_alone_has_a_weight(tiny_settings, tmp_path):

@@ -190,9 +190,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
                         save_checkpoint(model, run, position, plan)
                         raise Stopped(run)
                     if position.epoch + 1 == settings.epochs:
-                        updates.complete_last(
-                            model.optimizer, prepared.schedule, plan.steps * settings.epochs
-                        )
+                        updates.complete_last(model, prepared.schedule, plan.steps * settings.epochs)
                     position = _finish_epoch(model, validation, epoch, course)
                     control.after_epoch(run)
                     if stop.is_set():
