@@ -411,3 +411,15 @@ def test_a_package_that_an_extra_brings_is_a_mistake_with_the_line_that_mends_it
 def test_data_of_the_command_line_and_of_the_config_are_not_mixed_silently(data, override, line, capsys):
     config.parse({"data": data}, override)
     assert capsys.readouterr().err == line
+
+
+def test_an_older_run_kept_authors_together_by_another_name(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('[data]\ntrain = "a.csv"\ngroup = "author"\n')
+    read = config.of_run(file)
+    assert (read.data.group, read.split.group) == (None, "author")
+    file.write_text('task = "choice"\n[data]\ntrain = "a.csv"\ngroup = "question"\n')
+    assert config.of_run(file).data.group == "question"
+    file.write_text('task = "chioce"\n')
+    with pytest.raises(KftError, match="did you mean `choice`"):
+        config.of_run(file)

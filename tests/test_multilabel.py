@@ -322,7 +322,7 @@ class TestRun:
         lines = [json.dumps({"text": f"a {i}", "label": [["x"], ["x", "y"]][i % 2]}) for i in range(20)]
         (tmp_path / "a.jsonl").write_text("\n".join(lines))
         data = DataConfig(train=str(tmp_path / "a.jsonl"))
-        with pytest.raises(KftError, match="multilabel_classification"):
+        with pytest.raises(KftError, match="and a class is one"):
             splits.prepare(sources.read(data), SplitConfig(), CleanConfig(), "classification")
 
     def test_compares(self, run, tmp_path, settings_of):

@@ -24,10 +24,11 @@ from kft.config.table import is_section, setting_types, settings_table
 from kft.config.whole import Config
 from kft.errors import KftError, closest, did_you_mean
 from kft.progress import note
+from kft.tasks import DEFAULT, TASKS
 
 __all__ = [
     "FORMATS", "FRAME_COLUMNS", "PATH_KEYS", "SCHEMA_HINT", "CleanConfig", "Config", "DataConfig", "ModelConfig",
-    "SplitConfig", "TrainConfig", "TuneConfig", "builtin", "change", "differences", "dump", "find", "load", "of_file", "parse", "refusals", "schema",
+    "SplitConfig", "TrainConfig", "TuneConfig", "builtin", "change", "differences", "dump", "find", "load", "of_file", "of_run", "parse", "refusals", "schema",
     "setting_types", "settings_table",
 ]  # fmt: skip
 
@@ -91,6 +92,21 @@ def parse(
         told = f"{where} and --set" if overrides else where
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise KftError(f"{told}: {len(problems)} to fix\n{lines}", SCHEMA_HINT) from None
+
+
+def of_run(file: Path) -> Config:
+    """The settings that a run keeps, in their present names; raises as `load` does."""
+    settings = reading.read_toml(file)
+    data = settings.get("data")
+    # `data.group` once kept the rows of an author or a document together, whatever the task.
+    if isinstance(data, dict) and "data.group" in getattr(
+        TASKS.rules.get(settings.get("task", DEFAULT)), "refuses", ()
+    ):
+        data = dict(data)
+        group = data.pop("group", None)
+        split = settings.get("split", {}) | ({} if group is None else {"group": group})
+        settings = settings | {"data": data, "split": split}
+    return parse(settings, where=reading.shown(file), base=file.parent)
 
 
 def dump(config: Config) -> str:

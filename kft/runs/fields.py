@@ -63,7 +63,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "cut.beginnings.*.from": "the first time of validation or test, as the file writes it",
         "cut.beginnings.*.rows_of_that_time": "rows that have just this time",
     },
-    "labels.json": {"labels[]": "label names, in the order of the head's outputs; for classification only"},
+    "labels.json": {"labels[]": "label names, in the order of the head's outputs; of tasks that have them"},
     "model.json": {
         "format": "version of the run directory's layout",
         "task": "classification, regression or choice",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from kft.config import PATH_KEYS, Config, load
+from kft.config import PATH_KEYS, Config, of_run
 from kft.errors import KftError
 from kft.runs.files import COPY_HINT, cannot_write, file_sha256, read_json, reason, write_json
 from kft.runs.lock import LOCK, user_of
@@ -277,7 +277,7 @@ def read_config(run: Configured) -> Config:
         KftError: config.toml is missing, damaged or changed to what is no config.
     """
     try:
-        return load(run.config)
+        return of_run(run.config)
     except KftError as error:
         raise KftError(error.message, f"put {run.config.name} back as it was: {COPY_HINT}") from None
 
