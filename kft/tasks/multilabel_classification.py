@@ -144,6 +144,12 @@ def _loss(train: Any, reads: Reads, learned: Learned) -> Loss:
     return Loss("binary_cross_entropy", {"positive_weights": tuple(map(float, weights))})
 
 
+def _prior(reads: Reads) -> np.ndarray:
+    """The log-odds of each label in train (Lin et al. 2017, section 4.1): from 0, rare labels drown the others at first."""
+    shares = np.clip(reads.targets.mean(axis=0), 1e-3, 1 - 1e-3)
+    return np.log(shares / (1 - shares)).astype(np.float32)
+
+
 def decided(probabilities: np.ndarray, learned: Learned) -> np.ndarray:
     """Probabilities [N, C] → [N, C, 2], with 1 where the threshold is reached."""
     reached = probabilities >= np.array(learned.thresholds)
@@ -239,6 +245,7 @@ TASK = Task(
     truths=_truths,
     reads=_reads,
     loss=_loss,
+    bias=_prior,
     divergence="labels",
     predictions=lambda logits, learned, questions=None: decided(expit(logits.astype(np.float64)), learned),
     scored=lambda truths, predictions, questions=None: (truths, predictions),

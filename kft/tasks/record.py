@@ -196,6 +196,7 @@ class Task:
         reads: (train frame, token rows, learned, `train.class_weight`) → what the head reads, with targets and weights.
         places: (frame, token rows) → the same without targets, for prediction.
         loss: (the section `train`, reads, learned) → the loss.
+        bias: reads → what the bias of a new head starts with, [C]; None where it is 0.
         divergence: its name in `kft.models.losses.DIVERGENCES`.
         predictions: (outputs [M, C], learned, question numbers or None) → predictions [N, …].
         scored: (truths, predictions, question numbers or None) → both as the metrics take them.
@@ -239,6 +240,7 @@ class Task:
     export: Export
     target_column: Callable[[pl.Series, np.ndarray], pl.Series] = lambda labels, truths: labels
     places: Callable[..., Reads] = lambda frame, rows: read_first(len(frame))
+    bias: Callable[[Reads], np.ndarray] | None = None
     tune: Callable[..., Learned] = lambda learned, settings, truths, predictions: learned
     mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(
         predictions, axis=0

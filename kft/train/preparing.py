@@ -183,7 +183,11 @@ def build_model(config: Config, data: Data) -> models.Classifier:
         spans=len(config.data.spans or []),
     )
     start = models.Start(m.dropout, m.freeze_layers, m.reinit_layers, _lora(m), config.train.r_drop_alpha)
-    return models.build(data.preset, goal, start, config.train.precision, seed)
+    model = models.build(data.preset, goal, start, config.train.precision, seed)
+    bias = TASKS[config.task].bias
+    if bias and not models.keeps_head(data.preset, data.labels, model.architecture):
+        model.head.bias.assign(bias(data.reads))
+    return model
 
 
 def _lora(settings: ModelConfig) -> models.Lora | None:
