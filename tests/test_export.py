@@ -59,7 +59,8 @@ def score_run(tiny_settings, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def mean_run(tiny_run, tmp_path_factory) -> Path:
     """The tiny run's weights under mean pooling, with labels that are not ASCII."""
-    return altered(tiny_run, tmp_path_factory.mktemp("mean") / "run", pooling="mean")
+    head = json.loads((tiny_run / "model.json").read_text())["head"] | {"pooling": "mean"}
+    return altered(tiny_run, tmp_path_factory.mktemp("mean") / "run", head=head)
 
 
 @pytest.fixture(scope="session")

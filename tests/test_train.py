@@ -280,7 +280,7 @@ class TestResume:
         ("models.save", 2),
         ("append_history", 2),
         ("_finish", 1),
-        ("runs.write_json", 6),
+        ("runs.write_json", 5),
         ("report.report", 1),
     ]
 

@@ -107,7 +107,8 @@ def _take(file: Path, folder: str | Path, hint: str, token: str) -> IO:
             if locked is None and (_read(file) or {}).get("token") != token:
                 raise _in_use(folder, hint, _read(file))
         except OSError as error:
-            opened.close()
+            with contextlib.suppress(OSError):  # it writes once more what found no space
+                opened.close()
             raise cannot_write(folder, error) from None
         except BaseException:
             opened.close()
