@@ -161,7 +161,7 @@ def prepare(arguments: argparse.Namespace, scratch: Path) -> tuple[Job, dict[str
         max_length=arguments.max_length,
         batch_size=arguments.batch_size,
         seed=arguments.seed,
-        flops_shape=(rows, preset.hidden_size, preset.intermediate_size),
+        flops_shape=(rows, preset.sizes.hidden_size, preset.sizes.intermediate_size),
         log=str(scratch / "matmul.log"),
     )
     return job, {
