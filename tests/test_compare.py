@@ -279,7 +279,14 @@ class TestCommand:
         found = names(told)
         assert not [name for name in found if not is_documented(name, compare.FIELDS)]
         absent = [f for f in compare.FIELDS if not any(is_documented(name, [f]) for name in found)]
-        assert {f.split(".")[-1] for f in absent} <= {"chosen", "value", "*", "statistic", "mcnemar"}
+        assert {f.split(".")[-1] for f in absent} <= {
+            "chosen",
+            "value",
+            "labels[]",
+            "*",
+            "statistic",
+            "mcnemar",
+        }
 
     def test_text(self, tiny_run, other_run):
         shown = kft("compare", tiny_run, other_run, "--split", "validation").stdout

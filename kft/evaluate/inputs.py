@@ -171,16 +171,15 @@ def rows_of_file(
     with _told_of_set():
         frame = _named(sources.read_file(file, data, settings=changes), data, changes)
     if skip_unlabelled:
-        frame = _labelled(loaded, frame, str(file))
+        frame = _labelled(frame, str(file))
     if not len(frame):
         raise KftError(f"{file}: holds no examples to score", "give a file with at least one row")
     return frame
 
 
-def _labelled(loaded: LoadedRun, frame: pl.DataFrame, name: str) -> pl.DataFrame:
+def _labelled(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     """The rows with a label, and how many have none; of questions those of which every choice has one."""
-    spellings = [word for word in loaded.task.labels.missing if word not in loaded.learned.labels]
-    missing = pl.col("label").is_null() | pl.col("label").is_in(spellings)
+    missing = pl.col("label").is_null()
     if "group" in frame.columns:
         missing = missing.any().over("group")
     kept = frame.filter(~missing)
