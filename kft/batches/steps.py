@@ -43,10 +43,10 @@ def dataset(
 
 
 def _made_ahead(steps: Callable[[], Iterator[tuple]], count: int) -> Iterator[tuple]:
-    """The same steps through a `tf.data.Dataset`, whose threads make them while the model computes."""
+    """Yields the same steps from a `tf.data.Dataset`, whose threads fill them while the model computes."""
     first = next(steps(), None)
     if first is None:
-        return iter(())
+        return
     tf = backend.tensorflow()
     signature = tf.nest.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), first)
     made = tf.data.Dataset.from_generator(steps, output_signature=signature)
@@ -55,7 +55,8 @@ def _made_ahead(steps: Callable[[], Iterator[tuple]], count: int) -> Iterator[tu
     # as long each time: an epoch of 6 seconds could take 10.23.
     options.autotune.enabled = False
     made = made.apply(tf.data.experimental.assert_cardinality(count)).prefetch(STEPS_AHEAD)
-    return made.with_options(options).as_numpy_iterator()
+    # A generator, since Keras takes no iterator of another kind.
+    yield from made.with_options(options).as_numpy_iterator()
 
 
 @dataclass(frozen=True)

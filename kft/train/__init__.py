@@ -120,8 +120,7 @@ def dry_run(config: Config) -> dict[str, Any]:
     model, plan = prepared.model, prepared.plan
     steps = steps_of_epoch(plan, prepared.data, prepared.config.train, epoch=0)
     started = time.monotonic()
-    # A generator: Keras takes tf.data's own iterator of arrays for nothing that it knows.
-    logs = model.fit((step for step in steps), steps_per_epoch=1, verbose=0, shuffle=False).history
+    logs = model.fit(steps, steps_per_epoch=1, verbose=0, shuffle=False).history
     return {
         "data": prepared.data.splits.account,
         "batches": plan_account(plan, config.model.max_length),
