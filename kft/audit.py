@@ -1,4 +1,6 @@
-"""Describes data before anything trains on it: counts, drops, labels, duplicates, leaks, token lengths, label errors."""
+"""Describes data before anything trains on it: counts, drops, labels, duplicates, leaks, token
+lengths, label errors.
+"""
 
 import warnings
 from pathlib import Path
@@ -55,7 +57,9 @@ def inputs_of(config: Config) -> Inputs:
 
 
 def add_token_lengths(made: splits.Splits, preset: presets.Preset, inputs: Inputs) -> dict[str, Tokens]:
-    """Tokenises every split, adds "tokens" to its account, and returns the token rows of the splits with examples."""
+    """Tokenises every split, adds "tokens" to its account, and returns the token rows of the splits
+    with examples.
+    """
     rows = {}
     for name in ("train", "validation", "test"):
         frame = getattr(made, name)
@@ -84,14 +88,15 @@ def _token_keys(rows: Tokens) -> list[bytes]:
 
 
 def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a run's validation and test splits whose label is probably wrong, the likeliest first.
+    """Rows of a run's validation and test splits whose label is probably wrong, the likeliest
+    first.
 
-    The run has not seen these rows in training, so its probabilities are held out, as confident learning needs
-    (Northcutt et al. 2021; cleanlab computes it).
+    The run has not seen these rows in training, so its probabilities are held out, as confident
+    learning needs (Northcutt et al. 2021; cleanlab computes it).
 
     Returns:
-        [{"split", "origin", "id", "text", "label", "suggested", "probability"}], the probability being that of the
-        given label; id + 1 is the row in the file `origin`.
+        [{"split", "origin", "id", "text", "label", "suggested", "probability"}], the probability
+        being that of the given label; id + 1 is the row in the file `origin`.
 
     Raises:
         KftError: the run is not finished, or predicts scores; or cleanlab is not installed.

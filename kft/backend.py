@@ -1,4 +1,6 @@
-"""Chooses the Keras backend, its caches, devices and log noise before Keras is imported; tells versions."""
+"""Chooses the Keras backend, its caches, devices and log noise before Keras is imported; tells
+versions.
+"""
 
 import ctypes
 import importlib.metadata
@@ -39,7 +41,8 @@ def select(name: str | None = None) -> str:
     Without a name: what Keras already runs on, else the environment's KERAS_BACKEND, else jax.
 
     Raises:
-        KftError: there is no such backend, its package is missing, or Keras already runs on another one.
+        KftError: there is no such backend, its package is missing, or Keras already runs on another
+        one.
     """
     running = _running()
     name = name or running or os.environ.get("KERAS_BACKEND") or "jax"
@@ -72,9 +75,11 @@ def need(package: str, extra: str, purpose: str = "this") -> None:
 
 
 def preload() -> None:
-    """Begins to import TensorFlow and KerasHub in a thread, which takes seconds, while the caller reads its data.
+    """Begins to import TensorFlow and KerasHub in a thread, which takes seconds, while the caller
+    reads its data.
 
-    Call it when everything else is imported: two threads that import the same modules wait for each other.
+    Call it when everything else is imported: two threads that import the same modules wait for each
+    other.
     """
     global _preloading
     if _preloading is None and "keras_hub" not in sys.modules:
@@ -111,7 +116,8 @@ def keras_hub() -> ModuleType:
 
 
 def distribute() -> int:
-    """Shares batches over all devices that JAX sees, by Keras's data parallelism; returns their number.
+    """Shares batches over all devices that JAX sees, by Keras's data parallelism; returns their
+    number.
 
     Call it before the model is built. Other backends use one device.
     """
@@ -169,7 +175,9 @@ def cache_dir() -> Path:
 
 @contextmanager
 def without_stderr() -> Iterator[None]:
-    """TensorFlow's C++ code greets on stderr before any setting can stop it; what Python writes there comes through."""
+    """TensorFlow's C++ code greets on stderr before any setting can stop it; what Python writes
+    there comes through.
+    """
     before, kept, null = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
     own = None
     with suppress(OSError, ValueError, AttributeError):  # no stream, or one that is no file
@@ -196,7 +204,8 @@ def _running() -> str | None:
 
 
 def _cache_compilations() -> None:
-    # On a full or read-only disk everything works without the cache, slower, and JAX would say so at each program.
+    # On a full or read-only disk everything works without the cache, slower, and JAX would say so
+    # at each program.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     # JAX reads these when it is imported: before the first array, as the cache demands.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))
@@ -212,8 +221,8 @@ def _cache_compilations() -> None:
 def _keep_freed_memory() -> None:
     """Lets glibc hand a step's buffers to the next step instead of giving them back to the system.
 
-    A step on a CPU asks for hundreds of megabytes. By default glibc maps and unmaps them, and the page faults take a
-    quarter of a step of a small model on JAX, half of one on torch.
+    A step on a CPU asks for hundreds of megabytes. By default glibc maps and unmaps them, and the
+    page faults take a quarter of a step of a small model on JAX, half of one on torch.
     """
     settings = {"M_TRIM_THRESHOLD": (-1, -1), "M_MMAP_MAX": (-4, 0), "M_ARENA_MAX": (-8, 1)}  # from malloc.h
     with suppress(OSError, AttributeError):  # another C library

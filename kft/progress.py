@@ -1,4 +1,6 @@
-"""Tells on stderr how a long job goes (a bar on a terminal, plain lines elsewhere), and lets signals stop it."""
+"""Tells on stderr how a long job goes (a bar on a terminal, plain lines elsewhere), and lets
+signals stop it.
+"""
 
 import signal
 import sys
@@ -80,8 +82,8 @@ class Stop(threading.Event):
     """An event that asks for a stop.
 
     Attributes:
-        gentle: whether a signal asks to stop after the step; else it raises KeyboardInterrupt, as it does when nothing is
-            there yet that could be saved.
+        gentle: whether a signal asks to stop after the step; else it raises KeyboardInterrupt, as
+            it does when nothing is there yet that could be saved.
     """
 
     def __init__(self, gentle: bool = True):

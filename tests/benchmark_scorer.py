@@ -1,7 +1,9 @@
-"""The scores of GLUE and SuperGLUE by hand, as a server computes them: from the lines of a submission and the right answers.
+"""The scores of GLUE and SuperGLUE by hand, as a server computes them: from the lines of a
+submission and the right answers.
 
-Nothing of kft, NumPy or scikit-learn takes part. Sources: Wang et al. 2018 and 2019 (which metrics, in which classes'
-order), Warstadt et al. 2019 (Matthews), Khashabi et al. 2018 (MultiRC), Zhang et al. 2018 and the script of SQuAD (ReCoRD).
+Nothing of kft, NumPy or scikit-learn takes part. Sources: Wang et al. 2018 and 2019 (which metrics,
+in which classes' order), Warstadt et al. 2019 (Matthews), Khashabi et al. 2018 (MultiRC), Zhang et
+al. 2018 and the script of SQuAD (ReCoRD).
 """
 
 import json
@@ -18,8 +20,8 @@ def score(task: str, lines: list[str], gold: list) -> dict[str, float]:
     Args:
         task: its name in kft.
         lines: of its file.
-        gold: the right answers in the order of the file, spelt as there; of MultiRC {(passage, question, answer): 0 or 1},
-            of ReCoRD the lists of right spellings.
+        gold: the right answers in the order of the file, spelt as there; of MultiRC {(passage,
+            question, answer): 0 or 1}, of ReCoRD the lists of right spellings.
     """
     if task == "multirc":
         return _multirc(lines, gold)
@@ -49,7 +51,9 @@ def score(task: str, lines: list[str], gold: list) -> dict[str, float]:
 
 
 def average(scores: dict[str, list[float]]) -> float:
-    """Metrics first average within a task (MNLI's two test sets are one task), then the tasks; diagnostics stay out."""
+    """Metrics first average within a task (MNLI's two test sets are one task), then the tasks;
+    diagnostics stay out.
+    """
     counted = [values for task, values in scores.items() if task not in ("ax", "axb", "axg")]
     return sum(sum(values) / len(values) for values in counted) / len(counted)
 

@@ -1,4 +1,4 @@
-"""The tiny world: a BERT of 2 layers, width 8 and sixteen words, and labelled sentences made of them."""
+"""The tiny world: a BERT of 2 layers, width 8 and sixteen words, and sentences made of them."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+os.environ.setdefault("KERAS_BACKEND", "jax")  # whichever test is the first to import Keras
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 GOOD = ["good", "great", "fine"]
@@ -21,7 +22,9 @@ VOCABULARY = [*SPECIAL, *GOOD, *BAD, *OTHER]
 def make_bert_folder(
     folder: Path, *, labels: list[str] | None = None, seed: int = 0, hidden_act: str = "gelu"
 ) -> Path:
-    """A Hugging Face folder of a random BERT over VOCABULARY; with `labels`, a fine-tuned classifier."""
+    """A Hugging Face folder of a random BERT over VOCABULARY; with `labels`, a fine-tuned
+    classifier.
+    """
     rng = np.random.default_rng(seed)
     width, inner, layers, positions = 8, 16, 2, 32
 
@@ -89,7 +92,9 @@ def make_bert_folder(
 
 
 def build_model(preset, task: str, labels: list[str], outputs: int, **options):
-    """`models.build` with the fields of its records as options: pooling, spans, freeze_layers, lora, precision, …"""
+    """`models.build` with the fields of its records as options: pooling, spans, freeze_layers,
+    lora, precision, …
+    """
     from kft import models
 
     goal, start = (
@@ -101,7 +106,9 @@ def build_model(preset, task: str, labels: list[str], outputs: int, **options):
 
 
 def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
-    """(text, label) pairs that a tiny model can learn: the label is the kind of the sentence's adjective."""
+    """(text, label) pairs that a tiny model can learn: the label is the kind of the sentence's
+    adjective.
+    """
     rng = np.random.default_rng(seed)
     made = []
     for i in range(count):
@@ -137,7 +144,9 @@ def run_kft(
 
 
 def assert_not_imported(code: str, *packages: str) -> None:
-    """Runs Python code in a process of its own, which must have imported none of the packages at its end."""
+    """Runs Python code in a process of its own, which must have imported none of the packages at
+    its end.
+    """
     check = f"import sys\n{code}\nheavy = {set(packages)} & set(sys.modules)\nassert not heavy, heavy\n"
     subprocess.run([sys.executable, "-c", check], check=True)
 

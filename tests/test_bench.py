@@ -1,4 +1,6 @@
-"""Tests of tools/bench.py in the tiny world: what is counted, each contestant, and the whole command."""
+"""Tests of tools/bench.py in the tiny world: what is counted, each contestant, and the whole
+command.
+"""
 
 import json
 import subprocess
@@ -20,7 +22,9 @@ BATCH = 8
 
 
 class Asked:
-    """Stands for the parent's end of the pipe: asks for these blocks and keeps what is told of them."""
+    """Stands for the parent's end of the pipe: asks for these blocks and keeps what is told of
+    them.
+    """
 
     def __init__(self, *counts: int):
         self.counts, self.told = [*counts, None], []
@@ -54,7 +58,8 @@ def pairs(tiny_preset, tmp_path_factory):
     return bench.prepare(settings(tiny_preset, file, *columns), folder)[0]
 
 
-# kft on torch needs a process of its own; what is left out on pairs differs from its neighbour in padding or order only.
+# kft on torch needs a process of its own; what is left out on pairs differs from its neighbour in
+# padding or order only.
 ON_TEXTS = [
     ("films", part, name) for part, rows in bench.PARTS.items() for name in rows if name != "kft-torch"
 ]

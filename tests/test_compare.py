@@ -1,4 +1,6 @@
-"""kft compare: its tests against scipy and by hand, which rows are compared, and what is told of them."""
+"""kft compare: its tests against scipy and by hand, which rows are compared, and what is told of
+them.
+"""
 
 import json
 import shutil
@@ -41,7 +43,8 @@ class TestSignificance:
         assert told.p_value == pytest.approx(min(1, 2 * tail))
 
     def test_many_are_tested_by_chi_square_with_correction(self):
-        # Agresti, Categorical Data Analysis, approval ratings: 150 and 86 changed. (64 - 1)² / 236 = 16.8178.
+        # Agresti, Categorical Data Analysis, approval ratings: 150 and 86 changed. (64 - 1)² / 236
+        # = 16.8178.
         told = significance.mcnemar(*right_and_wrong(150, 86))
         assert told.statistic == pytest.approx(16.8178, abs=1e-4)
         assert told.p_value == pytest.approx(4.1e-5, rel=0.01)
@@ -323,7 +326,8 @@ class TestCommand:
         told = json.loads(kft("compare", one, tmp_path / "folds", "--json").stdout)
         assert told["split"] == "test"
         assert told["runs"][1]["metrics"] == scores["ensemble"]["test"]["metrics"]
-        # On validation a cross-validation has its out-of-fold predictions: those of that fold are the run's own.
+        # On validation a cross-validation has its out-of-fold predictions: those of that fold are
+        # the run's own.
         told = json.loads(kft("compare", tmp_path / "folds", one, "--split", "validation", "--json").stdout)
         assert [run["examples"] for run in told["runs"]] == [180, 90]
         assert (told["examples"], told["disagreements"]["count"]) == (90, 0)

@@ -25,7 +25,9 @@ def build(folder, **options):
 
 
 def assert_by_part(model, told: dict[int, float], expected: dict[str, float]) -> None:
-    """What is told of each variable, by its id, is what is expected of its part; each variable has something told."""
+    """What is told of each variable, by its id, is what is expected of its part; each variable has
+    something told.
+    """
     for part, value in expected.items():
         assert {told[id(v)] for v in model.trainable_variables if part in v.path} == {value}, part
     assert len(told) == len(model.trainable_variables)
@@ -254,7 +256,9 @@ def packed_batch() -> tuple:
 
 
 def test_r_drop_is_the_papers(tiny_preset):
-    """The step's gradient on JAX: that of two passes by hand, from the same states of the dropout seed."""
+    """The step's gradient on JAX: that of two passes by hand, from the same states of the dropout
+    seed.
+    """
     import jax
     import jax.numpy as jnp
 

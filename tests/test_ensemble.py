@@ -1,4 +1,6 @@
-"""Runs over seeds and folds: each once however often stopped, their spread, out-of-fold scores, and averaged answers."""
+"""Runs over seeds and folds: each once however often stopped, their spread, out-of-fold scores, and
+averaged answers.
+"""
 
 import json
 import os

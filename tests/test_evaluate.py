@@ -1,4 +1,6 @@
-"""Evaluating and predicting with finished runs: every format, pairs and scores, moved runs, full disks."""
+"""Evaluating and predicting with finished runs: every format, pairs and scores, moved runs, full
+disks.
+"""
 
 import gc
 import json

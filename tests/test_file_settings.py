@@ -1,4 +1,6 @@
-"""Settings of the file that a finished run reads, its encoding, and its labels, which are looked at first."""
+"""Settings of the file that a finished run reads, its encoding, and its labels, which are looked at
+first.
+"""
 
 import json
 from pathlib import Path

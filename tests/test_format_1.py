@@ -1,4 +1,6 @@
-"""Runs that an older kft wrote (run format 1): they answer, export, resume and start others as they did then."""
+"""Runs that an older kft wrote (run format 1): they answer, export, resume and start others as they
+did then.
+"""
 
 import json
 import shutil

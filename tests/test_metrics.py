@@ -1,4 +1,6 @@
-"""Scores against scikit-learn, scipy and hand-computed cases; intervals against plain resampling."""
+"""Scores against scikit-learn, scipy and hand-computed cases; intervals against plain
+resampling.
+"""
 
 import json
 import math

@@ -1,4 +1,6 @@
-"""The encoder gives transformers' numbers, packed or not; dropout is fair; the head of a classifier is kept."""
+"""The encoder gives transformers' numbers, packed or not; dropout is fair; the head of a classifier
+is kept.
+"""
 
 import numpy as np
 import pytest
@@ -157,7 +159,9 @@ def test_parameter_count_of_the_tiny_world(tiny_preset):
 
 
 class TestDropout:
-    """The hash that stands in for random bits: right rate, no pattern between steps, places or positions."""
+    """The hash that stands in for random bits: right rate, no pattern between steps, places or
+    positions.
+    """
 
     @staticmethod
     def masks(steps: int, places: int, shape=(64, 128), seed: int = 3, rate: float = 0.1) -> np.ndarray:

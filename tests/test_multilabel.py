@@ -1,4 +1,6 @@
-"""Multi-label classification: three forms of columns, numbers equal scikit-learn's and torch's, from data to exports."""
+"""Multi-label classification: three forms of columns, numbers equal scikit-learn's and torch's,
+from data to exports.
+"""
 
 import json
 import subprocess

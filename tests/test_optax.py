@@ -1,4 +1,6 @@
-"""optax's optimizers by name: their own updates, and mistakes that are told before anything trains."""
+"""optax's optimizers by name: their own updates, and mistakes that are told before anything
+trains.
+"""
 
 import numpy as np
 import optax

@@ -1,4 +1,6 @@
-"""Which of two classes precision, recall and f1 are of: said wherever they stand, and set by `data.positive`."""
+"""Which of two classes precision, recall and f1 are of: said wherever they stand, and set by
+`data.positive`.
+"""
 
 import json
 

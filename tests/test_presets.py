@@ -138,7 +138,9 @@ def test_a_hugging_face_classifier(folder):
 
 
 def test_a_folder_that_transformers_saved(tmp_path):
-    """transformers 5 writes tokenizer.json and no vocab.txt, and leaves the names of two unnamed labels out."""
+    """transformers 5 writes tokenizer.json and no vocab.txt, and leaves the names of two unnamed
+    labels out.
+    """
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
         vocab_size=len(VOCABULARY),
@@ -502,7 +504,8 @@ def test_keras_hub_names_and_kaggle_handles_are_downloaded(monkeypatch, keras_fo
     assert (
         presets.locate("kaggle://keras/bert/keras/bert_tiny_en_uncased/3").encoding.activation == "gelu_tanh"
     )
-    # Converted from a checkpoint that was trained with the exact GELU, which KerasHub's config does not tell.
+    # Converted from a checkpoint that was trained with the exact GELU, which KerasHub's config does
+    # not tell.
     assert presets.locate("bge_small_en").encoding.activation == "gelu_exact"
     assert asked[0].startswith("keras/bert/keras/bert_tiny_en_uncased")
     assert asked[2].startswith("keras/bge/keras/bge_small_en")

@@ -1,4 +1,6 @@
-"""`kft serve` answers as TensorFlow Serving does, as `kft predict` says, whatever comes and whenever it is stopped."""
+"""`kft serve` answers as TensorFlow Serving does, as `kft predict` says, whatever comes and
+whenever it is stopped.
+"""
 
 import asyncio
 import base64

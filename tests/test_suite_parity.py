@@ -1,4 +1,6 @@
-"""Tests of tools/suite_parity.py in the tiny world: kft and the loop learn the same tasks, choices, marks and diagnostics too."""
+"""Tests of tools/suite_parity.py in the tiny world: kft and the loop learn the same tasks, choices,
+marks and diagnostics too.
+"""
 
 import json
 import sys
@@ -21,7 +23,9 @@ NLI = {"positive": "entailment", "negative": "contradiction"}
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """MNLI and its diagnostics, STS-B, COPA and WiC in the archives' layouts; what counts is the kind of an adjective."""
+    """MNLI and its diagnostics, STS-B, COPA and WiC in the archives' layouts; what counts is the
+    kind of an adjective.
+    """
     root = tmp_path_factory.mktemp("archive")
 
     def write(name: str, lines: list[str]) -> None:

@@ -1,4 +1,6 @@
-"""GLUE and SuperGLUE: readers of the archives' files, the benchmarks' metrics, submissions, and a suite from end to end."""
+"""GLUE and SuperGLUE: readers of the archives' files, the benchmarks' metrics, submissions, and a
+suite from end to end.
+"""
 
 import json
 import math
@@ -286,7 +288,8 @@ class TestMetrics:
                 "target": ["1", "0", "0", "0", "0"],
             }
         )
-        # exactly right but for article, case and points; two of three words (precision 2/3, recall 1); nothing
+        # exactly right but for article, case and points; two of three words (precision 2/3, recall
+        # 1); nothing
         expected = {"f1": (1 + 2 * (2 / 3) / (2 / 3 + 1) + 0) / 3, "exact_match": 1 / 3}
         assert scoring.record(table, ()) == pytest.approx(expected, abs=1e-9)
 
@@ -331,7 +334,9 @@ def answered(task, rows: int) -> pl.DataFrame:
 
 
 def guessed(task, rows: int, seed: int) -> tuple[pl.DataFrame, list | dict]:
-    """`answered` with random targets and answers, and the right answers as the server's own file spells them."""
+    """`answered` with random targets and answers, and the right answers as the server's own file
+    spells them.
+    """
     rng = np.random.default_rng(seed)
     if task.name == "stsb":  # with ties, and rounded as the file is
         target, answer = np.round(rng.uniform(0, 5, rows), 1), np.round(rng.uniform(0, 5, rows), 3)
@@ -680,7 +685,9 @@ class TestFromRun:
 
 
 def prepare_offline(source: str, folder, root: str, **lines: str) -> DataConfig:
-    """Puts an archive (`train_tsv` is the file train.tsv) where TFDS keeps its downloads: it then needs no network."""
+    """Puts an archive (`train_tsv` is the file train.tsv) where TFDS keeps its downloads: it then
+    needs no network.
+    """
     tfds = pytest.importorskip("tensorflow_datasets")
     from tensorflow_datasets.core.download import resource
 

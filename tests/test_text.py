@@ -1,4 +1,6 @@
-"""Tokens: the same ids as transformers for every text, in Python and in a TensorFlow graph; kept on disk."""
+"""Tokens: the same ids as transformers for every text, in Python and in a TensorFlow graph; kept on
+disk.
+"""
 
 import json
 import os
@@ -83,7 +85,9 @@ def texts_of(file: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def corpus() -> list[str]:
-    """Texts of every file in shared/data: all that look hard, and a part of the plain English ones."""
+    """Texts of every file in shared/data: all that look hard, and a part of the plain English
+    ones.
+    """
     if not SHARED_DATA.is_dir():
         pytest.skip("the data sets of shared/data are not here")
     files = [f for f in sorted(SHARED_DATA.rglob("*")) if f.is_file() and f.suffix != ".gz"]
@@ -99,7 +103,9 @@ def vocabulary() -> list[str]:
 
 @pytest.fixture(scope="module")
 def cased_vocabulary() -> list[str]:
-    """Words of the hard texts and of English, their letters, and pieces that follow others; some odd, one twice."""
+    """Words of the hard texts and of English, their letters, and pieces that follow others; some
+    odd, one twice.
+    """
     words = Counter(re.findall(r"\w+|[^\w\s]", " ".join(HARD)))
     words.update(
         [
@@ -238,7 +244,9 @@ def test_any_text_in_a_graph(pairs_of_tokenizers, graphs, name, texts):
 
 
 def test_every_character(pairs_of_tokenizers, graph_tokenizers):
-    """Words that each character makes beside others, in Python, in the graph's tables and in transformers."""
+    """Words that each character makes beside others, in Python, in the graph's tables and in
+    transformers.
+    """
     from kft import backend
 
     tf = backend.tensorflow()
@@ -246,7 +254,8 @@ def test_every_character(pairs_of_tokenizers, graph_tokenizers):
         ours, theirs = pairs_of_tokenizers[name]
         made = graph_tokenizers[name]
         whole = theirs.backend_tokenizer
-        # Above plane 3 nearly nothing is assigned, and every seventh character lies in each block of the tables.
+        # Above plane 3 nearly nothing is assigned, and every seventh character lies in each block
+        # of the tables.
         everything = [*range(0, 0x40000, step), *range(0x40000, 0x110000, 7)]
         points = [p for p in everything if not (0xD800 <= p < 0xE000 or 0x10FFF0 <= p <= 0x10FFF4)]
         texts = ["".join(f"a{chr(p)}b " for p in points[i : i + 4096]) for i in range(0, len(points), 4096)]

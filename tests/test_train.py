@@ -93,7 +93,8 @@ class TestRun:
         assert [line["step"] for line in history(tiny_run, "train")] == list(range(1, 21))
         evaluations = history(tiny_run, "evaluation")
         assert [line["epoch"] for line in evaluations] == [1, 2]
-        # The epoch's loss is the mean over examples: the last step of 160 / 16 is as full as the others.
+        # The epoch's loss is the mean over examples: the last step of 160 / 16 is as full as the
+        # others.
         steps = [line["loss"] for line in history(tiny_run, "train")]
         assert evaluations[0]["train_loss"] == pytest.approx(np.mean(steps[:10]), rel=1e-4)
 
@@ -299,7 +300,9 @@ class TestResume:
     def test_resumed_run_writes_the_history_of_the_whole_one(
         self, tiny_settings, tmp_path, monkeypatch, step
     ):
-        """Each line is about the steps since the line before, also where a checkpoint stood between them."""
+        """Each line is about the steps since the line before, also where a checkpoint stood between
+        them.
+        """
         changes = {"checkpoint_every_steps": 2, "log_every_steps": 5, "batch_size": 12}  # 14 steps an epoch
         config = settings_with(tiny_settings, train=changes)
         train.train(config, tmp_path / "whole")

@@ -1,4 +1,6 @@
-"""kft tune: the table of what is searched, points, shared studies that are stopped, and what comes out."""
+"""kft tune: the table of what is searched, points, shared studies that are stopped, and what comes
+out.
+"""
 
 import json
 import threading

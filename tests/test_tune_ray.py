@@ -1,4 +1,6 @@
-"""`kft tune --launcher ray` on a Ray of its own: a worker that is killed, a stop, and the rest trained without Ray."""
+"""`kft tune --launcher ray` on a Ray of its own: a worker that is killed, a stop, and the rest
+trained without Ray.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Random checkpoints of any family, written by transformers: the tiny world for tests of families."""
+"""Random checkpoints of any family, written by transformers: the tiny world for tests of
+families.
+"""
 
 from pathlib import Path
 

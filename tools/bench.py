@@ -1,23 +1,30 @@
-"""Times kft against what people run today: same texts, checkpoint, batch size and machine, in one command and one table.
+"""Times kft against what people run today: same texts, checkpoint, batch size and machine, in one
+command and one table.
 
-    python tools/bench.py [--data FILE --text COLUMN --label COLUMN …] [--only NAME …] [--output bench.json]
+    python tools/bench.py [--data FILE --text COLUMN --label COLUMN …] [--only NAME …] [--output
+    bench.json]
 
-Each contestant is a process of its own, with all cores, that lives through the whole bench and works only when asked:
-a block of steps each, in turn, again and again, so that a machine that slows down slows all of them. What is counted:
+Each contestant is a process of its own, with all cores, that lives through the whole bench and
+works only when asked: a block of steps each, in turn, again and again, so that a machine that slows
+down slows all of them. What is counted:
 
-- Real examples and real tokens in the wall seconds of a block, input pipeline included. Starting, compiling and a
-  warm-up block are not in the rates; starting and compiling are in the time to the first step.
-- A block is a fair sample of the data: steps (of transformers) or texts (of prediction) at evenly spaced ranks of
-  length. The steps of kft all have one shape and come in its own order.
-- While kft and KerasHub wait to train, `tf.data` reads a few steps ahead, outside the clock: short blocks (`--steps`)
-  flatter their input pipelines. Prediction reads nothing ahead.
-- Training on transformers is the plain loop of its `Trainer` (fused AdamW, linear schedule, clipping at norm 1,
-  dropout as in the checkpoint) without the Trainer's own overhead, on texts that were tokenized before, as kft's are.
-  KerasHub's `fit` tokenizes as it goes, at its preset's sequence length, with the optimizer that it brings.
+- Real examples and real tokens in the wall seconds of a block, input pipeline included. Starting,
+  compiling and a warm-up block are not in the rates; starting and compiling are in the time to the
+  first step.
+- A block is a fair sample of the data: steps (of transformers) or texts (of prediction) at evenly
+  spaced ranks of length. The steps of kft all have one shape and come in its own order.
+- While kft and KerasHub wait to train, `tf.data` reads a few steps ahead, outside the clock: short
+  blocks (`--steps`) flatter their input pipelines. Prediction reads nothing ahead.
+- Training on transformers is the plain loop of its `Trainer` (fused AdamW, linear schedule,
+  clipping at norm 1, dropout as in the checkpoint) without the Trainer's own overhead, on texts
+  that were tokenized before, as kft's are. KerasHub's `fit` tokenizes as it goes, at its preset's
+  sequence length, with the optimizer that it brings.
 - Prediction starts from strings.
-- The share of the matmul peak is what the model has to compute for real tokens (see `example_flops`), as a share of
-  what plain float32 matmuls of the model's shapes reach on this machine in the same minutes.
-- Ratios pair the blocks of one round. kft starts with empty caches; "again" is a second start, as on a second run.
+- The share of the matmul peak is what the model has to compute for real tokens (see
+  `example_flops`), as a share of what plain float32 matmuls of the model's shapes reach on this
+  machine in the same minutes.
+- Ratios pair the blocks of one round. kft starts with empty caches; "again" is a second start, as
+  on a second run.
 
 Needs the extras `demo`, `torch` and `test`.
 """
@@ -57,9 +64,10 @@ PACKAGES = ("kft", "keras", "keras-hub", "jax", "torch", "transformers", "tensor
 class Job:
     """What a worker has to know.
 
-    `examples` is a Parquet file with columns text, text_pair (of pairs), label, target (class id or score) and tokens
-    (number before truncation, special tokens included). `folder` is the preset's, `flops_shape` the (rows, hidden,
-    intermediate) of the model's matmuls, `log` takes what the worker prints.
+    `examples` is a Parquet file with columns text, text_pair (of pairs), label, target (class id or
+    score) and tokens (number before truncation, special tokens included). `folder` is the preset's,
+    `flops_shape` the (rows, hidden, intermediate) of the model's matmuls, `log` takes what the
+    worker prints.
     """
 
     part: str
@@ -77,7 +85,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to do it: title for the table, what runs, Keras's backend, and its blocks as a share of the others'.
+    """One way to do it: title for the table, what runs, Keras's backend, and its blocks as a share
+    of the others'.
 
     `caches` tells that a second start is another matter than the first.
     """
@@ -115,7 +124,9 @@ def main() -> int:
 
 
 def bench(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Everything measured, as plain JSON: machine, data, settings, matmul rates, and a dictionary for each part."""
+    """Everything measured, as plain JSON: machine, data, settings, matmul rates, and a dictionary
+    for each part.
+    """
     names = chosen(arguments.only)
     result: dict[str, Any] = {"machine": machine(), "settings": settings_of(arguments)}
     with tempfile.TemporaryDirectory() as scratch:
@@ -202,7 +213,9 @@ def read_frame(arguments: argparse.Namespace) -> pl.DataFrame:
 
 
 def with_targets(frame: pl.DataFrame, regression: bool) -> tuple[pl.DataFrame, int]:
-    """Adds the column target, scores or class ids, and tells how many outputs a model of them has."""
+    """Adds the column target, scores or class ids, and tells how many outputs a model of them
+    has.
+    """
     if regression:
         return frame.with_columns(target=pl.col("label").cast(pl.Float32)), 1
     labels = sorted(frame["label"].unique())
@@ -265,7 +278,9 @@ def measure(
 
 
 def _start(workers: dict, job: Job, contestant: Contestant, scratch: Path, first: int, figures: dict) -> None:
-    """Starts a worker and times its first step; of one that keeps things on disk, also the second time."""
+    """Starts a worker and times its first step; of one that keeps things on disk, also the second
+    time.
+    """
     cache = scratch / f"cache-{job.part}-{job.name}"
     for key in ("first_step_seconds", "first_step_again_seconds")[: 1 + contestant.caches]:
         if job.name in workers:
@@ -278,7 +293,9 @@ def _start(workers: dict, job: Job, contestant: Contestant, scratch: Path, first
 
 
 def summary(job: Job, name: str, rounds: list[dict[str, dict]]) -> dict[str, Any]:
-    """Medians and spread of a contestant's rates, and its ratios to kft on JAX in the same rounds."""
+    """Medians and spread of a contestant's rates, and its ratios to kft on JAX in the same
+    rounds.
+    """
     own = [told[name] for told in rounds]
     frame = pl.read_parquet(job.examples)
     lengths = np.minimum(frame["tokens"].to_numpy(), own[0]["max_length"])
@@ -319,11 +336,12 @@ def read_shape(folder: str) -> dict[str, int]:
 
 
 def example_flops(shape: dict[str, int], lengths: np.ndarray, whole_last_layer: bool = False) -> np.ndarray:
-    """Floating-point operations of the matmuls that the forward pass of examples of these lengths cannot do without.
+    """Floating-point operations of the matmuls that the forward pass of examples of these lengths
+    cannot do without.
 
-    Attention is counted within the example, padding is not, nor is the embedding look-up. Of the last layer the
-    classifier reads the first token only, so that only its share counts, unless `whole_last_layer`. The head's few
-    operations are left out.
+    Attention is counted within the example, padding is not, nor is the embedding look-up. Of the
+    last layer the classifier reads the first token only, so that only its share counts, unless
+    `whole_last_layer`. The head's few operations are left out.
     """
     layers, n = shape["num_hidden_layers"], np.asarray(lengths, np.float64)
     last = n if whole_last_layer else 1.0
@@ -344,7 +362,9 @@ def layer_matmul_flops(rows: int, hidden: int, inner: int) -> int:
 
 
 def evenly(costs: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` indices at evenly spaced ranks of cost, so that they stand for all; in random order."""
+    """`count` indices at evenly spaced ranks of cost, so that they stand for all; in random
+    order.
+    """
     order = np.lexsort((rng.random(len(costs)), costs))  # ties in random order
     ranks = (np.arange(count) + rng.random()) * len(costs) / count
     return rng.permutation(order[ranks.astype(np.int64)])
@@ -489,7 +509,9 @@ class Worker:
 
 @contextmanager
 def _environment(backend: str, cache: Path | None) -> Iterator[None]:
-    """What the environment holds while a process is started: the same threads for all, and caches of its own."""
+    """What the environment holds while a process is started: the same threads for all, and caches
+    of its own.
+    """
     before = dict(os.environ)
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
     os.environ |= {
@@ -511,7 +533,9 @@ def _environment(backend: str, cache: Path | None) -> Iterator[None]:
 
 
 class Gate:
-    """Stands before every block of a contestant: waits until the parent asks for it, and times it."""
+    """Stands before every block of a contestant: waits until the parent asks for it, and times
+    it.
+    """
 
     def __init__(self, connection, max_length: int):
         self.connection, self.max_length = connection, max_length
@@ -543,7 +567,9 @@ class Gate:
 
 @dataclass(frozen=True)
 class Examples:
-    """What transformers and KerasHub are given: texts, second texts or None, targets [N] and tokens of each [N]."""
+    """What transformers and KerasHub are given: texts, second texts or None, targets [N] and tokens
+    of each [N].
+    """
 
     texts: list[str]
     pairs: list[str] | None
@@ -622,7 +648,9 @@ def _flops_per_second(job: Job, once: Callable[[], None]) -> float:
 
 
 def train_transformers(padding: str, job: Job, gate: Gate) -> None:
-    """`padding` is "full" (to max_length), "dynamic" (to the longest of the batch), or "grouped" (batches of like length)."""
+    """`padding` is "full" (to max_length), "dynamic" (to the longest of the batch), or "grouped"
+    (batches of like length).
+    """
     import torch
     from torch.utils.data import DataLoader
     from transformers import DataCollatorWithPadding, default_data_collator, get_linear_schedule_with_warmup
@@ -706,7 +734,8 @@ def _kerashub_model(job: Job, gate: Gate):
 
 
 def _pauses(gate: Gate, count: int, batch_size: int):
-    """A callback that holds `fit` between two blocks and, like `kft train`, reads the loss now and then.
+    """A callback that holds `fit` between two blocks and, like `kft train`, reads the loss now and
+    then.
 
     `count` is the number of examples of an epoch.
     """
@@ -798,7 +827,9 @@ def _kft_model(job: Job, labels: list[str]):
 
 
 def predict_pipeline(batched: bool, job: Job, gate: Gate) -> None:
-    """`batched` sorts the texts by their characters and hands them over in batches, else one at a time."""
+    """`batched` sorts the texts by their characters and hands them over in batches, else one at a
+    time.
+    """
     from transformers import pipeline
 
     examples = read_examples(job)

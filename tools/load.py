@@ -1,13 +1,17 @@
-"""Load-tests a server that speaks TensorFlow Serving's REST interface: many clients at once against one at a time.
+"""Load-tests a server that speaks TensorFlow Serving's REST interface: many clients at once against
+one at a time.
 
-Each client sends one text a request, over a connection that it keeps, and waits for the answer before it sends the next.
-Every answer is compared with what the server said about the same text when it was asked alone; texts differ between
-clients, so that an answer to another's request would be noticed.
+Each client sends one text a request, over a connection that it keeps, and waits for the answer
+before it sends the next. Every answer is compared with what the server said about the same text
+when it was asked alone; texts differ between clients, so that an answer to another's request would
+be noticed.
 
-    python tools/load.py URL --texts FILE [--clients 64] [--seconds 60] [--alone-seconds 10] [--json]
+    python tools/load.py URL --texts FILE [--clients 64] [--seconds 60] [--alone-seconds 10]
+    [--json]
 
-URL is the model's, such as http://127.0.0.1:8501/v1/models/films; FILE has a text a line. KFT_SERVE_TOKEN is sent where it is
-set. The exit status is 1 where a request failed or an answer differs.
+URL is the model's, such as http://127.0.0.1:8501/v1/models/films; FILE has a text a line.
+KFT_SERVE_TOKEN is sent where it is set. The exit status is 1 where a request failed or an answer
+differs.
 """
 
 import argparse

@@ -1,10 +1,13 @@
-"""Trains the plain PyTorch loop, kft on JAX and kft on torch from the same weights on the same batches, and compares.
+"""Trains the plain PyTorch loop, kft on JAX and kft on torch from the same weights on the same
+batches, and compares.
 
-The loop is the one that people write by hand: transformers' `BertModel`, `nn.Linear` on its pooled output,
-`nn.CrossEntropyLoss`, `torch.optim.Adam(lr=2e-5)`, `zero_grad`, `backward`, `step`. Dropout is 0, so that the losses
-can agree. Prints the loss of every step, the largest difference and the accuracy at the end.
+The loop is the one that people write by hand: transformers' `BertModel`, `nn.Linear` on its pooled
+output, `nn.CrossEntropyLoss`, `torch.optim.Adam(lr=2e-5)`, `zero_grad`, `backward`, `step`. Dropout
+is 0, so that the losses can agree. Prints the loss of every step, the largest difference and the
+accuracy at the end.
 
-    python tools/parity.py [--preset FOLDER] [--steps 50] [--batch-size 8] [--max-length 64] [--json]
+    python tools/parity.py [--preset FOLDER] [--steps 50] [--batch-size 8] [--max-length 64]
+    [--json]
 
 Needs the extras `demo`, `torch` and `test`.
 """
@@ -51,7 +54,9 @@ def compare(
     seed: int,
     as_json=None,
 ) -> dict:
-    """{"losses": {name: [float]}, "largest_difference": {backend: float}, "accuracy": {name: float}}."""
+    """{"losses": {name: [float]}, "largest_difference": {backend: float}, "accuracy": {name:
+    float}}.
+    """
     train, validation = examples(data, steps * batch_size, seed)
     labels = sorted(train["label"].unique())
     start = starting_point(folder / "start", presets.locate(preset), labels, seed)
@@ -71,7 +76,9 @@ def compare(
 
 
 def examples(data: str | None, count: int, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`count` rows to train on and up to 200 more, of a file with columns text and label or of BBC News."""
+    """`count` rows to train on and up to 200 more, of a file with columns text and label or of BBC
+    News.
+    """
     config = DataConfig(train=data) if data else DataConfig(source="bbc_news")
     rows = sources.read(config)["train"].select("text", "label").sample(fraction=1.0, shuffle=True, seed=seed)
     if len(rows) < count + 50:
@@ -132,7 +139,9 @@ def plain_loop(
 def step_order(
     tokenizer, train: pl.DataFrame, batch_size: int, max_length: int, seed: int
 ) -> list[list[int]]:
-    """The examples of each step in the order that kft trains them in, a function of their lengths and the seed."""
+    """The examples of each step in the order that kft trains them in, a function of their lengths
+    and the seed.
+    """
     encoded = tokenizer(train["text"].to_list(), truncation=True, max_length=max_length)["input_ids"]
     plan = batches.plan(np.array([len(ids) for ids in encoded]), batch_size, 1, seed)
     return [step[step >= 0].tolist() for step in batches.placement(plan, 0).examples]

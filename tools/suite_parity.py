@@ -1,15 +1,19 @@
-"""Trains the tasks of a finished `kft suite` once more with a plain transformers loop, and compares the scores over seeds.
+"""Trains the tasks of a finished `kft suite` once more with a plain transformers loop, and compares
+the scores over seeds.
 
-The loop is the one that people write by hand: transformers' `BertModel` and tokenizer, dynamic padding, a dense head,
-`torch.optim.AdamW` with linear warm-up and decay, clipping; the settings, rows and seeds are those of the suite's runs, and so
-is the rule that the best epoch counts. Choices share a softmax; marked words are means of their tokens beside the pooled first
-token. What a seed draws (head, order, dropout) differs, so scores agree in distribution only: the table shows mean ± standard
-deviation of both, their difference, and the p-value of Welch's t-test that the means are equal.
+The loop is the one that people write by hand: transformers' `BertModel` and tokenizer, dynamic
+padding, a dense head, `torch.optim.AdamW` with linear warm-up and decay, clipping; the settings,
+rows and seeds are those of the suite's runs, and so is the rule that the best epoch counts. Choices
+share a softmax; marked words are means of their tokens beside the pooled first token. What a seed
+draws (head, order, dropout) differs, so scores agree in distribution only: the table shows mean ±
+standard deviation of both, their difference, and the p-value of Welch's t-test that the means are
+equal.
 
     kft suite glue --tasks sst2,mrpc --seeds 1,2,3 --data-dir DIR --run SUITE
     python tools/suite_parity.py SUITE [--tasks sst2] [--seeds 1,2,3] [--raw-scores] [--table]
 
-Loops that are done are kept in SUITE/loop and not trained again. Needs the extras `torch` and `test`.
+Loops that are done are kept in SUITE/loop and not trained again. Needs the extras `torch` and
+`test`.
 """
 
 import argparse
@@ -105,7 +109,9 @@ class Batches:
         self.lengths = np.array([len(ids) for ids in self.rows["input_ids"]])
 
     def _marks(self, i: int, row: dict) -> np.ndarray:
-        """[P, T]: the tokens that share a character with a span; the first token where truncation left none."""
+        """[P, T]: the tokens that share a character with a span; the first token where truncation
+        left none.
+        """
         encoding = self.rows.encodings[i]
         made = np.zeros((len(self.spans), len(encoding.ids)), np.float32)
         for p, (text, start, end) in enumerate(self.spans):
@@ -132,7 +138,8 @@ def train_loop(
 ) -> tuple[dict[str, dict[str, float]], list[float]]:
     """The benchmark's scores of the best epoch, and the metric that chose it after each epoch.
 
-    The first of `tasks` is the one that is trained; the others are answered by its model, as the diagnostic sets are.
+    The first of `tasks` is the one that is trained; the others are answered by its model, as the
+    diagnostic sets are.
     """
     t = config.train
     torch.manual_seed(t.seed)

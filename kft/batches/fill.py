@@ -66,7 +66,9 @@ def fill(step: Step, tokens: Tokens, reads: Reads) -> tuple:
 
 
 def each(offsets: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each item of the examples, the place of its example among them, and its own place in the example."""
+    """For each item of the examples, the place of its example among them, and its own place in the
+    example.
+    """
     sizes = offsets[examples + 1] - offsets[examples]
     which = np.repeat(np.arange(len(examples)), sizes)
     return which, np.arange(len(which)) - np.repeat(np.cumsum(sizes) - sizes, sizes)

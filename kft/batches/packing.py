@@ -2,14 +2,16 @@
 
 import numpy as np
 
-# Attention over a row of T tokens costs about T / 1000 of a row's dense layers (measured on 6 × 384 units).
+# Attention over a row of T tokens costs about T / 1000 of a row's dense layers (measured on 6 × 384
+# units).
 ATTENTION_COST_LENGTH = 1000
 
 
 def best_fit(
     lengths: np.ndarray, rows: int, length: int, reads: np.ndarray | None = None
 ) -> tuple[np.ndarray, ...] | None:
-    """Best-fit decreasing in all steps at once: row, start, number in the row and first read, each [S, E].
+    """Best-fit decreasing in all steps at once: row, start, number in the row and first read, each
+    [S, E].
 
     Args:
         lengths: [S, E], sorted downwards.
@@ -37,7 +39,9 @@ def best_fit(
 
 
 def choose_shape(steps: np.ndarray, devices: int) -> tuple[int, int]:
-    """The [R, T] of least cost in which every step fits; `steps` [S, E] holds lengths, sorted downwards."""
+    """The [R, T] of least cost in which every step fits; `steps` [S, E] holds lengths, sorted
+    downwards.
+    """
     totals = steps.sum(axis=1)
     longest = int(steps.max())
     most = steps.max(axis=0)  # [E] the b-th longest example that any step has
@@ -58,7 +62,9 @@ def choose_shape(steps: np.ndarray, devices: int) -> tuple[int, int]:
 
 
 def _may_fit(most: np.ndarray, rows: int, length: int) -> bool:
-    """Whether no count alone forbids it: of examples longer than 1/n of a row, a row holds less than n."""
+    """Whether no count alone forbids it: of examples longer than 1/n of a row, a row holds less
+    than n.
+    """
     return all(np.count_nonzero(most * n > length) <= (n - 1) * rows for n in range(2, 9))
 
 
@@ -67,9 +73,11 @@ def _cost(rows: int, length: int) -> float:
 
 
 def first_fit(lengths: np.ndarray, length: int, most_reads: int, reads: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Best-fit decreasing over as many rows as needed: row, start, number in the row and first read, each [N].
+    """Best-fit decreasing over as many rows as needed: row, start, number in the row and first
+    read, each [N].
 
-    `open_rows[f]` holds the rows with f free tokens, so that each example costs a short search, not a scan of rows.
+    `open_rows[f]` holds the rows with f free tokens, so that each example costs a short search, not
+    a scan of rows.
 
     Args:
         lengths: [N], sorted downwards.
@@ -98,7 +106,9 @@ def first_fit(lengths: np.ndarray, length: int, most_reads: int, reads: np.ndarr
 def _open_row(
     open_rows: list[list[int]], read: list[int], need: int, most_read: int
 ) -> tuple[int | None, int]:
-    """Takes out the last opened row of the least free tokens that has room, and of these tokens how many; else None."""
+    """Takes out the last opened row of the least free tokens that has room, and of these tokens how
+    many; else None.
+    """
     for free in range(need, len(open_rows)):
         for i in reversed(range(len(open_rows[free]))):
             if read[open_rows[free][i]] <= most_read:

@@ -19,7 +19,8 @@ class Plan:
         seed: with the epoch's number, the only source of the order.
         rows, length, reads: R, T and M, the same in every step of the run.
         packed: whether rows hold several examples.
-        groups: int64 [N], number of each example's question, from 0 and without gaps; None where examples stand alone.
+        groups: int64 [N], number of each example's question, from 0 and without gaps; None where
+            examples stand alone.
     """
 
     lengths: np.ndarray
@@ -86,7 +87,8 @@ def plan(
 
     Args:
         lengths: [N], tokens of each example.
-        batch_size: B, examples (or questions) in each step; the last step of an epoch may hold fewer.
+        batch_size: B, examples (or questions) in each step; the last step of an epoch may hold
+            fewer.
         epochs: the order of all of them is tried, so that no later step can fail to fit.
         seed: of the order.
         packed: False gives each example a row of its own, as long as the longest example.
@@ -111,7 +113,9 @@ def plan(
 
 
 def placement(plan: Plan, epoch: int) -> Placement:
-    """Where each example of an epoch goes; a pure function of the plan's seed and the epoch's number (from 0)."""
+    """Where each example of an epoch goes; a pure function of the plan's seed and the epoch's
+    number (from 0).
+    """
     examples = _examples(plan.lengths, plan.groups, plan.batch_size, plan.seed, epoch)  # [S, E]
     if not plan.packed:
         rows = np.broadcast_to(np.arange(examples.shape[1]), examples.shape)
@@ -156,10 +160,12 @@ def _examples(
 
 
 def _compose(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """Examples of each step, int64 [S, B]: one of each of B length classes, so that step totals are nearly equal.
+    """Examples of each step, int64 [S, B]: one of each of B length classes, so that step totals are
+    nearly equal.
 
-    The examples of the shorter classes fall to steps at random. Those of the longest quarter, whose lengths differ
-    most, level the totals: the longest goes to the step that is shortest so far, and so on.
+    The examples of the shorter classes fall to steps at random. Those of the longest quarter, whose
+    lengths differ most, level the totals: the longest goes to the step that is shortest so far, and
+    so on.
     """
     rng = np.random.default_rng([seed, epoch])
     steps = -(-len(lengths) // batch_size)

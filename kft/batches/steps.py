@@ -26,9 +26,10 @@ def dataset(
         tokens: the N examples.
         reads: the places of each that the head reads, with targets and weights.
 
-    Yields inputs `token_ids`, `positions`, `segment_ids`, `example_ids` int32 [R, T] and `reads` int32 [R, M]; where the tokens
-    have P spans also `spans` int32 [R, M, P, 2], the places in the row where each begins and before which it ends; targets
-    [R, M, …], of rivals [R, M, … + 1] with the number that rivals share; weights float32 [R, M]. Empty places hold 0.
+    Yields inputs `token_ids`, `positions`, `segment_ids`, `example_ids` int32 [R, T] and `reads`
+    int32 [R, M]; where the tokens have P spans also `spans` int32 [R, M, P, 2], the places in the
+    row where each begins and before which it ends; targets [R, M, …], of rivals [R, M, … + 1] with
+    the number that rivals share; weights float32 [R, M]. Empty places hold 0.
     """
     where = placement(plan, epoch)
     shape = (plan.rows, plan.length, plan.reads)
@@ -43,7 +44,9 @@ def dataset(
 
 
 def _made_ahead(steps: Callable[[], Iterator[tuple]], count: int) -> Iterator[tuple]:
-    """Yields the same steps from a `tf.data.Dataset`, whose threads fill them while the model computes."""
+    """Yields the same steps from a `tf.data.Dataset`, whose threads fill them while the model
+    computes.
+    """
     first = next(steps(), None)
     if first is None:
         return
@@ -51,8 +54,8 @@ def _made_ahead(steps: Callable[[], Iterator[tuple]], count: int) -> Iterator[tu
     signature = tf.nest.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), first)
     made = tf.data.Dataset.from_generator(steps, output_signature=signature)
     options = tf.data.Options()
-    # There is nothing to tune here, and the end of a tuned data set waits for its tuner, which sleeps 10 ms, then twice
-    # as long each time: an epoch of 6 seconds could take 10.23.
+    # There is nothing to tune here, and the end of a tuned data set waits for its tuner, which
+    # sleeps 10 ms, then twice as long each time: an epoch of 6 seconds could take 10.23.
     options.autotune.enabled = False
     made = made.apply(tf.data.experimental.assert_cardinality(count)).prefetch(STEPS_AHEAD)
     # A generator, since Keras takes no iterator of another kind.
@@ -74,11 +77,13 @@ def prediction_shape(
     """One of a few fixed shapes, so that compiled programs are found again for other files.
 
     Args:
-        lengths: tokens of each example to come; the row is the shortest fixed length that holds the longest.
+        lengths: tokens of each example to come; the row is the shortest fixed length that holds the
+            longest.
         max_length: the model's limit, which a row need not pass when one example fills it.
         step_tokens: about how many tokens, R × T, a step takes.
         devices: R is a multiple of this number.
-        counts: places of each example that are read; None where it is one. Where it is more, M is as large as T.
+        counts: places of each example that are read; None where it is one. Where it is more, M is
+            as large as T.
     """
     longest = int(max(lengths, default=1))
     length = next((n for n in PREDICTION_LENGTHS if n >= longest), max(longest, max_length))
@@ -89,7 +94,8 @@ def prediction_shape(
 
 
 def prediction_steps(tokens: Tokens, shape: PredictionShape, reads: Reads) -> tuple[Placement, np.ndarray]:
-    """Where each example goes when all are predicted once: a placement with S = 1, and each one's step, int64 [N].
+    """Where each example goes when all are predicted once: a placement with S = 1, and each one's
+    step, int64 [N].
 
     Examples are packed longest first, so that steps near each other hold examples of like length.
     """
@@ -104,8 +110,8 @@ def prediction_batches(
 ) -> Iterator[tuple[dict[str, np.ndarray]]]:
     """The steps of `prediction_steps`: inputs as in `dataset`, each in a tuple of its own.
 
-    No `tf.data.Dataset`: TensorFlow never lets go of the functions that data sets are made from, nor of the arrays that
-    those read, and a file may be predicted in thousands of pieces.
+    No `tf.data.Dataset`: TensorFlow never lets go of the functions that data sets are made from,
+    nor of the arrays that those read, and a file may be predicted in thousands of pieces.
     """
     order = np.argsort(steps, kind="stable")
     bounds = np.searchsorted(steps[order], np.arange(steps.max(initial=-1) + 2))
@@ -117,7 +123,8 @@ def prediction_batches(
 
 
 def predicted(outputs: np.ndarray, reads: Reads, where: Placement, steps: np.ndarray) -> np.ndarray:
-    """The outputs of each place that is read, float32 [M of all examples, C], in the order of `reads`.
+    """The outputs of each place that is read, float32 [M of all examples, C], in the order of
+    `reads`.
 
     Args:
         outputs: of all steps, one after the other, [S * R, M, C].

@@ -1,4 +1,6 @@
-"""Click commands: read options, call one function, print. Nothing heavy is imported before a command needs it."""
+"""Click commands: read options, call one function, print. Nothing heavy is imported before a
+command needs it.
+"""
 
 from kft.cli import process
 

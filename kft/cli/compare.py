@@ -21,9 +21,11 @@ from kft.cli.shared import BACKEND, FILE_SET, JSON, SKIP_UNLABELLED, check_about
 @BACKEND
 @JSON
 def compare(runs, split, data, metric, output, seed, overrides, skip_unlabelled, backend, as_json) -> None:
-    """Compare finished RUNs on the same rows: scores, whether they differ by more than chance, where the runs disagree.
+    """Compare finished RUNs on the same rows: scores, whether they differ by more than chance,
+    where the runs disagree.
 
-    Without --data it reads what the runs predicted when they were trained. A RUN may be a folder of runs over seeds or
+    Without --data it reads what the runs predicted when they were trained. A RUN may be a folder of
+    runs over seeds or
     folds: their predictions are then averaged.
     """
     if len(dict.fromkeys(runs)) < max(len(runs), 2):

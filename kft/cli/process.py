@@ -1,8 +1,9 @@
 """The process around a command: its standard streams, the signals that stop it, and how it ends.
 
-It is set up before Click, Keras or JAX are imported, so that no moment is without it. A signal raises KeyboardInterrupt,
-which some callbacks of C libraries swallow, and which comes late where the main thread is inside such a library: a
-thread of its own then ends the process. While training goes on, `kft.progress` asks it to stop after a step instead.
+It is set up before Click, Keras or JAX are imported, so that no moment is without it. A signal
+raises KeyboardInterrupt, which some callbacks of C libraries swallow, and which comes late where
+the main thread is inside such a library: a thread of its own then ends the process. While training
+goes on, `kft.progress` asks it to stop after a step instead.
 """
 
 import contextlib
@@ -46,7 +47,9 @@ def leave(number: int) -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt meanwhile, and end the process should that get lost."""
+    """SIGINT and SIGTERM raise KeyboardInterrupt meanwhile, and end the process should that get
+    lost.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -67,7 +70,9 @@ def stoppable() -> Iterator[None]:
 
 
 def end(status: object) -> None:
-    """Ends the process with a status other than 0, before libraries say more on their way out, or crash."""
+    """Ends the process with a status other than 0, before libraries say more on their way out, or
+    crash.
+    """
     global _status
     _status = status if isinstance(status, int) else EXIT_MISTAKE
     if not _ours or not status:
@@ -79,13 +84,17 @@ def end(status: object) -> None:
 
 
 def utf8_output() -> None:
-    """JSON is UTF-8 whatever the locale; half a character, as in a strange file name, becomes an escape of JSON."""
+    """JSON is UTF-8 whatever the locale; half a character, as in a strange file name, becomes an
+    escape of JSON.
+    """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def need(stream: str, hint: str) -> None:
-    """Raises KftError: the process was started without a standard stream that the command is about."""
+    """Raises KftError: the process was started without a standard stream that the command is
+    about.
+    """
     if stream in closed:
         from kft.errors import KftError
 
@@ -122,7 +131,9 @@ def _watch(reader: int) -> None:
 
 
 def _raises(number: int) -> bool:
-    """Whether the signal is to end the command at once: other handlers are of what ends by itself."""
+    """Whether the signal is to end the command at once: other handlers are of what ends by
+    itself.
+    """
     handler = signal.getsignal(number)
     return handler is _interrupt or bool(getattr(handler, "raises", lambda: False)())
 

@@ -64,8 +64,8 @@ def evaluate(run, split, data, overrides, skip_unlabelled, backend, as_json) -> 
 def predict(run, file, output, written, overrides, backend) -> None:
     """Label texts with a finished RUN, or with the mean of runs over seeds or folds in one folder.
 
-    FILE holds one text a line, or is CSV, TSV, JSON, JSONL or Parquet with the run's columns; - is standard input.
-    Writes one JSON object a text, in the order of the input.
+    FILE holds one text a line, or is CSV, TSV, JSON, JSONL or Parquet with the run's columns; - is
+    standard input. Writes one JSON object a text, in the order of the input.
     """
     if written == "parquet" and output is None:
         raise click.UsageError("--format parquet goes with --output")
@@ -97,8 +97,8 @@ def predict(run, file, output, written, overrides, backend) -> None:
 def export(run, to, output, verify, as_json) -> None:
     """Turn a finished RUN into a model that others load.
 
-    savedmodel takes raw text and goes to TensorFlow Serving, as OUTPUT/1, OUTPUT/2, …; hf is a Hugging Face folder, keras
-    a KerasHub preset, onnx a graph with an int8 variant, peft the
+    savedmodel takes raw text and goes to TensorFlow Serving, as OUTPUT/1, OUTPUT/2, …; hf is a
+    Hugging Face folder, keras a KerasHub preset, onnx a graph with an int8 variant, peft the
     low-rank adapters of the run by themselves. What does not answer as the run does is not kept.
     """
     select(run, None)

@@ -70,9 +70,9 @@ from kft.serve.settings import Settings
 def serve(exported, **options) -> None:
     """Answer over HTTP with EXPORTED, a folder of versions that `kft export --to savedmodel` made.
 
-    Speaks TensorFlow Serving's REST interface, and shows a page to try the model. A new version in the folder replaces the
-    one that is served. SIGTERM ends it when all that was accepted is answered. Where KFT_SERVE_TOKEN is set, callers must
-    bring it as a bearer token.
+    Speaks TensorFlow Serving's REST interface, and shows a page to try the model. A new version in
+    the folder replaces the one that is served. SIGTERM ends it when all that was accepted is
+    answered. Where KFT_SERVE_TOKEN is set, callers must bring it as a bearer token.
     """
     from kft.serve import settings
 

@@ -16,7 +16,9 @@ from kft.cli.shared import CONFIG, JSON, SET, print_file, print_json
 )
 @JSON
 def data(config, overrides, run_path, as_json) -> None:
-    """Show what the data of CONFIG hold: counts, drops, labels, duplicates, leaks, token lengths."""
+    """Show what the data of CONFIG hold: counts, drops, labels, duplicates, leaks, token
+    lengths.
+    """
     from kft import audit
     from kft import config as configs
 
@@ -33,9 +35,9 @@ def data(config, overrides, run_path, as_json) -> None:
 def init(data, task, output, data_dir, as_json) -> None:
     """Look at DATA and write a config that trains.
 
-    DATA is a CSV, TSV, JSON, JSONL or Parquet file, a folder with one sub-folder for each class, a folder that holds
-    such files, or a name of TensorFlow Datasets. What is text, label, task and split is taken from the data; each line of
-    the config says why, and what else could be meant.
+    DATA is a CSV, TSV, JSON, JSONL or Parquet file, a folder with one sub-folder for each class, a
+    folder that holds such files, or a name of TensorFlow Datasets. What is text, label, task and
+    split is taken from the data; each line of the config says why, and what else could be meant.
     """
     from kft import guess
 

@@ -1,4 +1,6 @@
-"""What the commands share: the group that tells mistakes, options, exit statuses, the choice of a backend."""
+"""What the commands share: the group that tells mistakes, options, exit statuses, the choice of a
+backend.
+"""
 
 import contextlib
 import errno

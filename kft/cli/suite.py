@@ -42,8 +42,8 @@ def suite(
 ) -> None:
     """Train and score the tasks of SUITE over seeds, by the benchmark's own metrics.
 
-    What is finished is not trained again when the command is repeated; a task that fails does not stop the others. Writes
-    the table, a page and a zip for the benchmark's server.
+    What is finished is not trained again when the command is repeated; a task that fails does not
+    stop the others. Writes the table, a page and a zip for the benchmark's server.
     """
     from kft import backend as backends
     from kft import config as configs

@@ -43,9 +43,10 @@ from kft.cli.shared import (
 def train(config, backend, overrides, run_path, seeds, resume_path, dry_run, as_json) -> None:
     """Train a model.
 
-    CONFIG is a TOML file or the name of a built-in config; without it, bbc_news. Stopped by Ctrl-C or SIGTERM, the run
-    is saved first and --resume goes on with it. With --seeds, and with `split.folds` and no `split.fold` in CONFIG, there
-    are several runs in one folder; the same command also goes on with them.
+    CONFIG is a TOML file or the name of a built-in config; without it, bbc_news. Stopped by Ctrl-C
+    or SIGTERM, the run is saved first and --resume goes on with it. With --seeds, and with
+    `split.folds` and no `split.fold` in CONFIG, there are several runs in one folder; the same
+    command also goes on with them.
     """
     from kft import config as configs
 

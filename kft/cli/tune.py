@@ -32,8 +32,9 @@ def tune(
 ) -> None:
     """Search for the best settings, over the [tune] table of CONFIG.
 
-    The same command goes on with a study that was stopped, and may run several times at once: each trial is trained
-    once. Test data are scored for the winner only. Without CONFIG, --run goes on with the study in that folder.
+    The same command goes on with a study that was stopped, and may run several times at once: each
+    trial is trained once. Test data are scored for the winner only. Without CONFIG, --run goes on
+    with the study in that folder.
     """
     from kft import backend as backends
     from kft import config as configs

@@ -32,7 +32,8 @@ __all__ = [
     "setting_types", "settings_table",
 ]  # fmt: skip
 
-# What may be said of one file that a finished run reads; of the second line only what the run reads.
+# What may be said of one file that a finished run reads; of the second line only what the run
+# reads.
 READ_KEYS = ("text_pair", "group", "spans")
 FILE_KEYS = (
     "format",
@@ -74,7 +75,9 @@ def parse(
     where: str = "settings",
     base: Path | None = None,
 ) -> Config:
-    """`load` for settings that are already a dictionary; `base` is what their paths are relative to."""
+    """`load` for settings that are already a dictionary; `base` is what their paths are relative
+    to.
+    """
     settings = reading.absolute_paths(settings, base or Path.cwd())
     changes: dict[str, Any] = {}
     for override in overrides:
@@ -87,7 +90,8 @@ def parse(
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        # Several alternatives of one setting (`class_weight`, `text`) fail with one and the same line.
+        # Several alternatives of one setting (`class_weight`, `text`) fail with one and the same
+        # line.
         problems = dict.fromkeys(line for item in error.errors() for line in explain(item))
         told = f"{where} and --set" if overrides else where
         lines = "\n".join(f"  {problem}" for problem in problems)
@@ -120,7 +124,8 @@ def dump(config: Config) -> str:
 
 
 def change(config: Config, changes: dict[str, Any], where: str = "settings") -> Config:
-    """A config with other values for some settings, such as {"train.epochs": 3}; a search is left out.
+    """A config with other values for some settings, such as {"train.epochs": 3}; a search is left
+    out.
 
     Raises:
         KftError: every mistake of the new values, and conflicts with the others.
@@ -143,7 +148,9 @@ def _leaves(settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def refusals(config: Config, name: str, value: Any) -> list[str]:
-    """Why a setting does not take a value, whatever the other settings are; nothing where it does."""
+    """Why a setting does not take a value, whatever the other settings are; nothing where it
+    does.
+    """
     try:
         Config.model_validate(_changed(config, {name: value}))
     except ValidationError as error:

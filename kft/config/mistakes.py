@@ -17,7 +17,9 @@ SHAPES = {
 
 
 def explain(item: dict) -> list[str]:
-    """One mistake that pydantic found; the alternatives of one setting (`class_weight`, `text`) give one line."""
+    """One mistake that pydantic found; the alternatives of one setting (`class_weight`, `text`)
+    give one line.
+    """
     loc, got = [str(part) for part in item["loc"]], item.get("input")
     if item["type"] == "value_error":
         return str(item["ctx"]["error"]).split("\n")

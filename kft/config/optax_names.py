@@ -13,7 +13,9 @@ OWN = {"learning_rate", "trust_ratio_mask", *MASKS}  # arguments that are no set
 
 
 def optimizers() -> dict[str, Callable]:
-    """Name → function that makes the optimizer, for those whose updates follow from gradients and weights alone."""
+    """Name → function that makes the optimizer, for those whose updates follow from gradients and
+    weights alone.
+    """
     import optax  # brings JAX along, so only for configs that name one of its optimizers
 
     made = {name: getattr(optax, name) for name in dir(optax) if name not in UNFIT and name[0] != "_"}

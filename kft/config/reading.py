@@ -39,7 +39,9 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def split_override(override: str) -> tuple[list[str], str]:
-    """The keys and the value of `a.b=value`; a key that is no bare word stands in quotes, as in TOML."""
+    """The keys and the value of `a.b=value`; a key that is no bare word stands in quotes, as in
+    TOML.
+    """
     ends = [i for i, character in enumerate(override) if character == "="]
     for end in ends:
         try:
@@ -81,7 +83,9 @@ def merge(below: dict, above: dict) -> dict:
 
 
 def without_replaced_data(settings: dict, changes: dict) -> dict:
-    """The settings, less the data of the file where an override says where else the examples are."""
+    """The settings, less the data of the file where an override says where else the examples
+    are.
+    """
     data, changed = settings.get("data"), changes.get("data")
     if not isinstance(data, dict) or not isinstance(changed, dict):
         return settings
@@ -91,7 +95,9 @@ def without_replaced_data(settings: dict, changes: dict) -> dict:
 
 
 def mixed_data(settings: dict, changes: dict) -> str:
-    """What is still of the file, or no longer, where an override says where the examples are; "" where nothing is mixed."""
+    """What is still of the file, or no longer, where an override says where the examples are; ""
+    where nothing is mixed.
+    """
     data, changed = settings.get("data"), changes.get("data")
     if not isinstance(data, dict) or not isinstance(changed, dict):
         return ""
@@ -163,6 +169,7 @@ def _absolute(section: str, key: str, value: Any, base: Path) -> Any:
 def _under(base: Path, path: str) -> Path | str:
     if "://" in path:  # an address, which stays as it was written
         return path
-    # os.path and not Path, whose expanduser and resolve raise for odd names: they are told where they are read.
+    # os.path and not Path, whose expanduser and resolve raise for odd names: they are told where
+    # they are read.
     whole = base / os.path.expanduser(path)  # noqa: PTH111
     return Path(os.path.realpath(whole)) if "\0" not in path else whole

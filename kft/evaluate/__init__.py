@@ -1,4 +1,6 @@
-"""Predicts examples with a run's model, or with those of an ensemble, and scores splits and files."""
+"""Predicts examples with a run's model, or with those of an ensemble, and scores splits and
+files.
+"""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,14 +60,16 @@ def evaluate(
 
     Args:
         run: a run's folder, or what `load_run` gave.
-        split: "test", "validation" or "train"; None takes test where the run has one, else validation. Train is read
-            again from where the config says.
+        split: "test", "validation" or "train"; None takes test where the run has one, else
+            validation. Train is read again from where the config says.
         data: a file instead; nothing in it is cleaned or dropped.
-        settings: how that file is read, where it is not read as the run's own are: `"data.delimiter=;"` and so on.
+        settings: how that file is read, where it is not read as the run's own are:
+            `"data.delimiter=;"` and so on.
         skip_unlabelled: whether its rows without a label are left out instead of refused.
 
     Returns:
-        {"run", "split", "examples", "metrics": {name: float}, "details"}; the split of a file is "data".
+        {"run", "split", "examples", "metrics": {name: float}, "details"}; the split of a file is
+        "data".
 
     Raises:
         KftError: the run has no such split, or a row of the file cannot be scored.
@@ -96,7 +100,9 @@ def answer_file(
     settings: Sequence[str] = (),
     skip_unlabelled: bool = False,
 ) -> Answers:
-    """What a run, or an ensemble, predicts for the rows of a labelled file; takes and raises what `evaluate` does."""
+    """What a run, or an ensemble, predicts for the rows of a labelled file; takes and raises what
+    `evaluate` does.
+    """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     frame, kind = inputs.rows_of_file(loaded, data, settings, skip_unlabelled), loaded.config.task
     loaded.task.check(frame, loaded.learned)
@@ -111,17 +117,17 @@ def predict(
 
     Args:
         run: a run's folder, or what `load_run` gave.
-        texts: strings, pairs of strings for a run on pairs, or a frame with columns text (and text_pair, group and those
-            of the marked words, as the run has them).
+        texts: strings, pairs of strings for a run on pairs, or a frame with columns text (and
+            text_pair, group and those of the marked words, as the run has them).
 
     Yields:
-        {"id", "text", "text_pair"?, "group"?, "label", "probabilities": {label: float}}; {"id", "text", "value"} for
-        scores; {…, "group", "score", "probability", "chosen"} for choices, the probability being that among the choices
-        of the question, of which one is chosen.
+        {"id", "text", "text_pair"?, "group"?, "label", "probabilities": {label: float}}; {"id",
+        "text", "value"} for scores; {…, "group", "score", "probability", "chosen"} for choices, the
+        probability being that among the choices of the question, of which one is chosen.
 
     Raises:
-        KftError: the run reads pairs and the texts are single, or the other way round; or it reads groups or marked
-            words, and the texts come without them.
+        KftError: the run reads pairs and the texts are single, or the other way round; or it reads
+            groups or marked words, and the texts come without them.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     yield from _answers(loaded, inputs.chunks(loaded, texts))
@@ -149,19 +155,22 @@ def predict_file(
 ) -> int:
     """Answers every text of a file as JSONL; returns their number.
 
-    Files of any size are answered in constant memory, but for JSON documents and the runs that read questions or marked words.
+    Files of any size are answered in constant memory, but for JSON documents and the runs that read
+    questions or marked words.
 
     Args:
         run: a run's folder, or what `load_run` gave.
-        file: "-" for standard input, a file with the run's columns in a format that `sources` reads, or any other file
-            as one text a line (for a run on pairs: text, tab, second text).
+        file: "-" for standard input, a file with the run's columns in a format that `sources`
+            reads, or any other file as one text a line (for a run on pairs: text, tab, second
+            text).
         output: file to write whole or not at all; None writes to standard output.
         settings: how the file is read, as for `evaluate`.
-        format: "jsonl", or "csv", "tsv" or "parquet" for a table with the file's own columns; None takes what the ending
-            of the output says.
+        format: "jsonl", or "csv", "tsv" or "parquet" for a table with the file's own columns; None
+            takes what the ending of the output says.
 
     Raises:
-        KftError: the file cannot be read, a line is not UTF-8, or the output would replace what is read.
+        KftError: the file cannot be read, a line is not UTF-8, or the output would replace what is
+        read.
     """
     if output is not None:
         runs.check_output(output, file)
@@ -214,7 +223,9 @@ def encode(loaded: LoadedRun, frame: pl.DataFrame) -> Tokens:
 
 
 def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:
-    """The task's predictions for the rows of a frame; of an ensemble the mean over its runs, labels matched by name."""
+    """The task's predictions for the rows of a frame; of an ensemble the mean over its runs, labels
+    matched by name.
+    """
     rows, questions = encode(loaded, frame), question_numbers(frame, loaded.config.task)
     reads = loaded.task.places(frame, rows)
     if not loaded.members:

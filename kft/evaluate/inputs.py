@@ -25,7 +25,9 @@ CHUNK_EXAMPLES = 16_384  # texts that prediction holds in memory at a time
 def read_frames(
     loaded: LoadedRun, file: str, settings: Sequence[str] = (), keep: bool = False
 ) -> Iterator[pl.DataFrame]:
-    """The rows of a file, "-" for standard input, as frames of at most CHUNK_EXAMPLES; raises as `predict_file` does."""
+    """The rows of a file, "-" for standard input, as frames of at most CHUNK_EXAMPLES; raises as
+    `predict_file` does.
+    """
     data = _data_of_files(loaded)
     changes = config.of_file(data, settings)
     if keep:
@@ -54,7 +56,9 @@ def _frames(
 
 
 def _read_spooled(loaded: LoadedRun, data: DataConfig, changes: dict[str, Any]) -> Iterator[pl.DataFrame]:
-    """The rows of a table on standard input, kept in a file meanwhile: a mistake is searched for from the beginning."""
+    """The rows of a table on standard input, kept in a file meanwhile: a mistake is searched for
+    from the beginning.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "standard input")
         with file.open("wb") as copy:
@@ -65,7 +69,9 @@ def _read_spooled(loaded: LoadedRun, data: DataConfig, changes: dict[str, Any]) 
 
 @contextmanager
 def _told_of_set() -> Iterator[None]:
-    """The hints of readers speak of settings; of a finished run they can be given for the file that is read."""
+    """The hints of readers speak of settings; of a finished run they can be given for the file that
+    is read.
+    """
     try:
         yield
     except KftError as error:
@@ -178,7 +184,9 @@ def rows_of_file(
 
 
 def _labelled(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    """The rows with a label, and how many have none; of questions those of which every choice has one."""
+    """The rows with a label, and how many have none; of questions those of which every choice has
+    one.
+    """
     missing = pl.col("label").is_null()
     if "group" in frame.columns:
         missing = missing.any().over("group")
@@ -191,7 +199,9 @@ def _labelled(frame: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def _data_of_files(loaded: LoadedRun) -> DataConfig:
-    """How a file other than the run's own is read: whole, however few examples the run was trained on."""
+    """How a file other than the run's own is read: whole, however few examples the run was trained
+    on.
+    """
     return loaded.config.data.model_copy(update={"max_examples": None})
 
 
@@ -203,7 +213,9 @@ def trained_on(loaded: LoadedRun) -> list[str]:
 
 
 def rows_of_split(loaded: LoadedRun, split: str) -> pl.DataFrame:
-    """The rows of a split as the run was trained with or scored on; KftError: it has none, or the file is damaged."""
+    """The rows of a split as the run was trained with or scored on; KftError: it has none, or the
+    file is damaged.
+    """
     if split == "train":
         own = loaded.config
         files = sources.read(own.data, own.split)
@@ -233,7 +245,9 @@ def rows_of_split(loaded: LoadedRun, split: str) -> pl.DataFrame:
 
 
 def check_unseen(loaded: LoadedRun, split: str) -> None:
-    """Raises KftError: the runs of an ensemble have other rows in a split, so that some trained on those of others."""
+    """Raises KftError: the runs of an ensemble have other rows in a split, so that some trained on
+    those of others.
+    """
     there = split == "train" or runs.had_split(loaded.run, split)
     if loaded.members and there and not runs.share_rows(loaded.members, split):
         pooled = ""

@@ -46,12 +46,14 @@ def load_run(path: str | Path, backend_name: str | None = None) -> LoadedRun:
     """The finished run in a folder, or the ensemble, its model on the backend that Keras runs on.
 
     Args:
-        path: the folder of a run, or of runs over seeds or folds; it may have been copied or renamed.
-        backend_name: "jax", "torch" or "tensorflow", needed before anything has imported Keras; None keeps the
-            current one.
+        path: the folder of a run, or of runs over seeds or folds; it may have been copied or
+            renamed.
+        backend_name: "jax", "torch" or "tensorflow", needed before anything has imported Keras;
+            None keeps the current one.
 
     Raises:
-        KftError: the folder holds no whole, finished run, or the runs of an ensemble do not go together.
+        KftError: the folder holds no whole, finished run, or the runs of an ensemble do not go
+        together.
     """
     backend.select(backend_name)
     if not runs.is_ensemble(path):
@@ -80,7 +82,9 @@ def _load(run: RunDir) -> LoadedRun:
 
 
 def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
-    """Raises KftError: a run of an ensemble reads other texts than the first one, or has other labels."""
+    """Raises KftError: a run of an ensemble reads other texts than the first one, or has other
+    labels.
+    """
     config, first = runs.read_config(run), loaded.run
     read = ("task", "data.text", "data.text_pair", "data.group", "data.spans", "model.max_length")
     differ = [name for name in configs.differences(loaded.config, config) if name in read]

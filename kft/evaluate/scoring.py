@@ -17,7 +17,9 @@ STEP_TOKENS = {"cpu": 4096, "accelerator": 32_768}  # tokens in a prediction ste
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of one split: {metric: float}, their details, the predictions as a frame, and the mean loss."""
+    """Scores of one split: {metric: float}, their details, the predictions as a frame, and the mean
+    loss.
+    """
 
     metrics: dict[str, float]
     details: dict[str, Any]
@@ -91,14 +93,18 @@ def expected(frame: pl.DataFrame, task: str, learned: Learned) -> Expected:
 
 
 def question_numbers(frame: pl.DataFrame, task: str) -> np.ndarray | None:
-    """Number of each row's question, int64 [N] from 0 without gaps; None for tasks whose rows stand alone."""
+    """Number of each row's question, int64 [N] from 0 without gaps; None for tasks whose rows stand
+    alone.
+    """
     return numbered(frame) if TASKS[task].grouped else None
 
 
 def scores(
     expected: Expected, logits: np.ndarray, task: str, learned: Learned
 ) -> tuple[dict[str, float], float]:
-    """The metrics and the mean loss of logits [N, C], without details, intervals and predictions."""
+    """The metrics and the mean loss of logits [N, C], without details, intervals and
+    predictions.
+    """
     predictions = TASKS[task].predictions(logits, learned, expected.questions)
     scored = TASKS[task].scored(expected.truths, predictions, expected.questions)
     values = scoring.scores(task, *scored, list(learned.labels), learned.positive)
@@ -108,7 +114,8 @@ def scores(
 def score(
     frame: pl.DataFrame, logits: np.ndarray, task: str, learned: Learned, detailed: bool = True
 ) -> Scored:
-    """Scores logits [N, C] against the labels of a frame; the details (intervals and so on) cost a second or two.
+    """Scores logits [N, C] against the labels of a frame; the details (intervals and so on) cost a
+    second or two.
 
     Raises:
         KftError: a label is missing, unknown or no finite number; names the row.

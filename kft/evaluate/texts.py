@@ -1,4 +1,6 @@
-"""Texts as Python programs hold them → frames; what is no list of texts is told at once, before a model answers its letters."""
+"""Texts as Python programs hold them → frames; what is no list of texts is told at once, before a
+model answers its letters.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import islice
@@ -15,13 +17,14 @@ def frames(texts: Any, paired: bool, size: int) -> Iterator[pl.DataFrame]:
     """Frames of `text`, of pairs also `text_pair`, with at most `size` rows.
 
     Args:
-        texts: lists, tuples, iterators, NumPy arrays and columns of pandas, polars and pyarrow; of strings, or of pairs of
-            strings.
+        texts: lists, tuples, iterators, NumPy arrays and columns of pandas, polars and pyarrow; of
+            strings, or of pairs of strings.
         paired: whether the run reads pairs.
         size: rows of a frame at most.
 
     Raises:
-        KftError: it is one text, a mapping, a table, has no order, or holds something else than texts.
+        KftError: it is one text, a mapping, a table, has no order, or holds something else than
+        texts.
     """
     _check_listed(texts)
     names = ["text", "text_pair"] if paired else ["text"]

@@ -31,7 +31,8 @@ class Exporter:
 
     Attributes:
         write: (source, empty folder) → what export.json tells of the files.
-        prove: (source, folder) → "comparison" and what else export.json tells; raises KftError where the answers differ.
+        prove: (source, folder) → "comparison" and what else export.json tells; raises KftError
+            where the answers differ.
         poolings, activations: those that the format can hold; None is every one.
         spans: numbers of marked words that its head can read.
         packages: what it needs beside kft's own dependencies, by the names they are imported with.
@@ -55,16 +56,17 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
     Args:
         run: the run's folder.
         to: a key of EXPORTERS.
-        output: the folder to make; for "savedmodel" the folder of the versions, to which the next one is added.
-        verify: whether to compare the artefact's answers with the run's, and to measure it. An artefact that differs is
-            not kept.
+        output: the folder to make; for "savedmodel" the folder of the versions, to which the next
+            one is added.
+        verify: whether to compare the artefact's answers with the run's, and to measure it. An
+            artefact that differs is not kept.
 
     Returns:
         The content of export.json, see `FIELDS`, and "output", the folder made.
 
     Raises:
-        KftError: the run is unfinished, the output exists, the format cannot hold the model, a package is missing, or
-            the artefact does not answer as the run does.
+        KftError: the run is unfinished, the output exists, the format cannot hold the model, a
+            package is missing, or the artefact does not answer as the run does.
     """
     exporter = _exporter(to)
     output = Path(output).expanduser()
@@ -232,7 +234,9 @@ def _alone(output: Path, versioned: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _aside(output: Path, versioned: bool) -> Iterator[Path]:
-    """An empty folder on the disk of the output, gone at the end unless it was renamed; nothing else stays on failure."""
+    """An empty folder on the disk of the output, gone at the end unless it was renamed; nothing
+    else stays on failure.
+    """
     parent = output if versioned else output.parent
     aside = runs.aside_of(parent / output.name)
     try:
@@ -246,7 +250,9 @@ def _aside(output: Path, versioned: bool) -> Iterator[Path]:
 
 
 def _place(folder: Path, output: Path, versioned: bool) -> Path:
-    """Renames the finished folder to its place; another export may have taken that in the meantime."""
+    """Renames the finished folder to its place; another export may have taken that in the
+    meantime.
+    """
     if not versioned:
         if os.path.lexists(output):
             raise KftError(

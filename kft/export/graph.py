@@ -1,6 +1,8 @@
-"""A model as plain TensorFlow operations over a run's weights: no Keras in the graph, and no compilation for a new shape.
+"""A model as plain TensorFlow operations over a run's weights: no Keras in the graph, and no
+compilation for a new shape.
 
-Letters: B examples, T tokens in the longest, M read places, H hidden units, A heads, D = H / A, C classes.
+Letters: B examples, T tokens in the longest, M read places, H hidden units, A heads, D = H / A, C
+classes.
 """
 
 from collections.abc import Callable
@@ -11,14 +13,17 @@ from kft import backend
 from kft.models import heads
 from kft.models.architecture import Architecture
 
-# Examples are computed by like length, in chunks of about so many tokens: little padding, and memory that does not grow
-# with the request. On 2 cores, 32 sentences of mixed lengths a call: 1024 answers 64 texts/s, 2048 46, no chunks 26.
+# Examples are computed by like length, in chunks of about so many tokens: little padding, and
+# memory that does not grow with the request. On 2 cores, 32 sentences of mixed lengths a call: 1024
+# answers 64 texts/s, 2048 46, no chunks 26.
 CHUNK_TOKENS = 1024
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """The model of a run. Make its variables with `make_variables`, and keep them on the module that is saved."""
+    """The model of a run. Make its variables with `make_variables`, and keep them on the module
+    that is saved.
+    """
 
     architecture: Architecture
     variables: dict[str, Any]
@@ -64,7 +69,9 @@ class Encoder:
 
 
 class TensorFlowBlocks:
-    """The machine, see `blocks`: rows hold one example, whose id is 1 and 0 where there is no token."""
+    """The machine, see `blocks`: rows hold one example, whose id is 1 and 0 where there is no
+    token.
+    """
 
     def __init__(self, tf: Any, architecture: Architecture, variables: dict[str, Any]):
         self.tf, self.variables = tf, variables

@@ -48,7 +48,8 @@ def config(source: Source) -> dict[str, Any]:
 
 
 def prove(source: Source, folder: Path) -> dict[str, Any]:
-    """Proves a folder: kft reads it back, and transformers where it is installed, with the run's answers.
+    """Proves a folder: kft reads it back, and transformers where it is installed, with the run's
+    answers.
 
     Raises:
         KftError: they answer otherwise.
@@ -65,7 +66,9 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
 
 
 def _tensors(source: Source) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint, by transformers' names and in its order of a kernel's dimensions."""
+    """The tensors of a checkpoint, by transformers' names and in its order of a kernel's
+    dimensions.
+    """
     architecture = source.architecture
     family, sizes, layers = architecture.kind, architecture.sizes, architecture.head
     arrays = family.unfold(source.weights, sizes)

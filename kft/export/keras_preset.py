@@ -1,7 +1,7 @@
 """A run → a KerasHub preset folder, which KerasHub's own classifier loads.
 
-KerasHub's BERT always uses the tanh approximation of GELU, and its tokenizer treats a few characters otherwise than
-BERT's. Both are measured and told; neither is hidden.
+KerasHub's BERT always uses the tanh approximation of GELU, and its tokenizer treats a few
+characters otherwise than BERT's. Both are measured and told; neither is hidden.
 """
 
 import json
@@ -16,7 +16,8 @@ from kft.export import proof
 from kft.export.source import Source
 from kft.text import Tokenizer, rules_of
 
-# Of a probability, or of a score's standard deviation: what the tanh approximation may change at most.
+# Of a probability, or of a score's standard deviation: what the tanh approximation may change at
+# most.
 APPROXIMATION_TOLERANCE = 0.02
 
 
@@ -30,7 +31,8 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     """Measures a preset on the run's tokens and on raw texts, in a fresh process.
 
     Raises:
-        KftError: on the run's tokens it answers otherwise than the run, or further off than the approximation explains.
+        KftError: on the run's tokens it answers otherwise than the run, or further off than the
+        approximation explains.
     """
     expected = proof.reference(source)
     answers = proof.in_fresh_process("on_keras_hub.py", folder, _request(source, expected))
@@ -72,7 +74,9 @@ def _is_exact(source: Source) -> bool:
 
 
 def _make(source: Source) -> Any:
-    """The run's weights as KerasHub's own classifier; it gives logits, or the value of a regression."""
+    """The run's weights as KerasHub's own classifier; it gives logits, or the value of a
+    regression.
+    """
     models, hub = backend.keras_hub().models, source.architecture.kind.hub
     arguments = _TOKENIZERS.get(source.tokenizer.kind, lambda tokenizer: None)(source.tokenizer)
     if arguments is None:

@@ -1,7 +1,7 @@
 """A model as an ONNX graph over a run's weights, with free batch and length.
 
-Letters: N examples, T tokens, M read places, H hidden units, A heads, D = H / A, C classes. Names of inputs as in Hugging Face's
-exports, so that their programs run it.
+Letters: N examples, T tokens, M read places, H hidden units, A heads, D = H / A, C classes. Names
+of inputs as in Hugging Face's exports, so that their programs run it.
 """
 
 from pathlib import Path
@@ -57,7 +57,9 @@ def save(architecture: Architecture, weights: dict[str, np.ndarray], file: Path)
 
 
 class OnnxBlocks:
-    """The machine, see `blocks`: its tensors are names of results, and nodes and constants gather as they come."""
+    """The machine, see `blocks`: its tensors are names of results, and nodes and constants gather
+    as they come.
+    """
 
     def __init__(self, onnx: Any, architecture: Architecture, weights: dict[str, np.ndarray]):
         self.onnx, self.weights = onnx, weights

@@ -40,7 +40,8 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
 
 
 def prove(source: Source, folder: Path) -> dict[str, Any]:
-    """Proves a folder: kft reads it back with its base, and peft where it is installed, with the run's answers.
+    """Proves a folder: kft reads it back with its base, and peft where it is installed, with the
+    run's answers.
 
     Raises:
         KftError: they answer otherwise.

@@ -1,4 +1,6 @@
-"""The texts that an export is tried on, what the run answers, and whether the export answers alike."""
+"""The texts that an export is tried on, what the run answers, and whether the export answers
+alike.
+"""
 
 import contextlib
 import json
@@ -53,7 +55,8 @@ def reference(source: Source) -> Reference:
 
 
 def tolerance(source: Source) -> float:
-    """The largest difference allowed: 1e-4 in a probability, or in a value measured in standard deviations of the scores.
+    """The largest difference allowed: 1e-4 in a probability, or in a value measured in standard
+    deviations of the scores.
 
     A value far from zero also carries the rounding of a float32 of its size.
     """
@@ -67,12 +70,13 @@ def compare(source: Source, expected: Reference, numbers: Any, decided: Any = No
     Args:
         source: the run.
         expected: its answers.
-        numbers: what the task compares of an export's predictions: probabilities [N, C] or values [N].
+        numbers: what the task compares of an export's predictions: probabilities [N, C] or values
+            [N].
         decided: what the export decided, [N] or [N, C]; None where it does not say.
 
     Returns:
-        {"examples", "max_difference", "tolerance", "labels_that_differ", "near_ties"}: decisions differ where no near tie
-        (within twice the tolerance) explains it.
+        {"examples", "max_difference", "tolerance", "labels_that_differ", "near_ties"}: decisions
+        differ where no near tie (within twice the tolerance) explains it.
 
     Raises:
         KftError: the answers have another shape.
@@ -129,8 +133,8 @@ def check(told: dict[str, Any], what: str) -> dict[str, Any]:
 def in_fresh_process(program: str, folder: Path, request: dict[str, Any]) -> Any:
     """The answers of one of the programs in `bare`, in a process of its own, on the CPU.
 
-    It is given the folder, a JSON file with the request, and the path of a JSON file for its answers; kft is not on its
-    path unless it is installed.
+    It is given the folder, a JSON file with the request, and the path of a JSON file for its
+    answers; kft is not on its path unless it is installed.
 
     Raises:
         KftError: it fails; tells the last lines of its output.
@@ -154,7 +158,8 @@ def in_fresh_process(program: str, folder: Path, request: dict[str, Any]) -> Any
 
 
 def logit_difference(source: Source, expected: Reference, logits: np.ndarray) -> float:
-    """The largest difference of logits from the run's, measured against the largest logit where that is above 1.
+    """The largest difference of logits from the run's, measured against the largest logit where
+    that is above 1.
 
     Raises:
         KftError: it is above the tolerance.
@@ -169,7 +174,9 @@ def logit_difference(source: Source, expected: Reference, logits: np.ndarray) ->
 
 
 def texts_of(source: Source, expected: Reference) -> dict[str, list[list[str]]]:
-    """The texts that the programs in `bare` are asked: one list for each text of an example, and those to time."""
+    """The texts that the programs in `bare` are asked: one list for each text of an example, and
+    those to time.
+    """
     frame, own = expected.frame, own_texts(source)
     timed = own if len(own) else frame
     return {

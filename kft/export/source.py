@@ -1,4 +1,6 @@
-"""A finished run as the exporters see it: its weights as plain arrays, its tokenizer, its labels."""
+"""A finished run as the exporters see it: its weights as plain arrays, its tokenizer, its
+labels.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +17,8 @@ class Source:
 
     Attributes:
         loaded: the run, its model computing in float32 whatever it was trained in.
-        weights: float32 arrays by the checkpoint's names, as `Weights.arrays` gives them; of a regression the head gives
-            values, not logits.
+        weights: float32 arrays by the checkpoint's names, as `Weights.arrays` gives them; of a
+            regression the head gives values, not logits.
         max_length: tokens that a text is cut to.
         paired: whether an example is a pair of texts.
     """

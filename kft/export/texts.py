@@ -34,7 +34,9 @@ _ALPHABETS = (
 
 
 def sample_texts(source: Source) -> pl.DataFrame:
-    """Texts in many alphabets, of 1 to twice as many words as the model reads, and some of the run's own."""
+    """Texts in many alphabets, of 1 to twice as many words as the model reads, and some of the
+    run's own.
+    """
     rng = np.random.default_rng(0)
     words = _words(source.tokenizer)
     limit = source.max_length
@@ -52,7 +54,9 @@ def sample_texts(source: Source) -> pl.DataFrame:
 
 
 def _words(tokenizer: Tokenizer) -> list[str]:
-    """Tokens that may stand at the beginning of a word; in the vocabularies of some kinds a space stands before them."""
+    """Tokens that may stand at the beginning of a word; in the vocabularies of some kinds a space
+    stands before them.
+    """
     tokens = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.get)
     if tokenizer.kind != "wordpiece":
         tokens = [token[1:] for token in tokens if token[:1] in ("Ġ", "▁") and token[1:].isalpha()]

@@ -67,7 +67,9 @@ class Column:
 
     @cached_property
     def has_words(self) -> bool:
-        """Whether most values are more than one code, such as `edgurhb`; some languages put no spaces."""
+        """Whether most values are more than one code, such as `edgurhb`; some languages put no
+        spaces.
+        """
         words = sum(" " in value.strip() or not value.isascii() for value in self.present)
         return words > 0.3 * len(self.present)
 
@@ -83,7 +85,9 @@ class Column:
 
     @cached_property
     def separator(self) -> str | None:
-        """What parts several labels in one string: their parts are few and come back in other company."""
+        """What parts several labels in one string: their parts are few and come back in other
+        company.
+        """
         if not self.is_plain or any(not isinstance(value, str) for value in self.present):
             return None
         for mark in (",", ";", "|"):

@@ -33,7 +33,8 @@ class Decision:
         setting: dotted name.
         value: None where the default or nothing is right.
         reason: why, in words.
-        others: (setting, value, what it would mean) that may be meant instead; where there are any, it is unsure.
+        others: (setting, value, what it would mean) that may be meant instead; where there are any,
+            it is unsure.
     """
 
     setting: str
@@ -148,7 +149,9 @@ def _contents(column: Column) -> str:
 
 
 def _question(columns: list[Column], label: Column) -> Column | None:
-    """The column whose equal values make rows the choices of one question: each has exactly one right row."""
+    """The column whose equal values make rows the choices of one question: each has exactly one
+    right row.
+    """
     if not {str(value).lower() for value in label.counts} <= {"0", "1", "true", "false"}:
         return None
     for column in columns:

@@ -35,7 +35,8 @@ class Place:
 
 
 def look(data: str, data_dir: str | None = None) -> Place:
-    """Finds the files that belong to a file, folder or name of TFDS, and reads the beginning of train.
+    """Finds the files that belong to a file, folder or name of TFDS, and reads the beginning of
+    train.
 
     Raises:
         KftError: there is no such thing, or nothing in it to train on.

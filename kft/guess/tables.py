@@ -1,4 +1,6 @@
-"""A file, folder or data set of TFDS → its first rows with all their columns, and how it must be read."""
+"""A file, folder or data set of TFDS → its first rows with all their columns, and how it must be
+read.
+"""
 
 import contextlib
 import csv
@@ -127,7 +129,9 @@ def _objects(name: str, text: str, whole: bool) -> tuple[list[str], list[list[An
 def _cells(
     path: Path, text: str, ending: str | None, settings: dict[str, Any], reasons: dict[str, str]
 ) -> tuple[list[str] | range, list[list[str]]]:
-    """Rows of a CSV or TSV file: the dialect in which most rows have the same number of cells, more than one."""
+    """Rows of a CSV or TSV file: the dialect in which most rows have the same number of cells, more
+    than one.
+    """
     own = {"csv": ",", "tsv": "\t"}.get(ending)
     tried = []
     for mark in sorted(DELIMITERS, key=lambda mark: mark != own):

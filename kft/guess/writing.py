@@ -35,11 +35,12 @@ def init(
         data_dir: where TFDS finds its prepared data sets.
 
     Returns:
-        {"config": path, "settings": [{"setting", "value", "reason", "others": [{"setting", "value", "meaning"}]}],
-        "warnings": [...]}.
+        {"config": path, "settings": [{"setting", "value", "reason", "others": [{"setting", "value",
+        "meaning"}]}], "warnings": [...]}.
 
     Raises:
-        KftError: the data cannot be read or nothing in them can be trained on, or the file is there already.
+        KftError: the data cannot be read or nothing in them can be trained on, or the file is there
+        already.
     """
     place = look(data, data_dir)
     path = Path(output or f"{place.name}.toml")
@@ -137,7 +138,8 @@ def _tokens(text: Any) -> float:
 
 
 def _tried(decisions: list[Decision]) -> tuple[list[Decision], list[str]]:
-    """The decisions with which the data are read; a file of another split that is not like train is left out.
+    """The decisions with which the data are read; a file of another split that is not like train is
+    left out.
 
     Raises:
         KftError: train is not read with them.

@@ -1,8 +1,9 @@
-"""Scores of predictions against targets, by scikit-learn and scipy, with bootstrap intervals; the tasks say which.
+"""Scores of predictions against targets, by scikit-learn and scipy, with bootstrap intervals; the
+tasks say which.
 
-N is the number of examples, C of classes. Class ids, int [N], are scored against probabilities, float [N, C], and values,
-float [N], against values, float [N]. Sets of labels, 0 or 1 for each, int [N, C], are scored against [N, C, 2]: the
-probability of each label, and 1 where it is predicted.
+N is the number of examples, C of classes. Class ids, int [N], are scored against probabilities,
+float [N, C], and values, float [N], against values, float [N]. Sets of labels, 0 or 1 for each, int
+[N, C], are scored against [N, C, 2]: the probability of each label, and 1 where it is predicted.
 """
 
 import math
@@ -24,7 +25,8 @@ class Metric:
     """One score.
 
     Attributes:
-        compute: (targets, predictions) → float; nan where the score is not defined for these examples.
+        compute: (targets, predictions) → float; nan where the score is not defined for these
+            examples.
         greater_is_better: its direction.
         needs_binary: defined for two classes only; the second one (class id 1) is the positive one.
         interval: whether it has a bootstrap interval.
@@ -37,7 +39,9 @@ class Metric:
 
 
 def better(metric: str, a: float | None, b: float | None) -> bool:
-    """Whether score `a` is better than score `b`; an undefined one (nan or None) is worse than any other."""
+    """Whether score `a` is better than score `b`; an undefined one (nan or None) is worse than any
+    other.
+    """
     a, b = (math.nan if value is None else value for value in (a, b))
     if math.isnan(a) or math.isnan(b):
         return math.isnan(b) and not math.isnan(a)
@@ -86,7 +90,9 @@ def confusions(
 
 
 def calibration(targets: np.ndarray, predictions: np.ndarray) -> list[dict[str, Any]]:
-    """Equal-width bins (low, high] of the highest probability: how many, how confident, how often right."""
+    """Equal-width bins (low, high] of the highest probability: how many, how confident, how often
+    right.
+    """
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     confidence = predictions.max(axis=1, initial=0)
     right = predictions.argmax(axis=1) == targets
@@ -107,7 +113,9 @@ def calibration(targets: np.ndarray, predictions: np.ndarray) -> list[dict[str, 
 
 
 def _decided(predictions: np.ndarray) -> np.ndarray:
-    """What was predicted: class ids [N] of probabilities [N, C], or whether each label is, [N, C], of [N, C, 2]."""
+    """What was predicted: class ids [N] of probabilities [N, C], or whether each label is, [N, C],
+    of [N, C, 2].
+    """
     return predictions.argmax(axis=1) if predictions.ndim == 2 else predictions[:, :, 1].astype(np.int64)
 
 
@@ -129,7 +137,8 @@ def _positive(score: Callable, targets, predictions) -> float:
 
 
 def _averaged(score: Callable, average: str, targets, predictions) -> float:
-    # Of classes the average is over those that occur among targets or predictions, as in scikit-learn by default.
+    # Of classes the average is over those that occur among targets or predictions, as in
+    # scikit-learn by default.
     return score(targets, _decided(predictions), average=average, zero_division=0)
 
 

@@ -1,6 +1,8 @@
-"""Scores of many bootstrap resamples at once, each equal to the metric of the same name in `METRICS`.
+"""Scores of many bootstrap resamples at once, each equal to the metric of the same name in
+`METRICS`.
 
-S is the number of resamples, N of examples, C of classes, Z of occupied cells of a confusion matrix.
+S is the number of resamples, N of examples, C of classes, Z of occupied cells of a confusion
+matrix.
 """
 
 from collections.abc import Iterator
@@ -16,10 +18,12 @@ CHUNK_CELLS = 2_000_000  # numbers held in memory at a time
 def intervals(
     resampled: dict[str, np.ndarray], units: int, right: int | None = None
 ) -> dict[str, list[float | None]]:
-    """{metric: low and high end of its 95 % percentile interval}, None where the resamples cannot tell.
+    """{metric: low and high end of its 95 % percentile interval}, None where the resamples cannot
+    tell.
 
-    They cannot where no resample has the score, where all have the same one, and of fewer than MIN_UNITS examples. A share
-    of right answers then still has its exact interval (Clopper and Pearson 1934): of 40 right ones of 40, 0.91 to 1.
+    They cannot where no resample has the score, where all have the same one, and of fewer than
+    MIN_UNITS examples. A share of right answers then still has its exact interval (Clopper and
+    Pearson 1934): of 40 right ones of 40, 0.91 to 1.
 
     Args:
         resampled: scores [S] of resamples.
@@ -45,7 +49,8 @@ def chunks(resamples: int, cells: int) -> Iterator[int]:
 def resampled_classes(
     targets: np.ndarray, predicted: np.ndarray, classes: int, generator, resamples: int
 ) -> dict[str, np.ndarray]:
-    """Scores of resampled examples. They depend on the confusion matrix alone, and its cells are multinomial.
+    """Scores of resampled examples. They depend on the confusion matrix alone, and its cells are
+    multinomial.
 
     Args:
         targets, predicted: class ids [N].
@@ -81,7 +86,8 @@ def class_scores(right: np.ndarray, support: np.ndarray, predicted: np.ndarray) 
     total = support.sum(axis=1)
     occurs = support + predicted
     f1 = np.divide(2 * right, occurs, out=np.zeros_like(right), where=occurs > 0)
-    # Matthews correlation of C classes (Gorodkin 2004), 0 where one side is constant, as in scikit-learn.
+    # Matthews correlation of C classes (Gorodkin 2004), 0 where one side is constant, as in
+    # scikit-learn.
     covariance = total * right.sum(axis=1) - (support * predicted).sum(axis=1)
     spread = (total**2 - (support**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
     scores = {
@@ -96,7 +102,9 @@ def class_scores(right: np.ndarray, support: np.ndarray, predicted: np.ndarray) 
 
 
 def resampled_regression(targets, values, generator, resamples: int) -> dict[str, np.ndarray]:
-    """Scores of resampled examples. A resample is how often it holds each example, so nothing is sorted twice."""
+    """Scores of resampled examples. A resample is how often it holds each example, so nothing is
+    sorted twice.
+    """
     total = len(targets)
     if not total:
         return {name: np.array([]) for name in ("spearman", "pearson", "root_mean_squared_error")}
@@ -109,7 +117,9 @@ def resampled_regression(targets, values, generator, resamples: int) -> dict[str
 
 
 def value_scores(targets: np.ndarray, values: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores [S] of resamples that hold the examples so often, counts [S, N]; nan for one with a constant side."""
+    """Scores [S] of resamples that hold the examples so often, counts [S, N]; nan for one with a
+    constant side.
+    """
     total = counts.sum(axis=1)
     a, b = (
         _resampled_ranks(targets, counts),
@@ -138,7 +148,8 @@ def value_scores(targets: np.ndarray, values: np.ndarray, counts: np.ndarray) ->
 def _resampled_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Mid-ranks [S, N] of the values within each resample, less their mean.
 
-    values 0.1 0.4 0.4 0.9, counts 2 0 1 1:  ranks of 0.1 0.1 0.4 0.9 are 1.5 1.5 3 4, less 2.5: -1 . 0.5 1.5
+    values 0.1 0.4 0.4 0.9, counts 2 0 1 1:  ranks of 0.1 0.1 0.4 0.9 are 1.5 1.5 3 4, less 2.5: -1
+    . 0.5 1.5
     """
     _, group = np.unique(values, return_inverse=True)  # [N] tied values share a group, in rising order
     order = np.argsort(group, kind="stable")
@@ -149,7 +160,9 @@ def _resampled_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def label_scores(targets: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores [S] of resamples that hold the examples so often, counts [S, N]; labels 0 or 1, each [N, C]."""
+    """Scores [S] of resamples that hold the examples so often, counts [S, N]; labels 0 or 1, each
+    [N, C].
+    """
     right, total = targets * predicted, counts.sum(axis=1)
     hits, occurs = counts @ right, counts @ (targets + predicted)  # [S, C]
     sizes = (targets + predicted).sum(axis=1)

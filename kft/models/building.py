@@ -49,7 +49,8 @@ class Start:
     Attributes:
         dropout: rate everywhere; None keeps the checkpoint's rates.
         freeze_layers: the embeddings and this many of the lowest layers keep their weights.
-        reinit_layers: this many of the top layers, and the pooler, start anew; see `adapters.reinitialise`.
+        reinit_layers: this many of the top layers, and the pooler, start anew; see
+            `adapters.reinitialise`.
         lora: low-rank adapters; a saved model has them merged into its kernels.
         r_drop_alpha: see `Classifier`.
     """
@@ -66,8 +67,8 @@ def build(
 ) -> Classifier:
     """A pretrained encoder with a head.
 
-    The head is new, drawn from `seed`, unless the preset is a fine-tuned classifier with the same label names (in any
-    order): then its head is kept, its units in the order of the labels.
+    The head is new, drawn from `seed`, unless the preset is a fine-tuned classifier with the same
+    label names (in any order): then its head is kept, its units in the order of the labels.
 
     Args:
         preset: from `presets.locate`.
@@ -77,7 +78,8 @@ def build(
         seed: of the head and of dropout.
 
     Raises:
-        KftError: the weights cannot be read, there are fewer layers than are to be frozen, or no dropout for R-Drop.
+        KftError: the weights cannot be read, there are fewer layers than are to be frozen, or no
+        dropout for R-Drop.
     """
     _check_layers(preset, start)
     architecture = _architecture(preset, goal, start)
@@ -93,7 +95,9 @@ def build(
 
 
 def keeps_head(preset: Preset, labels: tuple[str, ...] | list[str], architecture: Architecture) -> bool:
-    """Whether training starts with the preset's own head: it reads the same, and has the same label names in any order."""
+    """Whether training starts with the preset's own head: it reads the same, and has the same label
+    names in any order.
+    """
     if preset.head is None or architecture.pooling != "cls" or architecture.spans:
         return False
     if preset.head.kind != head_kind(architecture.task):
@@ -178,7 +182,9 @@ def _from_keras_hub(preset: Preset, precision: str):
 def _kept(
     trained: dict[str, np.ndarray], goal: Goal, preset: Preset, model: Classifier
 ) -> dict[str, np.ndarray]:
-    """Those weights of the preset's head that the model takes over: its pooler, and its outputs where they answer the same."""
+    """Those weights of the preset's head that the model takes over: its pooler, and its outputs
+    where they answer the same.
+    """
     layers, parts = model.architecture.head, model.named.parts
     kept = {name: array for name, array in trained.items() if name in parts}
     outputs = {name: kept.pop(name, None) for name in (f"{layers.output}.weight", f"{layers.output}.bias")}

@@ -14,18 +14,22 @@ import keras  # noqa: E402
 
 
 class Classifier(keras.Model):
-    """An encoder and a head over packed rows: inputs as `batches` makes them → logits float32 [R, M, C].
+    """An encoder and a head over packed rows: inputs as `batches` makes them → logits float32 [R,
+    M, C].
 
-    With `r_drop_alpha` it trains by R-Drop (Liang et al. 2021): on the mean loss of two passes, whose dropout differs, and
-    alpha times the divergence of their predictions. Any other use sees one pass.
+    With `r_drop_alpha` it trains by R-Drop (Liang et al. 2021): on the mean loss of two passes,
+    whose dropout differs, and alpha times the divergence of their predictions. Any other use sees
+    one pass.
 
     Attributes:
         architecture: what it computes.
         backbone: KerasHub's, for its weights; its graph is not used.
         head: the dense layer that gives the outputs.
-        pooler: the dense layer before it, where the backbone holds none and the head reads one token.
+        pooler: the dense layer before it, where the backbone holds none and the head reads one
+            token.
         named: all of these weights by the checkpoint's names.
-        mean_loss: Keras's metric of the loss, each step by the weight of its examples; once compiled.
+        mean_loss: Keras's metric of the loss, each step by the weight of its examples; once
+            compiled.
         adapters: low-rank adapters by the names of their dense layers; of `adapters.add_lora`.
     """
 

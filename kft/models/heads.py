@@ -1,4 +1,6 @@
-"""From the encoder's vectors to logits: what a head reads of an example, in the names of `blocks`."""
+"""From the encoder's vectors to logits: what a head reads of an example, in the names of
+`blocks`.
+"""
 
 from typing import Any
 
@@ -7,10 +9,12 @@ from kft.models.families import HeadLayers
 
 
 def logits(blocks: Any, architecture: Architecture, inputs: dict[str, Any], places: Any) -> Any:
-    """float32 [R, M, C] of the places [R, M]; of those without an example they are finite and mean nothing.
+    """float32 [R, M, C] of the places [R, M]; of those without an example they are finite and mean
+    nothing.
 
-    The head reads a place's own vector through the family's pooler ("cls"), or the mean of its example's tokens ("mean"); and
-    beside it the mean of each marked word (`inputs["spans"]` [R, M, P, 2]) in the last layer.
+    The head reads a place's own vector through the family's pooler ("cls"), or the mean of its
+    example's tokens ("mean"); and beside it the mean of each marked word (`inputs["spans"]` [R, M,
+    P, 2]) in the last layer.
     """
     run, layers = architecture.kind.run, architecture.head
     if architecture.pooling == "cls" and not architecture.spans:

@@ -1,7 +1,8 @@
 """Losses and divergences by name; the tasks say which one they train on.
 
-Letters as in `batches`: R packed rows, M read places of a row, C outputs. A loss takes targets [R, M, …], outputs of the
-head [R, M, C] and weights [R, M]; it is the weighted mean over the read places.
+Letters as in `batches`: R packed rows, M read places of a row, C outputs. A loss takes targets [R,
+M, …], outputs of the head [R, M, C] and weights [R, M]; it is the weighted mean over the read
+places.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,9 @@ class _SmoothedCrossEntropy(keras.losses.Loss):
 
 
 class _Focal(keras.losses.Loss):
-    """Cross-entropy of integer targets times (1 - p) ** gamma, p the target's probability (Lin et al. 2017, eq. 4)."""
+    """Cross-entropy of integer targets times (1 - p) ** gamma, p the target's probability (Lin et
+    al. 2017, eq. 4).
+    """
 
     def __init__(self, gamma: float):
         super().__init__(name="focal", reduction=MEAN)
@@ -47,7 +50,9 @@ class _Focal(keras.losses.Loss):
 
 
 class _BinaryCrossEntropy(keras.losses.Loss):
-    """Mean over the C outputs of the cross-entropy of targets 0 and 1, positives weighted as torch's `pos_weight` does."""
+    """Mean over the C outputs of the cross-entropy of targets 0 and 1, positives weighted as
+    torch's `pos_weight` does.
+    """
 
     def __init__(self, positive_weights: tuple[float, ...] | None = None):
         super().__init__(name="binary_cross_entropy", reduction=MEAN)
@@ -64,10 +69,12 @@ class _BinaryCrossEntropy(keras.losses.Loss):
 
 
 class _CrossEntropyAmongRivals(keras.losses.Loss):
-    """Cross-entropy of a softmax over rivals: read places of a step that share a number, wherever they stand in it.
+    """Cross-entropy of a softmax over rivals: read places of a step that share a number, wherever
+    they stand in it.
 
-    The last of a place's targets is the number of its rivals, those before it are 1 where the place is the right one. Only
-    right places have a weight, so the weighted mean is one over questions. Empty places make up a question without weight.
+    The last of a place's targets is the number of its rivals, those before it are 1 where the place
+    is the right one. Only right places have a weight, so the weighted mean is one over questions.
+    Empty places make up a question without weight.
     """
 
     def __init__(self):
@@ -133,8 +140,9 @@ LOSSES: dict[str, Callable[..., keras.losses.Loss]] = {
     "binary_cross_entropy": _BinaryCrossEntropy,
     "cross_entropy_among_rivals": _CrossEntropyAmongRivals,
 }
-# name → (targets, outputs, outputs) → [R, M], how far two outputs [R, M, C] of each read place are apart: half the sum of
-# both Kullback-Leibler divergences (of labels their mean, of rivals where the right one stands), or the squared difference.
+# name → (targets, outputs, outputs) → [R, M], how far two outputs [R, M, C] of each read place are
+# apart: half the sum of both Kullback-Leibler divergences (of labels their mean, of rivals where
+# the right one stands), or the squared difference.
 DIVERGENCES: dict[str, Callable[..., Any]] = {
     "classes": _between_classes,
     "labels": _between_labels,

@@ -1,4 +1,5 @@
-"""Low-rank adapters as plain arrays: how they are scaled, how they are merged into a kernel, their file.
+"""Low-rank adapters as plain arrays: how they are scaled, how they are merged into a kernel, their
+file.
 
 Nothing here imports Keras.
 """

@@ -20,9 +20,10 @@ class Weights:
 
     Attributes:
         parts: name → its place. A kernel is [inputs, outputs], however the layer holds it.
-        adapters: name of a dense layer → what changes its product: a function (blocks, x [R, M, inputs], product
-            x · kernel [R, M, outputs], kernel [inputs, outputs]) → the product to which the bias is added. A low-rank adapter
-            gives product + x · A · B * scale; `blocks.drop` drops x. Put one in before the model is first called.
+        adapters: name of a dense layer → what changes its product: a function (blocks, x [R, M,
+            inputs], product x · kernel [R, M, outputs], kernel [inputs, outputs]) → the product to
+            which the bias is added. A low-rank adapter gives product + x · A · B * scale;
+            `blocks.drop` drops x. Put one in before the model is first called.
     """
 
     parts: dict[str, Part]

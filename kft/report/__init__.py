@@ -1,4 +1,6 @@
-"""Run directories → a plain table, curves.png and one HTML page; reads JSON, TOML and Parquet, never Keras."""
+"""Run directories → a plain table, curves.png and one HTML page; reads JSON, TOML and Parquet,
+never Keras.
+"""
 
 from kft.report.history import curves
 from kft.report.page import report

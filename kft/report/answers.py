@@ -1,4 +1,6 @@
-"""Reads back what finished runs predicted for their splits. Needs no Keras, so that `kft compare` is light."""
+"""Reads back what finished runs predicted for their splits. Needs no Keras, so that `kft compare`
+is light.
+"""
 
 from pathlib import Path
 
@@ -16,11 +18,13 @@ OTHERS_HINT = "--split names another split, --data FILE gives rows to predict"
 def read(path: str | Path, split: str) -> Answers:
     """The predictions of a finished run for its validation or test split, as training left them.
 
-    Of an ensemble, the mean over its runs, where all have the same rows. Of a cross-validation's validation split, each
-    row is predicted by the run that did not train on it (by all of them, where there are several seeds).
+    Of an ensemble, the mean over its runs, where all have the same rows. Of a cross-validation's
+    validation split, each row is predicted by the run that did not train on it (by all of them,
+    where there are several seeds).
 
     Raises:
-        KftError: the run is not finished or not whole, has no such split, or its predictions are missing.
+        KftError: the run is not finished or not whole, has no such split, or its predictions are
+        missing.
     """
     if not runs.is_ensemble(path):
         return of_run(runs.open_run(path), split)
@@ -48,7 +52,9 @@ def of_run(run: RunDir, split: str) -> Answers:
 
 
 def out_of_fold(folder: EnsembleDir, seed: int | None = None) -> Answers:
-    """The validation rows of all folds, each predicted by the runs that did not train on it; with `seed`, by that one."""
+    """The validation rows of all folds, each predicted by the runs that did not train on it; with
+    `seed`, by that one.
+    """
     members = [m for m in runs.finished_members(folder) if seed is None or m.seed == seed]
     folds = dict.fromkeys(m.fold for m in members)
     parts = [

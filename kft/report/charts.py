@@ -1,4 +1,5 @@
-"""Where the ticks, lines, dots and bars of a chart stand in an SVG of fixed size; the page's template draws them.
+"""Where the ticks, lines, dots and bars of a chart stand in an SVG of fixed size; the page's
+template draws them.
 
 TOP    ┌──────────────┐
        │  plot        │   x and y below are pixels of the SVG, from its upper left corner
@@ -33,7 +34,9 @@ class Axis:
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart: lines (style, faint, points), dots (style, x, y, radius, tip), bars (style, x, y, width, height, tip)."""
+    """One chart: lines (style, faint, points), dots (style, x, y, radius, tip), bars (style, x, y,
+    width, height, tip).
+    """
 
     title: str
     x: Axis
@@ -68,7 +71,9 @@ def over_epochs(curves: Curves) -> Chart:
 
 
 def reliability(bins: list[dict[str, Any]]) -> Chart:
-    """How often predictions of each confidence are right (Guo et al. 2017, figure 1); the diagonal is perfect."""
+    """How often predictions of each confidence are right (Guo et al. 2017, figure 1); the diagonal
+    is perfect.
+    """
     x, y = _axis("confidence", LEFT, RIGHT, 0, 1), _axis("accuracy", BOTTOM, TOP, 0, 1)
     bars, dots = [], []
     for b in (b for b in bins if b["count"]):
@@ -124,7 +129,9 @@ def errors(frame: pl.DataFrame) -> Chart:
 
 
 def _axis(title: str, start: float, end: float, low: float, high: float, room: float = 0.0) -> Axis:
-    """The values from low to high, with some room at both ends, along the pixels from start to end."""
+    """The values from low to high, with some room at both ends, along the pixels from start to
+    end.
+    """
     if low == high:
         low, high = low - (abs(low) * 0.1 or 1), high + (abs(high) * 0.1 or 1)
     margin = (high - low) * room

@@ -123,7 +123,8 @@ def _positive(run: RunDir) -> str | None:
 
 
 def run_curves(history: History, settings: dict[str, Any], positive: str | None = None) -> list[Curves]:
-    """The losses, the followed metrics and the learning rate; a chart without a value has no series.
+    """The losses, the followed metrics and the learning rate; a chart without a value has no
+    series.
 
     Args:
         history: of a run.

@@ -66,7 +66,8 @@ class SplitPage:
 
 
 def report(run: RunDir) -> Path:
-    """Writes report.html, one page that needs no network, from whatever the run's folder holds so far.
+    """Writes report.html, one page that needs no network, from whatever the run's folder holds so
+    far.
 
     Raises:
         KftError: a file of the run is damaged, or the disk is full.
@@ -298,7 +299,9 @@ def _environment(environment: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """(name, text) of everything in nested dictionaries: {"tokens": {"p50": 21}} → ("tokens p50", "21")."""
+    """(name, text) of everything in nested dictionaries: {"tokens": {"p50": 21}} → ("tokens p50",
+    "21").
+    """
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _leaves(item, f"{name} {key}".strip().replace("_", " "))

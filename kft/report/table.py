@@ -65,7 +65,9 @@ def _matrix_lines(labels: list[str], matrix: list[list[int]]) -> Iterator[str]:
 
 
 def aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Rows in columns: the first to the left, numbers to the right, as wide as a terminal shows them."""
+    """Rows in columns: the first to the left, numbers to the right, as wide as a terminal shows
+    them.
+    """
     rows = [("".join(c if c.isprintable() else " " for c in first), *rest) for first, *rest in rows]
     name_width, *widths = (max(map(cell_len, column)) for column in zip(*rows, strict=True))
     name_width = min(name_width, NAME_WIDTH)

@@ -1,4 +1,6 @@
-"""The folder of an ensemble, the runs that one command trains over seeds and folds: its files by name, and its plan."""
+"""The folder of an ensemble, the runs that one command trains over seeds and folds: its files by
+name, and its plan.
+"""
 
 import os
 from collections.abc import Sequence
@@ -47,7 +49,9 @@ class EnsembleDir:
 
 @dataclass(frozen=True)
 class Variation:
-    """What an ensemble varies: seeds, none where the config's own is the only one, and the number of folds, or None."""
+    """What an ensemble varies: seeds, none where the config's own is the only one, and the number
+    of folds, or None.
+    """
 
     seeds: tuple[int, ...]
     folds: int | None

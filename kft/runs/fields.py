@@ -1,7 +1,7 @@
 """The fields of every JSON file of a run."""
 
-# Dotted names; `*` stands for a name that the data give (a split, a label, a metric, a package), `[]` for the items
-# of a list. A field in brackets is not in every file of its kind.
+# Dotted names; `*` stands for a name that the data give (a split, a label, a metric, a package),
+# `[]` for the items of a list. A field in brackets is not in every file of its kind.
 FIELDS: dict[str, dict[str, str]] = {
     "environment.json": {
         "backend": "Keras backend that trained the run",

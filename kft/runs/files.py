@@ -19,12 +19,14 @@ COPY_HINT = "copy the whole run folder again, or train again"
 ASIDE = re.compile(r"\.[0-9a-f]{8}\..+", re.DOTALL)  # names that `aside_of` gives
 FULL = "no space left on the disk"
 FULL_WORDS = ("no space left", "quota exceeded", "errno = 28", "os error 28", "disk is full")  # of libraries
-# Line ends to some readers of JSONL, as they are in Python's `splitlines`; JSON escapes the others by itself.
+# Line ends to some readers of JSONL, as they are in Python's `splitlines`; JSON escapes the others
+# by itself.
 LINE_BREAKS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` with a temporary path beside `path`, then renames it: `path` is whole or absent.
+    """Calls `write` with a temporary path beside `path`, then renames it: `path` is whole or
+    absent.
 
     The temporary name keeps the suffix of `path`, since several libraries choose the format by it.
 
@@ -58,7 +60,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 def write_by_library(path: Path, write: Callable[[Path], None], size: int) -> None:
     """`write_whole` for what a C library writes that crashes on a full disk, as HDF5 does.
 
-    The room for `size` bytes, which must be enough, is taken by Python and handed over to the library.
+    The room for `size` bytes, which must be enough, is taken by Python and handed over to the
+    library.
     """
 
     def with_room(aside: Path) -> None:
@@ -103,7 +106,9 @@ def is_aside(path: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left aside in a folder and its sub-folders; nobody else may write there."""
+    """Removes what killed processes left aside in a folder and its sub-folders; nobody else may
+    write there.
+    """
     for entry in sorted(folder.rglob(".*")) if folder.is_dir() else ():
         if is_aside(entry):
             with contextlib.suppress(OSError):
@@ -111,7 +116,9 @@ def sweep(folder: Path) -> None:
 
 
 def check_output(output: str | Path, *read: str | Path) -> None:
-    """Raises KftError: a file to be written would replace one that is read for it, or one of a run."""
+    """Raises KftError: a file to be written would replace one that is read for it, or one of a
+    run.
+    """
     hint = "choose another file with --output"
     for file in read:
         if os.path.exists(output) and os.path.exists(file) and os.path.samefile(output, file):  # noqa: PTH110, PTH121
@@ -145,7 +152,9 @@ def cannot_write(path: Path | str, error: Exception) -> KftError:
 
 
 def _is_write_failure(error: Exception, folder: Path) -> bool:
-    """Whether an exception tells of the disk; libraries wrap the system's error in their own, or lose its number."""
+    """Whether an exception tells of the disk; libraries wrap the system's error in their own, or
+    lose its number.
+    """
     if isinstance(error, KftError):
         return False
     if isinstance(error, OSError) or is_full(error):

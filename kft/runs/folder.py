@@ -115,7 +115,8 @@ class Configured(Protocol):
 def create(path: str | Path) -> RunDir:
     """An empty run folder, made with its parents.
 
-    A folder that failed before its first step (it has no checkpoint and no weights) is emptied and used again.
+    A folder that failed before its first step (it has no checkpoint and no weights) is emptied and
+    used again.
 
     Raises:
         KftError: the folder holds a run or other files, or cannot be written.
@@ -152,10 +153,12 @@ def _check_unused(run: RunDir, path: str | Path) -> None:
 
 
 def open_run(path: str | Path, *, finished: bool = True) -> RunDir:
-    """The run in a folder; with `finished`, one whose training is over and whose files are as training left them.
+    """The run in a folder; with `finished`, one whose training is over and whose files are as
+    training left them.
 
     Raises:
-        KftError: there is no such folder, it holds no run, only part of one or a changed one, or a newer kft wrote it.
+        KftError: there is no such folder, it holds no run, only part of one or a changed one, or a
+        newer kft wrote it.
     """
     run = _run_at(path)
     try:
@@ -213,7 +216,9 @@ def _sealed(run: RunDir) -> dict[str, str]:
 
 
 def _check_whole(run: RunDir, path: str | Path) -> None:
-    """Raises KftError: a file is not as training left it, or one that every use of the run needs is missing."""
+    """Raises KftError: a file is not as training left it, or one that every use of the run needs is
+    missing.
+    """
     sealed = _sealed(run)
     needed = (run.config, run.model, run.labels, _tokenizer_file(run), run.weights)
     missing = [file.name for file in needed if not file.exists()]
@@ -245,7 +250,9 @@ def _sealed_files(run: RunDir) -> list[Path]:
 
 
 def settings_sha256(run: RunDir) -> str:
-    """Of the settings in config.toml, without those that may be changed: where the data are, and the backend."""
+    """Of the settings in config.toml, without those that may be changed: where the data are, and
+    the backend.
+    """
     return _sha256(run.config)
 
 
@@ -297,5 +304,6 @@ def read_labels(run: RunDir) -> list[str]:
 
 
 def _run_at(path: str | Path) -> RunDir:
-    # os.path and not Path, whose expanduser and resolve raise for odd names: they are told when they are used.
+    # os.path and not Path, whose expanduser and resolve raise for odd names: they are told when
+    # they are used.
     return RunDir(Path(os.path.realpath(os.path.expanduser(path))))  # noqa: PTH111

@@ -21,9 +21,9 @@ def list_runs(folder: str | Path) -> list[dict[str, Any]]:
     """The runs in a folder and its sub-folders, the oldest first.
 
     Returns:
-        [{"run": path, "data": name, "task", "state": "finished", "unfinished" or "in use", "started": local time,
-        "split": of the scores or None, "metrics": {metric: score}, "bytes": of all files, "spare_bytes": of checkpoints that a
-        finished run does not need}].
+        [{"run": path, "data": name, "task", "state": "finished", "unfinished" or "in use",
+        "started": local time, "split": of the scores or None, "metrics": {metric: score}, "bytes":
+        of all files, "spare_bytes": of checkpoints that a finished run does not need}].
 
     Raises:
         KftError: there is no such folder.
@@ -35,7 +35,8 @@ def list_runs(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def clean(rows: list[dict[str, Any]]) -> int:
-    """Removes the checkpoints of the finished runs among `list_runs`' rows; returns how many bytes that freed.
+    """Removes the checkpoints of the finished runs among `list_runs`' rows; returns how many bytes
+    that freed.
 
     Raises:
         KftError: a folder cannot be removed, or somebody has begun to write in a run.

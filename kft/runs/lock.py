@@ -1,12 +1,14 @@
-"""One writer at a time in a folder: a lock that ends with its process, on one machine and over a network.
+"""One writer at a time in a folder: a lock that ends with its process, on one machine and over a
+network.
 
 The lock is the operating system's (`flock`) on a small file, which also says who holds it:
 
     {"process", "host", "since", "machine", "namespace", "started", "inode", "token"}
 
-The system's lock ends with the process, however that dies. Some network file systems keep it to one machine, and some
-have none: hence the holder also touches the file every few seconds, and another machine waits for such a sign of life
-before it takes over a lock that the system gave it. A record in a copied folder is nobody's: its file has another number.
+The system's lock ends with the process, however that dies. Some network file systems keep it to one
+machine, and some have none: hence the holder also touches the file every few seconds, and another
+machine waits for such a sign of life before it takes over a lock that the system gave it. A record
+in a copied folder is nobody's: its file has another number.
 """
 
 import contextlib
@@ -39,7 +41,8 @@ def only_writer(folder: str | Path, hint: str = IN_USE_HINT, file: Path | None =
     """Keeps other processes, and other threads, from writing in a folder meanwhile.
 
     Args:
-        folder: what is written; made with its parents where it is not there, unless `file` is given.
+        folder: what is written; made with its parents where it is not there, unless `file` is
+            given.
         hint: what else to do, should the folder be in use.
         file: of the lock, where it is not in the folder.
 
@@ -64,7 +67,9 @@ def only_writer(folder: str | Path, hint: str = IN_USE_HINT, file: Path | None =
 
 
 def user_of(folder: Path) -> str | None:
-    """Who writes in a folder just now, in words; None where nobody does, as far as can be seen without locking it."""
+    """Who writes in a folder just now, in words; None where nobody does, as far as can be seen
+    without locking it.
+    """
     record = _read(folder / LOCK)
     with contextlib.suppress(OSError):
         if record and _lives(record, folder / LOCK, watched=False):
@@ -73,7 +78,9 @@ def user_of(folder: Path) -> str | None:
 
 
 def try_lock(opened: IO, shared: bool = False, wait: bool = False) -> bool | None:
-    """The system's lock on an open file, which ends when that is closed; None where the file system has none."""
+    """The system's lock on an open file, which ends when that is closed; None where the file system
+    has none.
+    """
     kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     try:
         fcntl.flock(opened, kind)
@@ -151,7 +158,8 @@ def _lives(record: dict[str, Any], file: Path, watched: bool, locked: bool = Fal
     Args:
         record: of the lock's file.
         file: of the lock.
-        watched: whether to wait for its next sign of life, where the last one is fresh and nothing else tells.
+        watched: whether to wait for its next sign of life, where the last one is fresh and nothing
+            else tells.
         locked: whether the system gave its lock to this process.
     """
     here = _here()

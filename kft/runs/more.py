@@ -13,15 +13,17 @@ from kft.runs.folder import open_run, read_config
 def more_epochs(path: str | Path, overrides: Sequence[str]) -> Config:
     """The config of a new run that trains a finished one for further epochs.
 
-    It starts from the weights of the best epoch, with a new optimizer and its own schedule, since a finished run keeps
-    no optimizer; `model.from_run` in its settings and its model.json name the old run, which stays as it is.
+    It starts from the weights of the best epoch, with a new optimizer and its own schedule, since a
+    finished run keeps no optimizer; `model.from_run` in its settings and its model.json name the
+    old run, which stays as it is.
 
     Args:
         path: the finished run.
         overrides: of --set: `train.epochs`, of both runs together, and other settings of `train`.
 
     Raises:
-        KftError: the run is not finished, the epochs are not more, or other settings than those of `train` are changed.
+        KftError: the run is not finished, the epochs are not more, or other settings than those of
+        `train` are changed.
     """
     run = open_run(path)
     before = read_config(run)

@@ -52,7 +52,9 @@ class Service:
 
 
 def build(settings: Settings, versions: Versions) -> tuple[Starlette, Service]:
-    """The application, which calls the model and looks for new versions while it runs, and its service."""
+    """The application, which calls the model and looks for new versions while it runs, and its
+    service.
+    """
     metrics = Metrics(lambda: batcher.waiting, lambda: versions.current.version if versions.current else 0)
     batcher = Batcher(
         settings.max_batch_size, settings.max_delay_ms / 1000, settings.queue_size, metrics.batch
@@ -98,7 +100,9 @@ Handler = Callable[[Service, Request], Awaitable[Response]]
 
 
 def _endpoint(service: Service, handle: Handler, open_to_all: bool = False) -> Callable:
-    """A Starlette endpoint: counts, checks the token, and turns what goes wrong into an error object."""
+    """A Starlette endpoint: counts, checks the token, and turns what goes wrong into an error
+    object.
+    """
 
     async def endpoint(request: Request) -> Response:
         started = time.monotonic()

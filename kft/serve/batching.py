@@ -1,4 +1,6 @@
-"""Dynamic batching: the texts of several callers share one model call, and one thread calls the model."""
+"""Dynamic batching: the texts of several callers share one model call, and one thread calls the
+model.
+"""
 
 import asyncio
 import time
@@ -31,7 +33,8 @@ class Piece:
 class Batcher:
     """Collects calls and hands them to the model; `run` does the work.
 
-    While the model computes, what arrives waits and makes up the next call. While it is idle, a call waits up to the delay for others.
+    While the model computes, what arrives waits and makes up the next call. While it is idle, a
+    call waits up to the delay for others.
     """
 
     def __init__(

@@ -1,4 +1,6 @@
-"""Loads a SavedModel into a process that has TensorFlow but neither Keras nor JAX, and calls its signatures."""
+"""Loads a SavedModel into a process that has TensorFlow but neither Keras nor JAX, and calls its
+signatures.
+"""
 
 import functools
 import importlib.util
@@ -31,7 +33,9 @@ class BadInput(Exception):
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a signature takes or gives: type as TensorFlow names it, shape with None where it is free."""
+    """What a signature takes or gives: type as TensorFlow names it, shape with None where it is
+    free.
+    """
 
     dtype: str
     shape: tuple[int | None, ...]
@@ -49,7 +53,9 @@ class Signature:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded version: its signatures, what `metadata` answers, and the object that keeps the variables alive."""
+    """A loaded version: its signatures, what `metadata` answers, and the object that keeps the
+    variables alive.
+    """
 
     version: int
     signatures: dict[str, Signature]
@@ -95,7 +101,9 @@ def load(folder: Path) -> Model:
 
 @functools.cache
 def tensorflow() -> ModuleType:
-    """The module tensorflow, with the operations of tensorflow-text that an exported tokenizer uses."""
+    """The module tensorflow, with the operations of tensorflow-text that an exported tokenizer
+    uses.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _hidden(
         "keras", "tf_keras", "jax"
@@ -199,7 +207,9 @@ def _warm_up(model: Model) -> None:
 
 
 def _reason(message: str) -> str:
-    """What TensorFlow says is wrong, without where in the graph: the last line before the node's name."""
+    """What TensorFlow says is wrong, without where in the graph: the last line before the node's
+    name.
+    """
     return (message.partition("\n\t [[{{node")[0].strip().splitlines() or [""])[-1]
 
 

@@ -99,7 +99,9 @@ def _responses(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _row(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The schema of one row: a bare value where there is one tensor, as TensorFlow Serving writes it."""
+    """The schema of one row: a bare value where there is one tensor, as TensorFlow Serving writes
+    it.
+    """
     rows = {name: _schema(tensor, tensor.shape[1:]) for name, tensor in tensors.items()}
     return next(iter(rows.values())) if len(rows) == 1 else {"type": "object", "properties": rows}
 

@@ -1,4 +1,6 @@
-"""JSON bodies ↔ arrays, as TensorFlow Serving's RESTful API describes them (tensorflow.org/tfx/serving/api_rest)."""
+"""JSON bodies ↔ arrays, as TensorFlow Serving's RESTful API describes them
+(tensorflow.org/tfx/serving/api_rest).
+"""
 
 import base64
 import binascii
@@ -260,7 +262,9 @@ def _classify_answer(outputs: Columns) -> dict[str, Any]:
 
 
 def _results(values: list) -> dict[str, Any]:
-    """TensorFlow Serving writes "results", its documentation says "result": a client of either finds its own."""
+    """TensorFlow Serving writes "results", its documentation says "result": a client of either
+    finds its own.
+    """
     return {"results": values, "result": values}
 
 

@@ -19,8 +19,8 @@ from kft.serve.heads import protocol
 from kft.serve.settings import Settings, model_name
 from kft.serve.versions import Versions
 
-# While it drains, the server goes on to listen for so long, so that callers with an open connection hear 503 and close it
-# instead of finding it cut.
+# While it drains, the server goes on to listen for so long, so that callers with an open connection
+# hear 503 and close it instead of finding it cut.
 LINGER_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
@@ -65,7 +65,9 @@ def serve(folder: str | Path, settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn closes its socket at the first signal; this one first answers what it has accepted, and ends with status 0."""
+    """uvicorn closes its socket at the first signal; this one first answers what it has accepted,
+    and ends with status 0.
+    """
 
     def __init__(self, config: uvicorn.Config, service: Service):
         super().__init__(config)
@@ -86,7 +88,9 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the process meanwhile; without a handler, the first process of a container would not hear it."""
+    """SIGTERM ends the process meanwhile; without a handler, the first process of a container would
+    not hear it.
+    """
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         yield
@@ -98,7 +102,8 @@ def _bind(host: str, port: int) -> socket.socket:
     """A bound socket: a taken port is told before the model is loaded."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # asyncio turns Nagle's algorithm off only where the protocol is named; with it, an answer takes 40 ms more.
+        # asyncio turns Nagle's algorithm off only where the protocol is named; with it, an answer
+        # takes 40 ms more.
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)

@@ -1,4 +1,6 @@
-"""The settings of a server and what they are when nothing is said; light enough for `kft --help`."""
+"""The settings of a server and what they are when nothing is said; light enough for `kft
+--help`.
+"""
 
 import importlib.util
 import os

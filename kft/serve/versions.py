@@ -1,4 +1,6 @@
-"""Which version of a model is served: the newest that loads, looked for again and again, swapped when it is ready."""
+"""Which version of a model is served: the newest that loads, looked for again and again, swapped
+when it is ready.
+"""
 
 import logging
 from collections.abc import Callable
@@ -23,9 +25,11 @@ class State:
 
 
 class Versions:
-    """The versions of one model; `refresh` looks for a newer one, from any thread but one at a time.
+    """The versions of one model; `refresh` looks for a newer one, from any thread but one at a
+    time.
 
-    Whoever holds a Model may go on calling it: a version that was swapped out lives until its last call is done.
+    Whoever holds a Model may go on calling it: a version that was swapped out lives until its last
+    call is done.
     """
 
     def __init__(self, folder: Path, name: str, load: Callable[[Path], Model] = load):
@@ -37,7 +41,9 @@ class Versions:
         self._broken: dict[int, tuple] = {}
 
     def refresh(self) -> None:
-        """Serves the newest version that loads. One that does not is logged, and tried again when its files change."""
+        """Serves the newest version that loads. One that does not is logged, and tried again when
+        its files change.
+        """
         for version in sorted(on_disk(self._folder), reverse=True):
             if self.current and version == self.current.version:
                 return
@@ -129,7 +135,9 @@ def _is_number(name: str) -> bool:
 
 
 def _fingerprint(path: Path) -> tuple:
-    """Changes when a file of the folder does: a broken version may be one that is still being copied."""
+    """Changes when a file of the folder does: a broken version may be one that is still being
+    copied.
+    """
     try:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 class Tasks(Mapping):
-    """Name → `Task`, which stands in the file of that name and is loaded when it is first asked for.
+    """Name → `Task`, which stands in the file of that name and is loaded when it is first asked
+    for.
 
-    The rules of all tasks are there at once: `kft --help` and mistakes of settings wait for no NumPy, no polars and no
-    scikit-learn.
+    The rules of all tasks are there at once: `kft --help` and mistakes of settings wait for no
+    NumPy, no polars and no scikit-learn.
     """
 
     def __init__(self, **rules: Rules):

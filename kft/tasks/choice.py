@@ -30,7 +30,9 @@ CHOICE_LENGTH = 80  # characters shown of a choice
 
 
 def check_questions(frame: pl.DataFrame) -> None:
-    """Raises KftError: questions with one choice alone, or without exactly one right choice; all at once."""
+    """Raises KftError: questions with one choice alone, or without exactly one right choice; all at
+    once.
+    """
     strange = frame.filter(~pl.col("label").is_in([*RIGHT, *WRONG]).fill_null(False))
     checks.refuse(
         frame,
@@ -85,7 +87,9 @@ def _reads(
 
 
 def _predictions(outputs: np.ndarray, learned: Learned, questions: np.ndarray) -> np.ndarray:
-    """Of choices [N, 3] the score, its probability among those of the question, and 1 where that is the highest."""
+    """Of choices [N, 3] the score, its probability among those of the question, and 1 where that is
+    the highest.
+    """
     score = outputs.astype(np.float64)[:, 0]
     at = places(questions)
     table = np.full((at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1), -np.inf)
@@ -141,7 +145,9 @@ def _differ(predictions: np.ndarray, learned: Learned) -> tuple[np.ndarray, np.n
 
 
 def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
-    """Questions whose chosen row is not the right one, the surest first; a choice is shown by its last text."""
+    """Questions whose chosen row is not the right one, the surest first; a choice is shown by its
+    last text.
+    """
     choice = "text_pair" if "text_pair" in table.columns else "text"
     sides = {"target": pl.col("target").is_in(RIGHT), "label": pl.col("chosen")}
     right, taken = (

@@ -1,4 +1,6 @@
-"""What the checks of labels share: their order, the rows that messages name, labels that train does not have."""
+"""What the checks of labels share: their order, the rows that messages name, labels that train does
+not have.
+"""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
@@ -25,7 +27,9 @@ def ordered(labels: pl.Series) -> list[str]:
 
 
 def _number(name: str) -> Decimal | None:
-    """The exact value of a number, so that no two that differ become equal; None for NaN, which has no order."""
+    """The exact value of a number, so that no two that differ become equal; None for NaN, which has
+    no order.
+    """
     try:
         number = Decimal(name)
     except InvalidOperation:
@@ -61,7 +65,9 @@ def positive_of(names: Sequence[str], positive: str | None, renamed: dict[str, s
 
 
 def where(frame: pl.DataFrame, rows: pl.DataFrame) -> str:
-    """The first of the rows as messages name it; a file of a class folder holds but one, and ids count on over files."""
+    """The first of the rows as messages name it; a file of a class folder holds but one, and ids
+    count on over files.
+    """
     origin, row, origins = rows["origin"][0], rows["id"][0] + 1, frame["origin"].n_unique()
     if 1 < origins == frame.height:
         return origin
@@ -117,7 +123,9 @@ def _strange(frame: pl.DataFrame, rows: pl.DataFrame, known: list[str]) -> str:
 
 
 def check_each(frame: pl.DataFrame, learned: Learned, names: Callable[[str], tuple[str, ...]]) -> None:
-    """Raises KftError: rows to score have no label, or some that the run does not know; all at once."""
+    """Raises KftError: rows to score have no label, or some that the run does not know; all at
+    once.
+    """
     known = set(learned.labels)
     wrong = {
         label: [None] if label is None else [name for name in names(label) if name not in known]
@@ -142,11 +150,13 @@ def refuse(
     hint: str,
     near: Callable[[str], str] = lambda name: "",
 ) -> None:
-    """Raises KftError for rows whose labels cannot be: each mistake once, with its first row and its count.
+    """Raises KftError for rows whose labels cannot be: each mistake once, with its first row and
+    its count.
 
     Args:
         frame: all rows.
-        bad: the columns id, origin and `_name`, what is wrong of a row's label; null where it is missing.
+        bad: the columns id, origin and `_name`, what is wrong of a row's label; null where it is
+            missing.
         words: such a name → what is wrong with it.
         hint: what to do; how to leave out rows without a label is added.
         near: such a name → what else may be meant.

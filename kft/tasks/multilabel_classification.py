@@ -1,7 +1,8 @@
 """Multi-label classification: any number of labels for each example, also none.
 
-A row's label is a JSON list of names, sorted, as `kft.data.sources` spells it. Targets are 0 or 1 for each label, [N, C];
-predictions [N, C, 2] are the probability of each label, and 1 where it reaches the label's threshold.
+A row's label is a JSON list of names, sorted, as `kft.data.sources` spells it. Targets are 0 or 1
+for each label, [N, C]; predictions [N, C, 2] are the probability of each label, and 1 where it
+reaches the label's threshold.
 """
 
 import json
@@ -85,7 +86,9 @@ def _learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = 
 
 
 def _tuned(learned: Learned, settings: Any, truths: np.ndarray, predictions: np.ndarray) -> Learned:
-    """The thresholds with the best F1 of each label on validation, where the config asks for them."""
+    """The thresholds with the best F1 of each label on validation, where the config asks for
+    them.
+    """
     if settings.thresholds != "tuned":
         return learned
     pairs = zip(truths.T, predictions[:, :, 0].T, strict=True)
@@ -93,7 +96,8 @@ def _tuned(learned: Learned, settings: Any, truths: np.ndarray, predictions: np.
 
 
 def best_threshold(truths: np.ndarray, probabilities: np.ndarray) -> float:
-    """The threshold with the highest F1 of one label, between two probabilities; of equal ones the one nearest to 0.5.
+    """The threshold with the highest F1 of one label, between two probabilities; of equal ones the
+    one nearest to 0.5.
 
     0.5 where no example has the label.
 
@@ -133,7 +137,9 @@ def _reads(
 
 
 def _loss(train: Any, reads: Reads, learned: Learned) -> Loss:
-    """Positive targets weigh negatives / positives where weights are "balanced", as torch's `pos_weight`."""
+    """Positive targets weigh negatives / positives where weights are "balanced", as torch's
+    `pos_weight`.
+    """
     if train.class_weight is None:
         return Loss("binary_cross_entropy")
     if train.class_weight == "balanced":
@@ -145,7 +151,9 @@ def _loss(train: Any, reads: Reads, learned: Learned) -> Loss:
 
 
 def _prior(reads: Reads) -> np.ndarray:
-    """The log-odds of each label in train (Lin et al. 2017, section 4.1): from 0, rare labels drown the others at first."""
+    """The log-odds of each label in train (Lin et al. 2017, section 4.1): from 0, rare labels drown
+    the others at first.
+    """
     shares = np.clip(reads.targets.mean(axis=0), 1e-3, 1 - 1e-3)
     return np.log(shares / (1 - shares)).astype(np.float32)
 
@@ -201,7 +209,9 @@ def _compared(row: np.ndarray, learned: Learned) -> dict[str, Any]:
 
 
 def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
-    """Examples with a label too many or too few, those first of which the model was surest where it is wrong."""
+    """Examples with a label too many or too few, those first of which the model was surest where it
+    is wrong.
+    """
     wrong = []
     for row in table.iter_rows(named=True):
         target, chosen = set(names(row["target"])), set(row["labels"])

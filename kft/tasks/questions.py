@@ -12,7 +12,8 @@ def numbered(rows: pl.DataFrame) -> np.ndarray | None:
 def by_question(
     right: np.ndarray, probability: np.ndarray, numbers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The place of the right choice in its question, int64 [Q], and probabilities [Q, most choices], 0 where there is none.
+    """The place of the right choice in its question, int64 [Q], and probabilities [Q, most
+    choices], 0 where there is none.
 
     Args:
         right: 1 for the right choice of each question, else 0, [N].
@@ -26,7 +27,9 @@ def by_question(
 
 
 def chosen(scores: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """1 for the choice of each question with the highest score, the first of equal ones, else 0: float [N]."""
+    """1 for the choice of each question with the highest score, the first of equal ones, else 0:
+    float [N].
+    """
     at = places(numbers)
     table = np.full((at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1), -np.inf)
     table[at] = scores

@@ -18,8 +18,10 @@ class Learned:
     Attributes:
         labels: the C label names in id order; none for scores and choices.
         mean, scale: a score is `output * scale + mean`.
-        thresholds: of each label, the probability from which it is predicted; none where nothing is compared.
-        positive: of two classes the label that precision, recall and f1 are of; None takes the second.
+        thresholds: of each label, the probability from which it is predicted; none where nothing is
+            compared.
+        positive: of two classes the label that precision, recall and f1 are of; None takes the
+            second.
     """
 
     labels: tuple[str, ...] = ()
@@ -59,8 +61,10 @@ class Reads:
         places: int32 [M], position in the example.
         targets: [M, …]; None in prediction.
         weights: float32 [M], of each place in the loss; None in prediction.
-        rivals: "example" or "question" where the loss compares all places of one; None where each stands alone.
-        questions: int64 [N], number of each example's question, from 0 and without gaps; only where rivals is "question".
+        rivals: "example" or "question" where the loss compares all places of one; None where each
+            stands alone.
+        questions: int64 [N], number of each example's question, from 0 and without gaps; only where
+            rivals is "question".
     """
 
     offsets: np.ndarray
@@ -100,7 +104,8 @@ class Labels:
     """What the labels of a task are, for the splits.
 
     Attributes:
-        check: (clean splits, what messages call train) → raises KftError for labels that the task cannot have.
+        check: (clean splits, what messages call train) → raises KftError for labels that the task
+            cannot have.
         describe: frame → what data.json says of a split's labels.
         method: how splits are cut unless the user says.
         names: label of a row → the names in it; None where labels are no names.
@@ -120,7 +125,8 @@ class Mistakes:
 
     Attributes:
         title, note: of the list.
-        rows: the worst first: {"id", "text", "text_pair"?, "verdict": [(style, words, small words or None)]}.
+        rows: the worst first: {"id", "text", "text_pair"?, "verdict": [(style, words, small words
+            or None)]}.
         charts: names of charts over the predictions, see `kft.report.charts`.
     """
 
@@ -137,13 +143,15 @@ class Scoring:
     Attributes:
         metrics: names in `kft.metrics.METRICS`; the first decides which epoch is best.
         loss: the metric that is the task's loss on a split.
-        checked: (targets, predictions, number of labels) → both as arrays; ValueError for other shapes.
-        details: (targets, predictions, labels, generator, resamples) → what stands behind the scores, for JSON.
+        checked: (targets, predictions, number of labels) → both as arrays; ValueError for other
+            shapes.
+        details: (targets, predictions, labels, generator, resamples) → what stands behind the
+            scores, for JSON.
         resampled: (targets, predictions, counts [S, N]) → {metric: scores [S]} of S resamples.
-        alike: predictions → int [N, …], on which alone (with the targets) the resampled scores depend; None where they
-            depend on the predictions themselves.
-        right: (targets, predictions) → bool [N], whether an example is answered right, for McNemar's test; None where
-            there is no right or wrong.
+        alike: predictions → int [N, …], on which alone (with the targets) the resampled scores
+            depend; None where they depend on the predictions themselves.
+        right: (targets, predictions) → bool [N], whether an example is answered right, for
+            McNemar's test; None where there is no right or wrong.
         unit: what is counted.
     """
 
@@ -169,7 +177,8 @@ class Export:
         compared: predictions → the numbers that are compared.
         decided: the answer of it that says what is decided; None where nothing is.
         decisions: (predictions, learned) → the same of the run, [N] or [N, C].
-        ties: (predictions, learned, tolerance) → bool [N], whether a decision hangs on twice the tolerance.
+        ties: (predictions, learned, tolerance) → bool [N], whether a decision hangs on twice the
+            tolerance.
     """
 
     formats: tuple[str, ...]
@@ -188,12 +197,16 @@ class Task:
 
     Attributes:
         labels: what its labels are, for the splits.
-        learn: (train frame, class ids that a run already has or None, the section `train`) → what it takes from train.
-        tune: (learned, the section `train`, truths and predictions of validation) → what validation adds to it.
+        learn: (train frame, class ids that a run already has or None, the section `train`) → what
+            it takes from train.
+        tune: (learned, the section `train`, truths and predictions of validation) → what validation
+            adds to it.
         outputs: learned → C, the units of the head.
         check: (frame, learned) → raises KftError for a row that cannot be scored; names the row.
-        truths: (labels of rows, learned) → what they say, [N, …]: class ids, scores, or whether a choice is right.
-        reads: (train frame, token rows, learned, `train.class_weight`) → what the head reads, with targets and weights.
+        truths: (labels of rows, learned) → what they say, [N, …]: class ids, scores, or whether a
+            choice is right.
+        reads: (train frame, token rows, learned, `train.class_weight`) → what the head reads, with
+            targets and weights.
         places: (frame, token rows) → the same without targets, for prediction.
         loss: (the section `train`, reads, learned) → the loss.
         bias: reads → what the bias of a new head starts with, [C]; None where it is 0.
@@ -208,13 +221,15 @@ class Task:
         answered: the field of it that a benchmark takes for the answer.
         compared: (prediction of a row, learned) → the same in a comparison.
         words: such an answer → in a few words.
-        differ: predictions of M models [M, N, …] → whether they differ, bool [N] (None where all do), and the order, least
-            first, in which people should see rows.
+        differ: predictions of M models [M, N, …] → whether they differ, bool [N] (None where all
+            do), and the order, least first, in which people should see rows.
         order: that order in words.
         worst: (table of predictions, labels, most) → the mistakes.
-        issues: (targets of a table, learned) → given labels as cleanlab takes them; None where it finds no errors.
+        issues: (targets of a table, learned) → given labels as cleanlab takes them; None where it
+            finds no errors.
         scoring, export: see there.
-        grouped: whether the rows of a question are predicted together, so that steps hold whole questions.
+        grouped: whether the rows of a question are predicted together, so that steps hold whole
+            questions.
         counted: what disagreements count.
     """
 

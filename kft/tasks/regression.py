@@ -60,7 +60,8 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def _values(labels: pl.Series) -> np.ndarray:
-    # Float64 until they are standardised: float32 cannot tell seconds since 1970 that are a minute apart.
+    # Float64 until they are standardised: float32 cannot tell seconds since 1970 that are a minute
+    # apart.
     return labels.cast(pl.Float64).to_numpy()
 
 

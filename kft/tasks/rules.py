@@ -1,4 +1,6 @@
-"""Which settings a task needs and refuses: what a config is checked by, before anything heavy is loaded."""
+"""Which settings a task needs and refuses: what a config is checked by, before anything heavy is
+loaded.
+"""
 
 from dataclasses import dataclass, field
 

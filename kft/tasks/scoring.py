@@ -1,8 +1,10 @@
-"""Scores of predictions by the metrics of a task, the details behind them, and the names of the metrics.
+"""Scores of predictions by the metrics of a task, the details behind them, and the names of the
+metrics.
 
-N is the number of examples (of choices: questions), C of classes. Classification scores class ids, int [N], against
-probabilities, float [N, C] with rows that sum to 1; regression scores targets, float [N], against values, float [N]. Choice
-scores questions: the target is the place of the right choice, and probabilities are 0 where a question has fewer choices.
+N is the number of examples (of choices: questions), C of classes. Classification scores class ids,
+int [N], against probabilities, float [N, C] with rows that sum to 1; regression scores targets,
+float [N], against values, float [N]. Choice scores questions: the target is the place of the right
+choice, and probabilities are 0 where a question has fewer choices.
 """
 
 import math
@@ -33,8 +35,8 @@ def scores(
         positive: of two labels the one that precision, recall and f1 are of; None takes the second.
 
     Returns:
-        {metric: score}, in the task's order; nan for a score that is not defined here, such as a correlation with a
-        constant.
+        {metric: score}, in the task's order; nan for a score that is not defined here, such as a
+        correlation with a constant.
 
     Raises:
         KftError: a prediction is not a finite number.
@@ -67,12 +69,13 @@ def details(
         resamples: of the bootstrap.
 
     Returns:
-        {"examples": N, "intervals": {metric: [low, high]}}, where an interval is the 95 % percentile bootstrap over
-        the examples, [None, None] where it cannot tell (`bootstrap.intervals`). For classes also "labels", "per_class" {label:
-        {"precision", "recall", "f1", "support"}}, "positive" (of two), "confusion_matrix" (a row for each target, a column for each
-        prediction, in label order) and "calibration", a list of {"low", "high", "count", "confidence", "accuracy"}
-        for the bins of the highest probability, None in empty ones. For choices "questions" in place of "examples",
-        "intervals" and "calibration".
+        {"examples": N, "intervals": {metric: [low, high]}}, where an interval is the 95 %
+        percentile bootstrap over the examples, [None, None] where it cannot tell
+        (`bootstrap.intervals`). For classes also "labels", "per_class" {label: {"precision",
+        "recall", "f1", "support"}}, "positive" (of two), "confusion_matrix" (a row for each target,
+        a column for each prediction, in label order) and "calibration", a list of {"low", "high",
+        "count", "confidence", "accuracy"} for the bins of the highest probability, None in empty
+        ones. For choices "questions" in place of "examples", "intervals" and "calibration".
 
     Raises:
         KftError: a prediction is not a finite number.
@@ -96,7 +99,9 @@ def positive_label(labels: Sequence[str] | None, positive: str | None = None) ->
 def positive_second(
     targets: np.ndarray, predictions: np.ndarray, labels: Sequence[str] | None, positive: str | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Targets and predictions of two classes with the ids exchanged where the positive one is the first."""
+    """Targets and predictions of two classes with the ids exchanged where the positive one is the
+    first.
+    """
     if positive is None or positive_label(labels, positive) != labels[0]:
         return targets, predictions
     return 1 - targets, predictions[:, ::-1]
@@ -128,7 +133,9 @@ def names(task: str, n_classes: int | None = None) -> list[str]:
 
 
 def with_interval(task: str, n_classes: int | None = None) -> list[str]:
-    """The metrics of a task that `details` gives an interval of, and `resampled` computes; as `names`."""
+    """The metrics of a task that `details` gives an interval of, and `resampled` computes; as
+    `names`.
+    """
     return [name for name in names(task, n_classes) if METRICS[name].interval]
 
 

@@ -51,7 +51,8 @@ class Control:
 
     Attributes:
         stop: asks for a stop when set; without it SIGTERM and SIGINT do.
-        after_epoch: called with the run after each line of evaluation in its history; what it raises ends the training.
+        after_epoch: called with the run after each line of evaluation in its history; what it
+            raises ends the training.
         score_test: whether the test split is scored at the end.
     """
 
@@ -88,8 +89,8 @@ def train(config: Config, run_path: str | Path | None = None, control: Control =
 def resume(run_path: str | Path, control: Control = Control()) -> dict[str, Any]:
     """Goes on with a run from its last checkpoint; without one, starts it again from its config.
 
-    The result equals that of the run that was never stopped, bit for bit on the same machine. A finished run is left
-    as it is. Takes a folder, returns and raises as `train` does.
+    The result equals that of the run that was never stopped, bit for bit on the same machine. A
+    finished run is left as it is. Takes a folder, returns and raises as `train` does.
     """
     run = runs.open_run(run_path, finished=False)
     if run.done.exists():
@@ -111,8 +112,8 @@ def dry_run(config: Config) -> dict[str, Any]:
     """Does all that `train` does before its second step, and writes nothing.
 
     Returns:
-        {"data": account, "batches": {...}, "parameters": {...}, "memory_bytes": about, "first_loss": float,
-        "first_step_seconds": float}.
+        {"data": account, "batches": {...}, "parameters": {...}, "memory_bytes": about,
+        "first_loss": float, "first_step_seconds": float}.
     """
     backend.select(config.backend)
     devices = backend.distribute()
@@ -206,7 +207,8 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
 
 @contextmanager
 def _stoppable(run: RunDir, control: Control) -> Iterator[threading.Event]:
-    """The event that asks for a stop. Before the first step and after the last a signal does not wait for another one.
+    """The event that asks for a stop. Before the first step and after the last a signal does not
+    wait for another one.
 
     Raises:
         KeyboardInterrupt: a signal came before anything was saved.
@@ -223,7 +225,9 @@ def _stoppable(run: RunDir, control: Control) -> Iterator[threading.Event]:
 
 @dataclass(frozen=True)
 class _Validation:
-    """What the scores of an epoch need: rows and targets of the validation split, and the metric that decides."""
+    """What the scores of an epoch need: rows and targets of the validation split, and the metric
+    that decides.
+    """
 
     rows: Tokens
     expected: evaluate.Expected
@@ -263,7 +267,9 @@ def _named(split: str, values: dict[str, float | None]) -> dict[str, float | Non
 def _finish_epoch(
     model: models.Classifier, validation: _Validation, epoch: Epoch, course: Course
 ) -> Position:
-    """Scores the validation split, keeps the weights when they are the best so far, and writes a checkpoint."""
+    """Scores the validation split, keeps the weights when they are the best so far, and writes a
+    checkpoint.
+    """
     started = time.monotonic()
     run, plan, position = course.run, course.plan, epoch.position
     with controls.averaged(model):

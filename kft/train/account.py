@@ -1,4 +1,6 @@
-"""What a training tells of itself before its first step: the files of its inputs, and lines for the user."""
+"""What a training tells of itself before its first step: the files of its inputs, and lines for the
+user.
+"""
 
 from typing import Any
 

@@ -62,7 +62,9 @@ def cut_history(run: RunDir, steps: int) -> None:
 
 
 def save_checkpoint(model: models.Classifier, run: RunDir, position: Position, plan: batches.Plan) -> None:
-    """Writes the whole state of training as `checkpoints/step-N.safetensors`, and keeps the last two."""
+    """Writes the whole state of training as `checkpoints/step-N.safetensors`, and keeps the last
+    two.
+    """
     arrays = {name: np.asarray(keras.ops.convert_to_numpy(v.value)) for name, v in _state(model).items()}
     metadata = {"position": json.dumps(asdict(position)), "settings": runs.settings_sha256(run)}
     step = plan.steps * position.epoch + position.step
@@ -88,7 +90,9 @@ def drop_checkpoints(run: RunDir) -> None:
 
 
 def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.ndarray] | None]:
-    """Puts the last whole checkpoint back; returns where it stands and the values of Keras's metrics."""
+    """Puts the last whole checkpoint back; returns where it stands and the values of Keras's
+    metrics.
+    """
     for file in reversed(runs.checkpoint_files(run)):
         try:
             with safe_open(file, "numpy") as stored:
@@ -120,14 +124,18 @@ def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.nd
 
 
 def _with_mean_loss(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint from before losses were weighed by step, as they are now: with one metric more."""
+    """The arrays of a checkpoint from before losses were weighed by step, as they are now: with one
+    metric more.
+    """
     if "metrics/0002" in arrays:
         return arrays
     return arrays | {f"metrics/{i + 2:04}": arrays[f"metrics/{i:04}"] for i in range(2)}
 
 
 def _state(model: models.Classifier) -> dict[str, Any]:
-    """Every variable that training changes, numbered: Keras's own names depend on what else a process has built."""
+    """Every variable that training changes, numbered: Keras's own names depend on what else a
+    process has built.
+    """
     parts = {
         "model": model.variables,
         "optimizer": model.optimizer.variables,

@@ -30,7 +30,9 @@ NONE = Controls()
 
 
 def layer_groups(model) -> list[list[keras.Variable]]:
-    """The variables that train, from the embeddings up to the head; the pooler goes with the head."""
+    """The variables that train, from the embeddings up to the head; the pooler goes with the
+    head.
+    """
     depth, layers = model.architecture.kind.depth, model.architecture.sizes.num_layers
     depths = {id(v): depth(name) for name, part in model.named.parts.items() for v in part.layer.variables}
     depths |= {id(v): depth(name) for name, adapter in model.adapters.items() for v in adapter.variables}
@@ -42,7 +44,8 @@ def layer_groups(model) -> list[list[keras.Variable]]:
 
 
 def decayed_rates(model, decay: float) -> dict[int, float]:
-    """{id of a variable: factor of its learning rate}: head 1, top layer decay, …, embeddings decay ** (L + 1).
+    """{id of a variable: factor of its learning rate}: head 1, top layer decay, …, embeddings decay
+    ** (L + 1).
 
     As in BEiT (Bao et al. 2021), where the classifier's own depth counts as none.
     """
@@ -51,9 +54,11 @@ def decayed_rates(model, decay: float) -> dict[int, float]:
 
 
 def thaw_updates(model, every: float) -> dict[int, int]:
-    """{id of a variable: number of updates before its first}, for gradual unfreezing (Howard and Ruder 2018, ULMFiT).
+    """{id of a variable: number of updates before its first}, for gradual unfreezing (Howard and
+    Ruder 2018, ULMFiT).
 
-    The head has none before it; each layer below waits for `every` more updates, rounded, the embeddings longest.
+    The head has none before it; each layer below waits for `every` more updates, rounded, the
+    embeddings longest.
     """
     groups = layer_groups(model)
     return {id(v): round((len(groups) - 1 - i) * every) for i, group in enumerate(groups) for v in group}
@@ -62,12 +67,13 @@ def thaw_updates(model, every: float) -> dict[int, int]:
 def controlled(kind: type, varied: Controls) -> type:
     """A Keras optimizer class whose steps and decoupled decay are scaled for each variable.
 
-    Until the update that `thaws` tells for it, a variable keeps its value and its moments are 0, its gradient does not
-    count in the norm that clipping sees, and Adam's bias correction starts with its first update: as if it joined the
-    optimizer then. All in one compiled step, which therefore takes as long with frozen layers as without.
+    Until the update that `thaws` tells for it, a variable keeps its value and its moments are 0,
+    its gradient does not count in the norm that clipping sees, and Adam's bias correction starts
+    with its first update: as if it joined the optimizer then. All in one compiled step, which
+    therefore takes as long with frozen layers as without.
 
-    Averages that the class keeps stay in the optimizer: Keras would put them in place of the weights after each
-    `fit`, and the next epoch would start from them. `averaged` shows them.
+    Averages that the class keeps stay in the optimizer: Keras would put them in place of the
+    weights after each `fit`, and the next epoch would start from them. `averaged` shows them.
     """
     rates, thaws = varied.rates or {}, varied.thaws or {}
 
@@ -115,7 +121,9 @@ def controlled(kind: type, varied: Controls) -> type:
 
 @contextmanager
 def averaged(model) -> Iterator[None]:
-    """The model with its averaged weights, where its optimizer keeps any; with its own again afterwards."""
+    """The model with its averaged weights, where its optimizer keeps any; with its own again
+    afterwards.
+    """
     optimizer = model.optimizer
     if not optimizer.use_ema:
         yield

@@ -14,13 +14,16 @@ backend.select()
 LARGEST_BATCH = 256
 FEWEST_STEPS = 32  # of an epoch that a batch found automatically leaves: fewer updates train badly
 SMALLEST_CAP = 8
-# Share of the free memory that a step as XLA plans it may take. On a CPU a running process grew by up to 2.5 times the
-# planned activations (all-MiniLM, 8 to 128 examples), since the C library keeps freed blocks, and it compiles in the same memory.
+# Share of the free memory that a step as XLA plans it may take. On a CPU a running process grew by
+# up to 2.5 times the planned activations (all-MiniLM, 8 to 128 examples), since the C library keeps
+# freed blocks, and it compiles in the same memory.
 ACCELERATOR_SHARE, CPU_SHARE = 0.8, 0.4
 
 
 def batch_sizes(units: int) -> Iterator[int]:
-    """The batch sizes that "auto" tries for so many examples (or questions) in an epoch, largest first."""
+    """The batch sizes that "auto" tries for so many examples (or questions) in an epoch, largest
+    first.
+    """
     cap = max(min(LARGEST_BATCH, units // FEWEST_STEPS), SMALLEST_CAP)
     yield from (2**n for n in reversed(range(cap.bit_length())))
 
@@ -33,7 +36,8 @@ def largest_batch(
     Args:
         sizes: largest first.
         room: bytes that a step may take, of `room_bytes`.
-        estimated: batch size → about the bytes of a step; a size that does not fit by this is not compiled.
+        estimated: batch size → about the bytes of a step; a size that does not fit by this is not
+            compiled.
         compiled: batch size → bytes of its compiled step; None where only a run would tell.
     """
     for size in sizes:
@@ -43,7 +47,9 @@ def largest_batch(
 
 
 def room_bytes() -> float:
-    """What a step may take of the free memory: of the device with the least, or of this machine or container."""
+    """What a step may take of the free memory: of the device with the least, or of this machine or
+    container.
+    """
     limits = list(_accelerator_bytes())
     if limits:
         return ACCELERATOR_SHARE * min(limits)
@@ -80,14 +86,16 @@ def _container_bytes() -> Iterator[int]:
 
 
 def estimate(model: models.Classifier, plan: batches.Plan, devices: int, settings: TrainConfig) -> int:
-    """About the bytes that training takes: weights, gradient, the optimizer's state, and the activations kept."""
+    """About the bytes that training takes: weights, gradient, the optimizer's state, and the
+    activations kept.
+    """
     sizes = model.architecture.sizes
     counts = models.parameter_counts(model)
     tokens_in_step = plan.rows * plan.length / devices
     copies = 1 + _state_copies(settings)
     passes = 2 if model.r_drop_alpha else 1
-    # Kept for the backward pass, per token and layer: about 12 vectors of the hidden size, 3 of the intermediate
-    # size, and 3 attention maps.
+    # Kept for the backward pass, per token and layer: about 12 vectors of the hidden size, 3 of the
+    # intermediate size, and 3 attention maps.
     kept = 12 * sizes.hidden_size + 3 * sizes.intermediate_size + 3 * sizes.num_heads * plan.length
     activations = passes * tokens_in_step * kept * sizes.num_layers
     return int(4 * (counts["total"] + copies * counts["trainable"] + activations))
@@ -100,9 +108,11 @@ def _state_copies(settings: TrainConfig) -> int:
 
 
 def compiled_bytes(model: models.Classifier, batch: tuple[Any, ...]) -> int | None:
-    """Bytes of a device that the compiled step of a model takes, as XLA plans it; None on other backends than JAX.
+    """Bytes of a device that the compiled step of a model takes, as XLA plans it; None on other
+    backends than JAX.
 
-    The step is the one that `fit` runs, so compiling it here takes no time from `fit`: it finds it in the cache.
+    The step is the one that `fit` runs, so compiling it here takes no time from `fit`: it finds it
+    in the cache.
     """
     if backend.select() != "jax":
         return None

@@ -1,4 +1,6 @@
-"""optax's optimizers as Keras's, with their state in Keras variables, so that checkpoints hold it."""
+"""optax's optimizers as Keras's, with their state in Keras variables, so that checkpoints hold
+it.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +28,8 @@ class Rule:
 
 
 class Optax(keras.optimizers.Optimizer):
-    """Updates weights as an optimizer of optax does, from gradients that Keras has clipped. JAX only.
+    """Updates weights as an optimizer of optax does, from gradients that Keras has clipped. JAX
+    only.
 
     Args:
         rule: optax's optimizer and its settings.

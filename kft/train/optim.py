@@ -11,7 +11,8 @@ backend.select()
 
 import keras  # noqa: E402
 
-# Names of the variables that weight decay spares: biases, LayerNorm, and the lengths that DoRA trains.
+# Names of the variables that weight decay spares: biases, LayerNorm, and the lengths that DoRA
+# trains.
 DECAY_FREE = ("bias", "gamma", "beta", "magnitude")
 
 

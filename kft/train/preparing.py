@@ -38,11 +38,13 @@ class Data:
 
 
 def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
-    """Reads, cleans, splits and tokenizes, and learns from the train split what the task takes from it.
+    """Reads, cleans, splits and tokenizes, and learns from the train split what the task takes from
+    it.
 
     Args:
         config: of the run.
-        known_labels: names of the classes by id in a run that goes on, whose weights mean just these ids.
+        known_labels: names of the classes by id in a run that goes on, whose weights mean just
+            these ids.
 
     Raises:
         KftError: a mistake in the data, or a setting that the preset or the labels rule out.
@@ -208,7 +210,9 @@ def _lora(settings: ModelConfig) -> models.Lora | None:
 def compile_model(
     model: models.Classifier, settings: TrainConfig, plan: batches.Plan, data: Data
 ) -> WarmupDecay:
-    """Gives the model its loss and an optimizer for all epochs of the plan, whose schedule it returns."""
+    """Gives the model its loss and an optimizer for all epochs of the plan, whose schedule it
+    returns.
+    """
     schedule = schedule_of_run(
         plan.steps * settings.epochs,
         settings.learning_rate,

@@ -1,7 +1,9 @@
-"""What each step counts in its update, so that an update's loss is Σ weight · loss / Σ weight over all of it.
+"""What each step counts in its update, so that an update's loss is Σ weight · loss / Σ weight over
+all of it.
 
 Keras averages the gradients of the A steps of an update, each of the mean loss of its step. With
-`W` for a total weight, the mean of shares · means is the mean over the update, whatever its steps hold:
+`W` for a total weight, the mean of shares · means is the mean over the update, whatever its steps
+hold:
 
     steps        W 6, loss 0.5      W 2, loss 0.9          A = 2, W of the update 8
     shares       2 · 6 / 8 = 1.5    2 · 2 / 8 = 0.5
@@ -19,7 +21,8 @@ import keras  # noqa: E402
 
 
 def shares(plan: batches.Plan, weights: np.ndarray, epoch: int, epochs: int, accumulated: int) -> np.ndarray:
-    """The share of each step of an epoch in its update, float32 [S]; 0 where no example of the update counts.
+    """The share of each step of an epoch in its update, float32 [S]; 0 where no example of the
+    update counts.
 
     Args:
         plan: of the run.
@@ -42,7 +45,9 @@ def shares(plan: batches.Plan, weights: np.ndarray, epoch: int, epochs: int, acc
 
 
 def complete_last(model: models.Classifier, schedule: WarmupDecay, steps: int) -> None:
-    """Ends the update that the last of a run's `steps` began, with gradients of 0 for the steps that it lacks."""
+    """Ends the update that the last of a run's `steps` began, with gradients of 0 for the steps
+    that it lacks.
+    """
     optimizer, variables = model.optimizer, model.trainable_variables
     for _ in range(-steps % schedule.gradients_per_update):
         nothing = [keras.ops.zeros_like(v.value) for v in variables]

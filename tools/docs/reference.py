@@ -1,4 +1,6 @@
-"""A hook of MkDocs: makes the reference pages from the tables in the code, so that they cannot be stale."""
+"""A hook of MkDocs: makes the reference pages from the tables in the code, so that they cannot be
+stale.
+"""
 
 import click
 from mkdocs.structure.files import File, Files

@@ -1,10 +1,12 @@
-"""A name or path → polars frames of examples: CSV, TSV, JSON, JSONL, Parquet, Arrow, class folders, TFDS, built-in.
+"""A name or path → polars frames of examples: CSV, TSV, JSON, JSONL, Parquet, Arrow, class folders,
+TFDS, built-in.
 
-Every frame has the columns `id` (Int64, row number in its file from 0; of several files they count on), `text`, `text_pair` (only with
-`data.text_pair`), `label` (String, null where there is none), `group` (String, only with `data.group`), `origin`
-(String: the file as messages name it; of class folders "class/name.txt") and, under their own names, the Int64 columns
-of `data.spans`. Other values are strings: CSV and TSV as they stand, others in one spelling (`columns.as_string`). Text
-is kept as it is, labels are stripped. Messages count data rows from 1.
+Every frame has the columns `id` (Int64, row number in its file from 0; of several files they count
+on), `text`, `text_pair` (only with `data.text_pair`), `label` (String, null where there is none),
+`group` (String, only with `data.group`), `origin` (String: the file as messages name it; of class
+folders "class/name.txt") and, under their own names, the Int64 columns of `data.spans`. Other
+values are strings: CSV and TSV as they stand, others in one spelling (`columns.as_string`). Text is
+kept as it is, labels are stripped. Messages count data rows from 1.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -65,11 +67,13 @@ def read(data: DataConfig, split: SplitConfig | None = None) -> dict[str, pl.Dat
 
     Train has the columns by which `split` cuts it as `split_group` and `split_time`.
 
-    A test file without a label column has null labels, and so has one whose labels are all -1 where train has no such label:
-    that is how secret labels are written. Of a folder of saved splits, `data.train` takes all that no setting names.
+    A test file without a label column has null labels, and so has one whose labels are all -1 where
+    train has no such label: that is how secret labels are written. Of a folder of saved splits,
+    `data.train` takes all that no setting names.
 
     Raises:
-        KftError: a file or data set is missing or malformed, or `data.label_names` names a label that no row has.
+        KftError: a file or data set is missing or malformed, or `data.label_names` names a label
+        that no row has.
     """
     cut_by = _cut_columns(split)
     if data.source is not None:
@@ -112,8 +116,8 @@ def read_file(
 ) -> pl.DataFrame:
     """The frame of one file or class folder with the columns that `data` names.
 
-    `data.format` and `data.delimiter` were written for the files that `data` names: a file with another known
-    ending is read by its own ending.
+    `data.format` and `data.delimiter` were written for the files that `data` names: a file with
+    another known ending is read by its own ending.
 
     Args:
         path: the file or folder.
@@ -152,13 +156,16 @@ def _read_files(
 def read_pieces(
     path: str | Path, data: DataConfig, size: int, settings: Mapping[str, Any] = NONE
 ) -> Iterator[pl.DataFrame]:
-    """The frame of `read_file`, where labels may be missing, in pieces: a file of any size fits in memory.
+    """The frame of `read_file`, where labels may be missing, in pieces: a file of any size fits in
+    memory.
 
-    CSV, TSV, JSONL and Parquet come at most `size` rows at a time. What must be seen as a whole comes as one piece:
-    JSON documents, class folders, questions and their choices, and texts with marked words.
+    CSV, TSV, JSONL and Parquet come at most `size` rows at a time. What must be seen as a whole
+    comes as one piece: JSON documents, class folders, questions and their choices, and texts with
+    marked words.
 
     Raises:
-        KftError: the file is missing or malformed; the pieces before the mistake have been given by then.
+        KftError: the file is missing or malformed; the pieces before the mistake have been given by
+        then.
     """
     refuse_address(path)
     path, rows = Path(path), 0
@@ -182,9 +189,11 @@ def read_pieces(
 
 
 def _of_file(data: DataConfig, path: Path, settings: Mapping[str, Any] = NONE) -> DataConfig:
-    """The settings of one file: what was set for the training file holds as far as this one is alike.
+    """The settings of one file: what was set for the training file holds as far as this one is
+    alike.
 
-    A file with another known ending is read as that says; a delimiter is that of files of one format.
+    A file with another known ending is read as that says; a delimiter is that of files of one
+    format.
     """
     named = data.train or data.validation or data.test or ""
     first, own = named if isinstance(named, str) else named[0], format_of(path)

@@ -1,4 +1,6 @@
-"""Parquet and Arrow files, the folders that the package `datasets` saves, and what its schemas say of labels."""
+"""Parquet and Arrow files, the folders that the package `datasets` saves, and what its schemas say
+of labels.
+"""
 
 import contextlib
 import json
@@ -45,7 +47,9 @@ def parquet_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: in
 
 
 def read_arrow(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
-    """The picked columns of an Arrow file, or of all files of a folder that `datasets` saved, in their order."""
+    """The picked columns of an Arrow file, or of all files of a folder that `datasets` saved, in
+    their order.
+    """
     frames = []
     told = _info_names(path, name)
     for file in _arrow_files(path, name):
@@ -151,7 +155,8 @@ def _table_frame(
 
 
 def _with_text(table: pa.Table, title: str, name: str) -> pa.Table:
-    """The table with a column of bytes as text; polars takes strings that are not UTF-8 as they come.
+    """The table with a column of bytes as text; polars takes strings that are not UTF-8 as they
+    come.
 
     Raises:
         KftError: they are no UTF-8; names the row.

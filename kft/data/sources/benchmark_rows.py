@@ -1,7 +1,9 @@
-"""Examples of GLUE and SuperGLUE as their archives and TFDS hold them → flat rows of texts, offsets and choices.
+"""Examples of GLUE and SuperGLUE as their archives and TFDS hold them → flat rows of texts, offsets
+and choices.
 
-A raw example is a dictionary with TFDS's names; `nested` tells apart the examples of one line of a SuperGLUE archive, and
-the functions of `ROWS` make of a raw example the rows that a config names: one, or one for each choice.
+A raw example is a dictionary with TFDS's names; `nested` tells apart the examples of one line of a
+SuperGLUE archive, and the functions of `ROWS` make of a raw example the rows that a config names:
+one, or one for each choice.
 """
 
 import re
@@ -57,9 +59,11 @@ def multirc_rows(raw: Raw) -> Iterator[Raw]:
 
 
 def record_rows(raw: Raw) -> Iterator[Raw]:
-    """The passage, and the query with each entity in its gap; a group holds one right entity and all wrong ones.
+    """The passage, and the query with each entity in its gap; a group holds one right entity and
+    all wrong ones.
 
-    A query with several right spellings becomes as many groups; one without any, a group without labels.
+    A query with several right spellings becomes as many groups; one without any, a group without
+    labels.
     """
     right = [entity for entity in raw["entities"] if entity in raw["answers"]]
     wrong = [entity for entity in raw["entities"] if entity not in raw["answers"]]
@@ -121,10 +125,12 @@ def wsc_rows(raw: Raw) -> Iterator[Raw]:
 
 
 def word_span(text: str, span: str, index: int) -> tuple[int, int]:
-    """First character of a span and the one after its last, where its first word has the number `index` (from 0).
+    """First character of a span and the one after its last, where its first word has the number
+    `index` (from 0).
 
-    WSC counts words between white space, and a few of its indices are off by one or more, or the span differs in
-    capitals or punctuation: then the whole-word occurrence nearest to the index counts, else the words at the index.
+    WSC counts words between white space, and a few of its indices are off by one or more, or the
+    span differs in capitals or punctuation: then the whole-word occurrence nearest to the index
+    counts, else the words at the index.
     """
     words = list(re.finditer(r"\S+", text))
     at = words[min(max(index, 0), len(words) - 1)].start()

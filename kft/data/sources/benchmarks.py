@@ -42,7 +42,8 @@ class Benchmark:
         columns: TFDS's names → what the archive's files call them.
         files: split → the files of it.
         headless: columns of a file without a header.
-        short_rows: whether rows with too few cells are left out, as TFDS does (QQP's train file has some).
+        short_rows: whether rows with too few cells are left out, as TFDS does (QQP's train file has
+            some).
     """
 
     folder: str
@@ -196,7 +197,9 @@ def _cells(text: str, file: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def with_label(raw: Raw, benchmark: Benchmark, where: str) -> Raw:
-    """The example with its label's name: None for one that is kept secret (missing, empty, - or -1)."""
+    """The example with its label's name: None for one that is kept secret (missing, empty, - or
+    -1).
+    """
     value = raw.get("label")
     if value is None or value in ("", "-", "-1", -1):
         return raw | {"label": None}

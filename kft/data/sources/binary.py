@@ -42,7 +42,9 @@ CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))  # that hardly stand i
 
 
 def what_it_is(start: bytes) -> tuple[str, str] | None:
-    """What a file is that is no text, and what to do with it; None where its first bytes do not tell."""
+    """What a file is that is no text, and what to do with it; None where its first bytes do not
+    tell.
+    """
     if start.startswith(b"PK\x03\x04"):
         return WORKBOOK if b"xl/" in start or b"[Content_Types].xml" in start else ZIP
     if start[257:262] == b"ustar":
@@ -60,7 +62,9 @@ def refuse_binary(start: bytes, name: str) -> None:
 
 
 def refuse_wide(start: bytes, name: str, encoding: str) -> None:
-    """Raises KftError: a file is UTF-16, or holds so many NUL bytes or control characters that it is no text."""
+    """Raises KftError: a file is UTF-16, or holds so many NUL bytes or control characters that it
+    is no text.
+    """
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise KftError(f"{name}: is not {encoding} text but UTF-16", 'set `data.encoding = "utf-16"`')
     strange = len(start) - len(start.translate(None, CONTROLS))

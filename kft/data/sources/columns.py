@@ -14,8 +14,8 @@ from kft.config import FRAME_COLUMNS, DataConfig
 from kft.data.sources import label_sets, marked
 from kft.errors import KftError, closest
 
-# `needed`: a missing label column is a mistake. `expected`: it may be missing, but a similar name is a mistake
-# (test files often come without labels). `optional`: it may be missing.
+# `needed`: a missing label column is a mistake. `expected`: it may be missing, but a similar name
+# is a mistake (test files often come without labels). `optional`: it may be missing.
 LabelPolicy = Literal["needed", "expected", "optional"]
 Pick = Callable[..., dict[str, int]]  # `pick` that waits for the columns
 OWN = "own:"  # before the names of a file's own columns
@@ -38,7 +38,8 @@ class Wanted(DataConfig):
 def pick(
     columns: Columns, where: str, data: DataConfig, label: LabelPolicy, table: bool = False
 ) -> dict[str, int]:
-    """Column of the frame (text, text_pair, label, group, those of `data.spans`) → position of its column in the file.
+    """Column of the frame (text, text_pair, label, group, those of `data.spans`) → position of its
+    column in the file.
 
     Args:
         columns: all columns of the file.
@@ -73,7 +74,9 @@ def pick(
 
 
 def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
-    """(column of the frame, setting that asks for it, column of the file) of all columns that `data` names."""
+    """(column of the frame, setting that asks for it, column of the file) of all columns that
+    `data` names.
+    """
     roles = ("text", "text_pair", "label", "group")
     if data.labels is not None:
         roles = ("text", "text_pair", "group")
@@ -110,7 +113,8 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     """All columns in their order, with ids; at most `data.max_examples` rows.
 
     Raises:
-        KftError: there are no rows, a row stands in no group, or its marked words do not stand in its text.
+        KftError: there are no rows, a row stands in no group, or its marked words do not stand in
+        its text.
     """
     if frame.height == 0:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
@@ -136,7 +140,9 @@ def _with_point(label: pl.Expr) -> pl.Expr:
 
 
 def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
-    """Raises KftError: a class folder or built-in source was asked for columns that it does not have."""
+    """Raises KftError: a class folder or built-in source was asked for columns that it does not
+    have.
+    """
     lacking = [setting for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns]
     lacking = [
         setting
@@ -154,7 +160,8 @@ def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
 
 
 def _first(frame: pl.DataFrame, count: int | None) -> pl.DataFrame:
-    """The first rows; of class folders, which are sorted by class, the first of every class in turn.
+    """The first rows; of class folders, which are sorted by class, the first of every class in
+    turn.
 
     Of questions only whole ones: the last may have been cut, so it is left out.
     """
@@ -171,7 +178,8 @@ def _first(frame: pl.DataFrame, count: int | None) -> pl.DataFrame:
 
 
 def as_string(value: Any) -> str | None:
-    """The one spelling of a value: 3 and 3.0 are "3", True is "true", 0.25 is "0.25"; None and the float NaN are None.
+    """The one spelling of a value: 3 and 3.0 are "3", True is "true", 0.25 is "0.25"; None and the
+    float NaN are None.
 
     Raises:
         TypeError: it is a list, an object, or anything else that no text or label can be.

@@ -35,7 +35,9 @@ def open_bytes(path: Path) -> Any:
 
 
 def plain_name(path: Path) -> str:
-    """The name of what is compressed, in small letters: of Reviews.csv.gz "reviews.csv", of a zip archive that of its file."""
+    """The name of what is compressed, in small letters: of Reviews.csv.gz "reviews.csv", of a zip
+    archive that of its file.
+    """
     name = path.name.lower()
     if not is_compressed(path):
         return name

@@ -23,7 +23,9 @@ Row = dict[str, Any]
 
 
 def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
-    """The picked columns of one document, or of one object a line, which many files named .json hold."""
+    """The picked columns of one document, or of one object a line, which many files named .json
+    hold.
+    """
     text = read_text(path, name, of_json(path, data), hint=JSON_HINT)
     try:
         rows = _document_rows(json.loads(text), name)
@@ -94,7 +96,9 @@ def _json_lines(lines: Iterable[str], name: str) -> Iterator[Row]:
 
 
 def _count_objects(text: str) -> int:
-    """How many JSON objects stand one after the other, with nothing but space between; 0 where there is anything else."""
+    """How many JSON objects stand one after the other, with nothing but space between; 0 where
+    there is anything else.
+    """
     decoder, place, count = json.JSONDecoder(), 0, 0
     try:
         while place < len(text):
@@ -145,9 +149,11 @@ def _place(before: str) -> str:
 
 
 def _document_rows(document: Any, name: str) -> list[Row]:
-    """The rows of an array of objects, an object of columns (arrays, or objects as pandas writes), or one object.
+    """The rows of an array of objects, an object of columns (arrays, or objects as pandas writes),
+    or one object.
 
-    An object with one array of objects among other fields, such as {"version": "1", "data": [{…}, …]}, has its rows there.
+    An object with one array of objects among other fields, such as {"version": "1", "data": [{…},
+    …]}, has its rows there.
     """
     if isinstance(document, list):
         for number, row in enumerate(document, 1):
@@ -197,7 +203,9 @@ def _column(rows: list[Row], field: str, name: str, role: str) -> pl.Series:
 
 
 def _nested(rows: list[Row], columns: list[str], data: DataConfig) -> list[str]:
-    """The dotted names of fields inside fields: those that the config names, and those of the first row."""
+    """The dotted names of fields inside fields: those that the config names, and those of the first
+    row.
+    """
     wanted = [str(column) for *_, column in wanted_columns(data) if "." in str(column)]
     there = [name for name in wanted if any(_field(row, name) is not None for row in rows)]
     return [name for name in dict.fromkeys([*there, *_dotted(rows[0])]) if name not in columns]
@@ -212,7 +220,9 @@ def _dotted(value: Any, before: str = "") -> Iterator[str]:
 
 
 def _field(row: Row, name: str) -> Any:
-    """A field by its name, or a field inside of fields: `data.text`, `annotations.0.label`; None where it is missing."""
+    """A field by its name, or a field inside of fields: `data.text`, `annotations.0.label`; None
+    where it is missing.
+    """
     if name in row or "." not in name:
         return row.get(name)
     value: Any = row

@@ -1,4 +1,6 @@
-"""Which files a setting names: a path, a list, a pattern, a folder of shards or of splits; and what their endings say."""
+"""Which files a setting names: a path, a list, a pattern, a folder of shards or of splits; and what
+their endings say.
+"""
 
 import glob
 import os
@@ -27,7 +29,8 @@ SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val",
 def of_splits(data: DataConfig) -> dict[str, list[Path]]:
     """The files of train, validation and test, in that order, as far as `data` names them.
 
-    Of a folder with files or folders for each split, `data.train` takes all splits that no setting names.
+    Of a folder with files or folders for each split, `data.train` takes all splits that no setting
+    names.
 
     Raises:
         KftError: a pattern that no file has, or a folder whose files are of several formats.
@@ -76,7 +79,9 @@ def refuse_address(name: str | Path) -> None:
 
 
 def format_of(path: str | Path) -> str | None:
-    """What a file's ending says that it holds (that of a compressed one aside); "folder" for a folder."""
+    """What a file's ending says that it holds (that of a compressed one aside); "folder" for a
+    folder.
+    """
     path = Path(path)
     if path.is_dir():
         if is_saved_dataset(path):
@@ -92,7 +97,9 @@ def ending(path: str | Path) -> str:
 
 
 def display_names(files: dict[str, list[Path]]) -> dict[Path, str]:
-    """What messages call the files: their names, with the folder before them where two have the same."""
+    """What messages call the files: their names, with the folder before them where two have the
+    same.
+    """
     paths = list(dict.fromkeys(path for part in files.values() for path in part))
     names = [path.name for path in paths]
     return {
@@ -128,7 +135,8 @@ def check_readable(path: Path) -> None:
 def _parts(path: Path) -> dict[str, list[Path]]:
     """Of a folder that holds a data set by splits, the files of each; {} of anything else.
 
-    Such are the folders that `datasets` saves, and those whose files are called train-00000-of-00002.parquet and so on.
+    Such are the folders that `datasets` saves, and those whose files are called
+    train-00000-of-00002.parquet and so on.
     """
     if is_saved_splits(path):
         folders = {split: [path / name for name in names] for split, names in SPLIT_NAMES.items()}
@@ -152,7 +160,9 @@ def _split_of(file: Path) -> str | None:
 
 
 def _shards(path: Path) -> list[Path]:
-    """The data files of a folder that holds nothing else to read, sorted by name; none of a class folder."""
+    """The data files of a folder that holds nothing else to read, sorted by name; none of a class
+    folder.
+    """
     if not os.path.isdir(path) or is_saved_dataset(path) or is_saved_splits(path):  # noqa: PTH112 (Path's raises for odd names)
         return []
     files = sorted(

@@ -22,9 +22,11 @@ def read_folder(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataF
 def read_classes(
     path: Path, name: str, data: DataConfig, encodings: dict[str, str] | None = None
 ) -> pl.DataFrame:
-    """The .txt files of every sub-folder, whose name is the label, in Keras's order: sorted, at any depth.
+    """The .txt files of every sub-folder, whose name is the label, in Keras's order: sorted, at any
+    depth.
 
-    Where no sub-folder holds one, all files are texts, as those of 20 Newsgroups, which have no ending.
+    Where no sub-folder holds one, all files are texts, as those of 20 Newsgroups, which have no
+    ending.
 
     Args:
         path: the class folder.
@@ -33,7 +35,8 @@ def read_classes(
         encodings: "class/name.txt" → encoding, for files that have their own.
 
     Raises:
-        KftError: no sub-folders, sub-folders that are splits, no .txt files, or a file that cannot be decoded.
+        KftError: no sub-folders, sub-folders that are splits, no .txt files, or a file that cannot
+        be decoded.
     """
     if data.text_pair is not None:
         raise KftError(

@@ -1,4 +1,6 @@
-"""The labels of a row that may have several, or none, in their one spelling: a JSON list of names, sorted."""
+"""The labels of a row that may have several, or none, in their one spelling: a JSON list of names,
+sorted.
+"""
 
 import json
 from collections.abc import Iterable
@@ -41,7 +43,8 @@ def renamed(labels: pl.Series, new: dict[str, str]) -> pl.Series:
 
 
 def with_sets(frame: pl.DataFrame, name: str, data: "DataConfig") -> pl.DataFrame:
-    """The frame with a column "label" of sets, from the columns of `data.labels`, or parted by `data.label_separator`.
+    """The frame with a column "label" of sets, from the columns of `data.labels`, or parted by
+    `data.label_separator`.
 
     Raises:
         KftError: a cell of `data.labels` is neither 1 nor 0; names the row.

@@ -13,7 +13,8 @@ def with_offsets(frame: pl.DataFrame, name: str, spans: list[list[str | int]] | 
     Args:
         frame: text, text_pair and, as strings, the columns that the spans name.
         name: the file, for messages.
-        spans: (text, start column, end column); offsets count Unicode code points from 0, the end is exclusive.
+        spans: (text, start column, end column); offsets count Unicode code points from 0, the end
+            is exclusive.
 
     Raises:
         KftError: offsets that are no whole numbers or not in their text, all at once.
@@ -34,7 +35,9 @@ def with_offsets(frame: pl.DataFrame, name: str, spans: list[list[str | int]] | 
 
 
 def marked_texts(frame: pl.DataFrame, spans: list[list[str | int]] | None) -> pl.DataFrame:
-    """The frame, its texts with a sign before and after every span: equal where text and marked words are."""
+    """The frame, its texts with a sign before and after every span: equal where text and marked
+    words are.
+    """
     for text in ("text", "text_pair"):
         ends = [list(map(str, ends)) for name, *ends in spans or [] if name == text]
         if ends:
@@ -57,7 +60,9 @@ def _mark(text: str | None, *places: int | None) -> str | None:
 def _problems(
     frame: pl.DataFrame, numbers: pl.DataFrame, name: str, text: str, start: str, end: str
 ) -> list[str]:
-    """What is wrong with one span, a line for each row. A row without the text is dropped later, so it may hold any."""
+    """What is wrong with one span, a line for each row. A row without the text is dropped later, so
+    it may hold any.
+    """
     length = pl.col(text).str.len_chars()
     checked = numbers.select(
         start=pl.col(start),

@@ -44,7 +44,9 @@ def read_named(data: DataConfig) -> dict[str, pl.DataFrame]:
 
 @contextlib.contextmanager
 def _tfds() -> Iterator[Any]:
-    """TFDS, which takes seconds to import, and only these sources need it. What it prints is no result of ours."""
+    """TFDS, which takes seconds to import, and only these sources need it. What it prints is no
+    result of ours.
+    """
     with contextlib.redirect_stdout(sys.stderr):
         import tensorflow_datasets as tfds
 
@@ -52,7 +54,8 @@ def _tfds() -> Iterator[Any]:
 
 
 def benchmark_splits(data: DataConfig) -> list[str]:
-    """The splits of a GLUE or SuperGLUE task: those whose files are in `data.data_dir`, or all that TFDS has.
+    """The splits of a GLUE or SuperGLUE task: those whose files are in `data.data_dir`, or all that
+    TFDS has.
 
     Raises:
         KftError: TFDS cannot prepare the data set.
@@ -66,7 +69,8 @@ def benchmark_splits(data: DataConfig) -> list[str]:
 
 
 def first_rows(data: DataConfig, most: int) -> list[dict[str, Any]]:
-    """The first train examples of `data.source` with all their fields, as plain values; labels by name.
+    """The first train examples of `data.source` with all their fields, as plain values; labels by
+    name.
 
     Raises:
         KftError: there is no such data set, or TFDS cannot prepare it.
@@ -96,7 +100,8 @@ def first_rows(data: DataConfig, most: int) -> list[dict[str, Any]]:
 
 
 def read_benchmark(data: DataConfig, split: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """A split of a GLUE or SuperGLUE task in the benchmark's order: its frame, and the table with all columns.
+    """A split of a GLUE or SuperGLUE task in the benchmark's order: its frame, and the table with
+    all columns.
 
     Raises:
         KftError: a file is missing or malformed, or TFDS cannot prepare the data set.
@@ -244,7 +249,9 @@ def _prepare(builder: Any, name: str) -> None:
 
 
 def _is_offline(builder: Any) -> bool:
-    """Whether the hosts of the archives have no address here; TFDS itself finds out after minutes of retries."""
+    """Whether the hosts of the archives have no address here; TFDS itself finds out after minutes
+    of retries.
+    """
     hosts = {urlsplit(str(url)).hostname for url in builder.url_infos or ()} - {None}
     if not hosts or getproxies():
         return False
@@ -293,7 +300,9 @@ def _columns(tfds: Any, examples: Any, wanted: list[str], most: int | None) -> d
 
 
 def _label(values: np.ndarray, feature: Any, name: str, column: str) -> pl.Series:
-    """Labels by name; -1 stands for a label that is kept secret, and so do scores that are all -1."""
+    """Labels by name; -1 stands for a label that is kept secret, and so do scores that are all
+    -1.
+    """
     if hasattr(feature, "int2str"):
         names = [feature.int2str(i) for i in range(feature.num_classes)]
         return pl.Series([names[value] if value >= 0 else None for value in values.tolist()], dtype=pl.String)

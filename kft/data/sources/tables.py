@@ -67,8 +67,8 @@ def _delimiter(data: DataConfig, default: str, forbidden: str) -> str:
     return delimiter
 
 
-# Python's readers and not polars': polars fills short rows with nulls, and takes a quote inside an unquoted
-# cell for the beginning of a quoted one when it looks for line ends.
+# Python's readers and not polars': polars fills short rows with nulls, and takes a quote inside an
+# unquoted cell for the beginning of a quoted one when it looks for line ends.
 
 
 def _csv_rows(lines: Iterable[str], delimiter: str, data: DataConfig, strict: bool = True) -> Rows:
@@ -100,7 +100,9 @@ def _tsv_rows(lines: Iterable[str], delimiter: str) -> Rows:
 def _frames(
     rows: Rows, name: str, data: DataConfig, pick: Pick, size: int | None = None
 ) -> Iterator[pl.DataFrame]:
-    """The picked columns of `size` rows at a time, or of all. A blank line is no row, except where there is but one column."""
+    """The picked columns of `size` rows at a time, or of all. A blank line is no row, except where
+    there is but one column.
+    """
     columns: Columns | None = None
     found: dict[str, int] = {}
     values: dict[str, list[str]] = {}
@@ -162,7 +164,8 @@ def _check_twins(header: list[str], found: dict[str, int], name: str) -> None:
 
 
 def _place(rows_of: Callable[[Iterable[str]], Rows], header: bool, newline: str, before: str) -> str:
-    # The mark makes sure that the row of the mistake is there, even if it is the first of its characters.
+    # The mark makes sure that the row of the mistake is there, even if it is the first of its
+    # characters.
     row = (
         sum(not _is_blank(cells) for _, cells in rows_of(io.StringIO(before + "?", newline=newline))) - header
     )

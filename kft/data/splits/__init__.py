@@ -1,4 +1,4 @@
-"""Cleans, deduplicates, finds leaks and cuts the splits that have no file; says what it dropped and why."""
+"""Cleans, deduplicates, finds leaks and cuts the splits; says what it dropped and why."""
 
 import hashlib
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ class Splits:
 
     The frames have the columns of `sources`. `test` has no rows where there is no test split.
 
-    `account` is what `data.json` holds. All counts are of rows. `read`, `dropped` and `moved` tell how a split came
-    came about, everything else describes the rows that are left: `examples` = `read` - sum of `dropped` + `moved`.
-    Where rows belong to questions (`data.group`), a question is dropped and counted with all its rows, as a duplicate
-    only if another has the same rows.
+    `account` is what `data.json` holds. All counts are of rows. `read`, `dropped` and `moved` tell
+    how a split came about, everything else describes the rows that are left: `examples` =
+    `read` - sum of `dropped` + `moved`. Where rows belong to questions (`data.group`), a question
+    is dropped and counted with all its rows, as a duplicate only if another has the same rows.
 
         {"format": 1,
          "splits": {name: {
@@ -34,28 +34,37 @@ class Splits:
             "read":      rows of the split's own files
             "dropped":   {reason: rows}; a row counts for the first of these that holds
                 empty_text, empty_text_pair   nothing in it that can be seen
-                missing_label                 null, empty, a float's NaN, or its name among classes that are numbers
-                other_class                   a class that `clean.classes` or `clean.exclude_classes` leaves out
+                missing_label                 null, empty, a float's NaN, or its name among classes
+                                              that are numbers
+                other_class                   a class that `clean.classes` or
+                                              `clean.exclude_classes` leaves out
                 unlabelled                    a row of a test file without any label
                 leak                          a train row that also stands in validation or test
                 conflicting_label             a train row whose text came before, with another label
                 duplicate                     a train row whose text came before
-            "moved":     rows that were cut off train: above 0 in validation and test, below 0 in train
+            "moved":     rows that were cut off train: above 0 in validation and test, below 0 in
+                         train
             "examples":  rows that are left
             "labels":    {label: rows}, for classes
-            "values":    {"mean", "std", "min", "max"}, for scores; std is the population's; {} without rows
+            "values":    {"mean", "std", "min", "max"}, for scores; std is the population's; {}
+                         without rows
             "questions": {"count", "choices_mean", "choices_max"}, for choices
             "duplicates": {
                 "exact":              rows whose text (and pair) came before in the split
-                "normalized":         the same but for case, spaces, Unicode form and invisible characters, exact ones included
-                "conflicting_labels": rows whose normalized text stands in the split with another label too}
-            "sha256":    of text, text_pair (if there are pairs), label, group and the columns of marked words (if there
-                         are any) of each row in order, each written as its length in UTF-8 bytes, ":", the bytes, ","}},
-         "leaks": {"validation", "test": train rows whose normalized text also stands in the file of that split,
+                "normalized":         the same but for case, spaces, Unicode form and invisible
+                                      characters, exact ones included
+                "conflicting_labels": rows whose normalized text stands in the split with another
+                                      label too}
+            "sha256":    of text, text_pair (if there are pairs), label, group and the columns of
+                         marked words (if there are any) of each row in order, each written as
+                         its length in UTF-8 bytes, ":", the bytes, ","}},
+         "leaks": {"validation", "test": train rows whose normalized text also stands in the file
+                                         of that split,
                    "dropped_from_train": those of them that were dropped},
-         "cut": {"method", "seed", "validation_fraction", "test_fraction", of a cross-validation "folds" and "fold", of a cut
-                 by groups their column "group", of one by time its column "time" and "beginnings": of validation and test
-                 the first time ("from") and how many rows have it ("rows_of_that_time")},
+         "cut": {"method", "seed", "validation_fraction", "test_fraction",
+                 of a cross-validation "folds" and "fold", of a cut by groups their column "group",
+                 of one by time its column "time" and "beginnings": of validation and test the
+                 first time ("from") and how many rows have it ("rows_of_that_time")},
                 or null where kft cut nothing}
     """
 
@@ -74,8 +83,8 @@ def prepare(
 ) -> Splits:
     """Clean, complete splits.
 
-    Rows with the same text (see "normalized" above) never stand on both sides of a cut that kft makes, nor do the rows
-    of one question. No text is changed, so offsets into it stay right.
+    Rows with the same text (see "normalized" above) never stand on both sides of a cut that kft
+    makes, nor do the rows of one question. No text is changed, so offsets into it stay right.
 
     Args:
         frames: what `sources.read` gave; train, and validation and test if there are files of them.
@@ -85,7 +94,8 @@ def prepare(
         spans: the marked words, as in the config.
 
     Raises:
-        KftError: labels that the task cannot have, a split without rows, or settings that contradict the files.
+        KftError: labels that the task cannot have, a split without rows, or settings that
+        contradict the files.
     """
     rules = TASKS[task].labels
     shown = {name: _shown(frame, name) for name, frame in frames.items()}

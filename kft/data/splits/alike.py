@@ -1,4 +1,6 @@
-"""What people and models take for equal and `==` does not: other Unicode forms, invisible characters, spaces, case."""
+"""What people and models take for equal and `==` does not: other Unicode forms, invisible
+characters, spaces, case.
+"""
 
 import unicodedata
 from collections.abc import Iterable
@@ -6,18 +8,23 @@ from decimal import Decimal, InvalidOperation
 
 import polars as pl
 
-# Characters without a shape. White space and the signs of marked words, NUL and private characters, stay.
+# Characters without a shape. White space and the signs of marked words, NUL and private characters,
+# stay.
 INVISIBLE = r"[\p{Default_Ignorable_Code_Point}\p{Cf}\x01-\x08\x0E-\x1F\x7F-\x84\x86-\x9F]"
 
 
 def normalized(text: pl.Series) -> pl.Series:
-    """The texts in one form (NFKC), small letters and single spaces, without invisible characters."""
+    """The texts in one form (NFKC), small letters and single spaces, without invisible
+    characters.
+    """
     text = text.str.normalize("NFKC").str.replace_all(INVISIBLE, "")
     return text.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
 
 
 def alike(labels: Iterable[str]) -> list[list[str]]:
-    """Labels that are equal once normalized, or as numbers: lists of two or more, in the order of the first of each."""
+    """Labels that are equal once normalized, or as numbers: lists of two or more, in the order of
+    the first of each.
+    """
     names = list(labels)
     forms = normalized(pl.Series(names, dtype=pl.String)).to_list()
     groups: dict[str | Decimal, list[str]] = {}

@@ -1,4 +1,6 @@
-"""Rows that never part between splits: of one text, one question or one group; and blocks of many labels in balance."""
+"""Rows that never part between splits: of one text, one question or one group; and blocks of many
+labels in balance.
+"""
 
 from collections.abc import Sequence
 
@@ -19,8 +21,9 @@ def blocks(train: pl.DataFrame) -> pl.DataFrame:
         train: clean rows with keys.
 
     Returns:
-        BLOCK: number of the block; key: what a hash of it is of, its group or its text; label: of its first row; labels:
-        all of them, one for each row; rows: their number; moment: of its latest row, where rows have times.
+        BLOCK: number of the block; key: what a hash of it is of, its group or its text; label: of
+        its first row; labels: all of them, one for each row; rows: their number; moment: of its
+        latest row, where rows have times.
     """
     key = pl.coalesce(GROUP, TOGETHER).min() if GROUP in train.columns else pl.col(TOGETHER).first()
     moment = [pl.col(MOMENT).max().alias("moment")] if MOMENT in train.columns else []
@@ -54,8 +57,9 @@ def block_of(train: pl.DataFrame) -> pl.Series:
 def balanced(labels: Sequence[Sequence[str]], shares: Sequence[float], order: Sequence[int]) -> list[int]:
     """Part of each block, so that parts are near their shares of the rows of every label.
 
-    Blocks come in the given order, each to the part where the sum of (rows - wanted)² / wanted over its labels grows least
-    (as chi-square); a block larger than what a part wants goes to the largest one.
+    Blocks come in the given order, each to the part where the sum of (rows - wanted)² / wanted over
+    its labels grows least (as chi-square); a block larger than what a part wants goes to the
+    largest one.
 
     Args:
         labels: of each block, the label of each of its rows.

@@ -19,10 +19,11 @@ NAN = r"(?i)^[+-]?nan$"
 def with_keys(frame: pl.DataFrame, spans: list[list[str | int]] | None = None) -> pl.DataFrame:
     """The frame with what makes rows equal.
 
-    EXACT: text (and pair), marked words included. NORMAL: the same but for case, spaces and what `alike` says. TOGETHER: NORMAL without
-    the marks, so that one text never parts between splits. UNIT: the row, or the question that it is a choice of.
-    ANSWER: its label. A question is equal to another with the same rows in any order, so its rows have the keys of
-    all of them.
+    EXACT: text (and pair), marked words included. NORMAL: the same but for case, spaces and what
+    `alike` says. TOGETHER: NORMAL without the marks, so that one text never parts between splits.
+    UNIT: the row, or the question that it is a choice of.
+    ANSWER: its label. A question is equal to another with the same rows in any order, so its rows
+    have the keys of all of them.
     """
     texts = [column for column in ("text", "text_pair") if column in frame.columns]
     shown = marked_texts(frame, spans)
@@ -55,7 +56,9 @@ def _joined(frame: pl.DataFrame, texts: list[str], change=lambda text: text) -> 
 
 
 def are_numbers(labels: pl.Series) -> bool:
-    """Whether all labels are numbers, so that NaN among them is none of them but a missing one; else it is a word."""
+    """Whether all labels are numbers, so that NaN among them is none of them but a missing one;
+    else it is a word.
+    """
     words = labels.drop_nulls().unique()
     words = words.filter((words != "") & ~words.str.contains(NAN))
     return len(words) > 0 and words.cast(pl.Float64, strict=False).is_not_null().all()

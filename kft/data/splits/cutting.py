@@ -1,4 +1,6 @@
-"""Cuts validation and test off train: stratified by label, random, by the hash of the text, or by time."""
+"""Cuts validation and test off train: stratified by label, random, by the hash of the text, or by
+time.
+"""
 
 import hashlib
 from collections import Counter
@@ -24,7 +26,8 @@ def fractions(there: set[str], split: SplitConfig) -> dict[str, float]:
         split: the shares that the user wants.
 
     Raises:
-        KftError: a share for a split that has rows, no validation at all, or nothing left to train on.
+        KftError: a share for a split that has rows, no validation at all, or nothing left to train
+        on.
     """
     for name in ("validation", "test"):
         if name in there and getattr(split, f"{name}_fraction"):
@@ -62,11 +65,13 @@ def cut(
 ) -> dict[str, pl.DataFrame]:
     """Train and the splits with a share → their rows, in file order.
 
-    Rows with the same normalized text stay together, and so do the rows of a question and of a group.
+    Rows with the same normalized text stay together, and so do the rows of a question and of a
+    group.
 
     Args:
         train: clean rows with keys.
-        split: seed, and folds of a cross-validation, into which what test leaves is dealt alike for every fold.
+        split: seed, and folds of a cross-validation, into which what test leaves is dealt alike for
+            every fold.
         method: stratified, random, hash or time.
         shares: what `fractions` gave.
         shown: what messages call train.
@@ -101,7 +106,9 @@ def cut(
 def _placed(
     units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float], several: bool
 ) -> list[str]:
-    """Place of each block in a cut without folds; `several`: rows have several labels to stratify by."""
+    """Place of each block in a cut without folds; `several`: rows have several labels to stratify
+    by.
+    """
     rows = units["rows"].to_list()
     if method == "time":
         return times.by_time(units["moment"].to_list(), rows, shares)
@@ -146,7 +153,8 @@ def _strata(units: pl.DataFrame) -> list[list[str]]:
 
 
 def _fill(places: list[str], units: pl.DataFrame, shares: dict[str, float], seed: int) -> list[str]:
-    """The places, with a block of train in each split that has none: the one of most fitting size, at random of equal ones.
+    """The places, with a block of train in each split that has none: the one of most fitting size,
+    at random of equal ones.
 
     A block stays in train where a label would be without any row there.
     """
@@ -170,7 +178,9 @@ def _fill(places: list[str], units: pl.DataFrame, shares: dict[str, float], seed
 
 
 def _by_hash(keys: list[str], seed: int, shares: dict[str, float]) -> list[str]:
-    """The hash of a text alone says where it goes, so that it stays there whatever rows come or go."""
+    """The hash of a text alone says where it goes, so that it stays there whatever rows come or
+    go.
+    """
     test, validation = shares["test"], shares["test"] + shares["validation"]
     points = (_point(f"{seed}\0{key}") for key in keys)
     return ["test" if point < test else "validation" if point < validation else "train" for point in points]
@@ -186,7 +196,9 @@ def _point(key: str) -> float:
 
 
 def _dealt(strata: list[str], rows: list[int], seed: int, folds: int) -> list[int]:
-    """Fold of each group, from 0: in a random order, each to the fold that has least of its stratum, then of all."""
+    """Fold of each group, from 0: in a random order, each to the fold that has least of its
+    stratum, then of all.
+    """
     sizes = {stratum: [0] * folds for stratum in strata}
     totals = [0] * folds
     dealt = [0] * len(rows)
@@ -216,7 +228,8 @@ def _by_quota(strata: list[str], rows: list[int], seed: int, shares: dict[str, f
 
 def _order(count: int, seed: int, stream: int = 0) -> list[int]:
     """A random order of so many groups; another one for each stream of a seed."""
-    # RandomState and not default_rng: NumPy promises that its stream never changes. It takes words of 32 bits.
+    # RandomState and not default_rng: NumPy promises that its stream never changes. It takes words
+    # of 32 bits.
     words = [seed >> shift & 0xFFFFFFFF for shift in range(0, max(seed.bit_length(), 1), 32)]
     return np.random.RandomState(words + [stream] * (stream > 0)).permutation(count).tolist()
 
@@ -232,8 +245,9 @@ def _quotas(
 ) -> dict[str, dict[str, int]]:
     """Validation and test → stratum → rows, in proportion to its size, by largest remainders.
 
-    A split has one row in all at least, and one row at least of each stratum stays in train. A stratum without a row in
-    validation keeps that claim for test, so that of many small classes other ones are scored in test.
+    A split has one row in all at least, and one row at least of each stratum stays in train. A
+    stratum without a row in validation keeps that claim for test, so that of many small classes
+    other ones are scored in test.
     """
     spare = {stratum: size - 1 for stratum, size in sizes.items()}
     left = dict.fromkeys(sizes, Fraction(0))
@@ -256,7 +270,8 @@ def _rows_of(sizes: dict[str, int], share: Fraction) -> int:
 def _largest_remainders(
     claims: dict[str, Fraction], spare: dict[str, int], total: int, ranks: dict[str, int]
 ) -> dict[str, int]:
-    """Stratum → rows, `total` in all where there are as many: those with the largest claims, each less by 1 for each row it has.
+    """Stratum → rows, `total` in all where there are as many: those with the largest claims, each
+    less by 1 for each row it has.
 
     These are whole claims, and then one row more for the largest remainders.
     """

@@ -1,4 +1,6 @@
-"""Iterative stratification: rows with several labels → parts that are near their shares of the rows of every label."""
+"""Iterative stratification: rows with several labels → parts that are near their shares of the rows
+of every label.
+"""
 
 from collections.abc import Sequence
 
@@ -10,11 +12,13 @@ def spread(
 ) -> list[int]:
     """Part of each block (Sechidis, Tsoumakas and Vlahavas 2011, algorithm 1).
 
-    The label with the fewest rows left comes first. Each block that has it goes to the part that wants most rows of this label,
-    of equal ones to the part that wants most rows in all. Blocks without a label go where most rows are wanted.
+    The label with the fewest rows left comes first. Each block that has it goes to the part that
+    wants most rows of this label, of equal ones to the part that wants most rows in all. Blocks
+    without a label go where most rows are wanted.
 
     Args:
-        labels: of each block of rows that stay together, all labels of its rows, repeated for each row that has one.
+        labels: of each block of rows that stay together, all labels of its rows, repeated for each
+            row that has one.
         rows: of each block.
         shares: of each part, adding up to 1.
         order: of the blocks, which decides between equal ones.

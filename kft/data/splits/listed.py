@@ -9,7 +9,8 @@ from kft.errors import KftError
 
 
 def unlisted(frames: dict[str, pl.DataFrame], shown: dict[str, str]) -> dict[str, pl.DataFrame]:
-    """The frames with the one name of each list as label, where all labels of train are lists; an empty one is no label.
+    """The frames with the one name of each list as label, where all labels of train are lists; an
+    empty one is no label.
 
     Args:
         frames: of the splits.

@@ -1,4 +1,6 @@
-"""What a user should know of the data before training: a line each, and none where nothing is amiss."""
+"""What a user should know of the data before training: a line each, and none where nothing is
+amiss.
+"""
 
 from collections import Counter
 from typing import Any
@@ -11,7 +13,8 @@ SHOWN_GROUPS = 10
 
 
 def notices(account: Account, max_length: int | None = None) -> list[tuple[str, str]]:
-    """(one word, what is amiss) of drops, leaks, truncated texts, classes that are never scored and labels that look alike.
+    """(one word, what is amiss) of drops, leaks, truncated texts, classes that are never scored and
+    labels that look alike.
 
     Args:
         account: of the splits, with "tokens" where texts have been tokenized.

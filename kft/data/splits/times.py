@@ -1,4 +1,6 @@
-"""Splits by time: the latest rows are test, those before them validation, so that no model sees what comes after."""
+"""Splits by time: the latest rows are test, those before them validation, so that no model sees
+what comes after.
+"""
 
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -13,7 +15,8 @@ SHOWN_PROBLEMS = 5
 
 
 def with_moments(train: pl.DataFrame, column: str | int, shown: str) -> pl.DataFrame:
-    """The frame with MOMENT, the rank of each row's time: of numbers, or of dates, whose local times count as UTC.
+    """The frame with MOMENT, the rank of each row's time: of numbers, or of dates, whose local
+    times count as UTC.
 
     Args:
         train: has the column TIME as strings.
@@ -45,7 +48,8 @@ def with_moments(train: pl.DataFrame, column: str | int, shown: str) -> pl.DataF
 
 
 def by_time(times: list[float], rows: list[int], shares: dict[str, float]) -> list[str]:
-    """Place of each block: the latest are test, those before them validation; blocks of one time stay together.
+    """Place of each block: the latest are test, those before them validation; blocks of one time
+    stay together.
 
     Args:
         times: of each block.
@@ -64,7 +68,9 @@ def by_time(times: list[float], rows: list[int], shares: dict[str, float]) -> li
 
 
 def beginnings(parts: dict[str, pl.DataFrame]) -> dict[str, dict[str, int | str]]:
-    """Of validation and test the first time, as its file writes it, and how many rows have it; what data.json tells."""
+    """Of validation and test the first time, as its file writes it, and how many rows have it; what
+    data.json tells.
+    """
     told = {}
     for name in ("validation", "test"):
         if name in parts and parts[name].height:

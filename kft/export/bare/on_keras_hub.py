@@ -2,8 +2,9 @@
 
     python on_keras_hub.py FOLDER REQUEST.json ANSWERS.json
 
-REQUEST is {"classifier": its class, "inputs": token_ids, padding_mask and, where it has them, segment_ids, "texts": one list for each text of an example, "benchmark":
-the same, of texts to time}; ANSWERS {"of_tokens": [N, C], "of_texts": [N, C], "benchmark"}.
+REQUEST is {"classifier": its class, "inputs": token_ids, padding_mask and, where it has them,
+segment_ids, "texts": one list for each text of an example, "benchmark": the same, of texts to
+time}; ANSWERS {"of_tokens": [N, C], "of_texts": [N, C], "benchmark"}.
 """
 
 import json

@@ -1,9 +1,10 @@
-"""A program of its own: what onnxruntime answers with each graph of a folder, the texts split by its tokenizer.json.
+"""A program of its own: what onnxruntime answers with each graph of a folder, the texts split by
+its tokenizer.json.
 
     python on_onnxruntime.py FOLDER REQUEST.json ANSWERS.json
 
-REQUEST is {"graphs": names of files, "texts": one list for each text of an example, "benchmark": the same, of texts to
-time}; ANSWERS {graph: {"logits": [N, C], "benchmark"}}.
+REQUEST is {"graphs": names of files, "texts": one list for each text of an example, "benchmark":
+the same, of texts to time}; ANSWERS {graph: {"logits": [N, C], "benchmark"}}.
 """
 
 import json

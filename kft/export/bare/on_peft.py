@@ -2,8 +2,9 @@
 
     python on_peft.py FOLDER REQUEST.json ANSWERS.json
 
-REQUEST is {"base": folder of the checkpoint, "outputs": units of the head, "texts": one list for each
-text of an example, "benchmark": the same, of texts to time}; ANSWERS {"logits": [N, C], "benchmark"}.
+REQUEST is {"base": folder of the checkpoint, "outputs": units of the head, "texts": one list for
+each text of an example, "benchmark": the same, of texts to time}; ANSWERS {"logits": [N, C],
+"benchmark"}.
 """
 
 import json

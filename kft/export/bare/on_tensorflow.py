@@ -1,10 +1,12 @@
-"""A program of its own: what a SavedModel answers in a process that has TensorFlow and tensorflow-text only.
+"""A program of its own: what a SavedModel answers in a process that has TensorFlow and
+tensorflow-text only.
 
     python on_tensorflow.py MODEL REQUEST.json ANSWERS.json
 
-REQUEST is {"names": text names, "texts": one list for each name, "rows": inputs of the signature `tokens`, "benchmark":
-texts to time}. ANSWERS tells each signature's outputs, a few texts answered alone, and the benchmark; of a model that takes
-no texts, what `tokens` answers, which is then timed.
+REQUEST is {"names": text names, "texts": one list for each name, "rows": inputs of the signature
+`tokens`, "benchmark": texts to time}. ANSWERS tells each signature's outputs, a few texts answered
+alone, and the benchmark; of a model that takes no texts, what `tokens` answers, which is then
+timed.
 """
 
 import importlib.util
@@ -18,7 +20,9 @@ _SERVER_LACKS = {"kft", "keras", "keras_hub", "jax", "torch", "transformers"}
 
 
 class _Without:
-    """A finder of modules that does not find what a server lacks. (TensorFlow imports JAX itself where it finds it.)"""
+    """A finder of modules that does not find what a server lacks. (TensorFlow imports JAX itself
+    where it finds it.)
+    """
 
     def __init__(self, finder):
         self.finder = finder

@@ -2,8 +2,8 @@
 
     python on_transformers.py FOLDER REQUEST.json ANSWERS.json
 
-REQUEST is {"texts": one list for each text of an example, "benchmark": the same, of texts to time}; ANSWERS
-{"logits": [N, C], "benchmark"}.
+REQUEST is {"texts": one list for each text of an example, "benchmark": the same, of texts to time};
+ANSWERS {"logits": [N, C], "benchmark"}.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""How long the calls of an artefact take; the programs beside this file, which know nothing of kft, use it."""
+"""How long the calls of an artefact take; the programs beside this file, which know nothing of kft,
+use it.
+"""
 
 import time
 from collections.abc import Callable
@@ -13,7 +15,9 @@ SECONDS = 5  # after so many, a batch size is timed enough
 def benchmark(
     answer: Callable[[list[list[str]]], Any], columns: list[list[str]], loading: float
 ) -> dict[str, Any]:
-    """Times calls of `answer` with texts, given as one list for each text of an example; `loading` is told in seconds."""
+    """Times calls of `answer` with texts, given as one list for each text of an example; `loading`
+    is told in seconds.
+    """
     told: dict[str, Any] = {"load_seconds": round(loading, 3)}
     return told | {f"batch_{size}": timed(answer, columns, size, calls) for size, calls in CALLS.items()}
 

@@ -13,10 +13,12 @@ from keras import ops  # noqa: E402
 class Dropout:
     """Inverted dropout at the numbered places of one forward pass, all from one seed of the step.
 
-    `seed_generator` is a `keras.random.SeedGenerator`, or None in prediction: then nothing is dropped.
+    `seed_generator` is a `keras.random.SeedGenerator`, or None in prediction: then nothing is
+    dropped.
 
-    On JAX the mask is a hash of (seed, place, index of the element), which XLA fuses into its user: JAX's own
-    random bits take a third of a training step on a CPU. Other backends use Keras's dropout.
+    On JAX the mask is a hash of (seed, place, index of the element), which XLA fuses into its user:
+    JAX's own random bits take a third of a training step on a CPU. Other backends use Keras's
+    dropout.
     """
 
     def __init__(self, seed_generator=None):
@@ -36,7 +38,9 @@ class Dropout:
 
 
 def _hashed_bits(seed, place: int, shape: tuple[int, ...]):
-    """uint32 bits of `shape`: murmur3's finalizer (Appleby, MurmurHash3.cpp) over counter and key, twice keyed."""
+    """uint32 bits of `shape`: murmur3's finalizer (Appleby, MurmurHash3.cpp) over counter and key,
+    twice keyed.
+    """
     import jax.numpy as jnp
     from jax import lax
 

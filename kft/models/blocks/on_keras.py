@@ -1,7 +1,7 @@
 """The blocks on Keras: several examples share a row, on any backend.
 
-KerasHub's own graph takes one example a row and fixes the activation; this runs its weights. Letters as in `blocks`;
-K examples of a row, P spans of an example.
+KerasHub's own graph takes one example a row and fixes the activation; this runs its weights.
+Letters as in `blocks`; K examples of a row, P spans of an example.
 """
 
 from kft import backend
@@ -16,7 +16,9 @@ from keras import ops  # noqa: E402
 
 
 def _exact_gelu(x):
-    """x · Φ(x). JAX's own goes through erfc, which XLA computes on a CPU at several times the cost of erf."""
+    """x · Φ(x). JAX's own goes through erfc, which XLA computes on a CPU at several times the cost
+    of erf.
+    """
     if keras.backend.backend() != "jax":
         return ops.gelu(x, approximate=False)
     return 0.5 * x * (1 + ops.erf(x * 2**-0.5))
@@ -35,7 +37,8 @@ class KerasBlocks:
     """The machine for one forward pass; see `blocks`.
 
     Args:
-        weights: of the model. Where it has an adapter for a dense layer, `dense` lets that change the product.
+        weights: of the model. Where it has an adapter for a dense layer, `dense` lets that change
+            the product.
         sizes, encoding: of the model.
         compute_type: that layers compute in.
         dropout: of this step.
@@ -82,12 +85,13 @@ class KerasBlocks:
 
     def split_heads(self, x):
         heads = self.sizes.num_heads
-        x = ops.reshape(x, (*x.shape[:2], heads, x.shape[-1] // heads))  # [R, M, A, D]
+        # -1: TensorFlow does not always know how many rows there are.
+        x = ops.reshape(x, (-1, x.shape[1], heads, x.shape[-1] // heads))  # [R, M, A, D]
         return ops.transpose(x, (0, 2, 1, 3))
 
     def merge_heads(self, x):
         x = ops.transpose(x, (0, 2, 1, 3))  # [R, M, A, D]
-        return ops.reshape(x, (*x.shape[:2], x.shape[2] * x.shape[3]))
+        return ops.reshape(x, (-1, x.shape[1], x.shape[2] * x.shape[3]))
 
     def visible(self, example_ids, places=None):
         """A mask [R, M, T]; a kernel that takes example ids would be given these instead."""
@@ -114,7 +118,9 @@ class KerasBlocks:
         return ops.matmul(belongs, x) / count
 
     def spans(self, x, spans):
-        """[R, T, H] → [R, K, P * H], the mean over the tokens of each span; of an empty one zeros."""
+        """[R, T, H] → [R, K, P * H], the mean over the tokens of each span; of an empty one
+        zeros.
+        """
         slots, count = spans.shape[1:3]
         place = ops.arange(x.shape[1], dtype="int32")
         begins, ends = spans[..., 0], spans[..., 1]

@@ -1,4 +1,6 @@
-"""BERT (Devlin et al. 2019): learned positions and segments, normalised after each block, a tanh pooler."""
+"""BERT (Devlin et al. 2019): learned positions and segments, normalised after each block, a tanh
+pooler.
+"""
 
 from typing import Any
 

@@ -1,6 +1,8 @@
-"""What encoders of BERT's kind share: config.json, the table of weights, where KerasHub keeps them, the forward pass.
+"""What encoders of BERT's kind share: config.json, the table of weights, where KerasHub keeps them,
+the forward pass.
 
-The forward pass is written in the few names of `blocks`. Letters as in `batches`: R rows, T tokens, M read places.
+The forward pass is written in the few names of `blocks`. Letters as in `batches`: R rows, T tokens,
+M read places.
 """
 
 import re
@@ -32,7 +34,8 @@ ADAPTERS = {
 
 
 def sizes(settings: Settings, first_position: int = 0) -> Sizes:
-    """The sizes that config.json tells; its positions begin with `first_position` that no token has.
+    """The sizes that config.json tells; its positions begin with `first_position` that no token
+    has.
 
     Raises:
         KftError: a value is missing or wrong, or it is a model that kft does not run.
@@ -124,7 +127,9 @@ def depth(name: str) -> int | None:
 
 
 def layer_parts(at: str, layer: Any) -> dict[str, Part]:
-    """The parts of KerasHub's `TransformerEncoder`, which holds attention kernels as [H, heads, H / heads] and the other way."""
+    """The parts of KerasHub's `TransformerEncoder`, which holds attention kernels as [H, heads, H /
+    heads] and the other way.
+    """
     attention = layer._self_attention_layer
     inner = layer._feedforward_intermediate_dense
     return {
@@ -143,7 +148,9 @@ def layer_parts(at: str, layer: Any) -> dict[str, Part]:
 
 
 def encoder(embed: Callable[..., Any], layer: Callable[..., Any]) -> Callable[..., Any]:
-    """The `Family.run` of a stack of layers: the last one is computed only for the tokens that are read."""
+    """The `Family.run` of a stack of layers: the last one is computed only for the tokens that are
+    read.
+    """
 
     def run(blocks: Any, inputs: dict[str, Any], places: Any) -> Any:
         x = embed(blocks, inputs)  # [R, T, H]
@@ -161,7 +168,9 @@ def encoder(embed: Callable[..., Any], layer: Callable[..., Any]) -> Callable[..
 
 
 def learned_positions(*tables: str) -> Callable[..., Any]:
-    """The sum of a token's vectors in some tables ("word", "position", "token_type"), normalised."""
+    """The sum of a token's vectors in some tables ("word", "position", "token_type"),
+    normalised.
+    """
     inputs_of = {"word": "token_ids", "position": "positions", "token_type": "segment_ids"}
 
     def embed(blocks: Any, inputs: dict[str, Any]) -> Any:
@@ -176,7 +185,9 @@ def learned_positions(*tables: str) -> Callable[..., Any]:
 
 
 def post_norm(blocks: Any, at: str, x: Any, context: Any, visible: Any) -> Any:
-    """One layer for the tokens x [R, M, H], which attend to those of context [R, T, H] that are visible to them."""
+    """One layer for the tokens x [R, M, H], which attend to those of context [R, T, H] that are
+    visible to them.
+    """
     rate = blocks.encoding.dropout
     query = blocks.split_heads(blocks.dense(f"{at}.attention.self.query", x))
     key = blocks.split_heads(blocks.dense(f"{at}.attention.self.key", context))

@@ -1,4 +1,6 @@
-"""What kft knows of one kind of model, as records of data and plain functions; nothing here imports Keras."""
+"""What kft knows of one kind of model, as records of data and plain functions; nothing here imports
+Keras.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,7 +58,8 @@ class Weight:
 
     Attributes:
         shape: of a kernel [inputs, outputs]; PyTorch's files hold it the other way round.
-        kind: "table", "kernel", "bias", "scale" or "offset"; tells how it starts anew and whether it is turned.
+        kind: "table", "kernel", "bias", "scale" or "offset"; tells how it starts anew and whether
+            it is turned.
     """
 
     shape: tuple[int, ...]
@@ -69,7 +72,8 @@ class Weight:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Where a weight lives in a Keras model: `getattr(layer, attribute)`, whose values `shape` makes one or two-dimensional.
+    """Where a weight lives in a Keras model: `getattr(layer, attribute)`, whose values `shape`
+    makes one or two-dimensional.
 
     The attribute is read anew in each use, since a layer may compute it.
     """
@@ -132,7 +136,8 @@ def numbered_labels(count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Hub:
-    """KerasHub's classes for a family: its backbone holds the weights, its presets load, `--to keras` writes one.
+    """KerasHub's classes for a family: its backbone holds the weights, its presets load, `--to
+    keras` writes one.
 
     Attributes:
         backbone, classifier, preprocessor, tokenizer: names in `keras_hub.models`.
@@ -155,8 +160,9 @@ class Hub:
 class Family:
     """One kind of model.
 
-    A checkpoint's names stand without the encoder's prefix ("bert."); a kernel's name is that of its dense layer and
-    ".weight". What the checkpoint's file holds and what the model holds may differ: `fold` and `unfold` go between them.
+    A checkpoint's names stand without the encoder's prefix ("bert."); a kernel's name is that of
+    its dense layer and ".weight". What the checkpoint's file holds and what the model holds may
+    differ: `fold` and `unfold` go between them.
 
     Attributes:
         name: `model_type` in config.json.
@@ -164,17 +170,19 @@ class Family:
         architecture: transformers' class of the bare encoder.
         hub: KerasHub's classes.
         heads: kind of head → its layers.
-        template: what stands around the texts of an example, and whether segment ids tell two apart.
+        template: what stands around the texts of an example, and whether segment ids tell two
+            apart.
         sizes, encoding: config.json as `Settings` → the records, checked.
         to_config: (sizes, encoding) → the fields of config.json that they make.
         weights: sizes → {name: Weight} of the encoder's weights in a checkpoint's file.
-        fold: (arrays of the file, sizes) → arrays that the model holds; kernels are [inputs, outputs] in both.
+        fold: (arrays of the file, sizes) → arrays that the model holds; kernels are [inputs,
+            outputs] in both.
         unfold: (arrays that the model holds, sizes) → arrays of the file.
         parts: backbone → {name: Part} of the weights that it holds, in its own order.
         depth: name → 0 for embeddings, 1 … L for layers; None above them.
         adapters: target → patterns of its dense layers, "{i}" for the layer's number.
-        run: (blocks, inputs, places) → hidden states [R, M, H] at places [R, M], or of all tokens [R, T, H] where
-            places is None.
+        run: (blocks, inputs, places) → hidden states [R, M, H] at places [R, M], or of all tokens
+            [R, T, H] where places is None.
     """
 
     name: str

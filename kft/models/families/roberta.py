@@ -1,4 +1,6 @@
-"""RoBERTa (Liu et al. 2019): BERT without segments and pooler, byte-level BPE, a head with a dense layer of its own."""
+"""RoBERTa (Liu et al. 2019): BERT without segments and pooler, byte-level BPE, a head with a dense
+layer of its own.
+"""
 
 from typing import Any
 

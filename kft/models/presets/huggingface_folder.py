@@ -98,14 +98,18 @@ def _labels(name: str, config: dict) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """The tensors in a folder's files: their files and shapes by key, and the prefix of the encoder's."""
+    """The tensors in a folder's files: their files and shapes by key, and the prefix of the
+    encoder's.
+    """
 
     name: str
     tensors: dict[str, tuple[Path, tuple[int, ...]]]
     prefix: str
 
     def key(self, name: str) -> str | None:
-        """The key of a weight, which may have a name of an older time; None where it is not there."""
+        """The key of a weight, which may have a name of an older time; None where it is not
+        there.
+        """
         old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
         keys = (prefix + spelling for spelling in (name, old) for prefix in (self.prefix, ""))
         return next((key for key in keys if key in self.tensors), None)
@@ -147,7 +151,9 @@ def _open(name: str, folder: Path, family: Family, sizes: Sizes) -> _Checkpoint:
 
 
 def _check_tensors(checkpoint: _Checkpoint, family: Family, sizes: Sizes) -> None:
-    """Nothing that the family's table asks for is missing, and the sizes that config.json tells are those of the weights."""
+    """Nothing that the family's table asks for is missing, and the sizes that config.json tells are
+    those of the weights.
+    """
     name = checkpoint.name
     for wanted, weight in family.weights(sizes).items():
         shape = checkpoint.shape(wanted)

@@ -15,7 +15,8 @@ _FAMILIES = {family.hub.backbone: family for family in FAMILIES.values()}
 
 
 def read(name: str, folder: Path, config: dict, activation: str | None) -> Preset:
-    """The preset in a KerasHub folder, whose config tells no activation: None stands for that of KerasHub's own code.
+    """The preset in a KerasHub folder, whose config tells no activation: None stands for that of
+    KerasHub's own code.
 
     Raises:
         KftError: it is of no family that kft has, or files are missing or damaged.
@@ -56,7 +57,8 @@ def head_weights(preset: Preset, kind: str) -> dict[str, np.ndarray]:
             found.append(item[()].astype(np.float32))
 
     with files.open_h5(preset.name, preset.path / "task.weights.h5") as opened:
-        # The head's layers alone are here, in their order (the optimizer lies beside); how they are called depends on Keras.
+        # The head's layers alone are here, in their order (the optimizer lies beside); how they are
+        # called depends on Keras.
         opened["layers"].visititems(collect)
     names = [f"{layer}.{part}" for layer in preset.family.hub.head for part in ("weight", "bias")]
     count = len(preset.head.labels)
@@ -80,7 +82,9 @@ def _check_weights(name: str, folder: Path) -> None:
 
 
 def _classifier(name: str, folder: Path, family: Family) -> Settings | None:
-    """The settings of the fine-tuned classifier in a folder, None where it holds a backbone only."""
+    """The settings of the fine-tuned classifier in a folder, None where it holds a backbone
+    only.
+    """
     task = files.read_json_if_there(name, folder / "task.json")
     if task.get("class_name") != family.hub.classifier:
         return None

@@ -1,4 +1,6 @@
-"""Folders that peft's `save_pretrained` wrote: low-rank adapters, and whole weights, on top of a checkpoint."""
+"""Folders that peft's `save_pretrained` wrote: low-rank adapters, and whole weights, on top of a
+checkpoint.
+"""
 
 import re
 from collections.abc import Callable
@@ -41,7 +43,8 @@ def read(name: str, folder: Path, base: str | None, locate: Callable[[str], Pres
         locate: name → preset.
 
     Raises:
-        KftError: there is no such base, the adapters are of a kind that kft cannot merge, or they do not fit it.
+        KftError: there is no such base, the adapters are of a kind that kft cannot merge, or they
+        do not fit it.
     """
     config = _config(name, folder)
     preset = locate(base or _base_of(name, folder, config))
@@ -120,7 +123,8 @@ def _scales(config: dict[str, Any]) -> Callable[[str, int], float]:
 
 @dataclass(frozen=True)
 class _Changes:
-    """What a folder's file says: adapters of dense layers, and weights that stand in place of the base's.
+    """What a folder's file says: adapters of dense layers, and weights that stand in place of the
+    base's.
 
     Names are without the encoder's prefix; kernels are [inputs, outputs].
     """
@@ -168,7 +172,9 @@ def _head_names(family: Family) -> set[str]:
 
 
 def _head(folder: Path, preset: Preset, replaced: dict[str, np.ndarray]) -> Head | None:
-    """The head that the folder holds, else the base's. Its labels have names where kft or the base gives them."""
+    """The head that the folder holds, else the base's. Its labels have names where kft or the base
+    gives them.
+    """
     kind = preset.head.kind if preset.head else SEQUENCE
     kernel = replaced.get(f"{preset.family.heads[kind].output}.weight")
     if kernel is None:

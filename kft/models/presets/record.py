@@ -13,7 +13,8 @@ class Preset:
 
     Attributes:
         name: as the user gave it.
-        kind: "keras" (KerasHub), "huggingface" or "run" (a finished run, named after its own preset).
+        kind: "keras" (KerasHub), "huggingface" or "run" (a finished run, named after its own
+            preset).
         path: the folder of the files.
         tokenizer: of its own files.
         family: the kind of model.

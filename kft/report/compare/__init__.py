@@ -1,4 +1,5 @@
-"""Runs side by side on the same rows: scores, whether they differ by more than chance, and where the runs disagree.
+"""Runs side by side on the same rows: scores, whether they differ by more than chance, and where
+the runs disagree.
 
 Needs no Keras: it reads what runs predicted when they were trained.
 """

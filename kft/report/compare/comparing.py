@@ -1,4 +1,6 @@
-"""Puts runs side by side: rows in common, scores, tests of each pair, and the rows on which the runs disagree."""
+"""Puts runs side by side: rows in common, scores, tests of each pair, and the rows on which the
+runs disagree.
+"""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -63,7 +65,8 @@ def read(paths: Sequence[str], split: str | None = None) -> tuple[str, dict[str,
     """What runs predicted for a split when they were trained.
 
     Args:
-        paths: folders of finished runs, or of runs over seeds or folds, whose predictions are averaged.
+        paths: folders of finished runs, or of runs over seeds or folds, whose predictions are
+            averaged.
         split: "test" or "validation"; None takes test where all have it.
 
     Returns:
@@ -83,12 +86,14 @@ def compare(
     seed: int = 0,
     resamples: int = significance.RESAMPLES,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Compares what two or more runs predicted for the rows that all of them have, labels matched by name.
+    """Compares what two or more runs predicted for the rows that all of them have, labels matched
+    by name.
 
     Args:
         found: {path of a run: what it predicted}.
         split: what the rows are.
-        metric: that the bootstrap tests, one of `scoring.with_interval`; None takes the task's main one.
+        metric: that the bootstrap tests, one of `scoring.with_interval`; None takes the task's main
+            one.
         seed: of the bootstrap.
         resamples: of the bootstrap.
 
@@ -96,8 +101,8 @@ def compare(
         What `FIELDS` describes, and all disagreements.
 
     Raises:
-        KftError: the runs predict different things, have no row in common, or other targets for the same row; or there is
-            no such metric.
+        KftError: the runs predict different things, have no row in common, or other targets for the
+            same row; or there is no such metric.
     """
     names = _names(list(found))
     matched = _in_common(dict(zip(names, found.values(), strict=True)))
@@ -242,8 +247,8 @@ def _correct(pairs: list[dict[str, Any]]) -> None:
 
 
 def _disagreements(matched: list[Answers], names: list[str]) -> Iterator[dict[str, Any]]:
-    """The rows for which not all runs predict the same, those of which they are surest first; of scores all, the farthest
-    apart first."""
+    """The rows for which not all runs predict the same, those of which they are surest first; of
+    scores all, the farthest apart first."""
     first = matched[0]
     predictions = np.stack([answer.predictions for answer in matched])  # [M, N, …]
     differ, order = first.task.differ(predictions, first.learned)

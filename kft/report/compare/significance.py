@@ -1,4 +1,5 @@
-"""Paired tests of two models on the same examples: McNemar's, and the bootstrap of a difference; Holm's correction.
+"""Paired tests of two models on the same examples: McNemar's, and the bootstrap of a difference;
+Holm's correction.
 
 N is the number of examples, M of models, S of resamples.
 """
@@ -35,11 +36,13 @@ class McNemar:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of scores, the second model's less the first's, with what resamples of the examples tell of it.
+    """A difference of scores, the second model's less the first's, with what resamples of the
+    examples tell of it.
 
     Attributes:
         value: on all examples.
-        interval: 95 % of the resamples are between; (None, None) where the metric is defined for none.
+        interval: 95 % of the resamples are between; (None, None) where the metric is defined for
+            none.
         p_value: two-sided; None where the metric is defined for no resample.
     """
 
@@ -51,8 +54,8 @@ class Difference:
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
     """Whether two models are right equally often, from where only one of them is (McNemar 1947).
 
-    With fewer than 25 such examples the exact binomial test; else chi-square with Edwards' correction,
-    (|b - c| - 1)² / (b + c), 0 where b = c (Edwards 1948; as R's `mcnemar.test`).
+    With fewer than 25 such examples the exact binomial test; else chi-square with Edwards'
+    correction, (|b - c| - 1)² / (b + c), 0 where b = c (Edwards 1948; as R's `mcnemar.test`).
 
     Args:
         first_right, second_right: bool [N].
@@ -76,7 +79,8 @@ def resample(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> np.ndarray:
-    """A metric of M models on the same resamples of the examples, float [M, S]; nan where it is not defined.
+    """A metric of M models on the same resamples of the examples, float [M, S]; nan where it is not
+    defined.
 
     Args:
         task, targets, labels: as for `scoring.scores`.
@@ -89,7 +93,8 @@ def resample(
     cells, sizes = np.arange(total), np.ones(total)
     decided = TASKS[task].scoring.alike
     if decided:
-        # The scores depend on the predicted classes alone: examples that are alike in all of them are drawn together.
+        # The scores depend on the predicted classes alone: examples that are alike in all of them
+        # are drawn together.
         alike = np.column_stack([targets, *map(decided, predictions)])
         _, cells, sizes = np.unique(alike, axis=0, return_index=True, return_counts=True)
     generator = np.random.default_rng(seed)
@@ -104,10 +109,12 @@ def resample(
 
 
 def difference(first: float, second: float, resampled: np.ndarray) -> Difference:
-    """The difference of two scores, by the paired percentile bootstrap (Efron and Tibshirani 1993, chapters 13 and 16).
+    """The difference of two scores, by the paired percentile bootstrap (Efron and Tibshirani 1993,
+    chapters 13 and 16).
 
-    The p-value is the smallest level at which the interval leaves out 0: twice the smaller share of the resamples on
-    one side of 0, (count + 1) / (S + 1) as Davison and Hinkley 1997, section 4.2, so that it is never 0.
+    The p-value is the smallest level at which the interval leaves out 0: twice the smaller share of
+    the resamples on one side of 0, (count + 1) / (S + 1) as Davison and Hinkley 1997, section 4.2,
+    so that it is never 0.
 
     Args:
         first, second: scores on all examples.
@@ -124,7 +131,9 @@ def difference(first: float, second: float, resampled: np.ndarray) -> Difference
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values for several tests at a time: the chance of even one false finding stays below the level (Holm 1979)."""
+    """P-values for several tests at a time: the chance of even one false finding stays below the
+    level (Holm 1979).
+    """
     known = [i for i, p in enumerate(p_values) if p is not None]
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0

@@ -11,7 +11,9 @@ TEXT_LENGTH = 160  # characters shown of a row
 
 
 def text(told: dict[str, Any]) -> str:
-    """The scores side by side, the tests of each pair, and the rows on which the runs disagree most."""
+    """The scores side by side, the tests of each pair, and the rows on which the runs disagree
+    most.
+    """
     blocks = [_scores(told), _tests(told), _rows(told)]
     return "\n\n".join("\n".join(lines) for lines in blocks)
 

@@ -1,4 +1,6 @@
-"""One config → several runs, over seeds and the folds of a cross-validation, and one account of all of them."""
+"""One config → several runs, over seeds and the folds of a cross-validation, and one account of all
+of them.
+"""
 
 from kft.studies.ensemble.results import FIELDS, text
 from kft.studies.ensemble.running import resume, train

@@ -41,7 +41,9 @@ def html(
 
 
 def chart(told: dict[str, Any]) -> str:
-    """An SVG with a dot for each run and split in the main metric, over the mean and one standard deviation."""
+    """An SVG with a dot for each run and split in the main metric, over the mean and one standard
+    deviation.
+    """
     metric = told["metric"]
     splits = [split for split, means in told["metrics"].items() if means.get(metric) is not None]
     if not splits:

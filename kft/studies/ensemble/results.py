@@ -1,4 +1,6 @@
-"""What the runs of an ensemble found together: ensemble.json, the out-of-fold predictions, and tables in plain text."""
+"""What the runs of an ensemble found together: ensemble.json, the out-of-fold predictions, and
+tables in plain text.
+"""
 
 from typing import Any
 
@@ -47,7 +49,8 @@ FIELDS: dict[str, dict[str, str]] = {
 
 
 def write(folder: EnsembleDir) -> dict[str, Any]:
-    """Writes ensemble.json, ensemble.html and the out-of-fold predictions from what is finished; returns the first.
+    """Writes ensemble.json, ensemble.html and the out-of-fold predictions from what is finished;
+    returns the first.
 
     Raises:
         KftError: a file of a run is missing or damaged, or the disk is full.
@@ -119,7 +122,9 @@ def _scored(told: Answers) -> dict[str, Any]:
 
 
 def _spread(scores: list[dict[str, dict[str, float | None]]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """{split: {metric: mean}} and the same of the sample standard deviation; None where it is not defined."""
+    """{split: {metric: mean}} and the same of the sample standard deviation; None where it is not
+    defined.
+    """
     splits = [name for name in (scores[0] if scores else ()) if all(name in told for told in scores)]
     made = {split: metrics.over_runs([told[split] for told in scores]) for split in splits}
     return {split: mean for split, (mean, _) in made.items()}, {split: sd for split, (_, sd) in made.items()}
@@ -149,7 +154,9 @@ def title(told: dict[str, Any], split: str) -> str:
 
 
 def table(told: dict[str, Any], split: str) -> list[tuple[str, ...]]:
-    """Head and rows of the scores of a split over the runs, and of the runs together where they have one."""
+    """Head and rows of the scores of a split over the runs, and of the runs together where they
+    have one.
+    """
     together = told["ensemble"].get(split, {}).get("metrics")
     name = "ensemble"
     if split == "validation" and told["out_of_fold"]:

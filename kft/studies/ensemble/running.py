@@ -1,7 +1,7 @@
 """Trains the runs of an ensemble one after the other, each once, however often it is stopped.
 
-ensemble.toml plan.json                              the settings that the runs share; which seeds and folds there are
-seed-1/ fold-2/ seed-1-fold-2/                       a run directory each
+ensemble.toml plan.json           the settings that the runs share; which seeds and folds there are
+seed-1/ fold-2/ seed-1-fold-2/    a run directory each
 ensemble.json ensemble.html predictions.out-of-fold.parquet
 """
 
@@ -30,9 +30,11 @@ FREE = {"backend", "data.source", *(f"data.{key}" for key in PATH_KEYS)}
 
 
 def train(config: Config, path: str | Path, seeds: Sequence[int] = ()) -> dict[str, Any]:
-    """Trains a run for each seed, and of a config with `split.folds` one for each fold; or goes on with those in a folder.
+    """Trains a run for each seed, and of a config with `split.folds` one for each fold; or goes on
+    with those in a folder.
 
-    Finished runs stay as they are, a stopped one goes on from its checkpoint. More seeds may be added later.
+    Finished runs stay as they are, a stopped one goes on from its checkpoint. More seeds may be
+    added later.
 
     Args:
         config: from `kft.config.load`; `split.fold` is not set.
@@ -69,7 +71,8 @@ def _extended(folder: EnsembleDir, config: Config, asked: Variation) -> Variatio
     """The plan of the runs that are there, with the seeds that are asked for besides.
 
     Raises:
-        KftError: they were begun with other settings. Where none came to its first step, they are forgotten.
+        KftError: they were begun with other settings. Where none came to its first step, they are
+        forgotten.
     """
     run_dirs = [member.run for member in runs.members(folder)]
     if not any(map(_begun, run_dirs)):

@@ -1,4 +1,5 @@
-"""GLUE and SuperGLUE: every task trained over seeds, scored by the benchmark's rules, answers ready for its server.
+"""GLUE and SuperGLUE: every task trained over seeds, scored by the benchmark's rules, answers ready
+for its server.
 
 `kft.studies.suites.running.run` trains, and needs Keras; what stands here does not.
 """

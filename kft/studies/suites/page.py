@@ -25,7 +25,9 @@ def html(told: dict[str, Any]) -> str:
 
 
 def chart(told: dict[str, Any]) -> str:
-    """An SVG with a dot for each seed, a bar for the mean and a diamond for each published score."""
+    """An SVG with a dot for each seed, a bar for the mean and a diamond for each published
+    score.
+    """
     scored = [
         (task["title"], name, m)
         for task in told["tasks"]

@@ -13,7 +13,9 @@ class Published:
 
 
 def figures(suite: str, preset: str) -> list[Published]:
-    """What is known about a preset, by its KerasHub name or hf:// handle; nothing for other checkpoints."""
+    """What is known about a preset, by its KerasHub name or hf:// handle; nothing for other
+    checkpoints.
+    """
     return [known for known in PUBLISHED.get(suite, ()) if preset in known.presets]
 
 
@@ -74,7 +76,8 @@ PUBLISHED = {
                 "qqp": {"accuracy": 0.913},
             },
         ),
-        # The README names MiniLM-L6-H384 without a link; what the hub has under the name was cut from the 12 layers.
+        # The README names MiniLM-L6-H384 without a link; what the hub has under the name was cut
+        # from the 12 layers.
         Published(
             ("hf://nreimers/MiniLM-L6-H384-uncased",),
             "microsoft/unilm, minilm/README.md, MiniLM-L6xH384 (development sets; MRPC without the metric's name), "

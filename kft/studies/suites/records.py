@@ -14,7 +14,9 @@ from kft.studies.suites.scoring import Scorer, Scores
 
 @dataclass(frozen=True)
 class Submission:
-    """One file that the benchmark's server takes: which split it answers, its name, its form (`submission.FORMS`), its rows."""
+    """One file that the benchmark's server takes: which split it answers, its name, its form
+    (`submission.FORMS`), its rows.
+    """
 
     split: str
     file: str
@@ -34,7 +36,8 @@ class Task:
         labels: names in the benchmark's order; none for scores and choices.
         splits: those that are scored; the part after "validation" goes to the metrics' names.
         submissions: the files of the server.
-        by: the task whose models answer this one, which has no training data; its `source` is this task's.
+        by: the task whose models answer this one, which has no training data; its `source` is this
+            task's.
         source: TFDS name of a task with `by`.
         columns: text and text_pair of a task with `by`.
         from_mnli: whether published recipes start it from an MNLI model.
@@ -62,7 +65,9 @@ class Task:
         return trained.model_copy(update={"source": self.source, "text": text, "text_pair": pair})
 
     def scored(self, table: pl.DataFrame, split: str) -> Scores:
-        """The scores of a split by their names in the suite, over its labelled rows; none where no row is labelled."""
+        """The scores of a split by their names in the suite, over its labelled rows; none where no
+        row is labelled.
+        """
         labelled = table.filter(pl.col("target").is_not_null())
         if not len(labelled):
             return {}

@@ -1,9 +1,10 @@
 """Trains and scores the tasks of a suite over seeds, each (task, seed) once.
 
 suite.json suite.md suite.html submission.zip
-runs/TASK-seedN/          a run directory; runs/TASK-seedN.json {"train_seconds": wall time of its training}
-scores/TASK-seedN.json    {"task", "seed", "metrics": {name: score}, "train_seconds"}
-scores/TASK-seedN.SPLIT.parquet    the examples of a split, with the columns `target` and `answer`
+runs/TASK-seedN/                   a run directory
+runs/TASK-seedN.json               {"train_seconds": wall time of its training}
+scores/TASK-seedN.json             {"task", "seed", "metrics": {name: score}, "train_seconds"}
+scores/TASK-seedN.SPLIT.parquet    the examples of a split, with `target` and `answer`
 """
 
 import json
@@ -71,7 +72,8 @@ def run(
     folder: str | Path | None = None,
     from_mnli: bool = False,
 ) -> dict[str, Any]:
-    """Trains and scores what is not done yet, and writes suite.json, suite.md, suite.html and the submission.
+    """Trains and scores what is not done yet, and writes suite.json, suite.md, suite.html and the
+    submission.
 
     Args:
         suite: a key of `SUITES`.
@@ -85,8 +87,8 @@ def run(
         The content of suite.json, see `summary.FIELDS`.
 
     Raises:
-        KftError: there is no such task, or a setting is wrong. What fails in one task stands under "failed".
-        train.Stopped: a signal came; the same call goes on.
+        KftError: there is no such task, or a setting is wrong. What fails in one task stands under
+        "failed". train.Stopped: a signal came; the same call goes on.
     """
     plan = Job(
         suite,
@@ -105,7 +107,9 @@ def run(
 
 
 def _run(plan: Job, preset: str) -> dict[str, Any]:
-    """Trains and scores what is not done yet, while no other process writes in the suite's folder."""
+    """Trains and scores what is not done yet, while no other process writes in the suite's
+    folder.
+    """
     suite, from_mnli = plan.suite, plan.from_mnli
     done: dict[str, dict[int, dict[str, Any]]] = {task.name: {} for task in plan.tasks}
     failed: list[dict[str, Any]] = []
@@ -155,7 +159,9 @@ def _chosen(suite: str, names: list[str] | None, from_mnli: bool) -> tuple[Task,
 
 
 def _order(plan: Job) -> Iterator[tuple[Task, int]]:
-    """Every task and seed: what others start from first, seed by seed, so that an early stop leaves whole columns."""
+    """Every task and seed: what others start from first, seed by seed, so that an early stop leaves
+    whole columns.
+    """
     last = {True: 0, False: 1}
     tasks = sorted(plan.tasks, key=lambda t: last[t.name == "mnli"] if plan.from_mnli else 0)
     for seed in plan.seeds:
@@ -230,7 +236,9 @@ def _time_file(run: RunDir) -> Path:
 
 
 def _score(plan: Job, task: Task, seed: int, config: Config) -> dict[str, float]:
-    """Scores the task's splits, and keeps the answers to them and to the splits that are submitted."""
+    """Scores the task's splits, and keeps the answers to them and to the splits that are
+    submitted.
+    """
     data = task.data(config.data)
     there = _splits(data)
     loaded = evaluate.load_run(plan.run(task, seed).path)

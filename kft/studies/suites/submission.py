@@ -23,7 +23,9 @@ Labels = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Form:
-    """How a file is written: (table with `answer`, label names) → lines, and (lines, label names, rows) → what is wrong."""
+    """How a file is written: (table with `answer`, label names) → lines, and (lines, label names,
+    rows) → what is wrong.
+    """
 
     lines: Callable[[pl.DataFrame, Labels], list[str]]
     problems: Callable[[list[str], Labels, int], list[str]]
@@ -46,7 +48,8 @@ def check(suite: str, path: str | Path) -> list[str]:
     """Checks a zip of all files or one file alone; returns the names of the files in it.
 
     Raises:
-        KftError: a file has a wrong name, is missing, or has wrong rows or labels; all mistakes at once.
+        KftError: a file has a wrong name, is missing, or has wrong rows or labels; all mistakes at
+        once.
     """
     held = _held(Path(path))
     problems = file_problems(suite, held)

@@ -1,4 +1,6 @@
-"""suite.json: scores over seeds and the benchmark's average; as a table in plain text and Markdown."""
+"""suite.json: scores over seeds and the benchmark's average; as a table in plain text and
+Markdown.
+"""
 
 import math
 import statistics
@@ -103,7 +105,9 @@ def task_score(metrics: dict[str, float | None]) -> float:
 
 
 def rows(told: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """(task, metric, mean ± deviation, training time, published), scores as percentages, as the benchmarks print them."""
+    """(task, metric, mean ± deviation, training time, published), scores as percentages, as the
+    benchmarks print them.
+    """
     table = []
     for task in told["tasks"]:
         for i, (name, metric) in enumerate(task["metrics"].items()):

@@ -1,4 +1,6 @@
-"""Workers of a study on a Ray cluster, or on a Ray of this machine's own where there is no cluster."""
+"""Workers of a study on a Ray cluster, or on a Ray of this machine's own where there is no
+cluster.
+"""
 
 import contextlib
 import os
@@ -9,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Ray reads this when it is imported. It takes the lines of two trials for one when they differ in numbers only.
+# Ray reads this when it is imported. It takes the lines of two trials for one when they differ in
+# numbers only.
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 
 import ray  # noqa: E402
@@ -34,7 +37,8 @@ Crew = dict[ray.ObjectRef, ray.actor.ActorHandle]  # what a worker will return: 
 
 
 def run_workers(opened: Study, url: str | None, stop: threading.Event) -> None:
-    """Trains until every trial has ended, by `tune.workers` workers at a time; those that die are replaced.
+    """Trains until every trial has ended, by `tune.workers` workers at a time; those that die are
+    replaced.
 
     Args:
         opened: the study.
@@ -98,7 +102,8 @@ def _resources(tune: TuneConfig) -> dict[str, Any]:
     asked = {"num_cpus": tune.cpus_per_trial, "num_gpus": tune.gpus_per_trial}
     if not 0 < tune.gpus_per_trial < 1:
         return asked
-    # By itself JAX takes three quarters of a GPU's memory, and leaves too little to the others that share it.
+    # By itself JAX takes three quarters of a GPU's memory, and leaves too little to the others that
+    # share it.
     share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * tune.gpus_per_trial:.3f}"}
     return asked | {"runtime_env": {"env_vars": share}}
 
@@ -139,7 +144,9 @@ def _score_winner_there(opened: Study, url: str | None) -> None:
 
 @contextlib.contextmanager
 def _connected(tune: TuneConfig) -> Iterator[None]:
-    """The cluster that RAY_ADDRESS names or that runs here, else a Ray that ends with the command."""
+    """The cluster that RAY_ADDRESS names or that runs here, else a Ray that ends with the
+    command.
+    """
     on_term = signal.getsignal(signal.SIGTERM)
     if not sys.stderr.isatty():
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")

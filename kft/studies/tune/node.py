@@ -1,4 +1,6 @@
-"""What runs on a node of a Ray cluster: a worker that trains trials, and the scoring of a winner that stands there."""
+"""What runs on a node of a Ray cluster: a worker that trains trials, and the scoring of a winner
+that stands there.
+"""
 
 import glob
 import os
@@ -49,7 +51,8 @@ def _open(config: Config, folder: Path, url: str | None, version: str) -> Study:
     """The study as this node sees it.
 
     Raises:
-        KftError: the node has another kft, lacks the data or the model, or does not share the study's folder where it must.
+        KftError: the node has another kft, lacks the data or the model, or does not share the
+        study's folder where it must.
     """
     os.dup2(2, 1)  # Ray hands a worker's standard output to the command's, which is for results
     sys.stdout = sys.stderr

@@ -1,4 +1,6 @@
-"""study.html: the ranked table, and charts of a study's course, of what matters and of how the settings go together."""
+"""study.html: the ranked table, and charts of a study's course, of what matters and of how the
+settings go together.
+"""
 
 import io
 import json
@@ -65,7 +67,9 @@ def _bars(importances: dict[str, float]) -> str:
 
 
 def _parallel(complete: list[dict[str, Any]], metric: str, positive: str | None) -> str:
-    """A line for each trial through an axis for each setting and one for the score; the better, the darker."""
+    """A line for each trial through an axis for each setting and one for the score; the better, the
+    darker.
+    """
     names = list(complete[0]["params"])
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,6 @@
-"""What a study found: trials in their rank, study.json, best.toml, study.html, and a table in plain text."""
+"""What a study found: trials in their rank, study.json, best.toml, study.html, and a table in plain
+text.
+"""
 
 import json
 from pathlib import Path
@@ -108,7 +110,9 @@ def run_folder(opened: Study, index: int, seed: int) -> Path:
 
 
 def importances(opened: Study) -> dict[str, float]:
-    """Setting → share of the metric's spread that it explains (fANOVA, Hutter et al. 2014); {} where that is unknown."""
+    """Setting → share of the metric's spread that it explains (fANOVA, Hutter et al. 2014); {}
+    where that is unknown.
+    """
     from_trials = [t for t in storage.trials(opened) if t.state == TrialState.COMPLETE]
     varied = {p.name for p in opened.space if len({t.params.get(p.name) for t in from_trials}) > 1}
     if len(from_trials) < 4 or not varied or len({t.value for t in from_trials}) < 2:

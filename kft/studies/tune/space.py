@@ -40,7 +40,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Range:
-    """A number from low to high, both included; `step` None is any number, `log` draws evenly in the logarithm."""
+    """A number from low to high, both included; `step` None is any number, `log` draws evenly in
+    the logarithm.
+    """
 
     name: str
     low: float
@@ -83,7 +85,8 @@ def read(config: Config) -> Space:
     """What a config searches.
 
     Raises:
-        KftError: every mistake in the table: names, values that the settings do not take, and conflicts between them.
+        KftError: every mistake in the table: names, values that the settings do not take, and
+        conflicts between them.
     """
     items = list(_flat(config.tune.space))
     problems = [problem for name, value in items for problem in _problems(config, name, value)]
@@ -111,8 +114,8 @@ def read(config: Config) -> Space:
 def points(config: Config, space: Space) -> list[Point]:
     """The point of each trial; empty ones for tpe, which chooses them on the way.
 
-    A random search draws from one stream, without repeating itself: the points of fewer trials are the first of those
-    of more.
+    A random search draws from one stream, without repeating itself: the points of fewer trials are
+    the first of those of more.
     """
     tune = config.tune
     if tune.method == "grid":

@@ -1,8 +1,10 @@
-"""A study's trials in Optuna's storage: each is claimed by one process, and by another when that one dies.
+"""A study's trials in Optuna's storage: each is claimed by one process, and by another when that
+one dies.
 
-A process holds a lock of the operating system on the file of its trial, which ends with the process: a trial that is
-running and not locked was left behind, and whoever finds it goes on with it. Where several machines share a server's
-storage, a trial also keeps the time at which its process was last alive.
+A process holds a lock of the operating system on the file of its trial, which ends with the
+process: a trial that is running and not locked was left behind, and whoever finds it goes on with
+it. Where several machines share a server's storage, a trial also keeps the time at which its
+process was last alive.
 """
 
 import contextlib
@@ -86,8 +88,8 @@ def begin(config: Config, folder: Path, url: str | None) -> Study:
     """The study in a folder, made or gone on with.
 
     Raises:
-        KftError: the table is wrong, the folder holds something else or a study of other settings, or the storage cannot
-            be used.
+        KftError: the table is wrong, the folder holds something else or a study of other settings,
+            or the storage cannot be used.
     """
     space = spaces.read(config)
     scoring.check_name(config.task, ranking_metric(config), where="tune.metric")
@@ -196,7 +198,9 @@ def check_same(folder: Path, before: Config, now: Config) -> None:
 
 
 def _identity(config: Config) -> str:
-    """The settings that decide about the trials; how many there are and where they run may change."""
+    """The settings that decide about the trials; how many there are and where they run may
+    change.
+    """
     free = {"trials", "workers", "timeout_minutes", "launcher", "cpus_per_trial", "gpus_per_trial"}
     return config.model_dump_json(exclude={"tune": free, "data": {*configs.PATH_KEYS, "source"}})
 
@@ -215,7 +219,9 @@ def unfinished(opened: Study) -> list[FrozenTrial]:
 
 
 def claim(opened: Study) -> Claim | None:
-    """A trial to train: one that was left behind, else the next; None where all are finished or others' now."""
+    """A trial to train: one that was left behind, else the next; None where all are finished or
+    others' now.
+    """
     with locked(opened.folder):
         left = unfinished(opened)
         for trial in sorted(left, key=lambda t: t.state == TrialState.WAITING):
@@ -247,7 +253,9 @@ def claimable(opened: Study) -> int:
 
 
 def _stays_mine(opened: Study, held: Claim) -> bool:
-    """Whether no other machine took the same dead trial over at the same moment: the last one to say so has it."""
+    """Whether no other machine took the same dead trial over at the same moment: the last one to
+    say so has it.
+    """
     time.sleep(SETTLE_SECONDS)
     return opened.storage.get_trial(held.id).user_attrs["host"] == _host(opened)
 
@@ -267,7 +275,8 @@ def note(opened: Study, held: Claim, **told: Any) -> None:
 
 def suggest(opened: Study, held: Claim) -> tuple[optuna.Trial, spaces.Point]:
     """The settings of a claimed trial; of one that was begun before the same as then."""
-    # A sampler for each trial, seeded by its number: else every process would begin with the same choices.
+    # A sampler for each trial, seeded by its number: else every process would begin with the same
+    # choices.
     seed = np.random.RandomState([opened.config.tune.seed, held.index]).randint(2**31 - 1)
     opened.study.sampler = optuna.samplers.TPESampler(seed=int(seed))
     trial = optuna.Trial(opened.study, held.id)
@@ -287,7 +296,8 @@ def alive(opened: Study, held: Claim) -> Iterator[None]:
 
     def tell() -> None:
         while not over.wait(ALIVE_SECONDS):
-            # A server that is away for a moment, or a trial that has just ended: the trainer finds out by itself.
+            # A server that is away for a moment, or a trial that has just ended: the trainer finds
+            # out by itself.
             with contextlib.suppress(*UNREACHABLE, optuna.exceptions.UpdateFinishedTrialError):
                 note(opened, held, alive=time.time())
 
@@ -333,7 +343,9 @@ def _open_lock(file: Path) -> IO:
 
 
 def _lock(file: Path, wait: bool) -> IO | None:
-    """A lock that ends when the file is closed or the process dies; None where another process has it."""
+    """A lock that ends when the file is closed or the process dies; None where another process has
+    it.
+    """
     opened = _open_lock(file)
     if _system_lock(opened, wait=wait):
         return opened

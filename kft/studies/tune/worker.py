@@ -1,4 +1,6 @@
-"""`python -m kft.studies.tune.worker`: trains trials of the study that standard input names, until that is closed."""
+"""`python -m kft.studies.tune.worker`: trains trials of the study that standard input names, until
+that is closed.
+"""
 
 import json
 import os

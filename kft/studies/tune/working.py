@@ -1,4 +1,6 @@
-"""Trains the trials of a study, one after the other, and ends the study; any number of processes do so at a time."""
+"""Trains the trials of a study, one after the other, and ends the study; any number of processes do
+so at a time.
+"""
 
 import gc
 import json
@@ -86,7 +88,8 @@ def work(opened: Study, stop: threading.Event, wait: bool = True) -> None:
 
 
 def finish(opened: Study) -> dict[str, Any]:
-    """Ranks the trials, scores the winner on test once all are finished, and writes what the study's folder tells.
+    """Ranks the trials, scores the winner on test once all are finished, and writes what the
+    study's folder tells.
 
     Raises:
         KftError: every trial failed, or the storage does not answer.
@@ -195,7 +198,9 @@ def _watch(trial, run: RunDir, metric: str) -> None:
 
 
 def _score_winner(opened: Study, best: dict[str, Any]) -> dict[str, Any] | None:
-    """The winner's scores on test, kept with the study; None where it has no test split or its run is elsewhere."""
+    """The winner's scores on test, kept with the study; None where it has no test split or its run
+    is elsewhere.
+    """
     run_dirs = [Path(run) for run in best["runs"]]
     if not all(RunDir(run).done.exists() for run in run_dirs):
         note(f"the winner's run is on another machine: {best['host']}; `kft tune` there scores it on test")

@@ -117,7 +117,9 @@ def check(names: list[str]) -> None:
 
 
 class Tracking:
-    """All trackers of a run. One that fails is told of and left out: training goes on without it."""
+    """All trackers of a run. One that fails is told of and left out: training goes on without
+    it.
+    """
 
     def __init__(self, names: list[str], folder: Path, name: str, settings: dict[str, Any]):
         """Opens them, anew or where they stopped.

@@ -1,7 +1,8 @@
 """Writes scalars as the event files that TensorBoard reads, without TensorFlow or TensorBoard.
 
-A file is a row of records (TFRecord: length, its checksum, bytes, their checksum), each an `Event` in
-protocol buffers' encoding: tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto.
+A file is a row of records (TFRecord: length, its checksum, bytes, their checksum), each an `Event`
+in protocol buffers' encoding: tensorflow/core/lib/io/record_writer.h,
+tensorflow/core/util/event.proto.
 """
 
 import os
