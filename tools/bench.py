@@ -950,7 +950,7 @@ def read_arguments(given: list[str] | None = None) -> argparse.Namespace:
     from kft.config import FORMATS
 
     names = sorted({name for rows in PARTS.values() for name in rows})
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", help="file or class folder; BBC News where not given")
     parser.add_argument("--format", choices=FORMATS, help="else what the file's ending says")
     parser.add_argument("--text", default="text", help="column: a name, or a number from 0 with --no-header")

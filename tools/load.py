@@ -170,7 +170,7 @@ def print_table(result: dict) -> None:
 
 
 def read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("url")
     parser.add_argument("--texts", required=True, help="file with a text a line")
     parser.add_argument("--clients", type=int, default=64)

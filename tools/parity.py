@@ -192,7 +192,7 @@ def print_table(result: dict) -> None:
 
 
 def read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument(
         "--preset", default="all_minilm_l6_v2_en", help="a preset that `kft` reads from a folder"
     )

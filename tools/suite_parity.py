@@ -297,7 +297,7 @@ def _spread(values: list[float]) -> str:
 
 
 def read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("suite", help="folder of a finished `kft suite`")
     parser.add_argument("--tasks", help="names with commas between; else all of the suite")
     parser.add_argument("--seeds", help="with commas between; else those of the suite")
