@@ -79,7 +79,7 @@ def mean_learned(parts: Sequence[Learned]) -> Learned:
     if not first.thresholds:
         return first
     order = [[part.labels.index(label) for label in first.labels] for part in parts]
-    thresholds = [np.array(part.thresholds)[at] for part, at in zip(parts, order, strict=True)]
+    thresholds = [np.array(part.thresholds)[positions] for part, positions in zip(parts, order, strict=True)]
     return replace(first, thresholds=tuple(np.mean(thresholds, axis=0).tolist()))
 
 

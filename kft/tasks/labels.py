@@ -78,11 +78,11 @@ def more(rows: pl.DataFrame) -> str:
     return f" ({rows.height} such rows)" if rows.height > 1 else ""
 
 
-def check_differ(values: pl.Series, what: str, train: pl.DataFrame, shown: str) -> None:
+def check_differ(values: pl.Series, what: str, train: pl.DataFrame, name: str) -> None:
     """Raises KftError: all labels of train are alike."""
     if values.n_unique() == 1:
         raise KftError(
-            f"{shown}: every row has the {what} {train['label'][0]}, so there is nothing to learn",
+            f"{name}: every row has the {what} {train['label'][0]}, so there is nothing to learn",
             "`data.label` names the column; `data.max_examples` takes the first rows, which may all be of one class",
         )
 
@@ -170,9 +170,9 @@ def refuse(
         lines.append(f"{where(frame, rows)}: {what}{more(rows)}{'' if name is None else near(name)}")
         counts.append(f"{rows.height} missing" if name is None else f"{name} {rows.height}")
     if len(lines) > 1:
-        shown = ", ".join(counts[:SHOWN_LABELS]) + (", …" if len(counts) > SHOWN_LABELS else "")
+        listing = ", ".join(counts[:SHOWN_LABELS]) + (", …" if len(counts) > SHOWN_LABELS else "")
         count = bad.select("id", "origin").n_unique()
-        lines = [f"{bad['origin'][0]}: {count} rows cannot be scored: {shown}", *lines[:SHOWN_PROBLEMS]]
+        lines = [f"{bad['origin'][0]}: {count} rows cannot be scored: {listing}", *lines[:SHOWN_PROBLEMS]]
         left = len(counts) - SHOWN_PROBLEMS
         lines += [f"and {left} more such labels"] if left > 0 else []
     skip = "; --skip-unlabelled leaves out those without a label" if bad["_name"].null_count() else ""

@@ -20,9 +20,9 @@ def by_question(
         probability: of each choice, [N].
         numbers: of the questions, [N].
     """
-    at = places(numbers)
-    marks, probabilities = np.zeros((2, at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1))
-    marks[at], probabilities[at] = right, probability
+    index = places(numbers)
+    marks, probabilities = np.zeros((2, index[0].max(initial=-1) + 1, index[1].max(initial=0) + 1))
+    marks[index], probabilities[index] = right, probability
     return marks.argmax(axis=1), probabilities
 
 
@@ -30,12 +30,12 @@ def chosen(scores: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """1 for the choice of each question with the highest score, the first of equal ones, else 0:
     float [N].
     """
-    at = places(numbers)
-    table = np.full((at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1), -np.inf)
-    table[at] = scores
+    index = places(numbers)
+    table = np.full((index[0].max(initial=-1) + 1, index[1].max(initial=0) + 1), -np.inf)
+    table[index] = scores
     marks = np.zeros_like(table)
     marks[np.arange(len(table)), table.argmax(axis=1)] = 1
-    return marks[at]
+    return marks[index]
 
 
 def places(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

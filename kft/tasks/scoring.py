@@ -70,7 +70,7 @@ def details(
 
     Returns:
         {"examples": N, "intervals": {metric: [low, high]}}, where an interval is the 95 %
-        percentile bootstrap over the examples, [None, None] where it cannot tell
+        percentile bootstrap over the examples, [None, None] where there is none
         (`bootstrap.intervals`). For classes also "labels", "per_class" {label: {"precision",
         "recall", "f1", "support"}}, "positive" (of two), "confusion_matrix" (a row for each target,
         a column for each prediction, in label order) and "calibration", a list of {"low", "high",
@@ -81,14 +81,16 @@ def details(
         KftError: a prediction is not a finite number.
     """
     targets, predictions = _checked(task, targets, predictions, labels)
-    told = TASKS[task].scoring.details(targets, predictions, labels, np.random.default_rng(seed), resamples)
+    content = TASKS[task].scoring.details(
+        targets, predictions, labels, np.random.default_rng(seed), resamples
+    )
     binary = any(METRICS[metric].needs_binary for metric in TASKS[task].scoring.metrics)
     name = positive_label(labels, positive) if binary else None
     if name is None or name == labels[1]:
-        return told if name is None else told | {"positive": name}
+        return content if name is None else content | {"positive": name}
     scored = positive_second(targets, predictions, labels, positive)
     turned = TASKS[task].scoring.details(*scored, labels, np.random.default_rng(seed), resamples)
-    return told | {"positive": name, "intervals": turned["intervals"]}
+    return content | {"positive": name, "intervals": turned["intervals"]}
 
 
 def positive_label(labels: Sequence[str] | None, positive: str | None = None) -> str | None:

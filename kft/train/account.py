@@ -1,6 +1,4 @@
-"""What a training tells of itself before its first step: the files of its inputs, and lines for the
-user.
-"""
+"""What a training says of itself before its first step: files, and lines for the user."""
 
 from typing import Any
 
@@ -37,7 +35,7 @@ def write_inputs(run: RunDir, prepared: Prepared) -> None:
 
 
 def _origin(data: Data, architecture: models.Architecture) -> dict[str, Any]:
-    """What model.json tells of the run that this one starts from."""
+    """What model.json says of the run that this one starts from."""
     if data.preset.kind != "run":
         return {}
     start = RunDir(data.preset.path)
