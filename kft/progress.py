@@ -1,6 +1,4 @@
-"""Tells on stderr how a long job goes (a bar on a terminal, plain lines elsewhere), and lets
-signals stop it.
-"""
+"""Reports on stderr how a long job goes (a bar, or plain lines), and lets signals stop it."""
 
 import signal
 import sys
@@ -58,20 +56,20 @@ def _rich_bar(console: Console, title: str, total: int, done: int) -> Iterator[T
         TimeRemainingColumn(),
         TextColumn("{task.fields[words]}"),
     )
-    with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task(title, total=total, completed=done, words="")
-        yield lambda done, words="": shown.update(task, completed=done, words=words)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=total, completed=done, words="")
+        yield lambda done, words="": progress.update(task, completed=done, words=words)
 
 
 def _plain_lines(title: str, total: int, first: int) -> Track:
-    started = told = time.monotonic()
+    started = last = time.monotonic()
 
     def track(done: int, words: str = "") -> None:
-        nonlocal told
+        nonlocal last
         now = time.monotonic()
-        if now - told < SECONDS_BETWEEN_LINES or done == first:
+        if now - last < SECONDS_BETWEEN_LINES or done == first:
             return
-        told = now
+        last = now
         left = (now - started) / (done - first) * (total - done)
         note(f"{title} {done}/{total}, {duration(left)} left{', ' if words else ''}{words}")
 
@@ -83,7 +81,7 @@ class Stop(threading.Event):
 
     Attributes:
         gentle: whether a signal asks to stop after the step; else it raises KeyboardInterrupt, as
-            it does when nothing is there yet that could be saved.
+            it does while there is nothing to save yet.
     """
 
     def __init__(self, gentle: bool = True):

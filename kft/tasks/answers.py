@@ -1,5 +1,4 @@
-"""What runs predicted for rows with labels: in label order by name, averaged, and as the metrics
-score it.
+"""What runs predict for labelled rows: in label order by name, averaged, as metrics score it.
 
 N is the number of rows, C of classes.
 """
@@ -72,8 +71,9 @@ def together(parts: Sequence[Answers]) -> Answers:
 
 
 def mean_learned(parts: Sequence[Learned]) -> Learned:
-    """What several models learned, for the mean of their predictions: the first one's labels,
-    thresholds averaged.
+    """What several models learned, for the mean of their predictions.
+
+    The labels are the first one's, the thresholds averaged.
     """
     first = parts[0]
     if not first.thresholds:
@@ -84,8 +84,7 @@ def mean_learned(parts: Sequence[Learned]) -> Learned:
 
 
 def ordered(predictions: np.ndarray, labels: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
-    """Predictions [N, C, …] of `labels` with their columns in the order of `wanted`; others as they
-    are.
+    """Predictions [N, C, …] of `labels` with columns in the order of `wanted`, if they have labels.
 
     Raises:
         KftError: the names differ.
@@ -106,8 +105,6 @@ def ordered(predictions: np.ndarray, labels: Sequence[str], wanted: Sequence[str
 
 
 def scored(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """Targets and predictions as `scoring.scores` takes them; an example of choices is a
-    question.
-    """
+    """Targets and predictions as `scoring.scores` takes them; of choices one for a question."""
     truths = answers.task.truths(answers.rows["target"], answers.learned)
     return answers.task.scored(truths, answers.predictions, numbered(answers.rows))

@@ -30,9 +30,7 @@ CHOICE_LENGTH = 80  # characters printed of a choice
 
 
 def check_questions(frame: pl.DataFrame) -> None:
-    """Raises KftError: questions with one choice alone, or without exactly one right choice; all at
-    once.
-    """
+    """Raises KftError: questions of one choice, or without exactly one right; names all."""
     strange = frame.filter(~pl.col("label").is_in([*RIGHT, *WRONG]).fill_null(False))
     checks.refuse(
         frame,
@@ -87,9 +85,7 @@ def _reads(
 
 
 def _predictions(outputs: np.ndarray, learned: Learned, questions: np.ndarray) -> np.ndarray:
-    """Of choices [N, 3] the score, its probability among those of the question, and 1 where that is
-    the highest.
-    """
+    """Of choices [N, 3]: score, probability in the question, and 1 where that is the highest."""
     score = outputs.astype(np.float64)[:, 0]
     index = places(questions)
     table = np.full((index[0].max(initial=-1) + 1, index[1].max(initial=0) + 1), -np.inf)
@@ -145,9 +141,7 @@ def _differ(predictions: np.ndarray, learned: Learned) -> tuple[np.ndarray, np.n
 
 
 def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
-    """Questions whose chosen row is not the right one, the surest first; a choice is shown by its
-    last text.
-    """
+    """Questions whose chosen row is wrong, the surest first; their choices by the last text."""
     choice = "text_pair" if "text_pair" in table.columns else "text"
     sides = {"target": pl.col("target").is_in(RIGHT), "label": pl.col("chosen")}
     right, picked = (

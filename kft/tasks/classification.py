@@ -65,9 +65,7 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def _learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = None) -> Learned:
-    """The label names: `known` where the data have the same ones, since weights mean just these
-    ids.
-    """
+    """The label names: `known` if the data have the same ones, since weights mean these ids."""
     names = checks.ordered(train["label"])
     return Learned(labels=tuple(known if known is not None and set(known) == set(names) else names))
 

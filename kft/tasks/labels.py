@@ -1,6 +1,4 @@
-"""What the checks of labels share: their order, the rows that messages name, labels that train does
-not have.
-"""
+"""What the checks of labels share: order, the rows that messages name, unknown labels."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
@@ -27,9 +25,7 @@ def ordered(labels: pl.Series) -> list[str]:
 
 
 def _number(name: str) -> Decimal | None:
-    """The exact value of a number, so that no two that differ become equal; None for NaN, which has
-    no order.
-    """
+    """The exact value of a number: different ones stay so; None for NaN, which has no order."""
     try:
         number = Decimal(name)
     except InvalidOperation:
@@ -65,9 +61,7 @@ def positive_of(names: Sequence[str], positive: str | None, renamed: dict[str, s
 
 
 def where(frame: pl.DataFrame, rows: pl.DataFrame) -> str:
-    """The first of the rows as messages name it; a file of a class folder holds but one, and ids
-    count on over files.
-    """
+    """The first of the rows as messages name it: by its file, and its number in that."""
     origin, row, origins = rows["origin"][0], rows["id"][0] + 1, frame["origin"].n_unique()
     if 1 < origins == frame.height:
         return origin
@@ -123,9 +117,7 @@ def _strange(frame: pl.DataFrame, rows: pl.DataFrame, known: list[str]) -> str:
 
 
 def check_each(frame: pl.DataFrame, learned: Learned, names: Callable[[str], tuple[str, ...]]) -> None:
-    """Raises KftError: rows to score have no label, or some that the run does not know; all at
-    once.
-    """
+    """Raises KftError: rows to score have no label, or unknown ones; names all of them."""
     known = set(learned.labels)
     wrong = {
         label: [None] if label is None else [name for name in names(label) if name not in known]
@@ -150,8 +142,7 @@ def refuse(
     hint: str,
     near: Callable[[str], str] = lambda name: "",
 ) -> None:
-    """Raises KftError for rows whose labels cannot be: each mistake once, with its first row and
-    its count.
+    """Raises KftError for rows whose labels cannot be: each mistake once, with first row and count.
 
     Args:
         frame: all rows.

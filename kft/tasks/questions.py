@@ -12,8 +12,7 @@ def numbered(rows: pl.DataFrame) -> np.ndarray | None:
 def by_question(
     right: np.ndarray, probability: np.ndarray, numbers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The place of the right choice in its question, int64 [Q], and probabilities [Q, most
-    choices], 0 where there is none.
+    """The right choice's place, int64 [Q], and probabilities [Q, most choices], else 0.
 
     Args:
         right: 1 for the right choice of each question, else 0, [N].
@@ -27,9 +26,7 @@ def by_question(
 
 
 def chosen(scores: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """1 for the choice of each question with the highest score, the first of equal ones, else 0:
-    float [N].
-    """
+    """float [N]: 1 for the first choice of highest score in each question, else 0."""
     index = places(numbers)
     table = np.full((index[0].max(initial=-1) + 1, index[1].max(initial=0) + 1), -np.inf)
     table[index] = scores

@@ -1,5 +1,4 @@
-"""Scores of predictions by the metrics of a task, the details behind them, and the names of the
-metrics.
+"""Scores of predictions by a task's metrics, the details behind them, and metrics' names.
 
 N is the number of examples (of choices: questions), C of classes. Classification scores class ids,
 int [N], against probabilities, float [N, C] with rows that sum to 1; regression scores targets,
@@ -101,9 +100,7 @@ def positive_label(labels: Sequence[str] | None, positive: str | None = None) ->
 def positive_second(
     targets: np.ndarray, predictions: np.ndarray, labels: Sequence[str] | None, positive: str | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Targets and predictions of two classes with the ids exchanged where the positive one is the
-    first.
-    """
+    """Targets and predictions of two classes, ids exchanged where the positive one is first."""
     if positive is None or positive_label(labels, positive) != labels[0]:
         return targets, predictions
     return 1 - targets, predictions[:, ::-1]
@@ -135,9 +132,7 @@ def names(task: str, n_classes: int | None = None) -> list[str]:
 
 
 def with_interval(task: str, n_classes: int | None = None) -> list[str]:
-    """The metrics of a task that `details` gives an interval of, and `resampled` computes; as
-    `names`.
-    """
+    """The metrics of a task with an interval in `details`, which `resampled` computes."""
     return [name for name in names(task, n_classes) if METRICS[name].interval]
 
 

@@ -17,10 +17,11 @@ from typing import Any
 import polars as pl
 
 from kft.config import FORMATS, DataConfig, SplitConfig
+from kft.config.reading import display_path
 from kft.data.sources import label_sets
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits, parquet_pieces, read_arrow, read_parquet
 from kft.data.sources.binary import refuse_binary
-from kft.data.sources.columns import OWN, LabelPolicy, Pick, Wanted, display_path, finish, listed, pick
+from kft.data.sources.columns import OWN, LabelPolicy, Pick, Wanted, finish, listed, pick
 from kft.data.sources.compressed import DAMAGES
 from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
 from kft.data.sources.files import (

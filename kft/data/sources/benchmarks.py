@@ -11,8 +11,9 @@ from typing import Any
 import polars as pl
 
 from kft.config import DataConfig
+from kft.config.reading import display_path
 from kft.data.sources.benchmark_rows import NESTED, ROWS, Raw
-from kft.data.sources.columns import as_string, display_path, finish, pick
+from kft.data.sources.columns import as_string, finish, pick
 from kft.data.sources.texts import read_text
 from kft.errors import KftError, did_you_mean
 

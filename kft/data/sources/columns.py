@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -277,11 +276,3 @@ def kind(value: Any) -> str:
     return words.get(
         type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}"
     )
-
-
-def display_path(path: Path) -> str:
-    """A path as the user would write it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

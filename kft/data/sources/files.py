@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 from kft.config import DataConfig
+from kft.config.reading import display_path
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits
-from kft.data.sources.columns import display_path, listed
+from kft.data.sources.columns import listed
 from kft.data.sources.compressed import plain_name
 from kft.errors import KftError, did_you_mean
 

@@ -26,10 +26,10 @@ def with_keys(frame: pl.DataFrame, spans: list[list[str | int]] | None = None) -
     have the keys of all of them.
     """
     texts = [column for column in ("text", "text_pair") if column in frame.columns]
-    shown = marked_texts(frame, spans)
+    marked = marked_texts(frame, spans)
     frame = frame.with_columns(
-        _joined(shown, texts).alias(EXACT),
-        _joined(shown, texts, normalized).alias(NORMAL),
+        _joined(marked, texts).alias(EXACT),
+        _joined(marked, texts, normalized).alias(NORMAL),
         _joined(frame, texts, normalized).alias(TOGETHER),
         pl.int_range(pl.len()).alias(UNIT),
         pl.col("label").alias(ANSWER),
@@ -56,9 +56,7 @@ def _joined(frame: pl.DataFrame, texts: list[str], change=lambda text: text) -> 
 
 
 def are_numbers(labels: pl.Series) -> bool:
-    """Whether all labels are numbers, so that NaN among them is none of them but a missing one;
-    else it is a word.
-    """
+    """Whether all labels are numbers, so that NaN among them is a missing one and no word."""
     words = labels.drop_nulls().unique()
     words = words.filter((words != "") & ~words.str.contains(NAN))
     return len(words) > 0 and words.cast(pl.Float64, strict=False).is_not_null().all()
