@@ -164,7 +164,7 @@ def _absolute(section: str, key: str, value: Any, base: Path) -> Any:
 def _under(base: Path, path: str) -> Path | str:
     if "://" in path:  # an address, which stays as it was written
         return path
-    # os.path and not Path, whose expanduser and resolve raise for odd names: they are reported where
-    # they are read.
+    # os.path and not Path, whose expanduser and resolve raise for odd names: these are reported
+    # where they are read.
     whole = base / os.path.expanduser(path)  # noqa: PTH111
     return Path(os.path.realpath(whole)) if "\0" not in path else whole

@@ -1,6 +1,4 @@
-"""Run directories → a plain table, curves.png and one HTML page; reads JSON, TOML and Parquet,
-never Keras.
-"""
+"""Run directories → a table, curves.png and an HTML page, from JSON and Parquet, not Keras."""
 
 from kft.report.history import curves
 from kft.report.page import report

@@ -47,7 +47,7 @@ class Answers:
 
 
 def of_table(kind: str, learned: Learned, table: pl.DataFrame) -> Answers:
-    """The answers in a table of predictions, such as predictions.test.parquet holds."""
+    """The answers in a table of predictions, such as predictions.test.parquet."""
     rows = table.select([column for column in ROW if column in table.columns])
     predictions = TASKS[kind].read(table, learned)
     return Answers(kind, list(learned.labels), rows, predictions, learned.thresholds, learned.positive)

@@ -55,7 +55,7 @@ def describe(prepared: Prepared) -> None:
     filling = plan_account(plan, config.model.max_length)
     note(
         f"batches   {plan.steps} {'step' if plan.steps == 1 else 'steps'} an epoch of {plan.batch_size} {plan.unit} "
-        f"in {plan.rows} × {plan.length} tokens, "
+        f"in {plan.packed_rows} × {plan.length} tokens, "
         f"{filling['filled']:.1%} filled (padding to {config.model.max_length} would fill {filling['filled_if_padded']:.1%})"
     )
     count = models.parameter_counts(model)
@@ -90,7 +90,7 @@ def plan_account(plan: batches.Plan, max_length: int) -> dict[str, Any]:
     return {
         "steps": plan.steps,
         plan.unit: plan.batch_size,
-        "rows": plan.rows,
+        "rows": plan.packed_rows,
         "length": plan.length,
         "reads": plan.reads,
         "filled": plan.filled,

@@ -85,7 +85,7 @@ def estimate(model: models.Classifier, plan: batches.Plan, devices: int, setting
     """About the bytes that training takes: weights, gradient, optimizer's state, activations."""
     sizes = model.architecture.sizes
     counts = models.parameter_counts(model)
-    tokens_in_step = plan.rows * plan.length / devices
+    tokens_in_step = plan.packed_rows * plan.length / devices
     copies = 1 + _state_copies(settings)
     passes = 2 if model.r_drop_alpha else 1
     # Kept for the backward pass, per token and layer: about 12 vectors of the hidden size, 3 of the

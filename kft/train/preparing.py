@@ -141,7 +141,7 @@ def steps_of_epoch(
         return steps
     shares = updates.shares(plan, data.reads.example_weights, epoch, settings.epochs, accumulated)
     return (
-        (inputs | {"share": np.full(plan.rows, share)}, *rest)
+        (inputs | {"share": np.full(plan.packed_rows, share)}, *rest)
         for (inputs, *rest), share in zip(steps, shares[first_step:], strict=True)
     )
 

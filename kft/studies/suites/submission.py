@@ -250,7 +250,7 @@ def _multirc_problems(lines: list[str], labels: Labels, rows: int) -> list[str]:
                 f"got: {line[:60]!r}"
             )
             continue
-        found += [f"line {number}: {what} stands there twice" for what in twice]
+        found += [f"line {number}: {what} occurs twice" for what in twice]
     return _count_problem(answers, rows, "answers") + found
 
 

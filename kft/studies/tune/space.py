@@ -93,7 +93,7 @@ def read(config: Config) -> Space:
     if not items:
         problems = ["`tune` names nothing to search"]
     names = [name for name, _ in items]
-    problems += [f"`tune`: `{name}` stands there twice" for name in {n for n in names if names.count(n) > 1}]
+    problems += [f"`tune`: `{name}` is listed twice" for name in {n for n in names if names.count(n) > 1}]
     if config.tune.seeds and "train.seed" in names:
         problems.append("`tune.seeds` and a search over `train.seed` exclude each other")
     if problems:
