@@ -12,8 +12,8 @@ from kft.cli.shared import (
     SKIP_UNLABELLED,
     check_about_file,
     print_json,
+    say,
     select,
-    tell,
 )
 
 
@@ -75,7 +75,7 @@ def predict(run, file, output, written, overrides, backend) -> None:
     if file == "-":
         process.need("stdin", "give a file with texts")
     if file == "-" and sys.stdin.isatty():
-        tell("reading texts from the terminal, one a line; Ctrl-D ends them")
+        say("reading texts from the terminal, one a line; Ctrl-D ends them")
     select(run, backend)
     from kft import evaluate as evaluation
 
@@ -104,9 +104,9 @@ def export(run, to, output, verify, as_json) -> None:
     select(run, None)
     from kft import export as exporting
 
-    told = exporting.export(run, to, output, verify)
+    report = exporting.export(run, to, output, verify)
     if as_json:
-        print_json(told)
+        print_json(report)
         return
-    tell(exporting.summary(told))
-    click.echo(told["output"])
+    say(exporting.summary(report))
+    click.echo(report["output"])

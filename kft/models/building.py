@@ -95,7 +95,7 @@ def build(
 
 
 def keeps_head(preset: Preset, labels: tuple[str, ...] | list[str], architecture: Architecture) -> bool:
-    """Whether training starts with the preset's own head: it reads the same, has the same labels."""
+    """Whether training starts with the preset's own head, which reads and answers the same."""
     if preset.head is None or architecture.pooling != "cls" or architecture.spans:
         return False
     if preset.head.kind != head_kind(architecture.task):

@@ -91,7 +91,7 @@ def _read_into(model: Classifier, file: Path) -> None:
 
 
 def _without_optimizer(model: Classifier) -> Classifier:
-    """The same layers in a model without an optimizer: Keras saves moments too, 3 times the size."""
+    """The same layers, not compiled: Keras saves moments too, which makes 3 times the size."""
     bare = Classifier(model.architecture, model.backbone)
     for name in ("head", "pooler"):
         if hasattr(model, name):

@@ -59,7 +59,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 def write_by_library(path: Path, write: Callable[[Path], None], size: int) -> None:
     """`write_whole` for what a C library writes that crashes on a full disk, as HDF5 does.
 
-    The room for `size` bytes, which must be enough, is taken by Python and handed over to the
+    The room for `size` bytes, which must be enough, is claimed by Python and handed over to the
     library.
     """
 

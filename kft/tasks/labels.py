@@ -50,7 +50,7 @@ def positive_of(names: Sequence[str], positive: str | None, renamed: dict[str, s
     if len(names) != 2:
         raise KftError(
             f"`data.positive` = {positive!r} needs two classes, the data has {len(names)}",
-            "leave it out: f1_macro and the table of classes tell of each class",
+            "leave it out: f1_macro and the table of classes have each class",
         )
     if label not in names:
         raise KftError(
