@@ -176,6 +176,8 @@ def rows_of_file(
     changes = config.of_file(data, settings)
     with _told_of_set():
         frame = _named(sources.read_file(file, data, settings=changes), data, changes)
+    numbers = splits.are_numbers(pl.Series(loaded.labels, dtype=pl.String), loaded.task.labels)
+    frame = splits.without_nan(frame, numbers)
     if skip_unlabelled:
         frame = _labelled(frame, str(file))
     if not len(frame):

@@ -1,5 +1,4 @@
-"""A name or path → polars frames of examples: CSV, TSV, JSON, JSONL, Parquet, Arrow, class folders,
-TFDS, built-in.
+"""A name, path or address → polars frames of examples, whatever the format.
 
 Every frame has the columns `id` (Int64, row number in its file from 0; of several files they count
 on), `text`, `text_pair` (only with `data.text_pair`), `label` (String, null where there is none),
@@ -43,6 +42,7 @@ from kft.data.sources.named import read_benchmark as read_benchmark
 from kft.data.sources.named import read_named
 from kft.data.sources.tables import csv_pieces, read_csv, read_tsv, tsv_pieces
 from kft.data.sources.texts import check_encoding, read_start
+from kft.data.sources.workbooks import read_excel
 from kft.errors import KftError, did_you_mean
 
 __all__ = [
@@ -268,6 +268,7 @@ READERS: dict[str, Callable[[Path, str, DataConfig, Pick], pl.DataFrame]] = {
     "jsonl": read_jsonl,
     "parquet": read_parquet,
     "arrow": read_arrow,
+    "excel": read_excel,
     "folder": read_folder,
 }
 PIECES: dict[str, Callable[[Path, str, DataConfig, Pick, int], Iterator[pl.DataFrame]]] = {

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from kft.config import FRAME_COLUMNS, DataConfig
-from kft.data.sources import label_sets, marked
+from kft.data.sources import annotated, label_sets, marked
 from kft.errors import KftError, closest
 
 # `needed`: a missing label column is a mistake. `expected`: it may be missing, but a similar name
@@ -119,7 +119,7 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     if frame.height == 0:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
     _check_held(frame, name, data)
-    frame = label_sets.with_sets(frame, name, data)
+    frame = label_sets.with_sets(_of_choices(frame), name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
     if data.decimal == ",":
         label = pl.when(label.str.contains(COMMA_NUMBER)).then(_with_point(label)).otherwise(label)
@@ -133,6 +133,14 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     shown = [column for column in order if column in frame.columns]
     frame = _first(frame.select(*shown, *kept), data.max_examples)
     return marked.with_offsets(frame, name, data.spans)
+
+
+def _of_choices(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame, its labels that are several choices of an annotation program as sets."""
+    if "label" not in frame.columns or not frame["label"].str.starts_with("{").any():
+        return frame
+    labels = frame["label"].drop_nulls().unique().to_list()
+    return frame.with_columns(pl.col("label").replace(labels, list(map(annotated.spelled, labels))))
 
 
 def _with_point(label: pl.Expr) -> pl.Expr:
@@ -225,8 +233,8 @@ def strings(values: list[Any], name: str, title: str = "", lists: bool = False) 
 
 def _as_string(value: Any, name: str, title: str, row: int, lists: bool) -> str | None:
     try:
-        if lists and isinstance(value, list):
-            return label_sets.spelled(as_string(item) or "" for item in value)
+        if lists and (names := value if isinstance(value, list) else annotated.choices(value)) is not None:
+            return label_sets.spelled(as_string(item) or "" for item in names)
         return as_string(value)
     except TypeError:
         raise KftError(
