@@ -94,7 +94,7 @@ def test_tasks_of_label_studio(tasks):
         None,
     ]
     config = configs.parse({"data": {"train": str(tasks), "label": "sentiment"}})
-    frames = {name: frame for name in ("train", "validation")}
+    frames = dict.fromkeys(("train", "validation"), frame)
     prepared = splits.prepare(frames, config.split, config.clean, ONE)
     assert prepared.account["splits"]["train"]["labels"] == {"Negative": 2, "Positive": 2}
     assert prepared.account["splits"]["train"]["dropped"] == {"missing_label": 2}
@@ -132,7 +132,7 @@ def test_several_choices_in_json_min_and_csv(tmp_path, ending):
         file.write_text("\n".join(["id,annotator,annotation_id,lead_time,sentiment,text", *lines]) + "\n")
     frame = sources.read_file(file, DataConfig(label="sentiment"))
     assert frame["label"].to_list() == ["Positive", '["Negative", "Positive"]', None]
-    with pytest.raises(KftError, match='got the list'):
+    with pytest.raises(KftError, match="got the list"):
         config = configs.parse({"data": {"train": str(file)}})
         splits.prepare({"train": frame, "validation": frame}, config.split, config.clean, ONE)
     own = config_of(file)
@@ -167,7 +167,7 @@ def test_init_knows_doccano(tmp_path):
     several = [["pos", "old"], ["neg"], ["pos"], ["old"]] * 8
     (tmp_path / "several.json").write_text(json.dumps(doccano(several)))
     assert written(tmp_path / "several.json")[0]["task"] == SEVERAL
-    rows = "".join(f'{i},film {i} is fine,{"#".join(label)},\n' for i, label in enumerate(several))
+    rows = "".join(f"{i},film {i} is fine,{'#'.join(label)},\n" for i, label in enumerate(several))
     (tmp_path / "joined.csv").write_text(f"id,text,label,Comments\n{rows}")
     config, _ = written(tmp_path / "joined.csv")
     assert (config["task"], config["data"]["label_separator"]) == (SEVERAL, "#")
@@ -175,7 +175,9 @@ def test_init_knows_doccano(tmp_path):
 
 def test_init_knows_label_studio(tmp_path):
     tasks = [
-        task(i, f"film {i} is fine", annotation("Positive" if i % 3 else "Negative", control="mood", by=i % 2))
+        task(
+            i, f"film {i} is fine", annotation("Positive" if i % 3 else "Negative", control="mood", by=i % 2)
+        )
         for i in range(60)
     ]
     (tmp_path / "full.json").write_text(json.dumps(tasks))

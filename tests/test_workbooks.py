@@ -74,7 +74,11 @@ def test_sheets_headers_and_letters(tmp_path):
     assert column(file, 1, text=0, header=False, sheet="Old ones") == ["x", "y"]
     assert column(file, "label", max_examples=1) == ["1"]
     for settings, message, hint in (
-        ({"sheet": "Old one"}, "no sheet `Old one` (`data.sheet`), did you mean `Old ones`?", "`Reviews`, `Old"),
+        (
+            {"sheet": "Old one"},
+            "no sheet `Old one` (`data.sheet`), did you mean `Old ones`?",
+            "`Reviews`, `Old",
+        ),
         ({"sheet": "Nothing"}, "the sheet `Nothing` is empty", "`Reviews`"),
         ({"text": "txt"}, "no column `txt` (`data.text`), did you mean `text`?", "`text`, `label`, `C`, `D`"),
     ):

@@ -35,9 +35,7 @@ class DataConfig(Section):
         None, description="format of the files; else what the file's ending says"
     )
     sheet: str | None = Field(None, min_length=1, description="sheet of an Excel workbook; else the first")
-    header: bool = Field(
-        True, description="whether the first row of CSV, TSV and Excel holds column names"
-    )
+    header: bool = Field(True, description="whether the first row of CSV, TSV and Excel holds column names")
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="column separator; else , or tab"
     )

@@ -60,7 +60,9 @@ class Column:
     @cached_property
     def unlisted(self) -> "Column":
         """The same of names, where every value is a list of one name or none."""
-        if not self.is_list or any(len(value) > 1 or isinstance(value[0], list | dict) for value in self.present if value):
+        if not self.is_list or any(
+            len(value) > 1 or isinstance(value[0], list | dict) for value in self.present if value
+        ):
             return self
         return Column(self.name, [next(iter(value), None) if value else None for value in self.values], True)
 

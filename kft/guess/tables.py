@@ -15,7 +15,7 @@ from typing import Any
 
 from kft.config import DataConfig
 from kft.data import sources
-from kft.data.sources import annotated, documents, workbooks
+from kft.data.sources import annotated, workbooks
 from kft.errors import KftError
 
 MOST_ROWS = 20_000

@@ -28,10 +28,12 @@ class Wanted(DataConfig):
 
     Attributes:
         also: column of the frame → (setting that asks for it, column of the file).
+        lenient: whether a file may lack the columns of `also`.
         keep: whether all columns of the file are kept too, as they are, their names after `OWN`.
     """
 
     also: dict[str, tuple[str, str | int]] = {}
+    lenient: bool = False
     keep: bool = False
 
 
@@ -61,6 +63,8 @@ def pick(
             found[role] = columns.index(wanted)
             if columns.count(wanted) > 1:
                 twins.append(f"{where}: has {columns.count(wanted)} columns `{wanted}` (`{setting}`)")
+        elif role in may_lack(data):
+            continue
         elif not _is_label(role) or label == "needed" or (label == "expected" and near):
             suggestion = f", did you mean `{near}`?" if near else ""
             problems.append(f"{where}: no column `{wanted}` (`{setting}`){suggestion}")
@@ -86,6 +90,11 @@ def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
     wanted += [(f"{label_sets.PREFIX}{label}", "data.labels", label) for label in data.labels or ()]
     wanted += [(role, *column) for role, column in getattr(data, "also", {}).items()]
     return wanted + [(str(end), "data.spans", end) for end in dict.fromkeys(span_columns(data))]
+
+
+def may_lack(data: DataConfig) -> set[str]:
+    """The columns of the frame that a file may lack, of those that are kept besides."""
+    return set(getattr(data, "also", {})) if getattr(data, "lenient", False) else set()
 
 
 def _is_label(role: str) -> bool:
@@ -128,6 +137,9 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
         pl.when(label != "").then(label).alias("label"),
         pl.col("origin") if "origin" in frame.columns else pl.lit(name).alias("origin"),
     )
+    if "split_group" in frame.columns:  # an empty cell is no group that rows could share
+        group = pl.col("split_group").str.strip_chars()
+        frame = frame.with_columns(split_group=pl.when(group != "").then(group))
     order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
     kept = [column for column in frame.columns if column.startswith(OWN)]
     shown = [column for column in order if column in frame.columns]
@@ -151,7 +163,11 @@ def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
     """Raises KftError: a class folder or built-in source was asked for columns that it does not
     have.
     """
-    lacking = [setting for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns]
+    lacking = [
+        setting
+        for column, setting, _ in wanted_columns(data)[1:]
+        if column not in frame.columns and column not in may_lack(data)
+    ]
     lacking = [
         setting
         for setting in dict.fromkeys(lacking)

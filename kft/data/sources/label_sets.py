@@ -81,6 +81,8 @@ def _of_columns(frame: pl.DataFrame, columns: dict[str, str], name: str) -> list
             )
     rows = zip(*(values.to_list() for values in cells.values()), strict=True)
     return [
-        None if set(MISSING) & set(row) else spelled(label for label, cell in zip(cells, row, strict=True) if cell in YES)
+        None
+        if set(MISSING) & set(row)
+        else spelled(label for label, cell in zip(cells, row, strict=True) if cell in YES)
         for row in rows
     ]

@@ -157,7 +157,7 @@ def prepare(
         "leaks": leaks | {"dropped_from_train": dropped["train"].get("leak", 0)},
         "cut": cut,
     }
-    own = (*cleaning.KEYS, cleaning.GROUP, cleaning.TIME, cleaning.MOMENT)
+    own = (*cleaning.KEYS, cleaning.TIME, cleaning.MOMENT)  # the groups stay, for intervals
     final = {name: frame.drop(own, strict=False) for name, frame in final.items()}
     return Splits(final["train"], final["validation"], final.get("test", final["train"].clear()), account)
 

@@ -9,10 +9,11 @@ from kft.data.sources import marked_texts
 from kft.data.sources.columns import listed
 from kft.data.splits.alike import normalized
 from kft.errors import KftError, did_you_mean
+from kft.tasks.questions import GROUP as GROUP
 from kft.tasks.record import Labels
 
 EXACT, NORMAL, TOGETHER, UNIT, ANSWER = KEYS = ("_exact", "_normal", "_together", "_unit", "_answer")
-GROUP, TIME, MOMENT = "split_group", "split_time", "_moment"  # of `split.group` and `split.time`
+TIME, MOMENT = "split_time", "_moment"  # of `split.time`
 Counts = dict[str, int]  # reason → rows
 NAN = r"(?i)^[+-]?nan$"
 
