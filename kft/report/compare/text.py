@@ -38,7 +38,10 @@ def _counted(content: dict[str, Any]) -> str:
 def _tests(content: dict[str, Any]) -> Iterator[str]:
     several = len(content["pairs"]) > 1
     corrected = f" (p corrected for {len(content['pairs'])} pairs by Holm)" if several else ""
-    yield f"difference in {metric_name(content['metric'], content['positive'])}, 95 % interval and p by the paired bootstrap{corrected}"
+    name, drawn = metric_name(content["metric"], content["positive"]), ""
+    if content["groups"] is not None:
+        drawn = f" over {content['groups']:,} groups"
+    yield f"difference in {name}, 95 % interval and p by the paired bootstrap{drawn}{corrected}"
     key = "p_value_holm" if several else "p_value"
     rows = [("second less first", "difference", "95 % interval", "p")]
     for pair in content["pairs"]:
