@@ -12,8 +12,7 @@ def numbered(rows: pl.DataFrame) -> np.ndarray | None:
 
 
 def group_numbers(rows: pl.DataFrame) -> np.ndarray | None:
-    """Number of the group of each example that is scored, int64 from 0 without gaps; a question has
-    that of its first row.
+    """Number of each scored example's group, int64 from 0; a question has its first row's.
 
     A row without a group is one of its own; None where rows have no groups.
     """

@@ -100,8 +100,7 @@ def grouped(
     positive: str | None,
     draws: bootstrap.Draws,
 ) -> dict[str, Any]:
-    """{"groups": number, "intervals"} in place of those of `details`, where examples stand in
-    groups; {} where they do not.
+    """{"groups": number, "intervals"} in place of `details`', if examples have groups; else {}.
 
     Raises:
         KftError: a prediction is not a finite number.
@@ -123,8 +122,9 @@ def resample(
     labels: list[str] | None,
     draws: bootstrap.Draws,
 ) -> dict[str, np.ndarray]:
-    """{metric: scores [M, S]} of M models on the same resamples of the examples, of the metrics
-    with an interval; nan where one is not defined.
+    """{metric: scores [M, S]} of M models on the same resamples of the examples; nan if undefined.
+
+    Of the metrics with an interval.
 
     Args:
         task, targets, labels: as for `scores`.

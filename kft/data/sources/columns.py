@@ -156,9 +156,7 @@ def _with_point(label: pl.Expr) -> pl.Expr:
 
 
 def _check_columns(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
-    """Raises KftError: a class folder or built-in source was asked for columns that it does not
-    have.
-    """
+    """Raises KftError: a class folder or built-in source lacks columns that are asked for."""
     lacking = [
         setting
         for column, setting, _ in wanted_columns(data)[1:]
