@@ -3,7 +3,8 @@ never Keras.
 """
 
 from kft.report.history import curves
+from kft.report.inline import show
 from kft.report.page import report
 from kft.report.table import summary
 
-__all__ = ["curves", "report", "summary"]
+__all__ = ["curves", "report", "show", "summary"]
