@@ -5,6 +5,7 @@ import glob
 import importlib.util
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,14 +14,14 @@ from typing import Any
 
 from kft import backend, runs
 from kft.errors import KftError, did_you_mean
-from kft.export import huggingface, keras_preset, onnx_folder, peft, savedmodel
+from kft.export import card, hubs, huggingface, keras_preset, onnx_folder, peft, savedmodel
 from kft.export import source as sources
 from kft.export.fields import FIELDS
 from kft.export.source import Source
 from kft.progress import note
 from kft.tasks import TASKS
 
-__all__ = ["EXPORTERS", "FIELDS", "Exporter", "export"]
+__all__ = ["EXPORTERS", "FIELDS", "Exporter", "export", "push", "summary"]
 
 EXPORT_FORMAT = 1  # of export.json
 
@@ -88,6 +89,39 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
             runs.write_json(folder / "export.json", report | {"sha256": _hashes(folder)})
             placed = _place(folder, output, exporter.versioned)
     return runs.read_json(placed / "export.json") | {"output": str(placed)}
+
+
+def push(
+    run: str | Path, to: str | None, address: str, output: str | Path | None = None, public: bool = False
+) -> dict[str, Any]:
+    """Exports a finished run, proves it, and pushes it to a hub with a model card.
+
+    Args:
+        run: the run's folder.
+        to: a key of EXPORTERS; None takes the one that the hub's models usually have.
+        address: `hf://ORG/NAME`, `hf://ORG/NAME@BRANCH` or
+            `kaggle://OWNER/MODEL/FRAMEWORK/VARIATION`.
+        output: as for `export`; None keeps nothing here.
+        public: whether a model that is new on the hub can be read by everybody.
+
+    Returns:
+        What `export` does, and "pushed", the URL of its page.
+
+    Raises:
+        KftError: as `export`; or nobody is signed in, the hub refuses the push, or cannot be
+            reached. What it can find at once is reported before the export.
+    """
+    place = hubs.parse(address)
+    to = hubs.format_for(place, to)
+    _exporter(to)
+    source = runs.open_run(run)
+    hubs.check(place, public)
+    with tempfile.TemporaryDirectory(prefix="kft-") as scratch:
+        exported = export(run, to, Path(scratch, "export") if output is None else output)
+        card.write(source, Path(exported["output"]), place)
+        note(f"pushing to {place} …")
+        page = hubs.push(place, Path(exported["output"]), public)
+    return exported | {"output": exported["output"] if output else None, "pushed": page}
 
 
 def summary(report: dict[str, Any]) -> str:

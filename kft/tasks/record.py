@@ -179,6 +179,7 @@ class Export:
         decisions: (predictions, learned) → the same of the run, [N] or [N, C].
         ties: (predictions, learned, tolerance) → bool [N], whether a decision hangs on twice the
             tolerance.
+        pipeline: what hubs call models of the task; None where they have no name for it.
     """
 
     formats: tuple[str, ...]
@@ -189,6 +190,7 @@ class Export:
     decided: str | None = None
     decisions: Callable[[np.ndarray, Learned], np.ndarray] | None = None
     ties: Callable[[np.ndarray, Learned, float], np.ndarray] | None = None
+    pipeline: str | None = "text-classification"
 
 
 @dataclass(frozen=True)
