@@ -1,5 +1,4 @@
-"""The scores of GLUE and SuperGLUE by hand, as a server computes them: from the lines of a
-submission and the right answers.
+"""The scores of GLUE and SuperGLUE by hand, as a server computes them from submissions.
 
 Nothing of kft, NumPy or scikit-learn takes part. Sources: Wang et al. 2018 and 2019 (which metrics,
 in which classes' order), Warstadt et al. 2019 (Matthews), Khashabi et al. 2018 (MultiRC), Zhang et
@@ -51,9 +50,7 @@ def score(task: str, lines: list[str], gold: list) -> dict[str, float]:
 
 
 def average(scores: dict[str, list[float]]) -> float:
-    """Metrics first average within a task (MNLI's two test sets are one task), then the tasks;
-    diagnostics stay out.
-    """
+    """Metrics average within a task (MNLI's two sets are one), then tasks; no diagnostics."""
     counted = [values for task, values in scores.items() if task not in ("ax", "axb", "axg")]
     return sum(sum(values) / len(values) for values in counted) / len(counted)
 

@@ -22,9 +22,7 @@ VOCABULARY = [*SPECIAL, *GOOD, *BAD, *OTHER]
 def make_bert_folder(
     folder: Path, *, labels: list[str] | None = None, seed: int = 0, hidden_act: str = "gelu"
 ) -> Path:
-    """A Hugging Face folder of a random BERT over VOCABULARY; with `labels`, a fine-tuned
-    classifier.
-    """
+    """A Hugging Face folder of a random BERT over VOCABULARY; a classifier with `labels`."""
     rng = np.random.default_rng(seed)
     width, inner, layers, positions = 8, 16, 2, 32
 
@@ -92,9 +90,7 @@ def make_bert_folder(
 
 
 def build_model(preset, task: str, labels: list[str], outputs: int, **options):
-    """`models.build` with the fields of its records as options: pooling, spans, freeze_layers,
-    lora, precision, …
-    """
+    """`models.build` with its records' fields as options: pooling, spans, lora, precision …"""
     from kft import models
 
     goal, start = (
@@ -106,9 +102,7 @@ def build_model(preset, task: str, labels: list[str], outputs: int, **options):
 
 
 def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
-    """(text, label) pairs that a tiny model can learn: the label is the kind of the sentence's
-    adjective.
-    """
+    """(text, label) pairs that a tiny model learns: the label is the adjective's kind."""
     rng = np.random.default_rng(seed)
     made = []
     for i in range(count):
@@ -144,9 +138,7 @@ def run_kft(
 
 
 def assert_not_imported(code: str, *packages: str) -> None:
-    """Runs Python code in a process of its own, which must have imported none of the packages at
-    its end.
-    """
+    """Runs Python code in a process, which must have imported none of the packages."""
     check = f"import sys\n{code}\nheavy = {set(packages)} & set(sys.modules)\nassert not heavy, heavy\n"
     subprocess.run([sys.executable, "-c", check], check=True)
 

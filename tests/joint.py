@@ -1,5 +1,4 @@
-"""Questions whose choices have marked words, in the tiny world: loss and gradients by kft on any
-backend, and by torch alone.
+"""Questions of choices with marked words: loss and gradients by kft, and by torch alone.
 
 Run as a program it writes kft's on the backend of KERAS_BACKEND: joint.py PRESET OUTPUT.npz
 """
@@ -14,9 +13,7 @@ SIZES = (2, 3, 2, 4, 2)  # choices of each question
 
 
 def questions(seed: int = 0) -> pl.DataFrame:
-    """Rows in random order; the spans are one word of the first text, one or two of the second, and
-    the whole first text.
-    """
+    """Rows in random order; spans of one word, of one or two, and of the whole first text."""
     from conftest import BAD, GOOD, OTHER
 
     rng = np.random.default_rng(seed)
@@ -40,9 +37,7 @@ def questions(seed: int = 0) -> pl.DataFrame:
 
 
 def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[str, np.ndarray]]:
-    """The loss of one step that holds every question, and its gradients by the names of
-    `named_weights`.
-    """
+    """The loss of a step of all questions, and its gradients by `named_weights`' names."""
     import keras
     from conftest import build_model
 
@@ -92,9 +87,7 @@ def head_of(spans: list | None, width: int = 8) -> tuple[np.ndarray, np.ndarray]
 
 
 def by_torch(folder: str, spans: list | None) -> tuple[float, dict[str, np.ndarray]]:
-    """The same with transformers' model and tokenizer and a head of a few lines, one example a
-    row.
-    """
+    """The same with transformers' model and tokenizer and a small head, an example a row."""
     import torch
     from transformers import BertModel, BertTokenizerFast
 

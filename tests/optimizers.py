@@ -5,9 +5,7 @@ from kft.train.schedule import schedule_of_run
 
 
 def build_optimizer(name: str, *, learning_rate: float, steps: int, **options):
-    """`optim.build` with a constant rate unless told otherwise; `options` are fields of its
-    records.
-    """
+    """`optim.build`, by default with a constant rate; `options` are fields of its records."""
 
     def taken(*names: str) -> dict:
         return {key: options.pop(key) for key in names if key in options}

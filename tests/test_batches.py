@@ -30,9 +30,7 @@ def first(targets: np.ndarray, weights: np.ndarray | None = None) -> Reads:
 
 
 def read_back(inputs: dict, target, weight) -> list[tuple[tuple[int, ...], int]]:
-    """(token ids, target) of the examples in one step, read as the encoder reads them; checks each
-    array.
-    """
+    """(token ids, target) of a step's examples as the encoder reads them; checks all arrays."""
     found = []
     for r in range(inputs["token_ids"].shape[0]):
         for k in range(inputs["reads"].shape[1]):
@@ -150,9 +148,7 @@ def test_prediction_shapes_are_few():
 
 
 def several(counts: np.ndarray, lengths: np.ndarray, seed: int = 0, rivals: str | None = None) -> Reads:
-    """A task made up for the test: so many places of each example are read, each with a target of
-    its own.
-    """
+    """A task for the test: so many places of each example are read, each with a target."""
     rng = np.random.default_rng(seed)
     places = [np.sort(rng.permutation(n)[:count]) for count, n in zip(counts, lengths, strict=True)]
     total = int(counts.sum())

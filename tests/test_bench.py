@@ -1,6 +1,4 @@
-"""Tests of tools/bench.py in the tiny world: what is counted, each contestant, and the whole
-command.
-"""
+"""Tests of tools/bench.py in the tiny world: counts, contestants, the whole command."""
 
 import json
 import subprocess
@@ -22,9 +20,7 @@ BATCH = 8
 
 
 class Asked:
-    """Stands for the parent's end of the pipe: asks for these blocks and keeps what is told of
-    them.
-    """
+    """Stands for the parent's end of the pipe: asks for these blocks, keeps the reports."""
 
     def __init__(self, *counts: int):
         self.counts, self.told = [*counts, None], []

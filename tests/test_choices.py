@@ -1,6 +1,4 @@
-"""Questions with choices: never cut, whole in every step, softmax over their scores as transformers
-computes it.
-"""
+"""Questions with choices: whole in every step, with transformers' softmax over scores."""
 
 import json
 import os
@@ -30,9 +28,7 @@ from kft.text import BERT, encode
 
 
 def write_questions(path: Path, count: int = 40, choices: tuple[int, ...] = (2, 3), seed: int = 0) -> Path:
-    """Questions whose right choice is the one with a good word, a row for each choice, in random
-    order.
-    """
+    """Questions whose right choice has a good word, a row for each choice, shuffled."""
     rng = np.random.default_rng(seed)
     rows = []
     for q in range(count):
@@ -227,9 +223,7 @@ class TestBatches:
 
 
 def test_scores_and_loss_are_those_of_multiple_choice(tiny_preset, tmp_path):
-    """A folder of transformers' BertForMultipleChoice keeps its head, and answers as it does
-    there.
-    """
+    """A folder of transformers' BertForMultipleChoice keeps its head and its answers."""
     import torch
     from transformers import BertForMultipleChoice, BertTokenizerFast
 
@@ -372,9 +366,7 @@ class TestRun:
 
 @pytest.mark.skipif(not (SHARED_DATA / "copa").is_dir(), reason="no ../shared/data")
 def test_real_copa_and_record(tmp_path):
-    """COPA's two choices and ReCoRD's many entities as rows: every question whole and with one
-    right choice.
-    """
+    """COPA's two choices and ReCoRD's many entities as rows: whole, one right choice each."""
     copa, record = [], []
     for line in (SHARED_DATA / "copa" / "train.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)

@@ -1,6 +1,4 @@
-"""kft compare: its tests against scipy and by hand, which rows are compared, and what is told of
-them.
-"""
+"""kft compare: tests against scipy and by hand, the rows compared, and what is printed."""
 
 import json
 import shutil

@@ -25,9 +25,7 @@ def build(folder, **options):
 
 
 def assert_by_part(model, told: dict[int, float], expected: dict[str, float]) -> None:
-    """What is told of each variable, by its id, is what is expected of its part; each variable has
-    something told.
-    """
+    """Each variable, by its id, has the value expected of its part, and no other."""
     for part, value in expected.items():
         assert {told[id(v)] for v in model.trainable_variables if part in v.path} == {value}, part
     assert len(told) == len(model.trainable_variables)
@@ -256,9 +254,7 @@ def packed_batch() -> tuple:
 
 
 def test_r_drop_is_the_papers(tiny_preset):
-    """The step's gradient on JAX: that of two passes by hand, from the same states of the dropout
-    seed.
-    """
+    """A step's gradient on JAX is that of two passes by hand, with the same dropout seed."""
     import jax
     import jax.numpy as jnp
 

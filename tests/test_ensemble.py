@@ -1,6 +1,4 @@
-"""Runs over seeds and folds: each once however often stopped, their spread, out-of-fold scores, and
-averaged answers.
-"""
+"""Runs over seeds and folds: each once, spread, out-of-fold scores, averaged answers."""
 
 import json
 import os

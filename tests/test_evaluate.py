@@ -1,6 +1,4 @@
-"""Evaluating and predicting with finished runs: every format, pairs and scores, moved runs, full
-disks.
-"""
+"""Evaluating and predicting with finished runs: formats, pairs, moved runs, full disks."""
 
 import gc
 import json

@@ -1,6 +1,4 @@
-"""Every exported artefact answers as the run does, in programs that kft did not write; nothing is
-overwritten or left half.
-"""
+"""Every exported artefact answers as the run does, in programs that kft did not write."""
 
 import functools
 import importlib.util
@@ -42,9 +40,7 @@ def trained(settings: dict, folder: Path, **changes) -> Path:
 
 @pytest.fixture(scope="session")
 def score_run(tiny_settings, tmp_path_factory) -> Path:
-    """A regression on pairs, with scores far from 0 and 1, another activation and another
-    epsilon.
-    """
+    """A regression on pairs, scores far from 0 and 1, another activation and epsilon."""
     folder = tmp_path_factory.mktemp("scores")
     preset = make_bert_folder(folder / "preset", hidden_act="silu")
     content = json.loads((preset / "config.json").read_text())
@@ -292,9 +288,7 @@ class TestSavedModel:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_server_needs_tensorflow_and_one_operation(self, saved, tiny_run):
-        """Not even Keras, which `import tensorflow_text` needs: the tokenizer's compiled operation
-        is enough.
-        """
+        """The tokenizer's compiled operation is enough; not even Keras is needed."""
         folder = Path(importlib.util.find_spec("tensorflow_text").origin).parent
         (operation,) = folder.rglob("_fast_wordpiece_tokenizer.so")
         code = (

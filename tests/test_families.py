@@ -1,6 +1,4 @@
-"""Every family: its table is transformers', its numbers are transformers' on every backend, packed
-or not; it comes back whole.
-"""
+"""Every family: its table and numbers are transformers', on every backend, packed or not."""
 
 import json
 import os
@@ -169,9 +167,7 @@ def test_packed_equals_alone(folder, family, pooling):
     [("roberta", "RobertaForMaskedLM"), ("roberta", "RobertaForSequenceClassification")],
 )
 def test_the_encoder_of_another_checkpoint_is_read(tmp_path, family, name):
-    """Of a masked language model, and of a classifier with other labels, whose own dense layer is
-    kept.
-    """
+    """Of a masked language model, and of a classifier of other labels: keeps its dense layer."""
     import torch
     import transformers
 
@@ -250,9 +246,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(folder, tiny_settings, tmp
 )  # test_export does that of BERT
 @pytest.mark.parametrize("to", ["hf", "onnx", "savedmodel", "keras"])
 def test_exports_prove_themselves(run, tmp_path, family, to):
-    """`hf` is read by transformers, `onnx` by onnxruntime, `savedmodel` by TensorFlow, `keras` by
-    KerasHub.
-    """
+    """transformers, onnxruntime, TensorFlow and KerasHub read what each export writes."""
     told = export.export(run(family), to, tmp_path / "out")
     assert told["comparison"]["max_difference"] <= 1e-5
     if to in ("hf", "keras"):  # and kft goes on from it, with its head

@@ -1,6 +1,4 @@
-"""Settings of the file that a finished run reads, its encoding, and its labels, which are looked at
-first.
-"""
+"""Settings of the file that a finished run reads, its encoding, and its labels."""
 
 import json
 from pathlib import Path

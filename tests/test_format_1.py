@@ -1,6 +1,4 @@
-"""Runs that an older kft wrote (run format 1): they answer, export, resume and start others as they
-did then.
-"""
+"""Runs of an older kft (run format 1) answer, export, resume and start others as then."""
 
 import json
 import shutil

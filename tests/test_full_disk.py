@@ -1,6 +1,4 @@
-"""A disk that becomes full: every kind of file that is written fails with one message, and nothing
-half stays.
-"""
+"""A disk that becomes full: every kind of file fails with one message, nothing half stays."""
 
 import subprocess
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""tools/light.txt, which is installed without looking at dependencies, holds all that kft and the
-demo need.
-"""
+"""tools/light.txt, installed without dependencies, has all that kft and the demo need."""
 
 import importlib.metadata
 import tomllib
@@ -22,9 +20,7 @@ def listed() -> dict[str, Requirement]:
 
 
 def needed() -> list[tuple[str, Requirement]]:
-    """(who asks, what for) of kft, the demo, and everything that is asked for by them, as far as it
-    is here.
-    """
+    """(who needs it, what) of kft, the demo, and all that they need, if it is installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     asked = [
         ("kft", Requirement(line))
@@ -48,9 +44,7 @@ def needed() -> list[tuple[str, Requirement]]:
 
 
 def _as_listed(name: str) -> bool:
-    """Whether a package is installed here in the version that is listed: another one may need other
-    things.
-    """
+    """Whether a package is here in the listed version: another may need other things."""
     own = listed().get(INSTEAD.get(name, name))
     try:
         return own is not None and own.specifier.contains(importlib.metadata.version(name), prereleases=True)

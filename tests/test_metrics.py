@@ -1,6 +1,4 @@
-"""Scores against scikit-learn, scipy and hand-computed cases; intervals against plain
-resampling.
-"""
+"""Scores against scikit-learn, scipy and cases by hand; intervals by plain resampling."""
 
 import json
 import math

@@ -1,6 +1,4 @@
-"""The encoder gives transformers' numbers, packed or not; dropout is fair; the head of a classifier
-is kept.
-"""
+"""The encoder has transformers' numbers, packed or not; fair dropout; heads are kept."""
 
 import numpy as np
 import pytest
@@ -159,9 +157,7 @@ def test_parameter_count_of_the_tiny_world(tiny_preset):
 
 
 class TestDropout:
-    """The hash that stands in for random bits: right rate, no pattern between steps, places or
-    positions.
-    """
+    """The hash in place of random bits: right rate, no pattern in steps, places, positions."""
 
     @staticmethod
     def masks(steps: int, places: int, shape=(64, 128), seed: int = 3, rate: float = 0.1) -> np.ndarray:

@@ -1,6 +1,4 @@
-"""Multi-label classification: three forms of columns, numbers equal scikit-learn's and torch's,
-from data to exports.
-"""
+"""Multi-label classification: columns, numbers equal to scikit-learn's and torch's, exports."""
 
 import json
 import subprocess

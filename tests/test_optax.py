@@ -1,6 +1,4 @@
-"""optax's optimizers by name: their own updates, and mistakes that are told before anything
-trains.
-"""
+"""optax's optimizers by name: their own updates, and mistakes before anything trains."""
 
 import numpy as np
 import optax

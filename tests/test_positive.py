@@ -1,6 +1,4 @@
-"""Which of two classes precision, recall and f1 are of: said wherever they stand, and set by
-`data.positive`.
-"""
+"""The class that precision, recall and f1 are of: said with them, set by `data.positive`."""
 
 import json
 

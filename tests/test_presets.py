@@ -138,9 +138,7 @@ def test_a_hugging_face_classifier(folder):
 
 
 def test_a_folder_that_transformers_saved(tmp_path):
-    """transformers 5 writes tokenizer.json and no vocab.txt, and leaves the names of two unnamed
-    labels out.
-    """
+    """transformers 5 writes tokenizer.json, no vocab.txt, and no names of two unnamed labels."""
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
         vocab_size=len(VOCABULARY),

@@ -1,6 +1,4 @@
-"""The process around a command: signals at any moment, and standard streams that are not as
-usual.
-"""
+"""The process around a command: signals at any moment, standard streams unlike usual."""
 
 import json
 import os
@@ -77,9 +75,7 @@ class TestSignals:
     @pytest.mark.parametrize("number", SIGNALS)
     @pytest.mark.parametrize("where", ["callback", "finalizer", "swallows", "library"])
     def test_where_an_exception_gets_lost(self, films, number, where):
-        """In a callback of the collector, a finalizer, code that catches everything, and a call
-        that does not return.
-        """
+        """In a collector's callback, a finalizer, a catch-all, a call that does not return."""
         code = textwrap.dedent(f"""
             import ctypes, gc, os, signal, sys, threading, time
             sys.argv = ["kft"]

@@ -28,9 +28,7 @@ def copied(tiny_run, tmp_path) -> RunDir:
 
 
 def names(value, at: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
-    """The names of all fields in a JSON value, each with those around it; `[]` for the items of a
-    list.
-    """
+    """The names of all fields in a JSON value, each with those around it; `[]` for items."""
     if isinstance(value, dict):
         return {name for key, inner in value.items() for name in names(inner, (*at, key))}
     if isinstance(value, list):

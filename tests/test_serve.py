@@ -1,6 +1,4 @@
-"""`kft serve` answers as TensorFlow Serving does, as `kft predict` says, whatever comes and
-whenever it is stopped.
-"""
+"""`kft serve` answers as TensorFlow Serving and `kft predict` do, whatever comes."""
 
 import asyncio
 import base64

@@ -1,6 +1,4 @@
-"""Slips of the command line that would lose data or be obeyed by half, and data that changed behind
-a run.
-"""
+"""Slips of the command line that would lose data, and data that changed behind a run."""
 
 import json
 import shutil

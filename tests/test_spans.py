@@ -1,6 +1,4 @@
-"""Marked words: their offsets are checked, their tokens found as transformers finds them, their
-vectors in the head.
-"""
+"""Marked words: checked offsets, transformers' tokens, and their vectors in the head."""
 
 import json
 from pathlib import Path
@@ -142,9 +140,7 @@ def test_head_reads_the_pooled_vector_and_the_mean_of_each_span(tiny_preset, tok
 
 
 def write_marked(path: Path, count: int = 120, seed: int = 0) -> Path:
-    """Sentences with a good and a bad word, of which the marked one decides: nothing else tells the
-    label.
-    """
+    """Sentences with a good and a bad word, of which the marked one alone decides."""
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(count):
@@ -313,9 +309,7 @@ def test_other_marked_words_are_no_duplicates_but_stay_together(tmp_path):
 
 
 def wsc_rows(file: Path) -> list[dict]:
-    """WSC counts words; here the words' characters. Rows whose index does not point at the text are
-    left out.
-    """
+    """WSC's words as characters, without rows whose index does not point at the text."""
     rows = []
     for line in file.read_text("utf-8").splitlines():
         row = json.loads(line)

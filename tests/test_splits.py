@@ -1,6 +1,4 @@
-"""What is dropped and counted, how train is cut, and a table of data that nothing can be learnt
-from.
-"""
+"""What is dropped and counted, how train is cut, and data that nothing is learnt from."""
 
 import hashlib
 import itertools
@@ -267,9 +265,7 @@ def test_cuts_are_reproducible_and_keep_file_order(method):
     [("stratified", [1, 12, 17, 18], [2, 3]), ("random", [1, 12, 17, 18], [2, 8]), ("hash", [], [])],
 )
 def test_cuts_are_the_same_everywhere(method, validation, test):
-    """The rows that these seeds have always given; another NumPy or machine must not change
-    them.
-    """
+    """The rows that these seeds always give, whatever the NumPy or the machine."""
     if method == "hash":
         points = [
             int(hashlib.sha256(f"5\0text {i}".encode()).hexdigest()[:16], 16) / 2**64 for i in range(20)

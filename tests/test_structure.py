@@ -1,6 +1,4 @@
-"""The rules of the house: one import order between folders and inside them, and a first line in
-every file.
-"""
+"""The rules of the house: import order, first lines, plain names, few arguments."""
 
 import ast
 from pathlib import Path
@@ -40,9 +38,7 @@ def imports(file: Path) -> set[str]:
 
 
 def imported_entries(folder: Path) -> dict[str, set[str]]:
-    """For each entry of a folder the other entries of it that it imports; `__init__` is the folder
-    itself.
-    """
+    """For each entry of a folder the others that it imports; `__init__` is the folder."""
     here = ".".join(folder.relative_to(PACKAGE.parent).parts)
     known = entries(folder)
     graph = {}
@@ -116,9 +112,7 @@ def test_help_and_config_mistakes_need_neither_keras_nor_polars():
 
 
 def test_no_task_is_named_outside_its_file():
-    """What differs between tasks stands in `kft/tasks`: a name in quotes elsewhere would be a case
-    for one of them.
-    """
+    """What differs between tasks is in `kft/tasks`: a name elsewhere would be a case of one."""
     for file in sorted(PACKAGE.rglob("*")):
         if "tasks" in file.relative_to(PACKAGE).parts or file.suffix not in (".py", ".j2", ".html"):
             continue

@@ -1,6 +1,4 @@
-"""Tests of tools/suite_parity.py in the tiny world: kft and the loop learn the same tasks, choices,
-marks and diagnostics too.
-"""
+"""Tests of tools/suite_parity.py in the tiny world: kft and the loop learn the same tasks."""
 
 import json
 import sys
@@ -23,9 +21,7 @@ NLI = {"positive": "entailment", "negative": "contradiction"}
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """MNLI and its diagnostics, STS-B, COPA and WiC in the archives' layouts; what counts is the
-    kind of an adjective.
-    """
+    """MNLI, its diagnostics, STS-B, COPA and WiC as archives; an adjective's kind counts."""
     root = tmp_path_factory.mktemp("archive")
 
     def write(name: str, lines: list[str]) -> None:

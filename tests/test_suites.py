@@ -1,6 +1,4 @@
-"""GLUE and SuperGLUE: readers of the archives' files, the benchmarks' metrics, submissions, and a
-suite from end to end.
-"""
+"""GLUE and SuperGLUE: archives' readers, the benchmarks' metrics, submissions, suites."""
 
 import json
 import math
@@ -334,9 +332,7 @@ def answered(task, rows: int) -> pl.DataFrame:
 
 
 def guessed(task, rows: int, seed: int) -> tuple[pl.DataFrame, list | dict]:
-    """`answered` with random targets and answers, and the right answers as the server's own file
-    spells them.
-    """
+    """`answered` with random targets and answers, and right answers as the server spells them."""
     rng = np.random.default_rng(seed)
     if task.name == "stsb":  # with ties, and rounded as the file is
         target, answer = np.round(rng.uniform(0, 5, rows), 1), np.round(rng.uniform(0, 5, rows), 3)
@@ -685,8 +681,9 @@ class TestFromRun:
 
 
 def prepare_offline(source: str, folder, root: str, **lines: str) -> DataConfig:
-    """Puts an archive (`train_tsv` is the file train.tsv) where TFDS keeps its downloads: it then
-    needs no network.
+    """Puts an archive where TFDS keeps its downloads, so that it needs no network.
+
+    `train_tsv` is the file train.tsv.
     """
     tfds = pytest.importorskip("tensorflow_datasets")
     from tensorflow_datasets.core.download import resource

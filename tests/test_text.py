@@ -1,6 +1,4 @@
-"""Tokens: the same ids as transformers for every text, in Python and in a TensorFlow graph; kept on
-disk.
-"""
+"""Tokens: transformers' ids for every text, in Python and in TensorFlow; kept on disk."""
 
 import json
 import os
@@ -85,9 +83,7 @@ def texts_of(file: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def corpus() -> list[str]:
-    """Texts of every file in shared/data: all that look hard, and a part of the plain English
-    ones.
-    """
+    """Texts of every file in shared/data: all that look hard, a part of the plain English."""
     if not SHARED_DATA.is_dir():
         pytest.skip("the data sets of shared/data are not here")
     files = [f for f in sorted(SHARED_DATA.rglob("*")) if f.is_file() and f.suffix != ".gz"]
@@ -103,9 +99,7 @@ def vocabulary() -> list[str]:
 
 @pytest.fixture(scope="module")
 def cased_vocabulary() -> list[str]:
-    """Words of the hard texts and of English, their letters, and pieces that follow others; some
-    odd, one twice.
-    """
+    """Words of hard and English texts, letters, and following pieces; some odd, one twice."""
     words = Counter(re.findall(r"\w+|[^\w\s]", " ".join(HARD)))
     words.update(
         [
@@ -244,9 +238,7 @@ def test_any_text_in_a_graph(pairs_of_tokenizers, graphs, name, texts):
 
 
 def test_every_character(pairs_of_tokenizers, graph_tokenizers):
-    """Words that each character makes beside others, in Python, in the graph's tables and in
-    transformers.
-    """
+    """The words of each character beside others, in Python, in the graph, in transformers."""
     from kft import backend
 
     tf = backend.tensorflow()

@@ -1,6 +1,4 @@
-"""Tokenizers of every kind: the ids of transformers for every text, places in the text, and rows as
-its templates make them.
-"""
+"""Tokenizers of every kind: transformers' ids, places in the text, and templates."""
 
 import json
 import shutil
@@ -188,9 +186,7 @@ def test_a_row_needs_room_for_its_special_tokens(pairs):
 
 
 def test_older_files_of_byte_bpe(folders, tmp_path):
-    """vocab.json and merges.txt, as transformers reads them; KerasHub's assets have the same
-    content.
-    """
+    """vocab.json and merges.txt, as transformers reads them and as KerasHub's assets."""
     model = json.loads((folders["roberta"] / "tokenizer.json").read_text("utf-8"))["model"]
     hub = tmp_path / "hub" / "assets" / "tokenizer"
     hub.mkdir(parents=True)

@@ -300,9 +300,7 @@ class TestResume:
     def test_resumed_run_writes_the_history_of_the_whole_one(
         self, tiny_settings, tmp_path, monkeypatch, step
     ):
-        """Each line is about the steps since the line before, also where a checkpoint stood between
-        them.
-        """
+        """Each line is of the steps since the last one, even over a checkpoint."""
         changes = {"checkpoint_every_steps": 2, "log_every_steps": 5, "batch_size": 12}  # 14 steps an epoch
         config = settings_with(tiny_settings, train=changes)
         train.train(config, tmp_path / "whole")

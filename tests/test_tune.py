@@ -1,6 +1,4 @@
-"""kft tune: the table of what is searched, points, shared studies that are stopped, and what comes
-out.
-"""
+"""kft tune: what is searched, points, shared studies that are stopped, and results."""
 
 import json
 import threading

@@ -1,6 +1,4 @@
-"""`kft tune --launcher ray` on a Ray of its own: a worker that is killed, a stop, and the rest
-trained without Ray.
-"""
+"""`kft tune --launcher ray` on its own Ray: a killed worker, a stop, the rest without Ray."""
 
 import json
 import os
