@@ -45,7 +45,7 @@ def make_bert_folder(
             )
     norms = ["embeddings.LayerNorm"]
     for i in range(layers):
-        at = f"encoder.layer.{i}"
+        layer = f"encoder.layer.{i}"
         for name, out, into in (
             ("attention.self.query", width, width),
             ("attention.self.key", width, width),
@@ -54,8 +54,8 @@ def make_bert_folder(
             ("intermediate.dense", inner, width),
             ("output.dense", width, inner),
         ):
-            weights[f"{at}.{name}.weight"], weights[f"{at}.{name}.bias"] = draw(out, into), draw(out)
-        norms += [f"{at}.attention.output.LayerNorm", f"{at}.output.LayerNorm"]
+            weights[f"{layer}.{name}.weight"], weights[f"{layer}.{name}.bias"] = draw(out, into), draw(out)
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
     for name in norms:
         weights[f"{name}.weight"], weights[f"{name}.bias"] = 1 + draw(width), draw(width)
     weights = {prefix + name: value for name, value in weights.items()}
@@ -104,14 +104,14 @@ def build_model(preset, task: str, labels: list[str], outputs: int, **options):
 def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
     """(text, label) pairs that a tiny model learns: the label is the adjective's kind."""
     rng = np.random.default_rng(seed)
-    made = []
+    pairs = []
     for i in range(count):
         label = "positive" if i % 3 else "negative"
         words = list(rng.choice(OTHER, rng.integers(1, 9))) + [
             str(rng.choice(GOOD if label == "positive" else BAD))
         ]
-        made.append((" ".join(rng.permutation(words)), label))
-    return made
+        pairs.append((" ".join(rng.permutation(words)), label))
+    return pairs
 
 
 def write_csv(path: Path, rows: list[tuple], header: tuple[str, ...] = ("text", "label")) -> Path:

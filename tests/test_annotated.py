@@ -130,8 +130,8 @@ def test_several_choices_in_json_min_and_csv(tmp_path, ending):
         config = configs.parse({"data": {"train": str(file)}})
         splits.prepare({"train": frame, "validation": frame}, config.split, config.clean, ONE)
     own = config_of(file)
-    shown = splits.prepare({"train": frame, "validation": frame}, own.split, own.clean, SEVERAL)
-    assert shown.account["splits"]["train"]["labels"] == {"Negative": 1, "Positive": 2}
+    prepared = splits.prepare({"train": frame, "validation": frame}, own.split, own.clean, SEVERAL)
+    assert prepared.account["splits"]["train"]["labels"] == {"Negative": 1, "Positive": 2}
 
 
 def config_of(file):

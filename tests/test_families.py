@@ -30,13 +30,13 @@ EVERY = [(name, *kind) for name in FAMILIES for kind in KINDS]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A function: (family, kind of head or None) → a checkpoint's folder, made once."""
-    root, made = tmp_path_factory.mktemp("families"), {}
+    root, written = tmp_path_factory.mktemp("families"), {}
 
     def of(family: str, kind: str | None = None) -> Path:
-        if (family, kind) not in made:
+        if (family, kind) not in written:
             labels = LABELS if kind == SEQUENCE else None
-            made[family, kind] = tiny.make(root / f"{family}-{kind}", family, kind, labels)
-        return made[family, kind]
+            written[family, kind] = tiny.make(root / f"{family}-{kind}", family, kind, labels)
+        return written[family, kind]
 
     return of
 
@@ -107,20 +107,20 @@ def test_depth_and_adapters_name_what_the_model_holds(folder, family):
     assert {f"{name}.weight" for name in adapted} <= names
     assert len(set(adapted)) == len(adapted) == 6 * sizes.num_layers
     # Every variable of the model has a name, and only one.
-    held = [id(part.value) for part in model.named.parts.values()]
-    assert sorted(held) == sorted(id(v) for v in model.weights if "seed" not in v.path)
+    ids = [id(part.value) for part in model.named.parts.values()]
+    assert sorted(ids) == sorted(id(v) for v in model.weights if "seed" not in v.path)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_unfolded_folds_back(folder, family):
     preset = presets.locate(str(folder(family)))
-    record, held = preset.family, presets.encoder_weights(preset)
-    file = record.unfold(held, preset.sizes)
+    record, arrays = preset.family, presets.encoder_weights(preset)
+    file = record.unfold(arrays, preset.sizes)
     assert {name: array.shape for name, array in file.items()} == {
         name: weight.shape for name, weight in record.weights(preset.sizes).items()
     }
     for name, array in record.fold(file, preset.sizes).items():
-        np.testing.assert_array_equal(array, held[name])
+        np.testing.assert_array_equal(array, arrays[name])
 
 
 # --- Numbers
@@ -138,8 +138,8 @@ def test_logits_are_those_of_transformers(folder, family, kind, task, labels):
 
 @pytest.mark.parametrize("backend", ["torch", "tensorflow"])
 def test_every_backend_gives_them(folder, tmp_path, backend):
-    asked = [[str(folder(family, kind)), task, labels] for family, kind, task, labels in EVERY]
-    command = [sys.executable, __file__, json.dumps(asked), str(tmp_path / "logits.npz")]
+    jobs = [[str(folder(family, kind)), task, labels] for family, kind, task, labels in EVERY]
+    command = [sys.executable, __file__, json.dumps(jobs), str(tmp_path / "logits.npz")]
     environment = os.environ | {"KERAS_BACKEND": backend}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -177,13 +177,13 @@ def test_the_encoder_of_another_checkpoint_is_read(tmp_path, family, name):
     theirs.save_pretrained(tmp_path)
     tiny.TOKENIZERS[family](tmp_path)
     model = build_model(presets.locate(str(tmp_path)), "classification", LABELS, 3)
-    state, held = theirs.state_dict(), model.named.arrays()
+    state, arrays = theirs.state_dict(), model.named.arrays()
     query = "encoder.layer.1.attention.self.query.weight"
-    np.testing.assert_array_equal(held[query], state["roberta." + query].numpy().T)
+    np.testing.assert_array_equal(arrays[query], state["roberta." + query].numpy().T)
     own = "classifier.dense.weight"
     if own in state:
-        np.testing.assert_array_equal(held[own], state[own].numpy().T)
-    assert held["classifier.out_proj.weight"].shape == (8, 3)
+        np.testing.assert_array_equal(arrays[own], state[own].numpy().T)
+    assert arrays["classifier.out_proj.weight"].shape == (8, 3)
 
 
 def test_names_of_an_older_time_are_read(folder, tmp_path):
@@ -217,13 +217,13 @@ def settings_of(tiny_settings, preset: Path, **train) -> configs.Config:
 @pytest.fixture(scope="module")
 def run(folder, tiny_settings, tmp_path_factory):
     """A function: family → a run of one epoch on the tiny films, trained once."""
-    made = {}
+    trained = {}
 
     def of(family: str) -> Path:
-        if family not in made:
-            made[family] = tmp_path_factory.mktemp("runs") / family
-            train.train(settings_of(tiny_settings, folder(family), epochs=1), made[family])
-        return made[family]
+        if family not in trained:
+            trained[family] = tmp_path_factory.mktemp("runs") / family
+            train.train(settings_of(tiny_settings, folder(family), epochs=1), trained[family])
+        return trained[family]
 
     return of
 
@@ -247,10 +247,10 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(folder, tiny_settings, tmp
 @pytest.mark.parametrize("to", ["hf", "onnx", "savedmodel", "keras"])
 def test_exports_prove_themselves(run, tmp_path, family, to):
     """transformers, onnxruntime, TensorFlow and KerasHub read what each export writes."""
-    told = export.export(run(family), to, tmp_path / "out")
-    assert told["comparison"]["max_difference"] <= 1e-5
+    report = export.export(run(family), to, tmp_path / "out")
+    assert report["comparison"]["max_difference"] <= 1e-5
     if to in ("hf", "keras"):  # and kft goes on from it, with its head
-        preset = presets.locate(told["output"])
+        preset = presets.locate(report["output"])
         assert (preset.family.name, len(preset.head.labels)) == (family, 2)
         labels = ["negative", "positive"] if to == "hf" else list(preset.head.labels)
         texts = ["a good film", "the bad  plot", ""]
@@ -260,9 +260,9 @@ def test_exports_prove_themselves(run, tmp_path, family, to):
         np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-def by_backend(asked: list, output: str) -> None:
+def by_backend(jobs: list, output: str) -> None:
     logits = []
-    for path, task, labels in asked:
+    for path, task, labels in jobs:
         model = build_model(presets.locate(path), task, labels, len(labels) or 1)
         logits.append(evaluate.predict_logits(model, rows_of(16)))
     np.savez(output, **{str(i): array for i, array in enumerate(logits)})

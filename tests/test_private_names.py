@@ -96,10 +96,10 @@ def test_keras_hub_is_known_in_the_families_alone():
             r"_self_attention|_feedforward",
         )
     )
-    found = {
+    got = {
         f"{file.relative_to(KFT).as_posix()}: {match}"
         for file in KFT.rglob("*.py")
         if "families" not in file.parts
         for match in re.findall(rf"(?:{names})", file.read_text("utf-8"))
     }
-    assert not found
+    assert not got

@@ -46,8 +46,8 @@ def test_names_and_rules_need_nothing_heavy():
 
 
 def test_a_task_is_found_by_hugging_faces_name():
-    found = [TASKS.of_problem(problem) for problem in (ONE_CLASS, SEVERAL_CLASSES, VALUE, MULTIPLE_CHOICE)]
-    assert found == ["classification", "multilabel_classification", "regression", "choice"]
+    got = [TASKS.of_problem(problem) for problem in (ONE_CLASS, SEVERAL_CLASSES, VALUE, MULTIPLE_CHOICE)]
+    assert got == ["classification", "multilabel_classification", "regression", "choice"]
     assert TASKS.of_problem("none of them") is None
     assert DEFAULT == "classification"
     with pytest.raises(KeyError):

@@ -138,13 +138,13 @@ def test_the_second_mask_counts_by_the_share_too(tiny_preset):
     model.compile(loss=losses.LOSSES["cross_entropy"]())
     inputs, targets, weights = packed_batch()
     state = np.asarray(model.seed_generator.state.value)
-    found = []
+    got = []
     for more in ({}, {"share": np.full(2, 1.5, np.float32)}):
         model.seed_generator.state.assign(state)
         outputs = model(inputs, training=True)
-        found.append(float(model.compute_loss(inputs | more, targets, outputs, weights, training=True)))
-    assert found[1] == pytest.approx(1.5 * found[0], rel=1e-6)
-    assert float(model.mean_loss.result()) == pytest.approx(found[0], rel=1e-6)
+        got.append(float(model.compute_loss(inputs | more, targets, outputs, weights, training=True)))
+    assert got[1] == pytest.approx(1.5 * got[0], rel=1e-6)
+    assert float(model.mean_loss.result()) == pytest.approx(got[0], rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -160,11 +160,11 @@ def test_shares_add_up(batch_size, accumulated, epochs):
         for e in range(epochs)
         for step in batches.placement(plan, e).examples
     ]
-    found = np.concatenate([updates.shares(plan, weights, e, epochs, accumulated) for e in range(epochs)])
+    got = np.concatenate([updates.shares(plan, weights, e, epochs, accumulated) for e in range(epochs)])
     for begin in range(0, len(totals), accumulated):
         members = totals[begin : begin + accumulated]
         expected = [accumulated * total / sum(members) if sum(members) else 0 for total in members]
-        np.testing.assert_allclose(found[begin : begin + accumulated], expected, rtol=1e-5)
+        np.testing.assert_allclose(got[begin : begin + accumulated], expected, rtol=1e-5)
 
 
 def test_an_update_without_weight_has_no_share():
