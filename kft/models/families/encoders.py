@@ -177,18 +177,23 @@ def layer_weights(names: Names, sizes: Sizes, count: int | None = None) -> dict[
     return found
 
 
-def layer_parts(names: Names, layers: list[Any]) -> dict[str, Part]:
-    """The parts of KerasHub's `TransformerEncoder`s, which hold attention kernels as [H, heads, H /
-    heads] and the other way.
+def _dense_layers(attention: Any) -> tuple[Any, Any, Any, Any]:
+    """Of Keras's `MultiHeadAttention`: query, key, value and output."""
+    return attention.query_dense, attention.key_dense, attention.value_dense, attention.output_dense
+
+
+def layer_parts(
+    names: Names, layers: list[Any], dense_layers: Callable[[Any], Any] = _dense_layers
+) -> dict[str, Part]:
+    """The parts of KerasHub's layers of attention and feed-forward, which hold attention kernels as
+    [H, heads, H / heads] and the other way.
     """
     found = {}
     for i, layer in enumerate(layers):
-        attention = layer._self_attention_layer
+        attention = dense_layers(layer._self_attention_layer)
+        for name, part in zip(("query", "key", "value", "output"), attention, strict=True):
+            found |= dense_parts(names.part(i, name), part)
         found |= {
-            **dense_parts(names.part(i, "query"), attention.query_dense),
-            **dense_parts(names.part(i, "key"), attention.key_dense),
-            **dense_parts(names.part(i, "value"), attention.value_dense),
-            **dense_parts(names.part(i, "output"), attention.output_dense),
             **norm_parts(names.part(i, "attention_norm"), layer._self_attention_layer_norm),
             **norm_parts(names.part(i, "norm"), layer._feedforward_layer_norm),
             **dense_parts(names.part(i, "inner"), layer._feedforward_intermediate_dense),
