@@ -23,12 +23,26 @@ TEXT_NAMES = (
 ).split()
 
 
+# Columns that annotation programs add of themselves.
+OF_PROGRAMS = set(
+    "annotator annotation_id created_at updated_at lead_time agreement inner_id total_annotations cancelled_annotations "
+    "total_predictions comment_count unresolved_comment_count comments project updated_by file_upload".split()
+)
+
+
 @dataclass(frozen=True)
 class Column:
-    """One column of a table's beginning."""
+    """One column of a table's beginning.
+
+    Attributes:
+        name: its number where there is no header.
+        values: one of each row.
+        was_list: whether the values stood in lists of one.
+    """
 
     name: str | int
     values: list[Any]
+    was_list: bool = False
 
     @property
     def word(self) -> str:
@@ -42,6 +56,15 @@ class Column:
     @cached_property
     def is_list(self) -> bool:
         return bool(self.present) and all(isinstance(value, list) for value in self.present)
+
+    @cached_property
+    def unlisted(self) -> "Column":
+        """The same of names, where every value is a list of one name or none."""
+        if not self.is_list or any(
+            len(value) > 1 or isinstance(value[0], list | dict) for value in self.present if value
+        ):
+            return self
+        return Column(self.name, [next(iter(value), None) if value else None for value in self.values], True)
 
     @cached_property
     def is_plain(self) -> bool:
@@ -67,15 +90,13 @@ class Column:
 
     @cached_property
     def has_words(self) -> bool:
-        """Whether most values are more than one code, such as `edgurhb`; some languages put no
-        spaces.
-        """
+        """Whether most values are more than one code, such as `edgurhb`, even without spaces."""
         words = sum(" " in value.strip() or not value.isascii() for value in self.present)
         return words > 0.3 * len(self.present)
 
     @cached_property
     def counts(self) -> Counter:
-        """How often each value is there, spelled as text."""
+        """How often each value occurs, spelled as text."""
         return Counter(str(value).strip() for value in self.present)
 
     @cached_property
@@ -85,12 +106,10 @@ class Column:
 
     @cached_property
     def separator(self) -> str | None:
-        """What parts several labels in one string: their parts are few and come back in other
-        company.
-        """
+        """What parts several labels in one string: few parts, in ever other company."""
         if not self.is_plain or any(not isinstance(value, str) for value in self.present):
             return None
-        for mark in (",", ";", "|"):
+        for mark in (",", ";", "|", "#"):
             joined = [value for value in self.counts if mark in value]
             parts = Counter(part.strip() for value in self.counts for part in value.split(mark))
             alone = {value for value in self.counts if mark not in value}
@@ -103,13 +122,13 @@ class Column:
 
     @property
     def is_key(self) -> bool:
-        """Whether it only tells rows apart."""
+        """Whether it only numbers the rows."""
         if ID_NAMES.search(self.word):
             return len(self.counts) > FEW or len(self.counts) > 0.5 * len(self.present)
         return self.is_whole and len(self.counts) == len(self.present) > 10
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         return f"`{self.name}`" if isinstance(self.name, str) else f"column {self.name}"
 
 
@@ -119,7 +138,7 @@ def columns_of(table: Table) -> list[Column]:
 
 def label_score(column: Column) -> float:
     """How much a column looks like a label; below 0 it is none."""
-    if not column.present or (not column.is_plain and not column.is_list):
+    if not column.present or (not column.is_plain and not column.is_list) or column.word in OF_PROGRAMS:
         return -1
     named = column.word in LABEL_NAMES
     partly = bool(set(column.word.split("_")) & set(LABEL_NAMES[:16]))

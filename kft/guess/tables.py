@@ -1,6 +1,4 @@
-"""A file, folder or data set of TFDS → its first rows with all their columns, and how it must be
-read.
-"""
+"""A file, folder or data set of TFDS → its first rows, all columns, and how to read it."""
 
 import contextlib
 import csv
@@ -15,6 +13,7 @@ from typing import Any
 
 from kft.config import DataConfig
 from kft.data import sources
+from kft.data.sources import annotated, workbooks
 from kft.errors import KftError
 
 MOST_ROWS = 20_000
@@ -56,6 +55,8 @@ def read_table(path: Path) -> Table:
     ending = sources.format_of(path)
     if ending == "parquet":
         return _parquet(path)
+    if ending == "excel":
+        return _workbook(path)
     text, settings, reasons, whole = _text(path)
     start = text.lstrip()[:1]
     if ending in ("json", "jsonl") or (ending is None and start in ("{", "[")):
@@ -123,15 +124,13 @@ def _objects(name: str, text: str, whole: bool) -> tuple[list[str], list[list[An
         raise KftError(
             f"{name}: must hold JSON objects", 'such as {"text": "…", "label": "…"}, one for each example'
         )
-    return from_objects(document)
+    return from_objects(annotated.unfolded(document))
 
 
 def _cells(
     path: Path, text: str, ending: str | None, settings: dict[str, Any], reasons: dict[str, str]
 ) -> tuple[list[str] | range, list[list[str]]]:
-    """Rows of a CSV or TSV file: the dialect in which most rows have the same number of cells, more
-    than one.
-    """
+    """Rows of a CSV or TSV file, by the dialect with most rows of one number of cells above 1."""
     own = {"csv": ",", "tsv": "\t"}.get(ending)
     tried = []
     for mark in sorted(DELIMITERS, key=lambda mark: mark != own):
@@ -198,6 +197,22 @@ def is_number(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return not isinstance(value, str) or "_" not in value
+
+
+def _workbook(path: Path) -> Table:
+    """The first sheet of a workbook; where there are others, the setting that names it."""
+    columns, rows, sheets = workbooks.cells(path, path.name, DataConfig(header=False))
+    settings, reasons = {}, {}
+    if len(sheets) > 1:
+        settings["sheet"] = sheets[0]
+        reasons["sheet"] = f"the first of {len(sheets)} sheets: {', '.join(sheets)}"
+    filled = [[cell or "" for cell in row] for row in rows]
+    if _is_header(filled):
+        columns, rows, _ = workbooks.cells(path, path.name, DataConfig())
+    else:
+        settings["header"] = False
+        reasons["header"] = "the first row looks like the others, so columns are numbered from 0"
+    return Table(columns, rows[:MOST_ROWS], settings, reasons, len(rows) <= MOST_ROWS)
 
 
 def _parquet(path: Path) -> Table:

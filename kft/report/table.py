@@ -24,6 +24,11 @@ def summary(scores: dict[str, dict[str, float | None]], details: dict[str, dict[
     )
 
 
+def over_groups(details: dict[str, Any]) -> str:
+    """What intervals are over, where rows stand in groups; "" where they do not."""
+    return f" over {details['groups']:,} groups" if "groups" in details else ""
+
+
 def classes_to_show(per_class: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
     """The classes in label order, or of very many those with the lowest F1."""
     if len(per_class) <= CLASSES:
@@ -40,7 +45,7 @@ def _split_lines(split: str, scores: dict[str, float | None], details: dict[str,
         (of_class(name, name, details.get("positive")), number(value), interval(intervals.get(name)))
         for name, value in scores.items()
     ]
-    yield from aligned([("metric", "score", "95 % interval"), *rows])
+    yield from aligned([("metric", "score", f"95 % interval{over_groups(details)}"), *rows])
     if per_class := details.get("per_class"):
         yield from _class_lines(per_class)
     if 0 < len(details.get("confusion_matrix", [])) <= LARGEST_MATRIX:
@@ -48,12 +53,12 @@ def _split_lines(split: str, scores: dict[str, float | None], details: dict[str,
 
 
 def _class_lines(per_class: dict[str, dict[str, float]]) -> Iterator[str]:
-    shown = classes_to_show(per_class)
+    listed = classes_to_show(per_class)
     yield ""
-    if len(shown) < len(per_class):
-        yield f"  the {len(shown)} of {len(per_class)} classes with the lowest F1"
+    if len(listed) < len(per_class):
+        yield f"  the {len(listed)} of {len(per_class)} classes with the lowest F1"
     keys = ("precision", "recall", "f1")
-    rows = [(label, *(number(c[key]) for key in keys), f"{c['support']:,}") for label, c in shown]
+    rows = [(label, *(number(c[key]) for key in keys), f"{c['support']:,}") for label, c in listed]
     yield from aligned([("class", *keys, "examples"), *rows])
 
 
@@ -65,9 +70,7 @@ def _matrix_lines(labels: list[str], matrix: list[list[int]]) -> Iterator[str]:
 
 
 def aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Rows in columns: the first to the left, numbers to the right, as wide as a terminal shows
-    them.
-    """
+    """Rows in columns: the first to the left, numbers to the right, as wide as they show."""
     rows = [("".join(c if c.isprintable() else " " for c in first), *rest) for first, *rest in rows]
     name_width, *widths = (max(map(cell_len, column)) for column in zip(*rows, strict=True))
     name_width = min(name_width, NAME_WIDTH)

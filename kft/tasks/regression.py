@@ -24,17 +24,17 @@ from kft.tasks.record import (
 SCORE = pl.col("label").cast(pl.Float64, strict=False)
 
 
-def _check(frames: dict[str, pl.DataFrame], shown: str) -> None:
+def _check(frames: dict[str, pl.DataFrame], name: str) -> None:
     for frame in frames.values():
         _check_scores(frame)
-    checks.check_differ(frames["train"].select(SCORE).to_series(), "score", frames["train"], shown)
+    checks.check_differ(frames["train"].select(SCORE).to_series(), "score", frames["train"], name)
 
 
 def _check_scores(frame: pl.DataFrame) -> None:
     bad = frame.filter(~SCORE.is_finite().fill_null(False))
     if bad.height:
         hint = (
-            "mend or remove the row; `data.label` names the column of the scores, and "
+            "mend or remove the row (an empty cell and NaN are missing scores); `data.label` names their column, and "
             '`task = "classification"` takes labels that are no numbers'
         )
         if bad["label"].str.contains(r"^\s*[+-]?[\d.]*\d,\d+\s*$").all():

@@ -1,5 +1,4 @@
-"""A name or path → polars frames of examples: CSV, TSV, JSON, JSONL, Parquet, Arrow, class folders,
-TFDS, built-in.
+"""A name, path or address → polars frames of examples, whatever the format.
 
 Every frame has the columns `id` (Int64, row number in its file from 0; of several files they count
 on), `text`, `text_pair` (only with `data.text_pair`), `label` (String, null where there is none),
@@ -18,10 +17,11 @@ from typing import Any
 import polars as pl
 
 from kft.config import FORMATS, DataConfig, SplitConfig
+from kft.config.reading import display_path
 from kft.data.sources import label_sets
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits, parquet_pieces, read_arrow, read_parquet
 from kft.data.sources.binary import refuse_binary
-from kft.data.sources.columns import OWN, LabelPolicy, Pick, Wanted, finish, listed, pick, shown
+from kft.data.sources.columns import OWN, LabelPolicy, Pick, Wanted, finish, listed, pick
 from kft.data.sources.compressed import DAMAGES
 from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
 from kft.data.sources.files import (
@@ -43,6 +43,7 @@ from kft.data.sources.named import read_benchmark as read_benchmark
 from kft.data.sources.named import read_named
 from kft.data.sources.tables import csv_pieces, read_csv, read_tsv, tsv_pieces
 from kft.data.sources.texts import check_encoding, read_start
+from kft.data.sources.workbooks import read_excel
 from kft.errors import KftError, did_you_mean
 
 __all__ = [
@@ -65,7 +66,8 @@ NONE: Mapping[str, Any] = MappingProxyType({})
 def read(data: DataConfig, split: SplitConfig | None = None) -> dict[str, pl.DataFrame]:
     """The frames of train, validation and test, as far as `data` names them, in that order.
 
-    Train has the columns by which `split` cuts it as `split_group` and `split_time`.
+    Train has the columns by which `split` cuts it as `split_group` and `split_time`; so have the
+    others where their files have them.
 
     A test file without a label column has null labels, and so has one whose labels are all -1 where
     train has no such label: that is how secret labels are written. Of a folder of saved splits,
@@ -85,7 +87,7 @@ def read(data: DataConfig, split: SplitConfig | None = None) -> dict[str, pl.Dat
             part: _read_files(
                 paths,
                 names,
-                _wanted(data, cut_by) if part == "train" else data,
+                _wanted(data, cut_by, part != "train"),
                 "expected" if part == "test" else "needed",
             )
             for part, paths in files.items()
@@ -107,8 +109,8 @@ def _cut_columns(split: SplitConfig | None) -> dict[str, tuple[str, str | int]]:
     return {f"split_{key}": (f"split.{key}", column) for key, column in named.items() if column is not None}
 
 
-def _wanted(data: DataConfig, also: dict[str, tuple[str, str | int]]) -> DataConfig:
-    return Wanted(**data.model_dump(), also=also) if also else data
+def _wanted(data: DataConfig, also: dict[str, tuple[str, str | int]], lenient: bool = False) -> DataConfig:
+    return Wanted(**data.model_dump(), also=also, lenient=lenient) if also else data
 
 
 def read_file(
@@ -150,14 +152,13 @@ def _read_files(
         frame = _read_path(path, names[path], _of_file(data, path, settings), label)
         frames.append(frame.with_columns(pl.col("id") + rows))
         rows += frame.height
-    return frames[0] if len(frames) == 1 else pl.concat(frames)
+    return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal")
 
 
 def read_pieces(
     path: str | Path, data: DataConfig, size: int, settings: Mapping[str, Any] = NONE
 ) -> Iterator[pl.DataFrame]:
-    """The frame of `read_file`, where labels may be missing, in pieces: a file of any size fits in
-    memory.
+    """The frame of `read_file`, without labels too, in pieces: a file of any size fits in memory.
 
     CSV, TSV, JSONL and Parquet come at most `size` rows at a time. What must be seen as a whole
     comes as one piece: JSON documents, class folders, questions and their choices, and texts with
@@ -189,8 +190,7 @@ def read_pieces(
 
 
 def _of_file(data: DataConfig, path: Path, settings: Mapping[str, Any] = NONE) -> DataConfig:
-    """The settings of one file: what was set for the training file holds as far as this one is
-    alike.
+    """The settings of one file: those for the training file hold as far as this one is alike.
 
     A file with another known ending is read as that says; a delimiter is that of files of one
     format.
@@ -207,9 +207,9 @@ def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> p
     format = data.format or format_of(path)
     if format is None:
         refuse_binary(read_start(path), path.name)
-        told = f"the ending {ending(path)} does not say" if ending(path) else "no ending says"
+        reason = f"the ending {ending(path)} does not say" if ending(path) else "no ending says"
         raise KftError(
-            f"{path.name}: {told} what the file holds", f"set `data.format` to one of {', '.join(FORMATS)}"
+            f"{path.name}: {reason} what the file holds", f"set `data.format` to one of {', '.join(FORMATS)}"
         )
     if format not in READERS:
         raise KftError(
@@ -217,19 +217,21 @@ def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> p
         )
     if format == "folder" and not path.is_dir():
         raise KftError(
-            f"{shown(path)}: is a file, not a class folder", "`data.format` says what a file holds"
+            f"{display_path(path)}: is a file, not a class folder", "`data.format` says what a file holds"
         )
     if format == "folder" and is_saved_splits(path):
         within = sorted(entry.name for entry in path.iterdir() if is_saved_dataset(entry))
-        raise KftError(f"{shown(path)}: holds several splits", f"give one of its folders: {listed(within)}")
+        raise KftError(
+            f"{display_path(path)}: holds several splits", f"give one of its folders: {listed(within)}"
+        )
     if format == "arrow" and path.is_dir() and not is_saved_dataset(path):
         raise KftError(
-            f"{shown(path)}: holds Arrow files and no dataset_info.json, so it was not saved whole",
+            f"{display_path(path)}: holds Arrow files and no dataset_info.json, so it was not saved whole",
             "save the data set again, or give one of the files",
         )
     if path.is_dir() and format not in ("folder", "arrow"):
         raise KftError(
-            f"{shown(path)}: is a folder, not a {format} file",
+            f"{display_path(path)}: is a folder, not a {format} file",
             '`data.format = "folder"` reads a folder with one sub-folder of .txt files per class',
         )
     frame = READERS[format](path, name, data, partial(pick, where=name, data=data, label=label))
@@ -250,8 +252,8 @@ def _rename_labels(frame: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
 
 
 def _check_label_names(frames: dict[str, pl.DataFrame], names: dict[str, str]) -> None:
-    there = {label for frame in frames.values() for label in frame["label"].drop_nulls().unique()}
-    labels = sorted({name for label in there for name in label_sets.names_in(label) or [label]})
+    values = {label for frame in frames.values() for label in frame["label"].drop_nulls().unique()}
+    labels = sorted({name for label in values for name in label_sets.names_in(label) or [label]})
     problems = [
         f"`data.label_names`: no row has the label `{name}`{did_you_mean(name, labels)}"
         for name in names
@@ -268,6 +270,7 @@ READERS: dict[str, Callable[[Path, str, DataConfig, Pick], pl.DataFrame]] = {
     "jsonl": read_jsonl,
     "parquet": read_parquet,
     "arrow": read_arrow,
+    "excel": read_excel,
     "folder": read_folder,
 }
 PIECES: dict[str, Callable[[Path, str, DataConfig, Pick, int], Iterator[pl.DataFrame]]] = {

@@ -4,14 +4,13 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from kft.config import FRAME_COLUMNS, DataConfig
-from kft.data.sources import label_sets, marked
+from kft.data.sources import annotated, label_sets, marked
 from kft.errors import KftError, closest
 
 # `needed`: a missing label column is a mistake. `expected`: it may be missing, but a similar name
@@ -28,18 +27,19 @@ class Wanted(DataConfig):
 
     Attributes:
         also: column of the frame → (setting that asks for it, column of the file).
+        lenient: whether a file may lack the columns of `also`.
         keep: whether all columns of the file are kept too, as they are, their names after `OWN`.
     """
 
     also: dict[str, tuple[str, str | int]] = {}
+    lenient: bool = False
     keep: bool = False
 
 
 def pick(
     columns: Columns, where: str, data: DataConfig, label: LabelPolicy, table: bool = False
 ) -> dict[str, int]:
-    """Column of the frame (text, text_pair, label, group, those of `data.spans`) → position of its
-    column in the file.
+    """Column of the frame (text, label, group, those of `data.spans` …) → its position in the file.
 
     Args:
         columns: all columns of the file.
@@ -49,18 +49,20 @@ def pick(
         table: whether the file is CSV or TSV, whose header may be amiss.
 
     Raises:
-        KftError: wanted columns that are not there, all at once.
+        KftError: wanted columns are missing; names all of them.
     """
     numbered = isinstance(columns, range)
-    found, problems, twins = {}, [], []
+    positions, problems, twins = {}, [], []
     for role, setting, wanted in wanted_columns(data):
         near = None if numbered else closest(str(wanted), columns)
         if not numbered and wanted not in columns and isinstance(wanted, int):
             wanted = str(wanted)  # such as pandas' names of columns without a name
         if isinstance(wanted, int) == numbered and wanted in columns:
-            found[role] = columns.index(wanted)
+            positions[role] = columns.index(wanted)
             if columns.count(wanted) > 1:
                 twins.append(f"{where}: has {columns.count(wanted)} columns `{wanted}` (`{setting}`)")
+        elif role in may_lack(data):
+            continue
         elif not _is_label(role) or label == "needed" or (label == "expected" and near):
             suggestion = f", did you mean `{near}`?" if near else ""
             problems.append(f"{where}: no column `{wanted}` (`{setting}`){suggestion}")
@@ -69,14 +71,12 @@ def pick(
     if twins:
         raise KftError("\n".join(twins), "rename or remove one of them")
     if getattr(data, "keep", False):
-        found |= {f"{OWN}{column}": position for position, column in enumerate(columns)}
-    return found
+        positions |= {f"{OWN}{column}": position for position, column in enumerate(columns)}
+    return positions
 
 
 def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
-    """(column of the frame, setting that asks for it, column of the file) of all columns that
-    `data` names.
-    """
+    """(column of the frame, setting that asks for it, column of the file) of all columns."""
     roles = ("text", "text_pair", "label", "group")
     if data.labels is not None:
         roles = ("text", "text_pair", "group")
@@ -86,6 +86,11 @@ def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
     wanted += [(f"{label_sets.PREFIX}{label}", "data.labels", label) for label in data.labels or ()]
     wanted += [(role, *column) for role, column in getattr(data, "also", {}).items()]
     return wanted + [(str(end), "data.spans", end) for end in dict.fromkeys(span_columns(data))]
+
+
+def may_lack(data: DataConfig) -> set[str]:
+    """The columns of the frame that a file may lack, of those that are kept besides."""
+    return set(getattr(data, "also", {})) if getattr(data, "lenient", False) else set()
 
 
 def _is_label(role: str) -> bool:
@@ -118,8 +123,8 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     """
     if frame.height == 0:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
-    _check_held(frame, name, data)
-    frame = label_sets.with_sets(frame, name, data)
+    _check_columns(frame, name, data)
+    frame = label_sets.with_sets(_of_choices(frame), name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
     if data.decimal == ",":
         label = pl.when(label.str.contains(COMMA_NUMBER)).then(_with_point(label)).otherwise(label)
@@ -128,30 +133,43 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
         pl.when(label != "").then(label).alias("label"),
         pl.col("origin") if "origin" in frame.columns else pl.lit(name).alias("origin"),
     )
+    if "split_group" in frame.columns:  # an empty cell is no group that rows could share
+        group = pl.col("split_group").str.strip_chars()
+        frame = frame.with_columns(split_group=pl.when(group != "").then(group))
     order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
     kept = [column for column in frame.columns if column.startswith(OWN)]
-    shown = [column for column in order if column in frame.columns]
-    frame = _first(frame.select(*shown, *kept), data.max_examples)
+    present = [column for column in order if column in frame.columns]
+    frame = _first(frame.select(*present, *kept), data.max_examples)
     return marked.with_offsets(frame, name, data.spans)
+
+
+def _of_choices(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame, its labels that are several choices of an annotation program as sets."""
+    if "label" not in frame.columns or not frame["label"].str.starts_with("{").any():
+        return frame
+    labels = frame["label"].drop_nulls().unique().to_list()
+    return frame.with_columns(pl.col("label").replace(labels, list(map(annotated.spelled, labels))))
 
 
 def _with_point(label: pl.Expr) -> pl.Expr:
     return label.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
 
 
-def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
-    """Raises KftError: a class folder or built-in source was asked for columns that it does not
-    have.
-    """
-    lacking = [setting for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns]
+def _check_columns(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
+    """Raises KftError: a class folder or built-in source lacks columns that are asked for."""
+    lacking = [
+        setting
+        for column, setting, _ in wanted_columns(data)[1:]
+        if column not in frame.columns and column not in may_lack(data)
+    ]
     lacking = [
         setting
         for setting in dict.fromkeys(lacking)
         if setting not in ("data.text_pair", "data.label", "data.labels")
     ]
     if lacking:
-        told = ", ".join(f"`{setting}`" for setting in lacking)
-        raise KftError(f"{name}: has no columns for {told}", "give a CSV, JSONL or Parquet file")
+        settings = ", ".join(f"`{setting}`" for setting in lacking)
+        raise KftError(f"{name}: has no columns for {settings}", "give a CSV, JSONL or Parquet file")
     if data.group is not None and (empty := (frame["group"].fill_null("") == "").arg_true()).len():
         raise KftError(
             f"{name}, row {empty[0] + 1}: `{data.group}` is empty, so it belongs to no question",
@@ -160,8 +178,7 @@ def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
 
 
 def _first(frame: pl.DataFrame, count: int | None) -> pl.DataFrame:
-    """The first rows; of class folders, which are sorted by class, the first of every class in
-    turn.
+    """The first rows; of class folders, sorted by class, the first of every class in turn.
 
     Of questions only whole ones: the last may have been cut, so it is left out.
     """
@@ -178,8 +195,9 @@ def _first(frame: pl.DataFrame, count: int | None) -> pl.DataFrame:
 
 
 def as_string(value: Any) -> str | None:
-    """The one spelling of a value: 3 and 3.0 are "3", True is "true", 0.25 is "0.25"; None and the
-    float NaN are None.
+    """The one spelling of a value; None and the float NaN are None.
+
+    3 and 3.0 are "3", True is "true", 0.25 is "0.25".
 
     Raises:
         TypeError: it is a list, an object, or anything else that no text or label can be.
@@ -225,8 +243,8 @@ def strings(values: list[Any], name: str, title: str = "", lists: bool = False) 
 
 def _as_string(value: Any, name: str, title: str, row: int, lists: bool) -> str | None:
     try:
-        if lists and isinstance(value, list):
-            return label_sets.spelled(as_string(item) or "" for item in value)
+        if lists and (names := value if isinstance(value, list) else annotated.choices(value)) is not None:
+            return label_sets.spelled(as_string(item) or "" for item in names)
         return as_string(value)
     except TypeError:
         raise KftError(
@@ -282,11 +300,3 @@ def kind(value: Any) -> str:
     return words.get(
         type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}"
     )
-
-
-def shown(path: Path) -> str:
-    """A path as the user would write it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -1,6 +1,4 @@
-"""The labels of a row that may have several, or none, in their one spelling: a JSON list of names,
-sorted.
-"""
+"""The labels of rows that have several or none, in one spelling: a sorted JSON list."""
 
 import json
 from collections.abc import Iterable
@@ -13,7 +11,8 @@ from kft.errors import KftError
 if TYPE_CHECKING:
     from kft.config import DataConfig
 
-YES, NO = ("1", "true", "True", "TRUE"), ("0", "false", "False", "FALSE")
+YES, NO = ("1", "1.0", "true"), ("0", "0.0", "false")  # of any case
+MISSING = ("", "nan")
 PREFIX = "label "  # of the columns of a frame that hold whether a row has a label
 
 
@@ -35,28 +34,29 @@ def names_in(label: str) -> list[str] | None:
 
 def renamed(labels: pl.Series, new: dict[str, str]) -> pl.Series:
     """The labels with other names, also inside of sets."""
-    made = {}
+    spellings = {}
     for label in labels.drop_nulls().unique():
         names = names_in(label)
-        made[label] = new.get(label, label) if names is None else spelled(new.get(n, n) for n in names)
-    return labels.replace(list(made), list(made.values())) if made else labels
+        spellings[label] = new.get(label, label) if names is None else spelled(new.get(n, n) for n in names)
+    return labels.replace(list(spellings), list(spellings.values())) if spellings else labels
 
 
 def with_sets(frame: pl.DataFrame, name: str, data: "DataConfig") -> pl.DataFrame:
-    """The frame with a column "label" of sets, from the columns of `data.labels`, or parted by
-    `data.label_separator`.
+    """The frame with a column "label" of sets, by `data.labels` or `data.label_separator`.
 
     Raises:
         KftError: a cell of `data.labels` is neither 1 nor 0; names the row.
     """
     if data.labels is not None:
         columns = {str(label): f"{PREFIX}{label}" for label in data.labels}
-        there = [column for column in columns.values() if column in frame.columns]
-        sets = _of_columns(frame, columns, name) if there else [None] * frame.height
-        return frame.drop(there).with_columns(pl.Series("label", sets, pl.String))
+        present = [column for column in columns.values() if column in frame.columns]
+        sets = _of_columns(frame, columns, name) if present else [None] * frame.height
+        return frame.drop(present).with_columns(pl.Series("label", sets, pl.String))
     if data.label_separator is not None and "label" in frame.columns:
-        made = {label: _parted(label, data.label_separator) for label in frame["label"].drop_nulls().unique()}
-        return frame.with_columns(pl.col("label").replace(list(made), list(made.values())))
+        spellings = {
+            label: _parted(label, data.label_separator) for label in frame["label"].drop_nulls().unique()
+        }
+        return frame.with_columns(pl.col("label").replace(list(spellings), list(spellings.values())))
     return frame
 
 
@@ -66,17 +66,22 @@ def _parted(label: str, separator: str) -> str:
 
 def _of_columns(frame: pl.DataFrame, columns: dict[str, str], name: str) -> list[str | None]:
     """The sets of the rows; None where a cell is empty."""
-    cells = {label: frame[column].str.strip_chars().fill_null("") for label, column in columns.items()}
+    cells = {
+        label: frame[column].fill_null("").str.strip_chars().str.to_lowercase()
+        for label, column in columns.items()
+    }
     for label, values in cells.items():
-        strange = (~values.is_in([*YES, *NO, ""])).arg_true()
+        strange = (~values.is_in([*YES, *NO, *MISSING])).arg_true()
         if len(strange):
             row = int(strange[0])
             raise KftError(
-                f"{name}, row {row + 1}: `{label}` must be 1 or 0, got: {values[row]!r}",
+                f"{name}, row {row + 1}: `{label}` must be 1 or 0, got: {frame[columns[label]][row]!r}",
                 "`data.labels` names columns of 1 (the row has the label) and 0",
             )
     rows = zip(*(values.to_list() for values in cells.values()), strict=True)
     return [
-        None if "" in row else spelled(label for label, cell in zip(cells, row, strict=True) if cell in YES)
+        None
+        if set(MISSING) & set(row)
+        else spelled(label for label, cell in zip(cells, row, strict=True) if cell in YES)
         for row in rows
     ]

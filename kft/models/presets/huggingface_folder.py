@@ -84,6 +84,7 @@ def _head(settings: Settings, family: Family, checkpoint: "_Checkpoint", sizes: 
         return None
     kind, name = kinds[0], settings.name
     output = f"{family.heads[kind].output}.weight"
+<<<<<<< HEAD
     missing = [n for n in family.head_weights(kind, sizes, 1) if checkpoint.shape(n) is None]
     if missing:
         raise files.damaged(name, f"config.json tells of a classifier, the weights hold no {missing[0]}")
@@ -95,6 +96,27 @@ def _head(settings: Settings, family: Family, checkpoint: "_Checkpoint", sizes: 
         raise files.damaged(
             name, f"{output} is {[count, width]}, config.json says {[len(labels), sizes.hidden_size]}"
         )
+||||||| 38be96e
+    shape = checkpoint.shape(output)
+    if shape is None:
+        raise files.damaged(name, f"config.json tells of a classifier, the weights hold no {output}")
+    count, width = shape
+    # A multiple choice has one output, whatever labels its config names.
+    chooses = kind == MULTIPLE_CHOICE
+    labels = numbered_labels(count) if chooses else _labels(name, settings.content) or numbered_labels(count)
+    if (len(labels), width) != (count, hidden):
+        raise files.damaged(name, f"{output} is {[count, width]}, config.json says {[len(labels), hidden]}")
+=======
+    shape = checkpoint.shape(output)
+    if shape is None:
+        raise files.damaged(name, f"config.json describes a classifier, the weights have no {output}")
+    count, width = shape
+    # A multiple choice has one output, whatever labels its config names.
+    chooses = kind == MULTIPLE_CHOICE
+    labels = numbered_labels(count) if chooses else _labels(name, settings.content) or numbered_labels(count)
+    if (len(labels), width) != (count, hidden):
+        raise files.damaged(name, f"{output} is {[count, width]}, config.json says {[len(labels), hidden]}")
+>>>>>>> main
     named = not all(re.fullmatch(r"LABEL_\d+", label) for label in labels)
     single = VALUE if count == 1 else ONE_CLASS
     problem = settings.get("problem_type") or single if kind == SEQUENCE else kind
@@ -113,18 +135,14 @@ def _labels(name: str, config: dict) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """The tensors in a folder's files: their files and shapes by key, and the prefix of the
-    encoder's.
-    """
+    """The tensors in a folder's files: files and shapes by key, and the encoder's prefix."""
 
     name: str
     tensors: dict[str, tuple[Path, tuple[int, ...]]]
     prefix: str
 
     def key(self, name: str) -> str | None:
-        """The key of a weight, which may have a name of an older time; None where it is not
-        there.
-        """
+        """The key of a weight, perhaps under a name of an older time, or None."""
         old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
         keys = (prefix + spelling for spelling in (name, old) for prefix in (self.prefix, ""))
         return next((key for key in keys if key in self.tensors), None)
@@ -166,9 +184,7 @@ def _open(name: str, folder: Path, family: Family, sizes: Sizes) -> _Checkpoint:
 
 
 def _check_tensors(checkpoint: _Checkpoint, family: Family, sizes: Sizes) -> None:
-    """Nothing that the family's table asks for is missing, and the sizes that config.json tells are
-    those of the weights.
-    """
+    """Raises KftError: a tensor is missing, or its shape differs from config.json's sizes."""
     name = checkpoint.name
     for wanted, weight in family.weights(sizes).items():
         shape = checkpoint.shape(wanted)

@@ -1,5 +1,4 @@
-"""Paired tests of two models on the same examples: McNemar's, and the bootstrap of a difference;
-Holm's correction.
+"""Paired tests of two models: McNemar's, the bootstrap of a difference; Holm's correction.
 
 N is the number of examples, M of models, S of resamples.
 """
@@ -11,7 +10,6 @@ import numpy as np
 from scipy import stats
 
 from kft.metrics import bootstrap
-from kft.tasks import TASKS, scoring
 
 EXACT_BELOW = 25  # discordant examples; from there on chi-square is close to the binomial
 RESAMPLES = 10_000
@@ -36,8 +34,7 @@ class McNemar:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of scores, the second model's less the first's, with what resamples of the
-    examples tell of it.
+    """A difference of scores, second less first, and what resamples of the examples say of it.
 
     Attributes:
         value: on all examples.
@@ -70,47 +67,10 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
     return McNemar(first_only, second_only, statistic, float(stats.chi2.sf(statistic, 1)))
 
 
-def resample(
-    task: str,
-    targets: np.ndarray,
-    predictions: Sequence[np.ndarray],
-    labels: list[str],
-    metric: str,
-    seed: int,
-    resamples: int = RESAMPLES,
-) -> np.ndarray:
-    """A metric of M models on the same resamples of the examples, float [M, S]; nan where it is not
-    defined.
-
-    Args:
-        task, targets, labels: as for `scoring.scores`.
-        predictions: of each model, as for `scoring.scores`.
-        metric: one of `scoring.with_interval`.
-        seed: of the draws.
-        resamples: S.
-    """
-    total = len(targets)
-    cells, sizes = np.arange(total), np.ones(total)
-    decided = TASKS[task].scoring.alike
-    if decided:
-        # The scores depend on the predicted classes alone: examples that are alike in all of them
-        # are drawn together.
-        alike = np.column_stack([targets, *map(decided, predictions)])
-        _, cells, sizes = np.unique(alike, axis=0, return_index=True, return_counts=True)
-    generator = np.random.default_rng(seed)
-    parts = []
-    for size in bootstrap.chunks(resamples, len(cells)):
-        counts = generator.multinomial(total, sizes / total, size=size)  # [s, Z]
-        scores = [
-            scoring.resampled(task, targets[cells], p[cells], labels, counts)[metric] for p in predictions
-        ]
-        parts.append(np.stack(scores))  # [M, s]
-    return np.concatenate(parts, axis=1)
-
-
 def difference(first: float, second: float, resampled: np.ndarray) -> Difference:
-    """The difference of two scores, by the paired percentile bootstrap (Efron and Tibshirani 1993,
-    chapters 13 and 16).
+    """The difference of two scores, by the paired percentile bootstrap.
+
+    Efron and Tibshirani 1993, chapters 13 and 16.
 
     The p-value is the smallest level at which the interval leaves out 0: twice the smaller share of
     the resamples on one side of 0, (count + 1) / (S + 1) as Davison and Hinkley 1997, section 4.2,
@@ -131,9 +91,7 @@ def difference(first: float, second: float, resampled: np.ndarray) -> Difference
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values for several tests at a time: the chance of even one false finding stays below the
-    level (Holm 1979).
-    """
+    """P-values for several tests: any false positive at most at the level (Holm 1979)."""
     known = [i for i, p in enumerate(p_values) if p is not None]
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0
