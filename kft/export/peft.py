@@ -117,17 +117,9 @@ def _tensors(source: Source, adapters: dict[str, low_rank.Factors]) -> dict[str,
         for suffix, part in FACTORS.items():
             array = vars(factors)[part]
             if array is not None:
-<<<<<<< HEAD
-                found[f"{prefix}{name}.{suffix}"] = array.T
+                tensors[f"{prefix}{name}.{suffix}"] = array.T
     kind = models.head_kind(architecture.task)
     table = architecture.kind.head_weights(kind, architecture.sizes, architecture.outputs)
-||||||| 38be96e
-                found[f"{prefix}{name}.{suffix}"] = array.T
-    table = architecture.kind.head_weights(SEQUENCE, architecture.sizes, architecture.outputs)
-=======
-                tensors[f"{prefix}{name}.{suffix}"] = array.T
-    table = architecture.kind.head_weights(SEQUENCE, architecture.sizes, architecture.outputs)
->>>>>>> main
     for name in table:
         tensors[(PREFIX if layers.owns(name) else prefix) + name] = source.weights[name].T
     return {name: np.ascontiguousarray(array) for name, array in tensors.items()}

@@ -9,13 +9,7 @@ from kft.text import templates
 
 
 def parts(backbone: Any) -> dict[str, Part]:
-<<<<<<< HEAD
     return {
-||||||| 38be96e
-    found = {
-=======
-    result = {
->>>>>>> main
         **table_part("embeddings.word_embeddings", backbone.token_embedding),
         **table_part("embeddings.position_embeddings", backbone.position_embedding, "position_embeddings"),
         **table_part("embeddings.token_type_embeddings", backbone.segment_embedding),
@@ -23,16 +17,6 @@ def parts(backbone: Any) -> dict[str, Part]:
         **encoders.layer_parts(encoders.NAMES, backbone.transformer_layers),
         **dense_parts(heads.POOLER, backbone.pooled_dense),
     }
-<<<<<<< HEAD
-||||||| 38be96e
-    for i, layer in enumerate(backbone.transformer_layers):
-        found |= encoders.layer_parts(f"encoder.layer.{i}", layer)
-    return found | dense_parts("pooler.dense", backbone.pooled_dense)
-=======
-    for i, layer in enumerate(backbone.transformer_layers):
-        result |= encoders.layer_parts(f"encoder.layer.{i}", layer)
-    return result | dense_parts("pooler.dense", backbone.pooled_dense)
->>>>>>> main
 
 
 BERT = Family(

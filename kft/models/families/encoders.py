@@ -82,24 +82,14 @@ NAMES = Names()
 # --- config.json
 
 
-<<<<<<< HEAD
 def sizes(settings: Settings, first_position: int = 0, keys: Mapping[str, str] = KEYS) -> Sizes:
     """The sizes that config.json tells; its positions begin with `first_position` that no token
     has.
-||||||| 38be96e
-def sizes(settings: Settings, first_position: int = 0) -> Sizes:
-    """The sizes that config.json tells; its positions begin with `first_position` that no token
-    has.
-=======
-def sizes(settings: Settings, first_position: int = 0) -> Sizes:
-    """The sizes in config.json; no token has the positions before `first_position`.
->>>>>>> main
 
     Raises:
         KftError: a value is missing or wrong, or it is a model that kft does not run.
     """
     _check_encoder(settings)
-<<<<<<< HEAD
     segments = keys.get("num_segments")
     result = Sizes(
         vocabulary_size=settings.size(keys["vocabulary_size"]),
@@ -109,42 +99,11 @@ def sizes(settings: Settings, first_position: int = 0) -> Sizes:
         intermediate_size=settings.size(keys["intermediate_size"]),
         max_length=settings.size(keys["max_length"], least=first_position + 3) - first_position,
         num_segments=settings.size(segments, default=2) if segments else 1,
-||||||| 38be96e
-    positions = settings.size("max_position_embeddings", least=first_position + 3)
-    found = Sizes(
-        vocabulary_size=settings.size("vocab_size"),
-        num_layers=settings.size("num_hidden_layers"),
-        num_heads=settings.size("num_attention_heads"),
-        hidden_size=settings.size("hidden_size"),
-        intermediate_size=settings.size("intermediate_size"),
-        max_length=positions - first_position,
-        num_segments=settings.size("type_vocab_size", default=2),
-=======
-    positions = settings.size("max_position_embeddings", least=first_position + 3)
-    result = Sizes(
-        vocabulary_size=settings.size("vocab_size"),
-        num_layers=settings.size("num_hidden_layers"),
-        num_heads=settings.size("num_attention_heads"),
-        hidden_size=settings.size("hidden_size"),
-        intermediate_size=settings.size("intermediate_size"),
-        max_length=positions - first_position,
-        num_segments=settings.size("type_vocab_size", default=2),
->>>>>>> main
     )
-<<<<<<< HEAD
     if result.hidden_size % result.num_heads:
         width, heads = keys["hidden_size"], keys["num_heads"]
         raise damaged(settings.name, f"config.json: `{width}` must be a multiple of `{heads}`")
     return result
-||||||| 38be96e
-    if found.hidden_size % found.num_heads:
-        raise damaged(settings.name, "config.json: `hidden_size` must be a multiple of `num_attention_heads`")
-    return found
-=======
-    if result.hidden_size % result.num_heads:
-        raise damaged(settings.name, "config.json: `hidden_size` must be a multiple of `num_attention_heads`")
-    return result
->>>>>>> main
 
 
 def _check_encoder(settings: Settings) -> None:
@@ -187,7 +146,6 @@ def to_config(
 
 def weights(sizes: Sizes, first_position: int = 0) -> dict[str, Weight]:
     """The encoder's weights in a checkpoint's file."""
-<<<<<<< HEAD
     width = sizes.hidden_size
     embeddings = embedding_weights(sizes, width, first_position) | segment_weights(sizes, width)
     return embeddings | layer_weights(NAMES, sizes)
@@ -216,90 +174,19 @@ def layer_weights(names: Names, sizes: Sizes, count: int | None = None) -> dict[
         found |= norm(names.part(i, "attention_norm"), hidden) | norm(names.part(i, "norm"), hidden)
         found |= dense(names.part(i, "inner"), hidden, inner) | dense(names.part(i, "outer"), inner, hidden)
     return found
-||||||| 38be96e
-    hidden = sizes.hidden_size
-    found = table("embeddings.word_embeddings", sizes.vocabulary_size, hidden)
-    found |= table("embeddings.position_embeddings", first_position + sizes.max_length, hidden)
-    found |= table("embeddings.token_type_embeddings", sizes.num_segments, hidden)
-    found |= norm("embeddings.LayerNorm", hidden)
-    for i in range(sizes.num_layers):
-        found |= _layer_weights(f"encoder.layer.{i}", hidden, sizes.intermediate_size)
-    return found
-=======
-    hidden = sizes.hidden_size
-    result = table("embeddings.word_embeddings", sizes.vocabulary_size, hidden)
-    result |= table("embeddings.position_embeddings", first_position + sizes.max_length, hidden)
-    result |= table("embeddings.token_type_embeddings", sizes.num_segments, hidden)
-    result |= norm("embeddings.LayerNorm", hidden)
-    for i in range(sizes.num_layers):
-        result |= _layer_weights(f"encoder.layer.{i}", hidden, sizes.intermediate_size)
-    return result
->>>>>>> main
 
 
-<<<<<<< HEAD
 def _dense_layers(attention: Any) -> tuple[Any, Any, Any, Any]:
     """Of Keras's `MultiHeadAttention`: query, key, value and output."""
     return attention.query_dense, attention.key_dense, attention.value_dense, attention.output_dense
-||||||| 38be96e
-def _layer_weights(at: str, hidden: int, inner: int) -> dict[str, Weight]:
-    return {
-        **dense(f"{at}.attention.self.query", hidden, hidden),
-        **dense(f"{at}.attention.self.key", hidden, hidden),
-        **dense(f"{at}.attention.self.value", hidden, hidden),
-        **dense(f"{at}.attention.output.dense", hidden, hidden),
-        **norm(f"{at}.attention.output.LayerNorm", hidden),
-        **norm(f"{at}.output.LayerNorm", hidden),
-        **dense(f"{at}.intermediate.dense", hidden, inner),
-        **dense(f"{at}.output.dense", inner, hidden),
-    }
-=======
-def _layer_weights(prefix: str, hidden: int, inner: int) -> dict[str, Weight]:
-    return {
-        **dense(f"{prefix}.attention.self.query", hidden, hidden),
-        **dense(f"{prefix}.attention.self.key", hidden, hidden),
-        **dense(f"{prefix}.attention.self.value", hidden, hidden),
-        **dense(f"{prefix}.attention.output.dense", hidden, hidden),
-        **norm(f"{prefix}.attention.output.LayerNorm", hidden),
-        **norm(f"{prefix}.output.LayerNorm", hidden),
-        **dense(f"{prefix}.intermediate.dense", hidden, inner),
-        **dense(f"{prefix}.output.dense", inner, hidden),
-    }
->>>>>>> main
 
 
-<<<<<<< HEAD
 def layer_parts(
     names: Names, layers: list[Any], dense_layers: Callable[[Any], Any] = _dense_layers
 ) -> dict[str, Part]:
     """The parts of KerasHub's layers of attention and feed-forward, which hold attention kernels as
     [H, heads, H / heads] and the other way.
-||||||| 38be96e
-def depth(name: str) -> int | None:
-    layer = re.match(r"encoder\.layer\.(\d+)\.", name)
-    if layer:
-        return int(layer[1]) + 1
-    return 0 if name.startswith("embeddings.") else None
-
-
-def layer_parts(at: str, layer: Any) -> dict[str, Part]:
-    """The parts of KerasHub's `TransformerEncoder`, which holds attention kernels as [H, heads, H /
-    heads] and the other way.
-=======
-def depth(name: str) -> int | None:
-    layer = re.match(r"encoder\.layer\.(\d+)\.", name)
-    if layer:
-        return int(layer[1]) + 1
-    return 0 if name.startswith("embeddings.") else None
-
-
-def layer_parts(prefix: str, layer: Any) -> dict[str, Part]:
-    """The parts of KerasHub's `TransformerEncoder`.
-
-    It keeps attention kernels as [H, heads, H / heads] and the other way.
->>>>>>> main
     """
-<<<<<<< HEAD
     found = {}
     for i, layer in enumerate(layers):
         attention = dense_layers(layer._self_attention_layer)
@@ -312,39 +199,11 @@ def layer_parts(prefix: str, layer: Any) -> dict[str, Part]:
             **dense_parts(names.part(i, "outer"), layer._feedforward_output_dense),
         }
     return found
-||||||| 38be96e
-    attention = layer._self_attention_layer
-    inner = layer._feedforward_intermediate_dense
-    return {
-        **dense_parts(f"{at}.attention.self.query", attention.query_dense),
-        **dense_parts(f"{at}.attention.self.key", attention.key_dense),
-        **dense_parts(f"{at}.attention.self.value", attention.value_dense),
-        **dense_parts(f"{at}.attention.output.dense", attention.output_dense),
-        **norm_parts(f"{at}.attention.output.LayerNorm", layer._self_attention_layer_norm),
-        **norm_parts(f"{at}.output.LayerNorm", layer._feedforward_layer_norm),
-        **dense_parts(f"{at}.intermediate.dense", inner),
-        **dense_parts(f"{at}.output.dense", layer._feedforward_output_dense),
-    }
-=======
-    attention = layer._self_attention_layer
-    inner = layer._feedforward_intermediate_dense
-    return {
-        **dense_parts(f"{prefix}.attention.self.query", attention.query_dense),
-        **dense_parts(f"{prefix}.attention.self.key", attention.key_dense),
-        **dense_parts(f"{prefix}.attention.self.value", attention.value_dense),
-        **dense_parts(f"{prefix}.attention.output.dense", attention.output_dense),
-        **norm_parts(f"{prefix}.attention.output.LayerNorm", layer._self_attention_layer_norm),
-        **norm_parts(f"{prefix}.output.LayerNorm", layer._feedforward_layer_norm),
-        **dense_parts(f"{prefix}.intermediate.dense", inner),
-        **dense_parts(f"{prefix}.output.dense", layer._feedforward_output_dense),
-    }
->>>>>>> main
 
 
 # --- Forward pass
 
 
-<<<<<<< HEAD
 def visible(blocks: Any, inputs: dict[str, Any], places: Any) -> Any:
     """The tokens that the tokens at some places see."""
     return blocks.visible(inputs["example_ids"], places)
@@ -366,15 +225,6 @@ def encoder(
             see which, and from where.
         finish: (blocks, x [R, M, H]) → what comes out.
     """
-||||||| 38be96e
-def encoder(embed: Callable[..., Any], layer: Callable[..., Any]) -> Callable[..., Any]:
-    """The `Family.run` of a stack of layers: the last one is computed only for the tokens that are
-    read.
-    """
-=======
-def encoder(embed: Callable[..., Any], layer: Callable[..., Any]) -> Callable[..., Any]:
-    """The `Family.run` of a stack of layers; the last computes only the tokens that are read."""
->>>>>>> main
 
     def run(blocks: Any, inputs: dict[str, Any], places: Any) -> Any:
         x = embed(blocks, inputs)  # [R, T, H]
@@ -405,7 +255,6 @@ def learned_positions(*tables: str) -> Callable[..., Any]:
     return embed
 
 
-<<<<<<< HEAD
 def post_norm(names: Names) -> Callable[..., Any]:
     """One layer for the tokens x [R, M, H], which attend to those of context [R, T, H] that are
     visible to them; normalised after each of its two halves.
@@ -436,32 +285,3 @@ def after_attention(blocks: Any, names: Names, i: int, x: Any, attended: Any) ->
     hidden = blocks.activate(blocks.dense(names.part(i, "inner"), x), blocks.encoding.activation)
     hidden = blocks.drop(blocks.dense(names.part(i, "outer"), hidden), blocks.encoding.dropout)
     return blocks.norm(names.part(i, "norm"), blocks.add(x, hidden))
-||||||| 38be96e
-def post_norm(blocks: Any, at: str, x: Any, context: Any, visible: Any) -> Any:
-    """One layer for the tokens x [R, M, H], which attend to those of context [R, T, H] that are
-    visible to them.
-    """
-    rate = blocks.encoding.dropout
-    query = blocks.split_heads(blocks.dense(f"{at}.attention.self.query", x))
-    key = blocks.split_heads(blocks.dense(f"{at}.attention.self.key", context))
-    value = blocks.split_heads(blocks.dense(f"{at}.attention.self.value", context))
-    attended = blocks.merge_heads(blocks.attend(query, key, value, visible))
-    attended = blocks.drop(blocks.dense(f"{at}.attention.output.dense", attended), rate)
-    x = blocks.norm(f"{at}.attention.output.LayerNorm", blocks.add(x, attended))
-    hidden = blocks.activate(blocks.dense(f"{at}.intermediate.dense", x), blocks.encoding.activation)
-    hidden = blocks.drop(blocks.dense(f"{at}.output.dense", hidden), rate)
-    return blocks.norm(f"{at}.output.LayerNorm", blocks.add(x, hidden))
-=======
-def post_norm(blocks: Any, prefix: str, x: Any, context: Any, visible: Any) -> Any:
-    """One layer for tokens x [R, M, H]; they attend to what they see of context [R, T, H]."""
-    rate = blocks.encoding.dropout
-    query = blocks.split_heads(blocks.dense(f"{prefix}.attention.self.query", x))
-    key = blocks.split_heads(blocks.dense(f"{prefix}.attention.self.key", context))
-    value = blocks.split_heads(blocks.dense(f"{prefix}.attention.self.value", context))
-    attended = blocks.merge_heads(blocks.attend(query, key, value, visible))
-    attended = blocks.drop(blocks.dense(f"{prefix}.attention.output.dense", attended), rate)
-    x = blocks.norm(f"{prefix}.attention.output.LayerNorm", blocks.add(x, attended))
-    hidden = blocks.activate(blocks.dense(f"{prefix}.intermediate.dense", x), blocks.encoding.activation)
-    hidden = blocks.drop(blocks.dense(f"{prefix}.output.dense", hidden), rate)
-    return blocks.norm(f"{prefix}.output.LayerNorm", blocks.add(x, hidden))
->>>>>>> main

@@ -1,14 +1,6 @@
-<<<<<<< HEAD
 """RoBERTa (Liu et al. 2019) and XLM-RoBERTa (Conneau et al. 2020): BERT without segments and
 pooler, and a classifier with a dense layer of its own; they differ in their tokenizers.
 """
-||||||| 38be96e
-"""RoBERTa (Liu et al. 2019): BERT without segments and pooler, byte-level BPE, a head with a dense
-layer of its own.
-"""
-=======
-"""RoBERTa (Liu et al. 2019): BERT without segments and pooler, byte-level BPE, its own head."""
->>>>>>> main
 
 from typing import Any
 
@@ -55,28 +47,12 @@ def unfold(arrays: dict[str, np.ndarray], sizes: Sizes) -> dict[str, np.ndarray]
 
 def parts(backbone: Any) -> dict[str, Part]:
     positions = backbone.embeddings.position_embedding
-<<<<<<< HEAD
     return {
-||||||| 38be96e
-    found = {
-=======
-    result = {
->>>>>>> main
         **table_part("embeddings.word_embeddings", backbone.token_embedding),
         **table_part("embeddings.position_embeddings", positions, "position_embeddings"),
         **norm_parts("embeddings.LayerNorm", backbone.embeddings_layer_norm),
         **encoders.layer_parts(encoders.NAMES, backbone.transformer_layers),
     }
-<<<<<<< HEAD
-||||||| 38be96e
-    for i, layer in enumerate(backbone.transformer_layers):
-        found |= encoders.layer_parts(f"encoder.layer.{i}", layer)
-    return found
-=======
-    for i, layer in enumerate(backbone.transformer_layers):
-        result |= encoders.layer_parts(f"encoder.layer.{i}", layer)
-    return result
->>>>>>> main
 
 
 def _family(name: str, classes: str) -> Family:

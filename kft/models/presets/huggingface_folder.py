@@ -84,10 +84,9 @@ def _head(settings: Settings, family: Family, checkpoint: "_Checkpoint", sizes: 
         return None
     kind, name = kinds[0], settings.name
     output = f"{family.heads[kind].output}.weight"
-<<<<<<< HEAD
     missing = [n for n in family.head_weights(kind, sizes, 1) if checkpoint.shape(n) is None]
     if missing:
-        raise files.damaged(name, f"config.json tells of a classifier, the weights hold no {missing[0]}")
+        raise files.damaged(name, f"config.json describes a classifier, the weights have no {missing[0]}")
     count, width = checkpoint.shape(output)
     # Whatever labels its config names, the output of a choice has none, nor those of an answer.
     nameless = kind in (MULTIPLE_CHOICE, ANSWERS)
@@ -96,27 +95,6 @@ def _head(settings: Settings, family: Family, checkpoint: "_Checkpoint", sizes: 
         raise files.damaged(
             name, f"{output} is {[count, width]}, config.json says {[len(labels), sizes.hidden_size]}"
         )
-||||||| 38be96e
-    shape = checkpoint.shape(output)
-    if shape is None:
-        raise files.damaged(name, f"config.json tells of a classifier, the weights hold no {output}")
-    count, width = shape
-    # A multiple choice has one output, whatever labels its config names.
-    chooses = kind == MULTIPLE_CHOICE
-    labels = numbered_labels(count) if chooses else _labels(name, settings.content) or numbered_labels(count)
-    if (len(labels), width) != (count, hidden):
-        raise files.damaged(name, f"{output} is {[count, width]}, config.json says {[len(labels), hidden]}")
-=======
-    shape = checkpoint.shape(output)
-    if shape is None:
-        raise files.damaged(name, f"config.json describes a classifier, the weights have no {output}")
-    count, width = shape
-    # A multiple choice has one output, whatever labels its config names.
-    chooses = kind == MULTIPLE_CHOICE
-    labels = numbered_labels(count) if chooses else _labels(name, settings.content) or numbered_labels(count)
-    if (len(labels), width) != (count, hidden):
-        raise files.damaged(name, f"{output} is {[count, width]}, config.json says {[len(labels), hidden]}")
->>>>>>> main
     named = not all(re.fullmatch(r"LABEL_\d+", label) for label in labels)
     single = VALUE if count == 1 else ONE_CLASS
     problem = settings.get("problem_type") or single if kind == SEQUENCE else kind

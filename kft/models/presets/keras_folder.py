@@ -85,23 +85,9 @@ def _check_weights(name: str, folder: Path) -> None:
 
 
 def _classifier(name: str, folder: Path, family: Family) -> Settings | None:
-<<<<<<< HEAD
-    """The settings of the fine-tuned classifier in a folder, None where it holds a backbone
-    only.
-    """
-    task = files.read_json_if_there(name, folder / "task.json")
-    if not task or task.get("class_name") != family.hub.classifier:
-||||||| 38be96e
-    """The settings of the fine-tuned classifier in a folder, None where it holds a backbone
-    only.
-    """
-    task = files.read_json_if_there(name, folder / "task.json")
-    if task.get("class_name") != family.hub.classifier:
-=======
     """The settings of the fine-tuned classifier in a folder, None for a backbone only."""
     task = files.read_json_or_empty(name, folder / "task.json")
-    if task.get("class_name") != family.hub.classifier:
->>>>>>> main
+    if not task or task.get("class_name") != family.hub.classifier:
         return None
     files.open_h5(name, folder / "task.weights.h5").close()
     return Settings(name, task.get("config", {}))
