@@ -154,10 +154,10 @@ def _download(system: Any, path: str, aside: Path, wanted: dict[str, Any]) -> No
         _asked(address, lambda: system.get_file(path, os.fspath(aside)))
     except _Unreachable:
         raise KftError(f"{address}: the download broke off", f"try again, {PATH_HINT}") from None
-    found = aside.stat().st_size
-    if wanted["size"] not in (None, found):
+    length = aside.stat().st_size
+    if wanted["size"] not in (None, length):
         raise KftError(
-            f"{address}: the download broke off after {found:,} of {wanted['size']:,} bytes",
+            f"{address}: the download broke off after {length:,} of {wanted['size']:,} bytes",
             f"try again, {PATH_HINT}",
         )
 

@@ -1,6 +1,4 @@
-"""BERT (Devlin et al. 2019): learned positions and segments, normalised after each block, a tanh
-pooler.
-"""
+"""BERT (Devlin et al. 2019): learned positions, segments, normalised last, a tanh pooler."""
 
 from typing import Any
 
@@ -25,15 +23,15 @@ def weights(sizes: Sizes) -> dict[str, Weight]:
 
 
 def parts(backbone: Any) -> dict[str, Part]:
-    found = {
+    result = {
         **table_part("embeddings.word_embeddings", backbone.token_embedding),
         **table_part("embeddings.position_embeddings", backbone.position_embedding, "position_embeddings"),
         **table_part("embeddings.token_type_embeddings", backbone.segment_embedding),
         **norm_parts("embeddings.LayerNorm", backbone.embeddings_layer_norm),
     }
     for i, layer in enumerate(backbone.transformer_layers):
-        found |= encoders.layer_parts(f"encoder.layer.{i}", layer)
-    return found | dense_parts("pooler.dense", backbone.pooled_dense)
+        result |= encoders.layer_parts(f"encoder.layer.{i}", layer)
+    return result | dense_parts("pooler.dense", backbone.pooled_dense)
 
 
 BERT = Family(

@@ -1,5 +1,4 @@
-"""What encoders of BERT's kind share: config.json, the table of weights, where KerasHub keeps them,
-the forward pass.
+"""What encoders of BERT's kind share: sizes, weights, KerasHub's names for them, forward pass.
 
 The forward pass is written in the few names of `blocks`. Letters as in `batches`: R rows, T tokens,
 M read places.
@@ -34,15 +33,14 @@ ADAPTERS = {
 
 
 def sizes(settings: Settings, first_position: int = 0) -> Sizes:
-    """The sizes that config.json tells; its positions begin with `first_position` that no token
-    has.
+    """The sizes in config.json; no token has the positions before `first_position`.
 
     Raises:
         KftError: a value is missing or wrong, or it is a model that kft does not run.
     """
     _check_encoder(settings)
     positions = settings.size("max_position_embeddings", least=first_position + 3)
-    found = Sizes(
+    result = Sizes(
         vocabulary_size=settings.size("vocab_size"),
         num_layers=settings.size("num_hidden_layers"),
         num_heads=settings.size("num_attention_heads"),
@@ -51,9 +49,9 @@ def sizes(settings: Settings, first_position: int = 0) -> Sizes:
         max_length=positions - first_position,
         num_segments=settings.size("type_vocab_size", default=2),
     )
-    if found.hidden_size % found.num_heads:
+    if result.hidden_size % result.num_heads:
         raise damaged(settings.name, "config.json: `hidden_size` must be a multiple of `num_attention_heads`")
-    return found
+    return result
 
 
 def _check_encoder(settings: Settings) -> None:
@@ -97,25 +95,25 @@ def to_config(sizes: Sizes, encoding: Encoding, first_position: int = 0) -> dict
 def weights(sizes: Sizes, first_position: int = 0) -> dict[str, Weight]:
     """The encoder's weights in a checkpoint's file."""
     hidden = sizes.hidden_size
-    found = table("embeddings.word_embeddings", sizes.vocabulary_size, hidden)
-    found |= table("embeddings.position_embeddings", first_position + sizes.max_length, hidden)
-    found |= table("embeddings.token_type_embeddings", sizes.num_segments, hidden)
-    found |= norm("embeddings.LayerNorm", hidden)
+    result = table("embeddings.word_embeddings", sizes.vocabulary_size, hidden)
+    result |= table("embeddings.position_embeddings", first_position + sizes.max_length, hidden)
+    result |= table("embeddings.token_type_embeddings", sizes.num_segments, hidden)
+    result |= norm("embeddings.LayerNorm", hidden)
     for i in range(sizes.num_layers):
-        found |= _layer_weights(f"encoder.layer.{i}", hidden, sizes.intermediate_size)
-    return found
+        result |= _layer_weights(f"encoder.layer.{i}", hidden, sizes.intermediate_size)
+    return result
 
 
-def _layer_weights(at: str, hidden: int, inner: int) -> dict[str, Weight]:
+def _layer_weights(prefix: str, hidden: int, inner: int) -> dict[str, Weight]:
     return {
-        **dense(f"{at}.attention.self.query", hidden, hidden),
-        **dense(f"{at}.attention.self.key", hidden, hidden),
-        **dense(f"{at}.attention.self.value", hidden, hidden),
-        **dense(f"{at}.attention.output.dense", hidden, hidden),
-        **norm(f"{at}.attention.output.LayerNorm", hidden),
-        **norm(f"{at}.output.LayerNorm", hidden),
-        **dense(f"{at}.intermediate.dense", hidden, inner),
-        **dense(f"{at}.output.dense", inner, hidden),
+        **dense(f"{prefix}.attention.self.query", hidden, hidden),
+        **dense(f"{prefix}.attention.self.key", hidden, hidden),
+        **dense(f"{prefix}.attention.self.value", hidden, hidden),
+        **dense(f"{prefix}.attention.output.dense", hidden, hidden),
+        **norm(f"{prefix}.attention.output.LayerNorm", hidden),
+        **norm(f"{prefix}.output.LayerNorm", hidden),
+        **dense(f"{prefix}.intermediate.dense", hidden, inner),
+        **dense(f"{prefix}.output.dense", inner, hidden),
     }
 
 
@@ -126,21 +124,22 @@ def depth(name: str) -> int | None:
     return 0 if name.startswith("embeddings.") else None
 
 
-def layer_parts(at: str, layer: Any) -> dict[str, Part]:
-    """The parts of KerasHub's `TransformerEncoder`, which holds attention kernels as [H, heads, H /
-    heads] and the other way.
+def layer_parts(prefix: str, layer: Any) -> dict[str, Part]:
+    """The parts of KerasHub's `TransformerEncoder`.
+
+    It keeps attention kernels as [H, heads, H / heads] and the other way.
     """
     attention = layer._self_attention_layer
     inner = layer._feedforward_intermediate_dense
     return {
-        **dense_parts(f"{at}.attention.self.query", attention.query_dense),
-        **dense_parts(f"{at}.attention.self.key", attention.key_dense),
-        **dense_parts(f"{at}.attention.self.value", attention.value_dense),
-        **dense_parts(f"{at}.attention.output.dense", attention.output_dense),
-        **norm_parts(f"{at}.attention.output.LayerNorm", layer._self_attention_layer_norm),
-        **norm_parts(f"{at}.output.LayerNorm", layer._feedforward_layer_norm),
-        **dense_parts(f"{at}.intermediate.dense", inner),
-        **dense_parts(f"{at}.output.dense", layer._feedforward_output_dense),
+        **dense_parts(f"{prefix}.attention.self.query", attention.query_dense),
+        **dense_parts(f"{prefix}.attention.self.key", attention.key_dense),
+        **dense_parts(f"{prefix}.attention.self.value", attention.value_dense),
+        **dense_parts(f"{prefix}.attention.output.dense", attention.output_dense),
+        **norm_parts(f"{prefix}.attention.output.LayerNorm", layer._self_attention_layer_norm),
+        **norm_parts(f"{prefix}.output.LayerNorm", layer._feedforward_layer_norm),
+        **dense_parts(f"{prefix}.intermediate.dense", inner),
+        **dense_parts(f"{prefix}.output.dense", layer._feedforward_output_dense),
     }
 
 
@@ -148,9 +147,7 @@ def layer_parts(at: str, layer: Any) -> dict[str, Part]:
 
 
 def encoder(embed: Callable[..., Any], layer: Callable[..., Any]) -> Callable[..., Any]:
-    """The `Family.run` of a stack of layers: the last one is computed only for the tokens that are
-    read.
-    """
+    """The `Family.run` of a stack of layers; the last computes only the tokens that are read."""
 
     def run(blocks: Any, inputs: dict[str, Any], places: Any) -> Any:
         x = embed(blocks, inputs)  # [R, T, H]
@@ -168,9 +165,7 @@ def encoder(embed: Callable[..., Any], layer: Callable[..., Any]) -> Callable[..
 
 
 def learned_positions(*tables: str) -> Callable[..., Any]:
-    """The sum of a token's vectors in some tables ("word", "position", "token_type"),
-    normalised.
-    """
+    """The normalised sum of a token's vectors in tables ("word", "position", "token_type")."""
     inputs_of = {"word": "token_ids", "position": "positions", "token_type": "segment_ids"}
 
     def embed(blocks: Any, inputs: dict[str, Any]) -> Any:
@@ -184,17 +179,15 @@ def learned_positions(*tables: str) -> Callable[..., Any]:
     return embed
 
 
-def post_norm(blocks: Any, at: str, x: Any, context: Any, visible: Any) -> Any:
-    """One layer for the tokens x [R, M, H], which attend to those of context [R, T, H] that are
-    visible to them.
-    """
+def post_norm(blocks: Any, prefix: str, x: Any, context: Any, visible: Any) -> Any:
+    """One layer for tokens x [R, M, H]; they attend to what they see of context [R, T, H]."""
     rate = blocks.encoding.dropout
-    query = blocks.split_heads(blocks.dense(f"{at}.attention.self.query", x))
-    key = blocks.split_heads(blocks.dense(f"{at}.attention.self.key", context))
-    value = blocks.split_heads(blocks.dense(f"{at}.attention.self.value", context))
+    query = blocks.split_heads(blocks.dense(f"{prefix}.attention.self.query", x))
+    key = blocks.split_heads(blocks.dense(f"{prefix}.attention.self.key", context))
+    value = blocks.split_heads(blocks.dense(f"{prefix}.attention.self.value", context))
     attended = blocks.merge_heads(blocks.attend(query, key, value, visible))
-    attended = blocks.drop(blocks.dense(f"{at}.attention.output.dense", attended), rate)
-    x = blocks.norm(f"{at}.attention.output.LayerNorm", blocks.add(x, attended))
-    hidden = blocks.activate(blocks.dense(f"{at}.intermediate.dense", x), blocks.encoding.activation)
-    hidden = blocks.drop(blocks.dense(f"{at}.output.dense", hidden), rate)
-    return blocks.norm(f"{at}.output.LayerNorm", blocks.add(x, hidden))
+    attended = blocks.drop(blocks.dense(f"{prefix}.attention.output.dense", attended), rate)
+    x = blocks.norm(f"{prefix}.attention.output.LayerNorm", blocks.add(x, attended))
+    hidden = blocks.activate(blocks.dense(f"{prefix}.intermediate.dense", x), blocks.encoding.activation)
+    hidden = blocks.drop(blocks.dense(f"{prefix}.output.dense", hidden), rate)
+    return blocks.norm(f"{prefix}.output.LayerNorm", blocks.add(x, hidden))

@@ -1,6 +1,4 @@
-"""RoBERTa (Liu et al. 2019): BERT without segments and pooler, byte-level BPE, a head with a dense
-layer of its own.
-"""
+"""RoBERTa (Liu et al. 2019): BERT without segments and pooler, byte-level BPE, its own head."""
 
 from typing import Any
 
@@ -45,8 +43,8 @@ def weights(sizes: Sizes) -> dict[str, Weight]:
 
 def fold(arrays: dict[str, np.ndarray], sizes: Sizes) -> dict[str, np.ndarray]:
     """Positions without the rows that no token has, and with the segment that every token has."""
-    held = {name: array for name, array in arrays.items() if name != _SEGMENTS}
-    return held | {_POSITIONS: arrays[_POSITIONS][FIRST_POSITION:] + arrays[_SEGMENTS][0]}
+    others = {name: array for name, array in arrays.items() if name != _SEGMENTS}
+    return others | {_POSITIONS: arrays[_POSITIONS][FIRST_POSITION:] + arrays[_SEGMENTS][0]}
 
 
 def unfold(arrays: dict[str, np.ndarray], sizes: Sizes) -> dict[str, np.ndarray]:
@@ -57,14 +55,14 @@ def unfold(arrays: dict[str, np.ndarray], sizes: Sizes) -> dict[str, np.ndarray]
 
 def parts(backbone: Any) -> dict[str, Part]:
     positions = backbone.embeddings.position_embedding
-    found = {
+    result = {
         **table_part("embeddings.word_embeddings", backbone.token_embedding),
         **table_part("embeddings.position_embeddings", positions, "position_embeddings"),
         **norm_parts("embeddings.LayerNorm", backbone.embeddings_layer_norm),
     }
     for i, layer in enumerate(backbone.transformer_layers):
-        found |= encoders.layer_parts(f"encoder.layer.{i}", layer)
-    return found
+        result |= encoders.layer_parts(f"encoder.layer.{i}", layer)
+    return result
 
 
 ROBERTA = Family(
