@@ -95,20 +95,6 @@ class TestParquet:
         assert sources.read_file(file, DataConfig())["text"].to_list() == ["good", "café"]
 
 
-@pytest.mark.parametrize("address", ["hf://datasets/imdb/train.parquet", "https://a.b/c.csv", "s3://a/b.csv"])
-def test_addresses(address):
-    config = configs.parse({"data": {"train": address}})
-    assert config.data.train == address
-    for read in (
-        lambda: sources.read(config.data),
-        lambda: sources.read_file(address, DataConfig()),
-        lambda: list(sources.read_pieces(address, DataConfig(), 10)),
-    ):
-        with pytest.raises(KftError) as caught:
-            read()
-        assert caught.value.message == f"{address}: is an address, and files are read from disk"
-
-
 def test_scores_with_a_decimal_comma(tmp_path):
     (tmp_path / "a.csv").write_text("text;label\n" + "".join(f"film {i};{i},5\n" for i in range(20)))
     config = configs.parse(

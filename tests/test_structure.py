@@ -1,6 +1,8 @@
 """The rules of the house: import order, first lines, plain names, few arguments."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from kft.tasks import TASKS
 PACKAGE = Path(__file__).parents[1] / "kft"
 # The way of the data: what stands in a line may import from the lines above it.
 ORDER = (
-    "errors progress metrics tasks config backend runs data guess text models batches evaluate report audit train export serve "
+    "errors progress later metrics tasks config backend runs data guess text models batches evaluate report audit train export serve "
     "studies cli"
 ).split()
 
@@ -150,6 +152,20 @@ def test_help_and_config_mistakes_need_neither_keras_nor_polars():
         "assert CliRunner().invoke(main, ['train', '--set', 'train.epoch=3']).exit_code == 1"
     )
     assert_not_imported(code, "keras", "jax", "tensorflow", "torch", "polars", "sklearn")
+
+
+def test_a_command_begins_to_train_without_what_it_needs_at_the_end():
+    code = "from kft import backend; backend.import_keras(); import kft.train; import keras"
+    assert_not_imported(code, "sklearn", "scipy.stats", "matplotlib", "pandas", "joblib", "keras_hub")
+
+
+def test_packages_that_keras_does_not_see_are_there_for_others():
+    code = (
+        "from kft import backend; backend.import_keras()\n"
+        "from kft import metrics; import matplotlib, numpy\n"
+        "assert metrics.METRICS['mean_squared_error'].compute(numpy.zeros(2), numpy.ones(2)) == 1"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_no_task_is_named_outside_its_file():

@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from sklearn import metrics as sk
 
+from kft.later import Later
+
+sk, stats = Later("sklearn.metrics"), Later("scipy.stats")
 CALIBRATION_BINS = 15
 
 
