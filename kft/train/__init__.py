@@ -16,9 +16,6 @@ from kft.config import Config, TrainConfig
 from kft.errors import KftError
 from kft.progress import at_once, gently, note, stop_signals
 from kft.runs import RunDir
-from kft.tasks import TASKS, scoring
-from kft.tasks.record import Learned
-from kft.text import Tokens
 from kft.train import controls, memory, trackers, updates
 from kft.train.account import describe, plan_account, write_inputs
 from kft.train.checkpoints import (
@@ -33,6 +30,7 @@ from kft.train.checkpoints import (
 )
 from kft.train.epoch import Course, Epoch, run_epoch
 from kft.train.preparing import Data, Prepared, prepare, prepare_data, steps_of_epoch
+from kft.train.validation import Validation, validation_of
 
 backend.select()
 
@@ -178,7 +176,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         if resumed:
             runs.go_on(run, backend.describe(), plan.steps * position.epoch + position.step)
         cut_history(run, plan.steps * position.epoch + position.step)
-        validation = _validation(prepared)
+        validation = validation_of(prepared)
         with trackers.tracking(settings.trackers, run.logs, run.path.name, config.model_dump()) as tracking:
             course = _course(run, prepared, stop, tracking)
             with gently(stop):
@@ -223,27 +221,6 @@ def _stoppable(run: RunDir, control: Control) -> Iterator[threading.Event]:
         raise Stopped(run) from None
 
 
-@dataclass(frozen=True)
-class _Validation:
-    """What the scores of an epoch need: rows and targets of the validation split, and the metric
-    that decides.
-    """
-
-    rows: Tokens
-    expected: evaluate.Expected
-    learned: Learned
-    shape: batches.PredictionShape
-    metric: str
-
-
-def _validation(prepared: Prepared) -> _Validation:
-    config, data, model = prepared.config, prepared.data, prepared.model
-    shape = evaluate.choose_shape(model, *(r for name, r in data.rows.items() if name != "train"))
-    expected = evaluate.expected(data.splits.validation, config.task, data.learned)
-    metric = config.train.best_metric or scoring.main_metric(config.task)
-    return _Validation(data.rows["validation"], expected, data.learned, shape, metric)
-
-
 def _course(run: RunDir, prepared: Prepared, stop: threading.Event, tracking: trackers.Tracking) -> Course:
     settings = prepared.config.train
     return Course(
@@ -264,9 +241,7 @@ def _named(split: str, values: dict[str, float | None]) -> dict[str, float | Non
     return {f"{split}/{name}": value for name, value in values.items()}
 
 
-def _finish_epoch(
-    model: models.Classifier, validation: _Validation, epoch: Epoch, course: Course
-) -> Position:
+def _finish_epoch(model: models.Classifier, validation: Validation, epoch: Epoch, course: Course) -> Position:
     """Scores the validation split, keeps the weights when they are the best so far, and writes a
     checkpoint.
     """
@@ -274,9 +249,8 @@ def _finish_epoch(
     run, plan, position = course.run, course.plan, epoch.position
     with controls.averaged(model):
         logits = evaluate.predict_logits(model, validation.rows, validation.shape)
-        scores, loss = evaluate.scores(
-            validation.expected, logits, model.architecture.task, validation.learned
-        )
+        learned = validation.tuned(logits)
+        scores, loss = evaluate.scores(validation.expected, logits, validation.task, learned)
         value = scores[validation.metric]
         best = position.best is None or metrics.better(validation.metric, value, position.best)
         if best:
@@ -316,18 +290,21 @@ def _is_over(position: Position, settings: TrainConfig) -> bool:
 
 
 def _finish(
-    prepared: Prepared, run: RunDir, validation: _Validation, scored_splits: tuple[str, ...]
+    prepared: Prepared, run: RunDir, validation: Validation, scored_splits: tuple[str, ...]
 ) -> dict[str, Any]:
     data, shape = prepared.data, validation.shape
     model = _best_model(prepared.model, run)
-    learned = _tuned(model, run, prepared, validation)
+    logits = {
+        name: evaluate.predict_logits(model, data.rows[name], shape)
+        for name in scored_splits
+        if name in data.rows
+    }
+    learned = validation.tuned(logits["validation"])
+    if learned != validation.learned:
+        runs.write_learned(run, learned)
     scores, details = {}, {}
-    for name in scored_splits:
-        if name not in data.rows:
-            continue
-        frame = getattr(data.splits, name)
-        logits = evaluate.predict_logits(model, data.rows[name], shape)
-        scored = evaluate.score(frame, logits, model.architecture.task, learned)
+    for name in logits:
+        scored = evaluate.score(getattr(data.splits, name), logits[name], validation.task, learned)
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
     runs.write_json(run.details, details)
@@ -336,18 +313,6 @@ def _finish(
     report.report(run)
     runs.finish(run)
     return {"run": str(run.path), "metrics": runs.finite(scores)}
-
-
-def _tuned(model: models.Classifier, run: RunDir, prepared: Prepared, validation: _Validation) -> Learned:
-    """What the task learned, with what the best epoch's answers to validation add to it."""
-    task, learned = TASKS[model.architecture.task], prepared.data.learned
-    logits = evaluate.predict_logits(model, validation.rows, validation.shape)
-    expected = validation.expected
-    predictions = task.predictions(logits, learned, expected.questions)
-    tuned = task.tune(learned, prepared.config.train, expected.truths, predictions)
-    if tuned != learned:
-        runs.write_learned(run, tuned)
-    return tuned
 
 
 def _best_model(model: models.Classifier, run: RunDir) -> models.Classifier:
