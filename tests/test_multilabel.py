@@ -347,30 +347,29 @@ class TestRun:
         parts = [answers.of_run(runs.RunDir(p), "test").predictions for p in (run, other)]
         np.testing.assert_allclose(both.predictions[:, :, 0], np.mean(parts, axis=0)[:, :, 0])
 
-    def test_label_errors_are_cleanlabs(self, run, tmp_path):
-        shutil.copytree(run, tmp_path / "run")
+    def test_label_errors_are_cleanlabs(self, run):
         learned = runs.read_learned(runs.RunDir(run))
-        file = tmp_path / "run" / "predictions.test.parquet"
-        table = pl.read_parquet(file)
+        parts = [pl.read_parquet(run / f"predictions.{name}.parquet") for name in ("validation", "test")]
+        table = pl.concat(parts)
         wrong = {0: '["blame", "film", "praise"]', 1: "[]"}
-        targets = [wrong.get(i, label) for i, label in enumerate(table["target"])]
-        table.with_columns(target=pl.Series(targets)).write_parquet(file)
-        rows = pl.concat([pl.read_parquet(run / "predictions.validation.parquet"), pl.read_parquet(file)])
-        marks = TASKS[TASK].truths(rows["target"], learned)
-        expected = find_label_issues(
-            [np.flatnonzero(row).tolist() for row in marks],
-            np.array(rows["probabilities"].to_list()),
-            n_jobs=1,
+        spoiled = table.with_columns(
+            target=pl.Series([wrong.get(i, label) for i, label in enumerate(table["target"])])
         )
-        output = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(tmp_path / "run")])
-        assert f"label errors: {expected.sum()} likely" in output.stdout
-        errors = audit.label_errors(tmp_path / "run")
-        places = {(row["split"], row["id"]) for row in errors}
-        split = ["validation"] * (len(rows) - len(table)) + ["test"] * len(table)
-        assert places == {(split[i], rows["id"][int(i)]) for i in np.flatnonzero(expected)}
-        assert {("test", table["id"][0]), ("test", table["id"][1])} <= places
-        assert [row["probability"] for row in errors] == sorted(row["probability"] for row in errors)
-        assert all(row["label"] != row["suggested"] for row in errors)
+        for rows in (table, spoiled):
+            marks = TASKS[TASK].truths(rows["target"], learned)
+            given = [np.flatnonzero(row).tolist() for row in marks]
+            expected = find_label_issues(given, np.array(rows["probabilities"].to_list()), n_jobs=1)
+            issues = TASKS[TASK].issues(rows, learned)
+            assert {row for row, _, _ in issues} == set(np.flatnonzero(expected))
+            assert [sure for _, _, sure in issues] == sorted(sure for _, _, sure in issues)
+            assert all(rows["target"][row] != rather for row, rather, _ in issues)
+        assert {0, 1} <= {row for row, _, _ in issues}
+        output = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(run)]).stdout
+        assert f"label errors: {len(TASKS[TASK].issues(table, learned))} likely" in output
+
+    def test_a_label_that_all_rows_have_is_not_doubted(self):
+        table = pl.DataFrame({"target": ['["a"]'] * 4, "probabilities": [[0.1, 0.9]] * 4})
+        assert multilabel_classification.TASK.issues(table, Learned(("a", "b"))) == []
 
     def test_epochs_are_compared_by_what_is_reported(self, run):
         lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]

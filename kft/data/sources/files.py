@@ -21,6 +21,8 @@ ENDINGS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".xlsx": "excel",
+    ".xlsm": "excel",
 }
 # How the files and folders of a split are called.
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
