@@ -4,7 +4,6 @@ from data to exports.
 
 import importlib.util
 import json
-import shutil
 import subprocess
 import sys
 
@@ -18,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from kft import audit, evaluate, runs, train
 from kft import config as configs
+from kft import evaluate, runs, train
 from kft.cli import main
 from kft.config import CleanConfig, DataConfig, SplitConfig
 from kft.data import sources, splits
