@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from kft.tasks.labels import spelled
+from kft.tasks import labels
 
 Row = dict[str, Any]
 PLAIN = ("choices", "rating", "number")  # controls of one value for a whole text
@@ -45,7 +45,7 @@ def choices(value: Any) -> list[Any] | None:
 def spelled(label: str) -> str:
     """A label; of one that is several choices the set of them."""
     names = choices(label)
-    return label if names is None else spelled(map(str, names))
+    return label if names is None else labels.spelled(map(str, names))
 
 
 def _is_task(row: Row) -> bool:
