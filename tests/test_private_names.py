@@ -1,6 +1,4 @@
-"""The private names of other packages that kft relies on: each is listed here, and fails here when
-it is gone.
-"""
+"""The private names of other packages that kft relies on, listed; fails when one is gone."""
 
 import ast
 import re
@@ -27,15 +25,16 @@ KERAS_HUB_LAYERS = dict.fromkeys(
     ),
     {"models/families/encoders.py"},
 )
+DEBERTA_LAYERS = dict.fromkeys(
+    ("_query_dense", "_key_dense", "_value_dense", "_output_dense"), {"models/families/deberta_v2.py"}
+)
 OPTUNA_TRIALS = {"_trial_id": {"studies/tune/storage.py", "studies/tune/working.py"}}
 
 PUBLIC = {"_exit", "_replace", "_asdict", "_fields"}  # Python documents these of os and of named tuples
 
 
 def private_names() -> dict[str, set[str]]:
-    """Names with one underscore that a file of kft reads of some object, or defines again, and that
-    no file of kft makes.
-    """
+    """Names with an underscore that a file of kft reads or defines, and that kft never makes."""
     uses, own = {}, set()
     for file in sorted(KFT.rglob("*.py")):
         tree = ast.parse(file.read_text("utf-8"))
@@ -53,7 +52,7 @@ def private_names() -> dict[str, set[str]]:
 
 
 def test_every_private_name_is_listed():
-    listed = KERAS_OPTIMIZERS | KERAS_HUB_LAYERS | OPTUNA_TRIALS
+    listed = KERAS_OPTIMIZERS | KERAS_HUB_LAYERS | DEBERTA_LAYERS | OPTUNA_TRIALS
     overridden = {"_apply_weight_decay", "_backend_update_step"}  # kft defines them for Keras to call
     assert private_names() == {name: files for name, files in listed.items() if name not in overridden}
 
@@ -80,6 +79,15 @@ def test_keras_hub_layers_have_it(name):
     assert hasattr(layer, name)
 
 
+@pytest.mark.parametrize("name", DEBERTA_LAYERS)
+def test_the_attention_of_deberta_has_it(name):
+    from kft import backend
+
+    sizes = dict.fromkeys(("vocabulary_size", "num_heads", "hidden_dim", "intermediate_dim"), 2)
+    backbone = backend.keras_hub().models.DebertaV3Backbone(**sizes, num_layers=1)
+    assert hasattr(backbone.transformer_layers[0]._self_attention_layer, name)
+
+
 @pytest.mark.parametrize("name", OPTUNA_TRIALS)
 def test_optuna_trials_have_it(name):
     optuna = pytest.importorskip("optuna")
@@ -88,9 +96,7 @@ def test_optuna_trials_have_it(name):
 
 
 def test_keras_hub_is_known_in_the_families_alone():
-    """Its backbones' attributes and its classes; the bare programs of an export take the class from
-    the request.
-    """
+    """Its backbones' attributes and classes; bare programs take the class from the request."""
     names = "|".join(
         (
             r"\w+Backbone\b(?! )",
@@ -102,10 +108,10 @@ def test_keras_hub_is_known_in_the_families_alone():
             r"_self_attention|_feedforward",
         )
     )
-    found = {
+    got = {
         f"{file.relative_to(KFT).as_posix()}: {match}"
         for file in KFT.rglob("*.py")
         if "families" not in file.parts
         for match in re.findall(rf"(?:{names})", file.read_text("utf-8"))
     }
-    assert not found
+    assert not got

@@ -16,9 +16,7 @@ from kft.cli.shared import CONFIG, JSON, SET, print_file, print_json
 )
 @JSON
 def data(config, overrides, run_path, as_json) -> None:
-    """Show what the data of CONFIG hold: counts, drops, labels, duplicates, leaks, token
-    lengths.
-    """
+    """Show what is in the data of CONFIG: counts, drops, labels, duplicates, leaks, lengths."""
     from kft import audit
     from kft import config as configs
 

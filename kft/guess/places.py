@@ -1,7 +1,7 @@
 """What stands beside a data file: the files of its splits."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kft.config import DataConfig
@@ -35,19 +35,21 @@ class Place:
 
 
 def look(data: str, data_dir: str | None = None) -> Place:
-    """Finds the files that belong to a file, folder or name of TFDS, and reads the beginning of
-    train.
+    """Finds the files of a file, folder or name of TFDS, and reads the beginning of train.
 
     Raises:
         KftError: there is no such thing, or nothing in it to train on.
     """
+    if sources.is_address(data):
+        place = _file(sources.expanded(data)[0])
+        return replace(place, files={"train": data})
     path = Path(data).expanduser()
     if path.is_dir():
         return _folder(path)
     if path.exists():
         return _file(path)
     if path.suffix.lower() in TABLE_ENDINGS or data.count("/") > 1 or data.startswith("."):
-        sources.read_file(path, DataConfig(train=data))  # tells what is there instead
+        sources.read_file(path, DataConfig(train=data))  # raises with the names that exist
     return _named(data, data_dir)
 
 

@@ -8,7 +8,9 @@ import numpy as np
 from kft import backend
 from kft.errors import KftError, did_you_mean
 from kft.models.classifier import Classifier
+from kft.models.families import Weight
 from kft.models.low_rank import ALL, Factors, Lora, merge
+from kft.models.weights import Weights
 
 backend.select()
 
@@ -56,9 +58,7 @@ class Adapter(keras.layers.Layer):
         return product + (growth - 1) * base + growth * added
 
     def _lengths(self, blocks):
-        """Of the columns of the merged kernel, [outputs]; no gradient goes through them (section
-        4.3 of DoRA).
-        """
+        """Of the columns of the merged kernel, [outputs], without gradient (DoRA, section 4.3)."""
         kernel = blocks.weights.value(f"{self.dense_name}.weight", "float32")
         merged = kernel + ops.matmul(self.a, self.b) * self.lora.scale
         return ops.stop_gradient(ops.sqrt(ops.sum(ops.square(merged), axis=0)))
@@ -86,7 +86,7 @@ def add_lora(model: Classifier, lora: Lora, seed: int) -> None:
                 f"it has {', '.join(family.adapters)}",
             )
     for name, part in parts.items():
-        part.value.trainable = family.depth(name) is None
+        part.value.trainable = part.value.trainable and family.depth(name) is None
     kernels = model.named.arrays()
     model.adapters = {
         name: Adapter(name, kernels[f"{name}.weight"], lora, seed * 1000 + i)
@@ -122,21 +122,25 @@ def merged(model: Classifier) -> Iterator[None]:
 
 
 def reinitialise(model: Classifier, kept: int, seed: int) -> None:
-    """Draws the layers above the lowest `kept` and the pooler anew, as BERT's own start (Zhang et
-    al. 2021).
+    """Draws the layers above the lowest `kept` and the pooler anew (Zhang et al. 2021).
 
     "Revisiting Few-sample BERT Fine-tuning"; kernels come from a normal distribution of deviation
     0.02 cut at two, biases are 0, LayerNorm 1 and 0. A head that is new anyway is not counted.
     """
     architecture = model.architecture
-    if kept == architecture.sizes.num_layers:
-        return
     family = architecture.kind
-    table = family.weights(architecture.sizes)
+    if kept == family.own_layers(architecture.sizes):
+        return
     depths = {name: family.depth(name) for name in family.parts(model.backbone)}
     new = [name for name, depth in depths.items() if depth is None or depth > kept]
-    for i, name in enumerate(new):
-        variable, kind = model.named.parts[name].value, table[name].kind
+    draw(model.named, new, family.weights(architecture.sizes), seed)
+
+
+def draw(named: Weights, names: list[str], table: dict[str, Weight], seed: int) -> None:
+    """Draws some weights anew; those that the table lacks are of a pooler."""
+    for i, name in enumerate(names):
+        variable = named.parts[name].value
+        kind = table[name].kind if name in table else "kernel" if name.endswith(".weight") else "bias"
         if kind == "kernel":
             value = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed * 1000 + i)(variable.shape)
         else:

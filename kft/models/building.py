@@ -83,10 +83,10 @@ def build(
     """
     _check_layers(preset, start)
     architecture = _architecture(preset, goal, start)
-    backbone, trained = _pretrained(preset, architecture, precision)
+    backbone, trained = _pretrained(preset, architecture, precision, seed)
     model = Classifier(architecture, backbone, seed, start.r_drop_alpha)
     model.named.assign(_kept(trained, goal, preset, model))
-    layers = preset.sizes.num_layers
+    layers = preset.family.own_layers(preset.sizes)
     adapters.reinitialise(model, layers - start.reinit_layers, seed)
     adapters.freeze(model, start.freeze_layers)
     if start.lora is not None:
@@ -95,9 +95,7 @@ def build(
 
 
 def keeps_head(preset: Preset, labels: tuple[str, ...] | list[str], architecture: Architecture) -> bool:
-    """Whether training starts with the preset's own head: it reads the same, and has the same label
-    names in any order.
-    """
+    """Whether training starts with the preset's own head, which reads and answers the same."""
     if preset.head is None or architecture.pooling != "cls" or architecture.spans:
         return False
     if preset.head.kind != head_kind(architecture.task):
@@ -107,7 +105,7 @@ def keeps_head(preset: Preset, labels: tuple[str, ...] | list[str], architecture
 
 
 def _check_layers(preset: Preset, start: Start) -> None:
-    layers = preset.sizes.num_layers
+    layers = preset.family.own_layers(preset.sizes)
     if start.freeze_layers > layers:
         raise KftError(
             f"`model.freeze_layers` is {start.freeze_layers}, {preset.name} has {layers} layers",
@@ -151,19 +149,27 @@ def _architecture(preset: Preset, goal: Goal, start: Start) -> Architecture:
     )
 
 
-def _pretrained(preset: Preset, architecture: Architecture, precision: str):
-    """(backbone with the preset's weights, {name: array} of what it has of the head)."""
+def _pretrained(preset: Preset, architecture: Architecture, precision: str, seed: int):
+    """(backbone with the preset's weights, {name: array} of what it has of the head).
+
+    A pooler that the backbone holds and the preset lacks (a masked language model has none) is
+    drawn from `seed`.
+    """
     family = preset.family
     if preset.kind == "run":
         trained = load(RunDir(preset.path), precision)
-        held = family.parts(trained.backbone)
-        own = {name: array for name, array in trained.named.arrays().items() if name not in held}
+        parts = family.parts(trained.backbone)
+        own = {name: array for name, array in trained.named.arrays().items() if name not in parts}
         return trained.backbone, own
+    own = presets.head_weights(preset, head_kind(architecture.task))
     if preset.kind == "keras":
-        return _from_keras_hub(preset, precision), presets.head_weights(preset, head_kind(architecture.task))
+        return _from_keras_hub(preset, precision), own
     backbone = new_backbone(family, preset.sizes, precision)
-    Weights(family.parts(backbone)).assign(presets.encoder_weights(preset))
-    return backbone, presets.head_weights(preset, head_kind(architecture.task))
+    named, arrays = Weights(family.parts(backbone)), presets.encoder_weights(preset)
+    named.assign(arrays)
+    new = [name for name in named.parts if name not in arrays and name not in own]
+    adapters.draw(named, new, family.weights(preset.sizes), seed)
+    return backbone, own
 
 
 def _from_keras_hub(preset: Preset, precision: str):
@@ -182,9 +188,7 @@ def _from_keras_hub(preset: Preset, precision: str):
 def _kept(
     trained: dict[str, np.ndarray], goal: Goal, preset: Preset, model: Classifier
 ) -> dict[str, np.ndarray]:
-    """Those weights of the preset's head that the model takes over: its pooler, and its outputs
-    where they answer the same.
-    """
+    """The weights of the preset's head that fit: its pooler, and outputs that mean the same."""
     layers, parts = model.architecture.head, model.named.parts
     kept = {name: array for name, array in trained.items() if name in parts}
     outputs = {name: kept.pop(name, None) for name in (f"{layers.output}.weight", f"{layers.output}.bias")}

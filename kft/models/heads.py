@@ -1,6 +1,4 @@
-"""From the encoder's vectors to logits: what a head reads of an example, in the names of
-`blocks`.
-"""
+"""From the encoder's vectors to logits: what a head reads of an example, by `blocks`."""
 
 from typing import Any
 
@@ -9,8 +7,7 @@ from kft.models.families import HeadLayers
 
 
 def logits(blocks: Any, architecture: Architecture, inputs: dict[str, Any], places: Any) -> Any:
-    """float32 [R, M, C] of the places [R, M]; of those without an example they are finite and mean
-    nothing.
+    """float32 [R, M, C] of the places [R, M]; without an example they are finite and mean nothing.
 
     The head reads a place's own vector through the family's pooler ("cls"), or the mean of its
     example's tokens ("mean"); and beside it the mean of each marked word (`inputs["spans"]` [R, M,
@@ -27,11 +24,15 @@ def logits(blocks: Any, architecture: Architecture, inputs: dict[str, Any], plac
             vectors = _pool(blocks, layers, blocks.take(x, places), architecture.head_dropout)
         if architecture.spans:
             vectors = blocks.join([vectors, blocks.spans(x, inputs["spans"])])
-    vectors = blocks.drop(blocks.full(vectors), architecture.head_dropout)
+    vectors = blocks.full(vectors)
+    if layers.dropped:
+        vectors = blocks.drop(vectors, architecture.head_dropout)
     return blocks.dense(layers.output, vectors)
 
 
 def _pool(blocks: Any, layers: HeadLayers, vectors: Any, rate: float) -> Any:
+    if layers.pooler is None:
+        return vectors
     if layers.dropped_before_pooler:
         vectors = blocks.drop(vectors, rate)
     return blocks.activate(blocks.dense(layers.pooler, vectors), layers.activation)

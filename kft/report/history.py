@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from kft import runs
 from kft.errors import KftError
+from kft.later import Later
 from kft.metrics.words import metric_name
 from kft.runs import RunDir
 from kft.tasks import DEFAULT, scoring
 
+figure, ticker = Later("matplotlib.figure"), Later("matplotlib.ticker")
 POINTS = 800  # of a drawn line
 COLORS = {
     "train": "#2563eb",
@@ -69,15 +69,15 @@ def curves(run: RunDir) -> Path:
         KftError: a file of the run is damaged, or the disk is full.
     """
     charts = run_curves(read_history(run), read_settings(run), _positive(run))
-    figure = Figure(figsize=(5 * len(charts), 3.6), dpi=120, layout="constrained")
-    for axes, chart in zip(figure.subplots(1, len(charts)), charts, strict=True):
+    drawing = figure.Figure(figsize=(5 * len(charts), 3.6), dpi=120, layout="constrained")
+    for axes, chart in zip(drawing.subplots(1, len(charts)), charts, strict=True):
         _draw(axes, chart)
-    runs.write_whole(run.curves, figure.savefig)
+    runs.write_whole(run.curves, drawing.savefig)
     return run.curves
 
 
 def read_history(run: RunDir) -> History:
-    """A step that stands there twice counts once; a last line that was cut off does not count.
+    """A step that is recorded twice counts once; a last line that was cut off does not count.
 
     Raises:
         KftError: another line is damaged.
@@ -98,7 +98,7 @@ def read_history(run: RunDir) -> History:
 
 
 def read_settings(run: RunDir) -> dict[str, Any]:
-    """The run's config.toml as it stands there.
+    """The content of the run's config.toml.
 
     Raises:
         KftError: it is damaged.
@@ -123,8 +123,7 @@ def _positive(run: RunDir) -> str | None:
 
 
 def run_curves(history: History, settings: dict[str, Any], positive: str | None = None) -> list[Curves]:
-    """The losses, the followed metrics and the learning rate; a chart without a value has no
-    series.
+    """The losses, metrics and learning rate; a chart without a value has no series.
 
     Args:
         history: of a run.
@@ -201,7 +200,7 @@ def _draw(axes, chart: Curves) -> None:
         axes.legend(frameon=False)
     axes.set_xlabel("epoch")
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter("{x:.4g}")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

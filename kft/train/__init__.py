@@ -134,10 +134,10 @@ def dry_run(config: Config) -> dict[str, Any]:
 
 
 def new_run_path(config: Config) -> Path:
-    """Makes the folder `runs/<data>-<time>`, under a name that no other process has taken.
+    """Makes the folder `runs/<data>-<time>`, under a name that no other process has used.
 
     Raises:
-        KftError: it cannot be made.
+        KftError: it cannot be created.
     """
     files = config.data.train
     first = Path((files if isinstance(files, str) else files[0]) if files else "")
@@ -211,8 +211,9 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
 
 @contextmanager
 def _stoppable(run: RunDir, control: Control) -> Iterator[threading.Event]:
-    """The event that asks for a stop. Before the first step and after the last a signal does not
-    wait for another one.
+    """The event that asks for a stop.
+
+    Before the first step and after the last a signal does not wait for another one.
 
     Raises:
         KeyboardInterrupt: a signal came before anything was saved.
@@ -248,13 +249,11 @@ def _named(split: str, values: dict[str, float | None]) -> dict[str, float | Non
 
 
 def _finish_epoch(model: models.Classifier, validation: Validation, epoch: Epoch, course: Course) -> Position:
-    """Scores the validation split, keeps the weights when they are the best so far, and writes a
-    checkpoint.
-    """
+    """Scores validation, keeps the best weights so far, and writes a checkpoint."""
     started = time.monotonic()
     run, plan, position = course.run, course.plan, epoch.position
     with controls.averaged(model):
-        logits = evaluate.predict_logits(model, validation.rows, validation.shape)
+        logits = evaluate.predict_logits(model, validation.tokens, validation.shape)
         learned = validation.tuned(logits)
         scores, loss = evaluate.scores(validation.expected, logits, validation.task, learned)
         value = scores[validation.metric]
@@ -301,9 +300,9 @@ def _finish(
     data, shape = prepared.data, validation.shape
     model = _best_model(prepared.model, run)
     logits = {
-        name: evaluate.predict_logits(model, data.rows[name], shape)
+        name: evaluate.predict_logits(model, data.tokens[name], shape)
         for name in scored_splits
-        if name in data.rows
+        if name in data.tokens
     }
     learned = validation.tuned(logits["validation"])
     if learned != validation.learned:

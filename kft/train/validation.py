@@ -14,10 +14,10 @@ from kft.train.preparing import Prepared
 
 @dataclass(frozen=True)
 class Validation:
-    """Rows and targets of the validation split, and how it is scored.
+    """Tokens and targets of the validation split, and how it is scored.
 
     Attributes:
-        rows: its tokens.
+        tokens: of its rows.
         expected: what they should be answered with.
         shape: of its batches, and of those of the other splits that are scored.
         metric: that decides which epoch is best.
@@ -26,7 +26,7 @@ class Validation:
         settings: the section `train`.
     """
 
-    rows: Tokens
+    tokens: Tokens
     expected: evaluate.Expected
     shape: batches.PredictionShape
     metric: str
@@ -47,9 +47,9 @@ class Validation:
 def validation_of(prepared: Prepared) -> Validation:
     config, data, model = prepared.config, prepared.data, prepared.model
     return Validation(
-        rows=data.rows["validation"],
+        tokens=data.tokens["validation"],
         expected=evaluate.expected(data.splits.validation, config.task, data.learned),
-        shape=evaluate.choose_shape(model, *(r for name, r in data.rows.items() if name != "train")),
+        shape=evaluate.choose_shape(model, *(r for name, r in data.tokens.items() if name != "train")),
         metric=config.train.best_metric or scoring.main_metric(config.task),
         task=config.task,
         learned=data.learned,

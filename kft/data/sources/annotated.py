@@ -28,9 +28,7 @@ def unfolded(rows: list[Row]) -> list[Row]:
 
 
 def choices(value: Any) -> list[Any] | None:
-    """The names in {"choices": ["joy", "love"]}, also where it is spelled as JSON; None of anything
-    else.
-    """
+    """The names in {"choices": ["joy", "love"]}, or in that as JSON; None of anything else."""
     if isinstance(value, str):
         if not value.startswith('{"choices":'):
             return None
@@ -66,7 +64,7 @@ def _controls(results: Any) -> Row:
     for result in results if isinstance(results, list) else ():
         if isinstance(result, dict) and isinstance(result.get("value"), dict) and result.get("from_name"):
             given.setdefault(result["from_name"], []).append(result)
-    return {name: _plain(found) for name, found in given.items()}
+    return {name: _plain(marks) for name, marks in given.items()}
 
 
 def _plain(results: list[Row]) -> Any:

@@ -16,15 +16,15 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch  # noqa: E402
+import transformers  # noqa: E402
 from asking import ask  # noqa: E402
-from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: E402
 
 
 def main(load: Callable, folder: str, request_path: str, answers_path: str) -> None:
     """Asks the model that `load` makes of the folder and the request."""
     request = json.loads(Path(request_path).read_text("utf-8"))
     started = time.perf_counter()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = load(folder, request).eval()
     loading = time.perf_counter() - started
 
@@ -38,7 +38,8 @@ def main(load: Callable, folder: str, request_path: str, answers_path: str) -> N
 
 
 def classifier(folder: str, request: dict) -> torch.nn.Module:
-    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    (architecture,) = json.loads(Path(folder, "config.json").read_text("utf-8"))["architectures"]
+    return getattr(transformers, architecture).from_pretrained(folder, dtype=torch.float32)
 
 
 if __name__ == "__main__":
