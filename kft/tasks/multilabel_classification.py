@@ -34,8 +34,8 @@ THRESHOLD = 0.5
 
 def names(label: str) -> tuple[str, ...]:
     """The names in a row's label; one that is no list stands for itself."""
-    found = checks.names_in(label)
-    return (label,) if found is None else tuple(found)
+    several = checks.names_in(label)
+    return (label,) if several is None else tuple(several)
 
 
 def _check(frames: dict[str, pl.DataFrame], name: str) -> None:

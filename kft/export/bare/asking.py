@@ -1,6 +1,4 @@
-"""All texts of a request, a batch at a time, and some of them timed; the programs beside this file
-use it.
-"""
+"""All texts of a request, a batch at a time, and some of them timed, for the programs here."""
 
 from collections.abc import Callable
 from typing import Any
