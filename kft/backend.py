@@ -66,8 +66,9 @@ def select(name: str | None = None) -> str:
 
 
 def import_keras() -> None:
-    """Imports Keras without the packages that it takes along where they are installed: to draw
-    images, to read tables and to be used by scikit-learn. That is half of the time of its import.
+    """Imports Keras without the optional packages that it takes along, half of its time.
+
+    They are for drawing images, for reading tables, and for scikit-learn to use it.
 
     For commands alone: other code of a process of its own may want Keras with them.
     """

@@ -21,8 +21,9 @@ ROWS = "text,label\ngood film,pos\nbad film,neg\n"
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files`, path → bytes, with an ETag; `broken` ones end half way, `closed` ones are
-    forbidden. Under /api/datasets/ it answers as the Hub does.
+    """Serves `files`, path → bytes, with an ETag; under /api/datasets/ as the Hub does.
+
+    `broken` ones end half way, `closed` ones are forbidden.
     """
 
     daemon_threads = True

@@ -18,9 +18,7 @@ LABELS = ["no", "yes"]
 
 
 def grouped(groups: int, size: int, right: int):
-    """Groups of equal size; in so many of them every answer is right, in the others every one is
-    wrong.
-    """
+    """Groups of equal size; every answer is right in so many of them, wrong in the others."""
     number = np.repeat(np.arange(groups), size)
     targets = np.arange(groups * size) % 2
     answered = np.where(number < right, targets, 1 - targets)
@@ -29,9 +27,7 @@ def grouped(groups: int, size: int, right: int):
 
 class TestIntervals:
     def test_by_hand(self):
-        """Twelve groups of fifty rows, eight of them right: a resample's accuracy is a binomial
-        share of twelve groups, not of six hundred rows.
-        """
+        """Twelve groups of fifty rows, eight right: accuracy is a binomial share of twelve."""
         number, targets, predictions = grouped(12, 50, 8)
         draws = Draws(resamples=20_000, groups=number)
         result = scoring.grouped("classification", targets, predictions, LABELS, None, draws)
@@ -65,7 +61,7 @@ class TestIntervals:
             for name, values in scores.items():
                 assert values[0, s] == pytest.approx(expected[name]), name
 
-    def test_few_groups_tell_nothing(self):
+    def test_few_groups_say_nothing(self):
         number, targets, predictions = grouped(9, 100, 5)
         result = scoring.grouped("classification", targets, predictions, LABELS, None, Draws(groups=number))
         assert result["intervals"]["accuracy"] == [None, None]
@@ -98,9 +94,7 @@ def answers(number, targets, predictions) -> Answers:
 
 
 def test_compare_draws_groups():
-    """One author of forty makes the whole difference: by rows it looks sure, by authors it does
-    not.
-    """
+    """One author of forty makes the difference: by rows it looks sure, by authors not."""
     number, targets, first = grouped(40, 25, 30)
     better = np.where((number == 35)[:, None], np.eye(2)[targets], first)
     scores = {"a": answers(number, targets, first), "b": answers(number, targets, better)}
@@ -122,9 +116,7 @@ def test_compare_draws_groups():
 
 
 def test_a_run(tiny_settings, tmp_path):
-    """Its splits, its predictions and a file of its own keep the column; an empty cell is no
-    group.
-    """
+    """Its splits, predictions and a file keep the column; an empty cell is no group."""
     rows = [
         (text, label, f"author {i % 24}" if i % 40 else " ") for i, (text, label) in enumerate(sentences(240))
     ]
@@ -144,8 +136,8 @@ def test_a_run(tiny_settings, tmp_path):
     )
     page = run.report.read_text()
     assert all(f"{details[split]['groups']} groups" in page for split in ("validation", "test"))
-    shown = report.summary(runs.read_json(run.metrics), details)
-    assert f"95 % interval over {known} groups" in shown
+    text = report.summary(runs.read_json(run.metrics), details)
+    assert f"95 % interval over {known} groups" in text
     loaded = evaluate.load_run(run.path)
     assert evaluate.evaluate(loaded, data=file)["details"]["groups"] == 24 + 6
     without = write_csv(tmp_path / "b.csv", [row[:2] for row in rows])

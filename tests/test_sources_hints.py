@@ -16,11 +16,11 @@ from kft.errors import KftError
 
 
 def zipped(*names: str) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
+    result = io.BytesIO()
+    with zipfile.ZipFile(result, "w") as archive:
         for name in names:
             archive.writestr(name, "text,label")
-    return made.getvalue()
+    return result.getvalue()
 
 
 # name: (content, settings, what the message says, what the hint says)

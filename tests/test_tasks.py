@@ -1,6 +1,4 @@
-"""The table of tasks: one row and one file each, light until a task is asked for, every function
-where others expect it.
-"""
+"""The table of tasks: one row and one file each, light until needed, all functions there."""
 
 import dataclasses
 
@@ -48,8 +46,8 @@ def test_names_and_rules_need_nothing_heavy():
 
 
 def test_a_task_is_found_by_hugging_faces_name():
-    found = [TASKS.of_problem(problem) for problem in (ONE_CLASS, SEVERAL_CLASSES, VALUE, MULTIPLE_CHOICE)]
-    assert found == ["classification", "multilabel_classification", "regression", "choice"]
+    got = [TASKS.of_problem(problem) for problem in (ONE_CLASS, SEVERAL_CLASSES, VALUE, MULTIPLE_CHOICE)]
+    assert got == ["classification", "multilabel_classification", "regression", "choice"]
     assert TASKS.of_problem("none of them") is None
     assert DEFAULT == "classification"
     with pytest.raises(KeyError):
@@ -68,9 +66,7 @@ def test_what_a_task_names_is_there(name):
 
 
 def test_from_labels_to_scores(name):
-    """A model that is nearly sure of the right answers gets the best score, and its table is read
-    back.
-    """
+    """A nearly sure model gets the best score, and its table is read back."""
     task, frame = TASKS[name], frame_of(name)
     learned = task.learn(frame)
     reads = task.reads(frame, None, learned)
