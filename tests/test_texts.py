@@ -1,4 +1,4 @@
-"""What Python programs give as texts: every kind of list is taken, and what is none is told."""
+"""What Python programs give as texts: every kind of list is taken, and what is none is refused."""
 
 import numpy as np
 import polars as pl

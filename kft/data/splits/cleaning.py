@@ -134,7 +134,7 @@ def _is_empty(column: str) -> pl.Expr:
 
 
 def leaks(frames: dict[str, pl.DataFrame]) -> Counts:
-    """Validation and test → train rows that also stand there."""
+    """Validation and test → train rows that are also in it."""
     train = frames["train"]
     return {
         name: train.join(frames[name], on=NORMAL, how="semi").height if name in frames else 0
