@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from kft.config.reading import FORMATS
+
 FRAME_COLUMNS = ("id", "text", "text_pair", "label", "group", "split_group", "split_time", "origin")
 
 
@@ -31,7 +33,7 @@ class DataConfig(Section):
     )
     validation: Files | None = Field(None, description="as train; else split off train")
     test: Files | None = Field(None, description="as train; else split off train")
-    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "folder"] | None = Field(
+    format: Literal[FORMATS] | None = Field(
         None, description="format of the files; else what the file's ending says"
     )
     sheet: str | None = Field(None, min_length=1, description="sheet of an Excel workbook; else the first")
