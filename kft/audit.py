@@ -53,7 +53,14 @@ def inputs_of(config: Config) -> Inputs:
     data = config.data
     spans = tuple(map(tuple, data.spans or []))
     grouped = TASKS[config.task].grouped
-    return Inputs(data.text_pair is not None, spans, grouped, config.model.max_length)
+    return Inputs(
+        data.text_pair is not None,
+        spans,
+        grouped,
+        config.model.max_length,
+        TASKS[config.task].located,
+        config.model.stride,
+    )
 
 
 def add_token_lengths(made: splits.Splits, preset: presets.Preset, inputs: Inputs) -> dict[str, Tokens]:
@@ -79,7 +86,7 @@ def _same_tokens(rows: dict[str, Tokens]) -> dict[str, int]:
 
 def _token_keys(rows: Tokens) -> list[bytes]:
     """Of each example its tokens, and which of them are marked."""
-    ends = rows.offsets.tolist()
+    ends = rows.offsets[rows.bounds].tolist()
     spans = [b""] * (len(ends) - 1) if rows.spans is None else [span.tobytes() for span in rows.spans]
     return [
         rows.ids[start:end].tobytes() + span
@@ -176,6 +183,15 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
         sets = part["label_sets"]
         lines.append(
             f"  label sets  {sets['without']:,} rows without a label, {sets['mean']:.3g} labels a row, {sets['most']:,} at most"
+        )
+    if part.get("entities"):
+        counts = ", ".join(f"{_clipped(kind)} {count:,}" for kind, count in part["entities"].items())
+        lines.append(f"  entities    {counts}")
+    if part.get("words"):
+        n = part["words"]
+        lines.append(
+            f"  words       {n['count']:,}, tagged by {n['scheme'] or 'no scheme'}; {n['misplaced_tags']:,} tags that cannot "
+            f"stand where they do, {n['without_tag']:,} words without a tag"
         )
     if part.get("values"):
         lines.append(

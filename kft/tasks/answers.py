@@ -84,8 +84,8 @@ def mean_learned(parts: Sequence[Learned]) -> Learned:
 
 
 def ordered(predictions: np.ndarray, labels: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
-    """Predictions [N, C, …] of `labels` with their columns in the order of `wanted`; others as they
-    are.
+    """Predictions [N, C, …] of `labels`, or [N] arrays [items, C], with their columns in the order
+    of `wanted`; others as they are.
 
     Raises:
         KftError: the names differ.
@@ -102,7 +102,12 @@ def ordered(predictions: np.ndarray, labels: Sequence[str], wanted: Sequence[str
             f"the runs differ in their labels: one {' and '.join(parts)}",
             "train them on the same labels; `data.label_names` renames them",
         )
-    return predictions[:, [labels.index(label) for label in wanted]]
+    order = [labels.index(label) for label in wanted]
+    if predictions.dtype != object:
+        return predictions[:, order]
+    made = predictions.copy()  # of rows [items, C] that differ in length
+    made[:] = [row[:, order] for row in predictions]
+    return made
 
 
 def scored(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
@@ -110,4 +115,4 @@ def scored(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
     question.
     """
     truths = answers.task.truths(answers.rows["target"], answers.learned)
-    return answers.task.scored(truths, answers.predictions, numbered(answers.rows))
+    return answers.task.scored(truths, answers.predictions, answers.learned, numbered(answers.rows))

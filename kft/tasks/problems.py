@@ -4,3 +4,6 @@ ONE_CLASS = "single_label_classification"
 SEVERAL_CLASSES = "multi_label_classification"
 VALUE = "regression"
 MULTIPLE_CHOICE = "multiple_choice"
+# transformers has no `problem_type` for these two; their heads read tokens, not a row.
+TOKEN_CLASSES = "token_classification"
+ANSWERS = "question_answering"

@@ -238,10 +238,12 @@ class _Validation:
 
 def _validation(prepared: Prepared) -> _Validation:
     config, data, model = prepared.config, prepared.data, prepared.model
-    shape = evaluate.choose_shape(model, *(r for name, r in data.rows.items() if name != "train"))
-    expected = evaluate.expected(data.splits.validation, config.task, data.learned)
+    others = (rows for name, rows in data.rows.items() if name != "train")
+    shape = evaluate.choose_shape(model, *others, counts=data.reads.counts)
+    rows = data.rows["validation"]
+    expected = evaluate.expected(data.splits.validation, config.task, data.learned, rows)
     metric = config.train.best_metric or scoring.main_metric(config.task)
-    return _Validation(data.rows["validation"], expected, data.learned, shape, metric)
+    return _Validation(rows, expected, data.learned, shape, metric)
 
 
 def _course(run: RunDir, prepared: Prepared, stop: threading.Event, tracking: trackers.Tracking) -> Course:
@@ -273,7 +275,7 @@ def _finish_epoch(
     started = time.monotonic()
     run, plan, position = course.run, course.plan, epoch.position
     with controls.averaged(model):
-        logits = evaluate.predict_logits(model, validation.rows, validation.shape)
+        logits = evaluate.predict_logits(model, validation.rows, validation.shape, validation.expected.reads)
         scores, loss = evaluate.scores(
             validation.expected, logits, model.architecture.task, validation.learned
         )
@@ -326,8 +328,9 @@ def _finish(
         if name not in data.rows:
             continue
         frame = getattr(data.splits, name)
-        logits = evaluate.predict_logits(model, data.rows[name], shape)
-        scored = evaluate.score(frame, logits, model.architecture.task, learned)
+        reads = TASKS[model.architecture.task].places(frame, data.rows[name])
+        logits = evaluate.predict_logits(model, data.rows[name], shape, reads)
+        scored = evaluate.score(frame, logits, model.architecture.task, learned, reads)
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
     runs.write_json(run.details, details)
@@ -341,9 +344,9 @@ def _finish(
 def _tuned(model: models.Classifier, run: RunDir, prepared: Prepared, validation: _Validation) -> Learned:
     """What the task learned, with what the best epoch's answers to validation add to it."""
     task, learned = TASKS[model.architecture.task], prepared.data.learned
-    logits = evaluate.predict_logits(model, validation.rows, validation.shape)
     expected = validation.expected
-    predictions = task.predictions(logits, learned, expected.questions)
+    logits = evaluate.predict_logits(model, validation.rows, validation.shape, expected.reads)
+    predictions = task.predictions(logits, learned, expected.reads)
     tuned = task.tune(learned, prepared.config.train, expected.truths, predictions)
     if tuned != learned:
         runs.write_learned(run, tuned)

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from kft.config import FRAME_COLUMNS, DataConfig
-from kft.data.sources import label_sets, marked
+from kft.data.sources import label_sets, marked, tagged
 from kft.errors import KftError, closest
 
 # `needed`: a missing label column is a mistake. `expected`: it may be missing, but a similar name
@@ -51,6 +51,13 @@ def pick(
     Raises:
         KftError: wanted columns that are not there, all at once.
     """
+    if (
+        label == "optional"
+        and data.tokens is not None
+        and data.tokens not in columns
+        and data.text in columns
+    ):
+        data = data.model_copy(update={"tokens": None, "tags": None})  # texts, whose words are to be found
     numbered = isinstance(columns, range)
     found, problems, twins = {}, [], []
     for role, setting, wanted in wanted_columns(data):
@@ -78,7 +85,11 @@ def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
     `data` names.
     """
     roles = ("text", "text_pair", "label", "group")
-    if data.labels is not None:
+    if data.tokens is not None:
+        roles = ("tokens", "tags", "group")
+    elif data.entities is not None:
+        roles = ("text", "entities", "group")
+    elif data.labels is not None:
         roles = ("text", "text_pair", "group")
     wanted = [
         (role, f"data.{role}", getattr(data, role)) for role in roles if getattr(data, role) is not None
@@ -89,7 +100,7 @@ def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
 
 
 def _is_label(role: str) -> bool:
-    return role == "label" or role.startswith(label_sets.PREFIX)
+    return role in ("label", "tags", "entities") or role.startswith(label_sets.PREFIX)
 
 
 def span_columns(data: DataConfig) -> list[str | int]:
@@ -119,6 +130,7 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     if frame.height == 0:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
     _check_held(frame, name, data)
+    frame = tagged.with_words(frame, name, data.label_names)
     frame = label_sets.with_sets(frame, name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
     if data.decimal == ",":
@@ -143,7 +155,12 @@ def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
     """Raises KftError: a class folder or built-in source was asked for columns that it does not
     have.
     """
-    lacking = [setting for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns]
+    missing = [
+        (column, setting) for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns
+    ]
+    lacking = [setting for column, setting in missing if not _is_label(column)]
+    if "text" in frame.columns and data.tokens is not None:
+        lacking = []  # texts in place of words
     lacking = [
         setting
         for setting in dict.fromkeys(lacking)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from kft.errors import KftError
+from kft.tasks import words
 
 if TYPE_CHECKING:
     from kft.config import DataConfig
@@ -23,7 +24,13 @@ def spelled(names: Iterable[str]) -> str:
 
 
 def names_in(label: str) -> list[str] | None:
-    """The names in a set that `spelled` wrote; None where a label is none."""
+    """The names in a set that `spelled` wrote; of tagged words the tags and their types; None where
+    a label is one name.
+    """
+    tags = words.tags_in(label)
+    if tags is not None:
+        there = {tag for tag in tags if tag is not None}
+        return sorted(there | words.types(there))
     if not label.startswith("["):
         return None
     try:
@@ -37,9 +44,19 @@ def renamed(labels: pl.Series, new: dict[str, str]) -> pl.Series:
     """The labels with other names, also inside of sets."""
     made = {}
     for label in labels.drop_nulls().unique():
+        if words.tags_in(label) is not None:  # renamed where they are read
+            continue
         names = names_in(label)
         made[label] = new.get(label, label) if names is None else spelled(new.get(n, n) for n in names)
     return labels.replace(list(made), list(made.values())) if made else labels
+
+
+def renamed_tag(tag: str, new: dict[str, str]) -> str:
+    """A tag with another name for itself or for its type."""
+    prefix, kind = words.parts(tag)
+    if tag in new or not prefix or kind not in new:
+        return new.get(tag, tag)
+    return f"{prefix}-{new[kind]}"
 
 
 def with_sets(frame: pl.DataFrame, name: str, data: "DataConfig") -> pl.DataFrame:
