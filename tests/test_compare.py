@@ -19,6 +19,7 @@ from test_runs import is_documented, names
 from kft import config as configs
 from kft import evaluate, runs, train
 from kft.errors import KftError
+from kft.metrics import bootstrap
 from kft.report import compare
 from kft.report.compare import significance
 from kft.studies import ensemble
@@ -79,7 +80,8 @@ class TestSignificance:
         targets, first = made_up("regression", 150, rng)
         second = targets + rng.normal(0, 0.9, 150)
         scores = [stats.spearmanr(targets, p).statistic for p in (first, second)]
-        resampled = significance.resample("regression", targets, [first, second], [], "spearman", 0)
+        draws = bootstrap.Draws(resamples=significance.RESAMPLES)
+        resampled = scoring.resample("regression", targets, [first, second], [], draws)["spearman"]
         told = significance.difference(*scores, resampled)
 
         def less(t, a, b):
@@ -98,9 +100,8 @@ class TestSignificance:
         first, second = right_and_wrong(40, 62, both=400, neither=80)
         targets = np.zeros(len(first), np.int64)
         predictions = [np.stack([right, ~right], axis=1).astype(float) for right in (first, second)]
-        resampled = significance.resample(
-            "classification", targets, predictions, ["a", "b"], "accuracy", seed=3
-        )
+        draws = bootstrap.Draws(seed=3, resamples=significance.RESAMPLES)
+        resampled = scoring.resample("classification", targets, predictions, ["a", "b"], draws)["accuracy"]
         told = significance.difference(first.mean(), second.mean(), resampled)
         sd = np.sqrt(102 - 22**2 / len(first)) / len(first)  # of a difference of paired proportions
         assert told.value == pytest.approx(22 / len(first))

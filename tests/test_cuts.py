@@ -57,7 +57,7 @@ def test_groups_never_part(method, task):
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
     assert sum(map(len, parts.values())) == len(rows)
     assert made.account["cut"]["group"] == "author"
-    assert made.test.columns == ["id", "text", "label", "origin"]
+    assert made.test.columns == ["id", "text", "label", "split_group", "origin"]
 
 
 def test_groups_are_cut_near_their_shares_of_each_label():
@@ -244,7 +244,7 @@ def test_the_column_is_read_for_train_alone(tmp_path: Path):
     data = DataConfig(train=str(train), test=str(test))
     frames = sources.read(data, SplitConfig(group="who"))
     assert frames["train"]["split_group"].to_list() == ["A", "B"]
-    assert "split_group" not in frames["test"].columns
+    assert "split_group" not in frames["test"].columns  # its file has no such column
     with pytest.raises(KftError, match=r"train.csv: no column `wo` \(`split.group`\), did you mean `who`"):
         sources.read(data, SplitConfig(group="wo"))
 

@@ -72,7 +72,14 @@ class TestFields:
             # Not in a run of classes whose splits were all cut off one file with nothing dropped.
             absent = set(absent) - {"splits.*.dropped.*", "splits.*.values.*", "cut", "cut.folds", "cut.fold"}
             absent = {field for field in absent if not field.startswith("resumed[]")}
-            other_runs = ("cut.group", "cut.time", "cut.beginnings", "splits.*.label_sets", "*.confusions")
+            other_runs = (
+                "cut.group",
+                "cut.time",
+                "cut.beginnings",
+                "splits.*.label_sets",
+                "*.confusions",
+                "*.groups",
+            )
             absent = {field for field in absent if not field.startswith(other_runs)}
             absent = {field for field in absent if "question" not in field and "span_" not in field}
             absent -= {

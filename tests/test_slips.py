@@ -109,6 +109,19 @@ class TestMoreEpochs:
         assert runs.read_json(new.data)["splits"] == runs.read_json(old.data)["splits"]
         assert {file: file.read_bytes() for file in Path("r").rglob("*") if file.is_file()} == before
 
+    def test_the_data_must_be_the_same(self, tiny_run, tiny_csv, folder):
+        """More epochs on other data would be another training, whose test rows it may have seen."""
+        shutil.copytree(tiny_run, "r")
+        *lines, last = tiny_csv.read_text().splitlines(keepends=True)
+        assert last
+        Path("fewer.csv").write_text("".join(lines))
+        config = Path("r/config.toml")
+        config.write_text(config.read_text().replace(str(tiny_csv), str(Path("fewer.csv").resolve())))
+        told = kft("train", "--resume", "r", "--set", "train.epochs=3", "--run", "more")
+        assert "r: the train data is not what this run was trained on" in mistake(told)
+        assert "put the old data back, or start a new run from its weights" in told.stderr
+        assert not Path("more/model.json").exists()
+
     @pytest.mark.parametrize(
         ("setting", "message"),
         [

@@ -25,8 +25,8 @@ def zipped(*names: str) -> bytes:
 
 # name: (content, settings, what the message says, what the hint says)
 FILES = {
-    "book.xlsx": (zipped("[Content_Types].xml", "xl/workbook.xml"), {}, "is an Excel workbook, not text", "save it as CSV"),
-    "book.csv": (zipped("[Content_Types].xml", "xl/workbook.xml"), {}, "is an Excel workbook", "save it as CSV"),
+    "book.xlsx": (zipped("[Content_Types].xml", "xl/workbook.xml"), {}, "cannot be read as an Excel workbook", "as CSV UTF-8"),
+    "book.csv": (zipped("[Content_Types].xml", "xl/workbook.xml"), {}, "is an Excel workbook", "ending .xlsx"),
     "old.xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", {}, "is an old Excel workbook", "save it as CSV"),
     "zip.csv": (zipped("a.csv"), {}, "is a zip archive", "unpack it"),
     "bz2.csv": (bz2.compress(b"text,label"), {}, "is compressed with bzip2", "bunzip2 bz2.csv"),

@@ -644,9 +644,9 @@ MISTAKES = [
         "if row 1 holds column names, `data.header` must be true",
     ),
     (
-        {"train": [("a", "1"), ("b", "nan")]},
+        {"train": [("a", "1"), ("b", "n/a")]},
         {"kind": "regression"},
-        "train.csv, row 2: label must be a finite number, got: 'nan'",
+        "train.csv, row 2: label must be a finite number, got: 'n/a'",
     ),
     (
         {"train": [("a", "1"), ("b", "-inf")]},

@@ -59,7 +59,11 @@ def train(config, backend, overrides, run_path, seeds, resume_path, dry_run, as_
         from kft import runs
 
         settings = runs.more_epochs(resume_path, overrides)
-        _result(_run_training(settings.backend, lambda training: training.train(settings, run_path)), as_json)
+
+        def go_on(training):
+            return training.train(settings, run_path, training.Control(goes_on_from=resume_path))
+
+        _result(_run_training(settings.backend, go_on), as_json)
         return
     if resume_path:
         _resume(resume_path, as_json)

@@ -18,6 +18,7 @@ from kft.errors import KftError
 from kft.evaluate.loaded import LoadedRun
 from kft.evaluate.texts import frames
 from kft.progress import note
+from kft.tasks.questions import GROUP
 
 CHUNK_EXAMPLES = 16_384  # texts that prediction holds in memory at a time
 
@@ -175,7 +176,12 @@ def rows_of_file(
     data = _data_of_files(loaded)
     changes = config.of_file(data, settings)
     with _told_of_set():
-        frame = _named(sources.read_file(file, data, settings=changes), data, changes)
+        group = loaded.config.split.group
+        also = {} if group is None else {GROUP: ("split.group", group)}
+        wanted = sources.Wanted(**data.model_dump(), also=also, lenient=True)
+        frame = _named(sources.read_file(file, wanted, settings=changes), data, changes)
+    numbers = splits.are_numbers(pl.Series(loaded.labels, dtype=pl.String), loaded.task.labels)
+    frame = splits.without_nan(frame, numbers)
     if skip_unlabelled:
         frame = _labelled(frame, str(file))
     if not len(frame):

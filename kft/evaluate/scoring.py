@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 
 from kft import backend, batches, models
+from kft.metrics.bootstrap import Draws
 from kft.tasks import TASKS, scoring
-from kft.tasks.questions import numbered
+from kft.tasks.questions import GROUP, group_numbers, numbered
 from kft.tasks.record import Learned, Reads, read_first
 from kft.text import Tokens
 
@@ -143,7 +144,11 @@ def score_predictions(
     scored = record.scored(truths, predictions, learned, numbered(frame) if record.grouped else None)
     values = scoring.scores(task, *scored, list(learned.labels), learned.positive)
     target = record.target_column(frame["label"], truths).alias("target")
-    columns = [c for c in ("id", "text", "text_pair", "words", "group") if c in frame.columns]
+    columns = [c for c in ("id", "text", "text_pair", "words", "group", GROUP) if c in frame.columns]
     table = frame.select(columns).with_columns(target, *record.columns(predictions, learned))
-    details = scoring.details(task, *scored, list(learned.labels), learned.positive) if detailed else {}
+    details = {}
+    if detailed:
+        named = (list(learned.labels), learned.positive)
+        details = scoring.details(task, *scored, *named)
+        details |= scoring.grouped(task, *scored, *named, Draws(groups=group_numbers(frame)))
     return Scored(values, details, table, values[record.scoring.loss])

@@ -23,12 +23,26 @@ TEXT_NAMES = (
 ).split()
 
 
+# Columns that annotation programs add of themselves.
+OF_PROGRAMS = set(
+    "annotator annotation_id created_at updated_at lead_time agreement inner_id total_annotations cancelled_annotations "
+    "total_predictions comment_count unresolved_comment_count comments project updated_by file_upload".split()
+)
+
+
 @dataclass(frozen=True)
 class Column:
-    """One column of a table's beginning."""
+    """One column of a table's beginning.
+
+    Attributes:
+        name: its number where there is no header.
+        values: one of each row.
+        was_list: whether the values stood in lists of one.
+    """
 
     name: str | int
     values: list[Any]
+    was_list: bool = False
 
     @property
     def word(self) -> str:
@@ -42,6 +56,15 @@ class Column:
     @cached_property
     def is_list(self) -> bool:
         return bool(self.present) and all(isinstance(value, list) for value in self.present)
+
+    @cached_property
+    def unlisted(self) -> "Column":
+        """The same of names, where every value is a list of one name or none."""
+        if not self.is_list or any(
+            len(value) > 1 or isinstance(value[0], list | dict) for value in self.present if value
+        ):
+            return self
+        return Column(self.name, [next(iter(value), None) if value else None for value in self.values], True)
 
     @cached_property
     def is_plain(self) -> bool:
@@ -90,7 +113,7 @@ class Column:
         """
         if not self.is_plain or any(not isinstance(value, str) for value in self.present):
             return None
-        for mark in (",", ";", "|"):
+        for mark in (",", ";", "|", "#"):
             joined = [value for value in self.counts if mark in value]
             parts = Counter(part.strip() for value in self.counts for part in value.split(mark))
             alone = {value for value in self.counts if mark not in value}
@@ -119,7 +142,7 @@ def columns_of(table: Table) -> list[Column]:
 
 def label_score(column: Column) -> float:
     """How much a column looks like a label; below 0 it is none."""
-    if not column.present or (not column.is_plain and not column.is_list):
+    if not column.present or (not column.is_plain and not column.is_list) or column.word in OF_PROGRAMS:
         return -1
     named = column.word in LABEL_NAMES
     partly = bool(set(column.word.split("_")) & set(LABEL_NAMES[:16]))

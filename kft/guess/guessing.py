@@ -64,7 +64,7 @@ def guess(table: Table, task: str | None = None) -> Guess:
     Raises:
         KftError: no column looks like a text, or none like a label.
     """
-    columns = columns_of(table)
+    columns = [column.unlisted for column in columns_of(table)]
     labels = sorted((c for c in columns if label_score(c) > 0), key=label_score, reverse=True)
     texts = [c for c in columns if c.is_text and not (labels and c is labels[0])]
     if not texts:
@@ -192,6 +192,8 @@ def _task(label: Column, question: Column | None, asked: str | None) -> Decision
         others = (("task", kinds[ONE_CLASS], "if the numbers are names of classes"),)
         return Decision("task", kinds[VALUE], contents, others)
     others = ()
+    if label.was_list:
+        others = (("task", kinds[SEVERAL_CLASSES], "if a row may have several labels"),)
     if label.is_number and len(label.counts) in STAR_SCALE:
         others = (("task", kinds[VALUE], "if the numbers are a scale, such as stars"),)
     return Decision("task", kinds[ONE_CLASS], contents, others)

@@ -15,6 +15,7 @@ from typing import Any
 
 from kft.config import DataConfig
 from kft.data import sources
+from kft.data.sources import annotated, workbooks
 from kft.errors import KftError
 
 MOST_ROWS = 20_000
@@ -56,6 +57,8 @@ def read_table(path: Path) -> Table:
     ending = sources.format_of(path)
     if ending == "parquet":
         return _parquet(path)
+    if ending == "excel":
+        return _workbook(path)
     text, settings, reasons, whole = _text(path)
     start = text.lstrip()[:1]
     if ending in ("json", "jsonl") or (ending is None and start in ("{", "[")):
@@ -123,7 +126,7 @@ def _objects(name: str, text: str, whole: bool) -> tuple[list[str], list[list[An
         raise KftError(
             f"{name}: must hold JSON objects", 'such as {"text": "…", "label": "…"}, one for each example'
         )
-    return from_objects(document)
+    return from_objects(annotated.unfolded(document))
 
 
 def _cells(
@@ -198,6 +201,22 @@ def is_number(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return not isinstance(value, str) or "_" not in value
+
+
+def _workbook(path: Path) -> Table:
+    """The first sheet of a workbook; where there are others, the setting that names it."""
+    columns, rows, sheets = workbooks.cells(path, path.name, DataConfig(header=False))
+    settings, reasons = {}, {}
+    if len(sheets) > 1:
+        settings["sheet"] = sheets[0]
+        reasons["sheet"] = f"the first of {len(sheets)} sheets: {', '.join(sheets)}"
+    filled = [[cell or "" for cell in row] for row in rows]
+    if _is_header(filled):
+        columns, rows, _ = workbooks.cells(path, path.name, DataConfig())
+    else:
+        settings["header"] = False
+        reasons["header"] = "the first row looks like the others, so columns are numbered from 0"
+    return Table(columns, rows[:MOST_ROWS], settings, reasons, len(rows) <= MOST_ROWS)
 
 
 def _parquet(path: Path) -> Table:

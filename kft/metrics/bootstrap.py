@@ -6,6 +6,7 @@ matrix.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse, stats
@@ -13,6 +14,43 @@ from scipy import sparse, stats
 MIN_UNITS = 10  # of fewer examples the resamples are too much alike
 INTERVAL = (2.5, 97.5)  # percentiles of the resampled scores
 CHUNK_CELLS = 2_000_000  # numbers held in memory at a time
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How resamples are drawn.
+
+    Attributes:
+        seed: of the draws.
+        resamples: S.
+        groups: number of each example's group from 0 without gaps, int [N]: whole groups are drawn,
+            since examples of one group are not independent (Davison and Hinkley 1997, section 3.8,
+            whose first strategy this is); None where each example stands alone.
+    """
+
+    seed: int = 0
+    resamples: int = 1000
+    groups: np.ndarray | None = None
+
+
+def drawn(kinds: np.ndarray, draws: Draws) -> Iterator[np.ndarray]:
+    """How often resamples hold examples of each kind, [s, Z] at a time, S in all.
+
+    Args:
+        kinds: number of each example's kind from 0 without gaps, int [N]; examples of one kind are
+            alike in all that is scored.
+        draws: see there.
+    """
+    generator, total, count = np.random.default_rng(draws.seed), len(kinds), int(kinds.max(initial=-1)) + 1
+    if draws.groups is None:
+        shares = np.bincount(kinds) / total
+        for size in chunks(draws.resamples, count):
+            yield generator.multinomial(total, shares, size=size)
+        return
+    groups = int(draws.groups.max(initial=-1)) + 1
+    members = sparse.csr_array((np.ones(total), (draws.groups, kinds)), shape=(groups, count))
+    for size in chunks(draws.resamples, count + groups):
+        yield generator.multinomial(groups, np.full(groups, 1 / groups), size=size) @ members
 
 
 def intervals(
@@ -27,7 +65,7 @@ def intervals(
 
     Args:
         resampled: scores [S] of resamples.
-        units: number of examples, or questions.
+        units: number of examples, questions or groups that were drawn.
         right: how many of them are answered right, where accuracy is among the scores.
     """
     found = {}

@@ -43,6 +43,7 @@ class SplitPage:
         scores: {metric: score}.
         examples: their number, or None where details.json is missing.
         unit: what is counted, an example or a question.
+        drawn: what the intervals resample, in words.
         intervals: {metric: [low, high]}.
         per_class: (label, its scores).
         class_count: C, which may be more than `per_class` shows.
@@ -56,6 +57,7 @@ class SplitPage:
     scores: dict[str, float | None]
     examples: int | None = None
     unit: str = "example"
+    drawn: str = "the examples"
     intervals: dict[str, list[float | None]] = field(default_factory=dict)
     per_class: list[tuple[str, dict[str, float]]] = field(default_factory=list)
     class_count: int = 0
@@ -190,6 +192,7 @@ def _split(run: RunDir, kind: str, labels: list[str], name: str, scores: dict, d
         scores=scores,
         examples=details.get("questions", details.get("examples")),
         unit="question" if "questions" in details else "example",
+        drawn=f"{details['groups']:,} groups" if "groups" in details else "the examples",
         intervals=details.get("intervals", {}),
         per_class=classes_to_show(per_class),
         class_count=len(per_class),

@@ -24,6 +24,11 @@ def summary(scores: dict[str, dict[str, float | None]], details: dict[str, dict[
     )
 
 
+def over_groups(details: dict[str, Any]) -> str:
+    """What intervals are over, where rows stand in groups; "" where they do not."""
+    return f" over {details['groups']:,} groups" if "groups" in details else ""
+
+
 def classes_to_show(per_class: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
     """The classes in label order, or of very many those with the lowest F1."""
     if len(per_class) <= CLASSES:
@@ -40,7 +45,7 @@ def _split_lines(split: str, scores: dict[str, float | None], details: dict[str,
         (of_class(name, name, details.get("positive")), number(value), interval(intervals.get(name)))
         for name, value in scores.items()
     ]
-    yield from aligned([("metric", "score", "95 % interval"), *rows])
+    yield from aligned([("metric", "score", f"95 % interval{over_groups(details)}"), *rows])
     if per_class := details.get("per_class"):
         yield from _class_lines(per_class)
     if 0 < len(details.get("confusion_matrix", [])) <= LARGEST_MATRIX:

@@ -129,6 +129,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "details.json": {
         "*.examples": "number of examples scored",
         "*.questions": "number of questions scored, for choices",
+        "*.groups": "groups that the intervals draw whole, where `split.group` is set and the split has its column",
         "*.intervals.*[]": "metric: low and high end of the 95 % bootstrap interval; null where resamples cannot tell",
         "*.labels[]": "label names, for classes as all that follows",
         "*.positive": "of two classes the one that precision, recall and f1 are of",

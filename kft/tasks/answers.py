@@ -12,10 +12,10 @@ import polars as pl
 
 from kft.errors import KftError
 from kft.tasks import TASKS
-from kft.tasks.questions import numbered
+from kft.tasks.questions import GROUP, numbered
 from kft.tasks.record import Learned, Task
 
-ROW = ("id", "text", "text_pair", "group", "target")
+ROW = ("id", "text", "text_pair", "group", "target", GROUP)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Answers:
     Attributes:
         kind: of problem, a key of `TASKS`.
         labels: the C label names in id order; none for scores and choices.
-        rows: a frame with the columns of `ROW`, text_pair and group only where the task has them.
+        rows: a frame with the columns of `ROW`, text_pair and group only where the task has them,
+            and the last only where `split.group` was set.
         predictions: as the task's `predictions` gives them.
         thresholds: of the labels, where the task has them.
         positive: of two labels the one that precision, recall and f1 are of; None takes the second.

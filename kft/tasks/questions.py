@@ -3,10 +3,27 @@
 import numpy as np
 import polars as pl
 
+GROUP = "split_group"  # the column of a frame that `split.group` names
+
 
 def numbered(rows: pl.DataFrame) -> np.ndarray | None:
     """Number of each row's question, int64 [N] from 0 without gaps; None where rows stand alone."""
     return np.unique(rows["group"].to_numpy(), return_inverse=True)[1] if "group" in rows.columns else None
+
+
+def group_numbers(rows: pl.DataFrame) -> np.ndarray | None:
+    """Number of the group of each example that is scored, int64 from 0 without gaps; a question has
+    that of its first row.
+
+    A row without a group is one of its own; None where rows have no groups.
+    """
+    if GROUP not in rows.columns:
+        return None
+    groups, questions = rows[GROUP], numbered(rows)
+    if questions is not None:
+        groups = groups[np.unique(questions, return_index=True)[1]]
+    names = [f"group {name}" if name is not None else f"row {i}" for i, name in enumerate(groups)]
+    return np.unique(np.array(names), return_inverse=True)[1]
 
 
 def by_question(

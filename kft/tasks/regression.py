@@ -34,7 +34,7 @@ def _check_scores(frame: pl.DataFrame) -> None:
     bad = frame.filter(~SCORE.is_finite().fill_null(False))
     if bad.height:
         hint = (
-            "mend or remove the row; `data.label` names the column of the scores, and "
+            "mend or remove the row (an empty cell and NaN are missing scores); `data.label` names their column, and "
             '`task = "classification"` takes labels that are no numbers'
         )
         if bad["label"].str.contains(r"^\s*[+-]?[\d.]*\d,\d+\s*$").all():

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kft.errors import KftError, did_you_mean
-from kft.metrics import METRICS
+from kft.metrics import METRICS, bootstrap
 from kft.tasks import TASKS
 
 
@@ -89,6 +89,61 @@ def details(
     scored = positive_second(targets, predictions, labels, positive)
     turned = TASKS[task].scoring.details(*scored, labels, np.random.default_rng(seed), resamples)
     return told | {"positive": name, "intervals": turned["intervals"]}
+
+
+def grouped(
+    task: str,
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    labels: list[str] | None,
+    positive: str | None,
+    draws: bootstrap.Draws,
+) -> dict[str, Any]:
+    """{"groups": number, "intervals"} in place of those of `details`, where examples stand in
+    groups; {} where they do not.
+
+    Raises:
+        KftError: a prediction is not a finite number.
+    """
+    if draws.groups is None or not len(targets):
+        return {}
+    targets, predictions = positive_second(targets, predictions, labels, positive)
+    resampled = {
+        name: values[0] for name, values in resample(task, targets, [predictions], labels, draws).items()
+    }
+    count = int(draws.groups.max()) + 1
+    return {"groups": count, "intervals": bootstrap.intervals(resampled, count)}
+
+
+def resample(
+    task: str,
+    targets: np.ndarray,
+    predictions: Sequence[np.ndarray],
+    labels: list[str] | None,
+    draws: bootstrap.Draws,
+) -> dict[str, np.ndarray]:
+    """{metric: scores [M, S]} of M models on the same resamples of the examples, of the metrics
+    with an interval; nan where one is not defined.
+
+    Args:
+        task, targets, labels: as for `scores`.
+        predictions: of each model, as for `scores`.
+        draws: of the resamples.
+    """
+    places = kinds = np.arange(len(targets))
+    if decided := TASKS[task].scoring.alike:
+        # The scores depend on these alone: examples that are alike in all models are drawn
+        # together.
+        alike = np.column_stack([targets, *map(decided, predictions)])
+        _, places, kinds = np.unique(alike, axis=0, return_index=True, return_inverse=True)
+    parts = [
+        [resampled(task, targets[places], p[places], labels, counts) for p in predictions]
+        for counts in bootstrap.drawn(kinds.ravel(), draws)
+    ]
+    return {
+        name: np.concatenate([np.stack([scores[name] for scores in part]) for part in parts], axis=1)
+        for name in parts[0][0]
+    }
 
 
 def positive_label(labels: Sequence[str] | None, positive: str | None = None) -> str | None:

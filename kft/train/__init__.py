@@ -32,7 +32,8 @@ from kft.train.checkpoints import (
     save_checkpoint,
 )
 from kft.train.epoch import Course, Epoch, run_epoch
-from kft.train.preparing import Data, Prepared, prepare, prepare_data, steps_of_epoch
+from kft.train.preparing import Prepared, prepare, prepare_data, steps_of_epoch
+from kft.train.same import check_same_data, check_same_tokens
 
 backend.select()
 
@@ -54,11 +55,13 @@ class Control:
         after_epoch: called with the run after each line of evaluation in its history; what it
             raises ends the training.
         score_test: whether the test split is scored at the end.
+        goes_on_from: finished run that this one trains further, and whose splits it must have.
     """
 
     stop: threading.Event | None = None
     after_epoch: Callable[[RunDir], None] = lambda run: None
     score_test: bool = True
+    goes_on_from: str | Path | None = None
 
 
 def train(config: Config, run_path: str | Path | None = None, control: Control = Control()) -> dict[str, Any]:
@@ -164,8 +167,11 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         devices = backend.distribute()
         data = prepare_data(config, runs.read_labels(run) if resumed and run.labels.exists() else None)
         if resumed:
-            _check_same_data(run, data.splits.account)
-            _check_same_tokens(run, data)
+            check_same_data(run, data.splits.account, "started with", "or train a new run")
+            check_same_tokens(run, data)
+        if control.goes_on_from is not None:
+            weights = f"or start a new run from its weights: kft train CONFIG --set model.from_run={control.goes_on_from}"
+            check_same_data(RunDir(Path(control.goes_on_from)), data.splits.account, "trained on", weights)
         prepared = prepare(config, data, devices)
         if prepared.config != config:
             runs.write_text(run.config, configs.dump(prepared.config))
@@ -374,27 +380,3 @@ def _tidy(run: RunDir, keep_checkpoints: bool) -> None:
         file.unlink(missing_ok=True)
     if not keep_checkpoints:
         drop_checkpoints(run)
-
-
-def _check_same_tokens(run: RunDir, data: Data) -> None:
-    """Raises KftError: the preset reads texts otherwise than when the checkpoint was written."""
-    if not runs.checkpoint_files(run) or not run.tokenizer.exists():
-        return
-    if run.tokenizer.read_text("utf-8").strip() != data.preset.tokenizer.content.strip():
-        raise KftError(
-            f"{run.path}: the tokenizer of {data.preset.name} is not what this run was started with",
-            "put the old preset back, or train a new run",
-        )
-
-
-def _check_same_data(run: RunDir, account: dict[str, Any]) -> None:
-    if not run.data.exists():
-        return
-    before = runs.read_json(run.data, "splits")["splits"]
-    for name, part in account["splits"].items():
-        known = before.get(name) if isinstance(before, dict) else None
-        if not isinstance(known, dict) or known.get("sha256") != part["sha256"]:
-            raise KftError(
-                f"{run.path}: the {name} data is not what this run was started with",
-                "put the old data back, or train a new run",
-            )

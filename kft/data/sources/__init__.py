@@ -1,5 +1,4 @@
-"""A name or path → polars frames of examples: CSV, TSV, JSON, JSONL, Parquet, Arrow, class folders,
-TFDS, built-in.
+"""A name, path or address → polars frames of examples, whatever the format.
 
 Every frame has the columns `id` (Int64, row number in its file from 0; of several files they count
 on), `text`, `text_pair` (only with `data.text_pair`), `words` (only where the file parts the words
@@ -45,6 +44,7 @@ from kft.data.sources.named import read_benchmark as read_benchmark
 from kft.data.sources.named import read_named
 from kft.data.sources.tables import csv_pieces, read_csv, read_tsv, tsv_pieces
 from kft.data.sources.texts import check_encoding, read_start
+from kft.data.sources.workbooks import read_excel
 from kft.errors import KftError, did_you_mean
 
 __all__ = [
@@ -67,7 +67,8 @@ NONE: Mapping[str, Any] = MappingProxyType({})
 def read(data: DataConfig, split: SplitConfig | None = None) -> dict[str, pl.DataFrame]:
     """The frames of train, validation and test, as far as `data` names them, in that order.
 
-    Train has the columns by which `split` cuts it as `split_group` and `split_time`.
+    Train has the columns by which `split` cuts it as `split_group` and `split_time`; so have the
+    others where their files have them.
 
     A test file without a label column has null labels, and so has one whose labels are all -1 where
     train has no such label: that is how secret labels are written. Of a folder of saved splits,
@@ -87,7 +88,7 @@ def read(data: DataConfig, split: SplitConfig | None = None) -> dict[str, pl.Dat
             part: _read_files(
                 paths,
                 names,
-                _wanted(data, cut_by) if part == "train" else data,
+                _wanted(data, cut_by, part != "train"),
                 "expected" if part == "test" else "needed",
             )
             for part, paths in files.items()
@@ -109,8 +110,8 @@ def _cut_columns(split: SplitConfig | None) -> dict[str, tuple[str, str | int]]:
     return {f"split_{key}": (f"split.{key}", column) for key, column in named.items() if column is not None}
 
 
-def _wanted(data: DataConfig, also: dict[str, tuple[str, str | int]]) -> DataConfig:
-    return Wanted(**data.model_dump(), also=also) if also else data
+def _wanted(data: DataConfig, also: dict[str, tuple[str, str | int]], lenient: bool = False) -> DataConfig:
+    return Wanted(**data.model_dump(), also=also, lenient=lenient) if also else data
 
 
 def read_file(
@@ -152,7 +153,7 @@ def _read_files(
         frame = _read_path(path, names[path], _of_file(data, path, settings), label)
         frames.append(frame.with_columns(pl.col("id") + rows))
         rows += frame.height
-    return frames[0] if len(frames) == 1 else pl.concat(frames)
+    return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal")
 
 
 def read_pieces(
@@ -270,6 +271,7 @@ READERS: dict[str, Callable[[Path, str, DataConfig, Pick], pl.DataFrame]] = {
     "jsonl": read_jsonl,
     "parquet": read_parquet,
     "arrow": read_arrow,
+    "excel": read_excel,
     "folder": read_folder,
     "conll": read_conll,
 }

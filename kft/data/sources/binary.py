@@ -32,7 +32,7 @@ SIGNATURES = {
         "fetch the file: git lfs pull",
     ),
 }
-WORKBOOK = ("an Excel workbook", "in Excel, save it as CSV UTF-8")
+WORKBOOK = ("an Excel workbook", 'give its name the ending .xlsx, or `data.format = "excel"` reads it')
 ZIP = ("a zip archive", "unpack it, and give a file in it")
 TAR = ("a tar archive", "unpack it: tar -xf FILE, and give a file in it")
 PAGE = ("a web page (HTML), perhaps in place of a download", "download the file itself")

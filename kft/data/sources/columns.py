@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from kft.config import FRAME_COLUMNS, DataConfig
-from kft.data.sources import label_sets, marked, tagged
+from kft.data.sources import annotated, label_sets, marked, tagged
 from kft.errors import KftError, closest
 
 # `needed`: a missing label column is a mistake. `expected`: it may be missing, but a similar name
@@ -28,10 +28,12 @@ class Wanted(DataConfig):
 
     Attributes:
         also: column of the frame → (setting that asks for it, column of the file).
+        lenient: whether a file may lack the columns of `also`.
         keep: whether all columns of the file are kept too, as they are, their names after `OWN`.
     """
 
     also: dict[str, tuple[str, str | int]] = {}
+    lenient: bool = False
     keep: bool = False
 
 
@@ -68,6 +70,8 @@ def pick(
             found[role] = columns.index(wanted)
             if columns.count(wanted) > 1:
                 twins.append(f"{where}: has {columns.count(wanted)} columns `{wanted}` (`{setting}`)")
+        elif role in may_lack(data):
+            continue
         elif not _is_label(role) or label == "needed" or (label == "expected" and near):
             suggestion = f", did you mean `{near}`?" if near else ""
             problems.append(f"{where}: no column `{wanted}` (`{setting}`){suggestion}")
@@ -97,6 +101,11 @@ def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
     wanted += [(f"{label_sets.PREFIX}{label}", "data.labels", label) for label in data.labels or ()]
     wanted += [(role, *column) for role, column in getattr(data, "also", {}).items()]
     return wanted + [(str(end), "data.spans", end) for end in dict.fromkeys(span_columns(data))]
+
+
+def may_lack(data: DataConfig) -> set[str]:
+    """The columns of the frame that a file may lack, of those that are kept besides."""
+    return set(getattr(data, "also", {})) if getattr(data, "lenient", False) else set()
 
 
 def _is_label(role: str) -> bool:
@@ -131,7 +140,7 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
     _check_held(frame, name, data)
     frame = tagged.with_words(frame, name, data.label_names)
-    frame = label_sets.with_sets(frame, name, data)
+    frame = label_sets.with_sets(_of_choices(frame), name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
     if data.decimal == ",":
         label = pl.when(label.str.contains(COMMA_NUMBER)).then(_with_point(label)).otherwise(label)
@@ -140,11 +149,22 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
         pl.when(label != "").then(label).alias("label"),
         pl.col("origin") if "origin" in frame.columns else pl.lit(name).alias("origin"),
     )
+    if "split_group" in frame.columns:  # an empty cell is no group that rows could share
+        group = pl.col("split_group").str.strip_chars()
+        frame = frame.with_columns(split_group=pl.when(group != "").then(group))
     order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
     kept = [column for column in frame.columns if column.startswith(OWN)]
     shown = [column for column in order if column in frame.columns]
     frame = _first(frame.select(*shown, *kept), data.max_examples)
     return marked.with_offsets(frame, name, data.spans)
+
+
+def _of_choices(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame, its labels that are several choices of an annotation program as sets."""
+    if "label" not in frame.columns or not frame["label"].str.starts_with("{").any():
+        return frame
+    labels = frame["label"].drop_nulls().unique().to_list()
+    return frame.with_columns(pl.col("label").replace(labels, list(map(annotated.spelled, labels))))
 
 
 def _with_point(label: pl.Expr) -> pl.Expr:
@@ -158,7 +178,9 @@ def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
     missing = [
         (column, setting) for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns
     ]
-    lacking = [setting for column, setting in missing if not _is_label(column)]
+    lacking = [
+        setting for column, setting in missing if not _is_label(column) and column not in may_lack(data)
+    ]
     if "text" in frame.columns and data.tokens is not None:
         lacking = []  # texts in place of words
     lacking = [
@@ -242,8 +264,8 @@ def strings(values: list[Any], name: str, title: str = "", lists: bool = False) 
 
 def _as_string(value: Any, name: str, title: str, row: int, lists: bool) -> str | None:
     try:
-        if lists and isinstance(value, list):
-            return label_sets.spelled(as_string(item) or "" for item in value)
+        if lists and (names := value if isinstance(value, list) else annotated.choices(value)) is not None:
+            return label_sets.spelled(as_string(item) or "" for item in names)
         return as_string(value)
     except TypeError:
         raise KftError(

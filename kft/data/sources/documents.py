@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from kft.config import DataConfig
+from kft.data.sources import annotated
 from kft.data.sources.columns import OWN, Pick, kind, strings, wanted_columns
 from kft.data.sources.tagged import LISTS
 from kft.data.sources.texts import line, of_json, open_text, read_text
@@ -186,7 +187,7 @@ def _document_rows(document: Any, name: str) -> list[Row]:
 
 
 def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
-    rows = rows[: data.max_examples]
+    rows = annotated.unfolded(rows[: data.max_examples])
     if not rows:
         raise KftError(f"{name}: holds no examples", "give a file with at least one object")
     columns = list(dict.fromkeys(key for row in rows for key in row))

@@ -21,6 +21,8 @@ ENDINGS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".xlsx": "excel",
+    ".xlsm": "excel",
     ".conll": "conll",
     ".bio": "conll",
     ".iob": "conll",

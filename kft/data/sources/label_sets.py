@@ -14,7 +14,8 @@ from kft.tasks import words
 if TYPE_CHECKING:
     from kft.config import DataConfig
 
-YES, NO = ("1", "true", "True", "TRUE"), ("0", "false", "False", "FALSE")
+YES, NO = ("1", "1.0", "true"), ("0", "0.0", "false")  # of any case
+MISSING = ("", "nan")
 PREFIX = "label "  # of the columns of a frame that hold whether a row has a label
 
 
@@ -83,17 +84,22 @@ def _parted(label: str, separator: str) -> str:
 
 def _of_columns(frame: pl.DataFrame, columns: dict[str, str], name: str) -> list[str | None]:
     """The sets of the rows; None where a cell is empty."""
-    cells = {label: frame[column].str.strip_chars().fill_null("") for label, column in columns.items()}
+    cells = {
+        label: frame[column].fill_null("").str.strip_chars().str.to_lowercase()
+        for label, column in columns.items()
+    }
     for label, values in cells.items():
-        strange = (~values.is_in([*YES, *NO, ""])).arg_true()
+        strange = (~values.is_in([*YES, *NO, *MISSING])).arg_true()
         if len(strange):
             row = int(strange[0])
             raise KftError(
-                f"{name}, row {row + 1}: `{label}` must be 1 or 0, got: {values[row]!r}",
+                f"{name}, row {row + 1}: `{label}` must be 1 or 0, got: {frame[columns[label]][row]!r}",
                 "`data.labels` names columns of 1 (the row has the label) and 0",
             )
     rows = zip(*(values.to_list() for values in cells.values()), strict=True)
     return [
-        None if "" in row else spelled(label for label, cell in zip(cells, row, strict=True) if cell in YES)
+        None
+        if set(MISSING) & set(row)
+        else spelled(label for label, cell in zip(cells, row, strict=True) if cell in YES)
         for row in rows
     ]

@@ -8,6 +8,8 @@ import polars as pl
 
 from kft.config import CleanConfig, SplitConfig
 from kft.data.splits import cleaning, cutting, times
+from kft.data.splits.cleaning import are_numbers as are_numbers
+from kft.data.splits.cleaning import without_nan as without_nan
 from kft.data.splits.listed import unlisted
 from kft.errors import KftError
 from kft.tasks import TASKS
@@ -34,8 +36,7 @@ class Splits:
             "read":      rows of the split's own files
             "dropped":   {reason: rows}; a row counts for the first of these that holds
                 empty_text, empty_text_pair   nothing in it that can be seen
-                missing_label                 null, empty, a float's NaN, or its name among classes
-                                              that are numbers
+                missing_label                 null, empty, NaN where labels are numbers
                 other_class                   a class that `clean.classes` or
                                               `clean.exclude_classes` leaves out
                 unlabelled                    a row of a test file without any label
@@ -106,7 +107,7 @@ def prepare(
             )
     if rules.names is not None and not rules.several:
         frames = unlisted(frames, shown)
-    numbers = rules.names is not None and cleaning.are_numbers(frames["train"]["label"])
+    numbers = are_numbers(frames["train"]["label"], rules)
     excluded = []
     if clean.classes is not None or clean.exclude_classes is not None:
         if rules.names is None or rules.several:
@@ -156,7 +157,7 @@ def prepare(
         "leaks": leaks | {"dropped_from_train": dropped["train"].get("leak", 0)},
         "cut": cut,
     }
-    own = (*cleaning.KEYS, cleaning.GROUP, cleaning.TIME, cleaning.MOMENT)
+    own = (*cleaning.KEYS, cleaning.TIME, cleaning.MOMENT)  # the groups stay, for intervals
     final = {name: frame.drop(own, strict=False) for name, frame in final.items()}
     return Splits(final["train"], final["validation"], final.get("test", final["train"].clear()), account)
 

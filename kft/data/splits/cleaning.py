@@ -9,9 +9,11 @@ from kft.data.sources import marked_texts
 from kft.data.sources.columns import listed
 from kft.data.splits.alike import normalized
 from kft.errors import KftError, did_you_mean
+from kft.tasks.questions import GROUP as GROUP
+from kft.tasks.record import Labels
 
 EXACT, NORMAL, TOGETHER, UNIT, ANSWER = KEYS = ("_exact", "_normal", "_together", "_unit", "_answer")
-GROUP, TIME, MOMENT = "split_group", "split_time", "_moment"  # of `split.group` and `split.time`
+TIME, MOMENT = "split_time", "_moment"  # of `split.time`
 Counts = dict[str, int]  # reason → rows
 NAN = r"(?i)^[+-]?nan$"
 
@@ -55,13 +57,23 @@ def _joined(frame: pl.DataFrame, texts: list[str], change=lambda text: text) -> 
     ).to_series()
 
 
-def are_numbers(labels: pl.Series) -> bool:
-    """Whether all labels are numbers, so that NaN among them is none of them but a missing one;
-    else it is a word.
+def are_numbers(labels: pl.Series, rules: Labels) -> bool:
+    """Whether labels are numbers, so that NaN is a missing one, as it is in a column of floats.
+
+    They are where the task takes numbers, and where all names of classes are numbers (but for
+    NaN); else NaN is a word.
     """
+    if rules.names is None:
+        return True
     words = labels.drop_nulls().unique()
     words = words.filter((words != "") & ~words.str.contains(NAN))
     return len(words) > 0 and words.cast(pl.Float64, strict=False).is_not_null().all()
+
+
+def without_nan(frame: pl.DataFrame, numbers: bool) -> pl.DataFrame:
+    """The frame; a NaN among labels that are numbers as a missing one."""
+    nan = pl.col("label").str.contains(NAN)
+    return frame.with_columns(label=pl.when(~nan).then("label")) if numbers else frame
 
 
 def unwanted(frames: dict[str, pl.DataFrame], config: CleanConfig) -> list[str]:

@@ -13,10 +13,12 @@ import polars as pl
 
 from kft import runs
 from kft.errors import KftError
+from kft.metrics.bootstrap import Draws
 from kft.report import answers as reading
 from kft.report.compare import significance
 from kft.tasks import TASKS, answers, scoring
 from kft.tasks.answers import Answers
+from kft.tasks.questions import GROUP, group_numbers
 from kft.tasks.record import Task
 
 SHOWN = 5  # disagreements in the result itself
@@ -28,6 +30,7 @@ FIELDS = {
     "task": "what is predicted: " + ", ".join(TASKS),
     "examples": "rows that the runs have in common, on which they are compared",
     "questions": "their questions, for choices; else null",
+    "groups": "their groups, which the bootstrap draws, where `split.group` was set; else null",
     "metric": "what the bootstrap tests",
     "positive": "of two classes the one that precision, recall and f1 are of: the first run's; else null",
     "resamples": "of the bootstrap",
@@ -42,7 +45,8 @@ FIELDS = {
     "pairs[].interval[]": "low and high end of its 95 % interval, by the paired bootstrap; null where it is not defined",
     "pairs[].p_value": "two-sided, of the paired bootstrap: how easily chance alone makes such a difference",
     "pairs[].p_value_holm": "the same, corrected for the number of pairs",
-    "pairs[].mcnemar": "test of accuracy; null for scores. For choices it counts questions",
+    "pairs[].mcnemar": "test of accuracy; null for scores, and for rows in groups, which it takes for independent. For "
+    "choices it counts questions",
     "pairs[].mcnemar.first_only": "examples that only the first run has right",
     "pairs[].mcnemar.second_only": "examples that only the second run has right",
     "pairs[].mcnemar.statistic": "chi-square; null where the test is the exact binomial one",
@@ -112,11 +116,13 @@ def compare(
     scored = [scoring.positive_second(*answers.scored(told), labels, first.positive) for told in matched]
     targets, predictions = scored[0][0], [p for _, p in scored]
     scores = [scoring.scores(kind, targets, p, labels) for p in predictions]
-    resampled = significance.resample(kind, targets, predictions, labels, metric, seed, resamples)
+    groups = next((g for g in (group_numbers(told.rows) for told in matched) if g is not None), None)
+    draws = Draws(seed, resamples, groups)
+    resampled = scoring.resample(kind, targets, predictions, labels, draws)[metric]
     pairs = [
         {"first": names[i], "second": names[j]}
         | _difference([scores[k][metric] for k in (i, j)], resampled[[i, j]])
-        | {"mcnemar": _mcnemar(task, targets, predictions[i], predictions[j])}
+        | {"mcnemar": None if groups is not None else _mcnemar(task, targets, predictions[i], predictions[j])}
         for i, j in itertools.combinations(range(len(names)), 2)
     ]
     _correct(pairs)
@@ -126,6 +132,7 @@ def compare(
         "task": kind,
         "examples": len(first.rows),
         "questions": len(targets) if task.grouped else None,
+        "groups": None if groups is None else int(groups.max()) + 1,
         "metric": metric,
         "positive": scoring.positive_label(labels, first.positive) if "f1" in scoring.names(kind) else None,
         "resamples": resamples,
@@ -171,13 +178,10 @@ def _check_metric(kind: str, metric: str | None, classes: int | None) -> str:
 def _in_common(found: dict[str, Answers]) -> list[Answers]:
     """The answers to the rows that all runs have, in the first one's order of rows and labels."""
     (first_name, first), *others = found.items()
-    keys = [column for column in first.rows.columns if column != "target"]
+    keys = _keys(first)
     for name, told in others:
-        if told.kind != first.kind or told.rows.columns != first.rows.columns:
-            what = [
-                f"{a.kind} of {', '.join(c for c in a.rows.columns if c not in ('id', 'target'))}"
-                for a in (first, told)
-            ]
+        if told.kind != first.kind or _keys(told) != keys:
+            what = [f"{a.kind} of {', '.join(c for c in _keys(a) if c != 'id')}" for a in (first, told)]
             raise KftError(
                 f"{first_name} and {name} cannot be compared: {what[0]}, and {what[1]}",
                 "compare runs of one task that read the same columns",
@@ -201,6 +205,11 @@ def _in_common(found: dict[str, Answers]) -> list[Answers]:
         matched.append(replace(told, labels=first.labels, rows=told.rows[at], predictions=predictions))
     _check_targets(dict(zip(found, matched, strict=True)))
     return matched
+
+
+def _keys(told: Answers) -> list[str]:
+    """The columns by which rows are the same."""
+    return [column for column in told.rows.columns if column not in ("target", GROUP)]
 
 
 def _whole_questions(common: pl.DataFrame, found: list[Answers]) -> pl.DataFrame:

@@ -11,7 +11,6 @@ import numpy as np
 from scipy import stats
 
 from kft.metrics import bootstrap
-from kft.tasks import TASKS, scoring
 
 EXACT_BELOW = 25  # discordant examples; from there on chi-square is close to the binomial
 RESAMPLES = 10_000
@@ -68,44 +67,6 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
         return McNemar(first_only, second_only, None, float(p_value))
     statistic = max(abs(first_only - second_only) - 1, 0) ** 2 / either
     return McNemar(first_only, second_only, statistic, float(stats.chi2.sf(statistic, 1)))
-
-
-def resample(
-    task: str,
-    targets: np.ndarray,
-    predictions: Sequence[np.ndarray],
-    labels: list[str],
-    metric: str,
-    seed: int,
-    resamples: int = RESAMPLES,
-) -> np.ndarray:
-    """A metric of M models on the same resamples of the examples, float [M, S]; nan where it is not
-    defined.
-
-    Args:
-        task, targets, labels: as for `scoring.scores`.
-        predictions: of each model, as for `scoring.scores`.
-        metric: one of `scoring.with_interval`.
-        seed: of the draws.
-        resamples: S.
-    """
-    total = len(targets)
-    cells, sizes = np.arange(total), np.ones(total)
-    decided = TASKS[task].scoring.alike
-    if decided:
-        # The scores depend on the predicted classes alone: examples that are alike in all of them
-        # are drawn together.
-        alike = np.column_stack([targets, *map(decided, predictions)])
-        _, cells, sizes = np.unique(alike, axis=0, return_index=True, return_counts=True)
-    generator = np.random.default_rng(seed)
-    parts = []
-    for size in bootstrap.chunks(resamples, len(cells)):
-        counts = generator.multinomial(total, sizes / total, size=size)  # [s, Z]
-        scores = [
-            scoring.resampled(task, targets[cells], p[cells], labels, counts)[metric] for p in predictions
-        ]
-        parts.append(np.stack(scores))  # [M, s]
-    return np.concatenate(parts, axis=1)
 
 
 def difference(first: float, second: float, resampled: np.ndarray) -> Difference:

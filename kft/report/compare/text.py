@@ -38,7 +38,10 @@ def _counted(told: dict[str, Any]) -> str:
 def _tests(told: dict[str, Any]) -> Iterator[str]:
     several = len(told["pairs"]) > 1
     corrected = f" (p corrected for {len(told['pairs'])} pairs by Holm)" if several else ""
-    yield f"difference in {metric_name(told['metric'], told['positive'])}, 95 % interval and p by the paired bootstrap{corrected}"
+    name, drawn = metric_name(told["metric"], told["positive"]), ""
+    if told["groups"] is not None:
+        drawn = f" over {told['groups']:,} groups"
+    yield f"difference in {name}, 95 % interval and p by the paired bootstrap{drawn}{corrected}"
     key = "p_value_holm" if several else "p_value"
     rows = [("second less first", "difference", "95 % interval", "p")]
     for pair in told["pairs"]:
