@@ -20,13 +20,20 @@ from test_train import Killed, _die_before, assert_same_run
 from kft import batches, evaluate, export, train
 from kft import config as configs
 from kft.models import presets
-from kft.models.families import FAMILIES, MULTIPLE_CHOICE, SEQUENCE
+from kft.models.blocks.dropout import Dropout
+from kft.models.blocks.on_keras import KerasBlocks
+from kft.models.families import ANSWERS, FAMILIES, MULTIPLE_CHOICE, SEQUENCE, TOKEN_CLASSES
 from kft.models.families.settings import Settings
 from kft.text import Tokens, encode
 
 LABELS = ["a", "b", "c"]
+# Families that are trained, killed and exported here, one for each way to attend and to name
+# layers; test_train and test_export do that of BERT.
+TRAINED = ("distilbert", "roberta", "deberta-v2")
 KINDS = [(SEQUENCE, "classification", LABELS), (MULTIPLE_CHOICE, "choice", [])]
 EVERY = [(name, *kind) for name in FAMILIES for kind in KINDS]
+OUTPUTS = {SEQUENCE: 3, MULTIPLE_CHOICE: 1, TOKEN_CLASSES: 3, ANSWERS: 2}
+HEADS = [(name, kind) for name in FAMILIES for kind in FAMILIES[name].heads]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +43,7 @@ def folder(tmp_path_factory):
 
     def of(family: str, kind: str | None = None) -> Path:
         if (family, kind) not in made:
-            labels = LABELS if kind == SEQUENCE else None
+            labels = LABELS if kind in (SEQUENCE, TOKEN_CLASSES) else None
             made[family, kind] = tiny.make(root / f"{family}-{kind}", family, kind, labels)
         return made[family, kind]
 
@@ -71,15 +78,15 @@ def transformers_logits(folder: Path, family: str, kind: str, rows: Tokens) -> n
 # --- The record
 
 
-@pytest.mark.parametrize(("family", "kind", "task", "labels"), EVERY)
-def test_the_table_is_that_of_transformers(folder, family, kind, task, labels):
+@pytest.mark.parametrize(("family", "kind"), HEADS)
+def test_the_table_is_that_of_transformers(folder, family, kind):
     import transformers
 
     record = FAMILIES[family]
     model = getattr(transformers, record.heads[kind].architecture).from_pretrained(folder(family, kind))
     theirs = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     sizes = presets.locate(str(folder(family, kind))).sizes
-    table = record.weights(sizes) | record.head_weights(kind, sizes, len(labels) or 1)
+    table = record.weights(sizes) | record.head_weights(kind, sizes, OUTPUTS[kind])
     ours = {
         name if record.heads[kind].owns(name) else record.prefix + name: weight.shape_in_file
         for name, weight in table.items()
@@ -104,10 +111,11 @@ def test_depth_and_adapters_name_what_the_model_holds(folder, family):
     model = build_model(presets.locate(str(folder(family))), "classification", LABELS, 3)
     names, sizes = set(model.named.parts), model.architecture.sizes
     depths = {record.depth(name) for name in names}
-    assert depths == {None, *range(sizes.num_layers + 1)}
+    layers = record.own_layers(sizes)
+    assert depths == {None, *range(layers + 1)}
     adapted = record.adapted(tuple(record.adapters), sizes)
     assert {f"{name}.weight" for name in adapted} <= names
-    assert len(set(adapted)) == len(adapted) == 6 * sizes.num_layers
+    assert len(set(adapted)) == len(adapted) == 6 * layers
     # Every variable of the model has a name, and only one.
     held = [id(part.value) for part in model.named.parts.values()]
     assert sorted(held) == sorted(id(v) for v in model.weights if "seed" not in v.path)
@@ -138,6 +146,33 @@ def test_logits_are_those_of_transformers(folder, family, kind, task, labels):
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("family", "kind"), [head for head in HEADS if head[1] in (TOKEN_CLASSES, ANSWERS)])
+def test_heads_that_read_every_token(folder, family, kind):
+    """The encoder's vector of every token, through the checkpoint's own layers."""
+    import torch
+    import transformers
+
+    preset = presets.locate(str(folder(family, kind)))
+    assert (preset.head.kind, len(preset.head.labels)) == (kind, OUTPUTS[kind])
+    layers, arrays = preset.family.heads[kind], presets.head_weights(preset, kind)
+    ids = np.arange(5, 12)[None]
+    model = build_model(preset, "classification", LABELS, 3)
+    blocks = KerasBlocks(model.named, preset.sizes, preset.encoding, "float32", Dropout())
+    inputs = {
+        "token_ids": ids,
+        "segment_ids": 0 * ids,
+        "positions": np.arange(7)[None],
+        "example_ids": 0 * ids + 1,
+    }
+    x = np.array(preset.family.run(blocks, inputs, None))
+    logits = x @ arrays[f"{layers.output}.weight"] + arrays[f"{layers.output}.bias"]
+    theirs = getattr(transformers, layers.architecture).from_pretrained(preset.path).eval()
+    with torch.no_grad():
+        made = theirs(input_ids=torch.tensor(ids))
+    expected = made.logits if kind == TOKEN_CLASSES else torch.stack([made.start_logits, made.end_logits], -1)
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize("backend", ["torch", "tensorflow"])
 def test_every_backend_gives_them(folder, tmp_path, backend):
     asked = [[str(folder(family, kind)), task, labels] for family, kind, task, labels in EVERY]
@@ -151,8 +186,7 @@ def test_every_backend_gives_them(folder, tmp_path, backend):
             np.testing.assert_allclose(logits[str(i)], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize(("family", "pooling"), [(name, "cls") for name in FAMILIES] + [("bert", "mean")])
 def test_packed_equals_alone(folder, family, pooling):
     model = build_model(presets.locate(str(folder(family))), "classification", LABELS, 3, pooling=pooling)
     rows = rows_of(16)
@@ -232,9 +266,7 @@ def run(folder, tiny_settings, tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize(
-    "family", [name for name in FAMILIES if name != "bert"]
-)  # test_train does that of BERT
+@pytest.mark.parametrize("family", TRAINED)
 def test_a_killed_run_ends_as_if_nothing_had_happened(folder, tiny_settings, tmp_path, monkeypatch, family):
     config = settings_of(tiny_settings, folder(family), checkpoint_every_steps=3, layer_decay=0.8)
     train.train(config, tmp_path / "whole")
@@ -246,9 +278,10 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(folder, tiny_settings, tmp
 
 
 @pytest.mark.parametrize(
-    "family", [name for name in FAMILIES if name != "bert"]
-)  # test_export does that of BERT
-@pytest.mark.parametrize("to", ["hf", "onnx", "savedmodel", "keras"])
+    ("family", "to"),
+    [(family, to) for family in TRAINED for to in ("hf", "onnx", "savedmodel")]
+    + [("distilbert", "keras"), ("roberta", "keras")],
+)
 def test_exports_prove_themselves(run, tmp_path, family, to):
     """`hf` is read by transformers, `onnx` by onnxruntime, `savedmodel` by TensorFlow, `keras` by
     KerasHub.

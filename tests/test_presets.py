@@ -329,7 +329,7 @@ MISTAKES = [
         ),
         "model.safetensors is a Git LFS pointer",
     ),
-    (lambda f: change_weights(f, lambda w: w.pop("bert.pooler.dense.weight")), "no pooler"),
+    (lambda f: change_weights(f, lambda w: w.pop("bert.pooler.dense.weight")), "hold no pooler.dense.weight"),
     (lambda f: change_weights(f, lambda w: w.pop("classifier.weight")), "hold no classifier.weight"),
     (lambda f: (f / "vocab.txt").unlink(), "vocab.txt is missing"),
     (lambda f: (f / "vocab.txt").write_bytes(b"\xff\n"), "vocab.txt is damaged"),

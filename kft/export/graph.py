@@ -91,17 +91,25 @@ class TensorFlowBlocks:
     def add(self, x: Any, y: Any) -> Any:
         return x + y
 
+    def multiply(self, x: Any, y: Any) -> Any:
+        return x * y
+
+    def scale(self, x: Any, number: float) -> Any:
+        return x * number
+
     def dense(self, name: str, x: Any) -> Any:
         tf, kernel = self.tf, self.variables[f"{name}.weight"]
         flat = tf.reshape(x, [-1, kernel.shape[0]])  # one large product is faster than B small ones
-        product = tf.nn.bias_add(tf.matmul(flat, kernel), self.variables[f"{name}.bias"])
+        product, bias = tf.matmul(flat, kernel), self.variables.get(f"{name}.bias")
+        product = product if bias is None else tf.nn.bias_add(product, bias)
         return tf.reshape(product, [*tf.unstack(tf.shape(x)[:-1]), kernel.shape[1]])
 
     def norm(self, name: str, x: Any) -> Any:
         tf = self.tf
         mean, variance = tf.nn.moments(x, [-1], keepdims=True)
-        scale, offset = self.variables[f"{name}.weight"], self.variables[f"{name}.bias"]
-        return (x - mean) * tf.math.rsqrt(variance + self.encoding.epsilon) * scale + offset
+        y = (x - mean) * tf.math.rsqrt(variance + self.encoding.epsilon) * self.variables[f"{name}.weight"]
+        offset = self.variables.get(f"{name}.bias")
+        return y if offset is None else y + offset
 
     def activate(self, x: Any, kind: str) -> Any:
         return ACTIVATIONS[kind](self.tf)(x)
@@ -118,17 +126,66 @@ class TensorFlowBlocks:
         shape = tf.shape(x)
         return tf.reshape(x, [shape[0], shape[1], x.shape[2] * x.shape[3]])
 
-    def visible(self, example_ids: Any, places: Any = None) -> Any:
-        """Whoever looks, it sees all tokens of the row: [B, 1, 1, T]."""
-        return self.tf.cast(example_ids, self.tf.bool)[:, None, None, :]
+    def visible(self, example_ids: Any, places: Any = None, reach: int | None = None) -> Any:
+        """All tokens of the row, whoever looks: [B, 1, 1, T]; within a reach [B, 1, M, T]."""
+        tokens = self.tf.cast(example_ids, self.tf.bool)[:, None, None, :]
+        if reach is None:
+            return tokens
+        return tokens & (abs(self.distances(example_ids, places)) <= reach)[:, None]
 
-    def attend(self, query: Any, key: Any, value: Any, visible: Any) -> Any:
-        tf = self.tf
-        scores = tf.matmul(query * query.shape[-1] ** -0.5, key, transpose_b=True)  # [B, A, M, T]
+    def attend(
+        self, query: Any, key: Any, value: Any, visible: Any, bias: Any = None, scale: float | None = None
+    ) -> Any:
+        tf, scale = self.tf, query.shape[-1] ** -0.5 if scale is None else scale
+        scores = self.products(query * scale, key)  # [B, A, M, T]
+        scores = scores if bias is None else scores + bias
         return tf.matmul(tf.nn.softmax(tf.where(visible, scores, -1e9)), value)
+
+    def table(self, name: str) -> Any:
+        return self.variables[f"{name}.weight"][None]
+
+    def distances(self, ids: Any, places: Any = None) -> Any:
+        """[1, M, T]"""
+        place = self.tf.range(self.tf.shape(ids)[1])
+        return ((place if places is None else places)[:, None] - place)[None]
+
+    def bucket(self, distances: Any, numbers: Any) -> Any:
+        tf, farthest = self.tf, len(numbers) // 2
+        return tf.gather(numbers, tf.clip_by_value(distances, -farthest, farthest) + farthest)
+
+    def products(self, x: Any, y: Any) -> Any:
+        return self.tf.matmul(x, y, transpose_b=True)
+
+    def pick(self, x: Any, buckets: Any) -> Any:
+        tf, shape = self.tf, self.tf.shape(x)
+        buckets = tf.broadcast_to(buckets[:, None], [shape[0], shape[1], shape[2], tf.shape(buckets)[2]])
+        return tf.gather(x, buckets, batch_dims=3)
+
+    def turn(self, x: Any) -> Any:
+        return self.tf.transpose(x, [0, 1, 3, 2])
+
+    def flip(self, distances: Any) -> Any:
+        return self.tf.transpose(distances, [0, 2, 1])
+
+    def heads_first(self, x: Any) -> Any:
+        return self.tf.transpose(x, [0, 3, 1, 2])
+
+    def rotate(self, x: Any, positions: Any, base: float) -> Any:
+        tf, half = self.tf, x.shape[-1] // 2
+        rates = tf.constant([base ** (-i / half) for i in range(half)], tf.float32)
+        angles = tf.cast(positions, tf.float32)[:, None, :, None] * rates
+        cos, sin = tf.cos(angles), tf.sin(angles)
+        first, second = self.halves(x)
+        return tf.concat([first * cos - second * sin, second * cos + first * sin], -1)
+
+    def halves(self, x: Any) -> Any:
+        return self.tf.split(x, 2, axis=-1)
 
     def take(self, x: Any, places: Any) -> Any:
         return self.tf.gather(x, places, axis=1)
+
+    def at_places(self, numbers: Any, places: Any) -> Any:
+        return numbers if places is None else self.take(numbers, places)
 
     def mean(self, x: Any, example_ids: Any, places: Any) -> Any:
         """The same for every place: [B, 1, H]."""

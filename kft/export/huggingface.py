@@ -13,7 +13,6 @@ from kft.errors import KftError
 from kft.export import proof, tokenizer_files
 from kft.export.source import Source
 from kft.models import presets
-from kft.models.families import SEQUENCE
 from kft.tasks import TASKS
 
 
@@ -40,7 +39,7 @@ def config(source: Source) -> dict[str, Any]:
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
         **architecture.kind.to_config(architecture.sizes, architecture.encoding),
-        "classifier_dropout": architecture.head_dropout,
+        architecture.kind.head_dropout: architecture.head_dropout,
         "initializer_range": 0.02,
         "pad_token_id": source.tokenizer.ids[source.tokenizer.special_tokens["pad_token"]],
         "dtype": "float32",
@@ -72,7 +71,8 @@ def _tensors(source: Source) -> dict[str, np.ndarray]:
     architecture = source.architecture
     family, sizes, layers = architecture.kind, architecture.sizes, architecture.head
     arrays = family.unfold(source.weights, sizes)
-    table = family.weights(sizes) | family.head_weights(SEQUENCE, sizes, architecture.outputs)
+    kind = models.head_kind(architecture.task)
+    table = family.weights(sizes) | family.head_weights(kind, sizes, architecture.outputs)
     return {
         name if layers.owns(name) else family.prefix + name: np.ascontiguousarray(
             arrays[name].T if weight.kind == "kernel" else arrays[name]

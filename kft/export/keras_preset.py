@@ -79,6 +79,11 @@ def _make(source: Source) -> Any:
     """
     models, hub = backend.keras_hub().models, source.architecture.kind.hub
     arguments = _TOKENIZERS.get(source.tokenizer.kind, lambda tokenizer: None)(source.tokenizer)
+    if hub is None or hub.classifier is None:
+        raise KftError(
+            f"KerasHub has no classifier of the family {source.architecture.family}",
+            "--to hf and --to onnx hold it",
+        )
     if arguments is None:
         raise KftError(
             f"the run's tokenizer has other rules than KerasHub's {hub.tokenizer}",

@@ -106,13 +106,23 @@ class OnnxBlocks:
     def add(self, x: str, y: str) -> str:
         return self.node("Add", x, y)
 
+    def multiply(self, x: str, y: str) -> str:
+        return self.node("Mul", x, y)
+
+    def scale(self, x: str, number: float) -> str:
+        return self.node("Mul", x, self.number(number))
+
     def dense(self, name: str, x: str) -> str:
         product = self.node("MatMul", x, self.weight(f"{name}.weight"))
-        return self.node("Add", product, self.weight(f"{name}.bias"))
+        return self.node("Add", product, *self.bias(name)) if self.bias(name) else product
+
+    def bias(self, name: str) -> tuple[str, ...]:
+        """That of a layer, where it has one."""
+        return (self.weight(f"{name}.bias"),) if f"{name}.bias" in self.weights else ()
 
     def norm(self, name: str, x: str) -> str:
-        scale, offset = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
-        return self.node("LayerNormalization", x, scale, offset, axis=-1, epsilon=self.encoding.epsilon)
+        weights = (self.weight(f"{name}.weight"), *self.bias(name))
+        return self.node("LayerNormalization", x, *weights, axis=-1, epsilon=self.encoding.epsilon)
 
     def activate(self, x: str, kind: str) -> str:
         return _ACTIVATIONS[kind](self, x)
@@ -126,20 +136,89 @@ class OnnxBlocks:
         joined = self.integers(0, 0, self.sizes.hidden_size)
         return self.node("Reshape", self.node("Transpose", x, perm=[0, 2, 1, 3]), joined)
 
-    def visible(self, example_ids: str, places: str | None = None) -> str:
-        """0 where a token is, -1e9 elsewhere, whoever looks: [N, 1, 1, T]."""
+    def visible(self, example_ids: str, places: str | None = None, reach: int | None = None) -> str:
+        """0 where a token is, -1e9 elsewhere, whoever looks: [N, 1, 1, T]; within a reach [N, 1,
+        M, T].
+        """
         absent = self.node("Sub", self.number(1.0), example_ids)
-        return self.node("Mul", self.node("Unsqueeze", absent, self.integers(1, 2)), self.number(-1e9))
+        hidden = self.node("Mul", self.node("Unsqueeze", absent, self.integers(1, 2)), self.number(-1e9))
+        if reach is None:
+            return hidden
+        apart = self.node("Abs", self.distances(example_ids, places))
+        far = self.node("Cast", self.node("Greater", apart, self.integers(reach)), to=1)
+        return self.node("Add", hidden, self.node("Mul", far, self.number(-1e9)))
 
-    def attend(self, query: str, key: str, value: str, visible: str) -> str:
+    def attend(
+        self,
+        query: str,
+        key: str,
+        value: str,
+        visible: str,
+        bias: str | None = None,
+        scale: float | None = None,
+    ) -> str:
         size = self.sizes.hidden_size // self.sizes.num_heads
-        products = self.node("MatMul", query, self.node("Transpose", key, perm=[0, 1, 3, 2]))
-        scores = self.node("Mul", products, self.number(size**-0.5))  # [N, A, M, T]
+        factor = self.number(size**-0.5 if scale is None else scale)
+        scores = self.node("Mul", self.products(query, key), factor)  # [N, A, M, T]
+        scores = scores if bias is None else self.node("Add", scores, bias)
         weights = self.node("Softmax", self.node("Add", scores, visible), axis=-1)
         return self.node("MatMul", weights, value)
 
+    def table(self, name: str) -> str:
+        return self.node("Unsqueeze", self.weight(f"{name}.weight"), self.integers(0))
+
+    def distances(self, ids: str, places: str | None = None) -> str:
+        """[1, M, T]"""
+        place = self.positions(ids)
+        looking = place if places is None else self.node("Unsqueeze", places, self.integers(0))
+        return self.node("Sub", self.node("Unsqueeze", looking, self.integers(2)), place)
+
+    def bucket(self, distances: str, numbers: np.ndarray) -> str:
+        farthest = self.integers(len(numbers) // 2)
+        index = self.node("Min", self.node("Max", distances, self.node("Neg", farthest)), farthest)
+        table = self.constant(np.asarray(numbers, np.int64), f"buckets_{len(numbers)}")
+        return self.node("Gather", table, self.node("Add", index, farthest))
+
+    def products(self, x: str, y: str) -> str:
+        return self.node("MatMul", x, self.turn(y))
+
+    def pick(self, x: str, buckets: str) -> str:
+        leading = self.node("Shape", x, end=3)
+        shape = self.node("Concat", leading, self.node("Shape", buckets, start=2), axis=0)
+        index = self.node("Expand", self.node("Unsqueeze", buckets, self.integers(1)), shape)
+        return self.node("GatherElements", x, index, axis=-1)
+
+    def turn(self, x: str) -> str:
+        return self.node("Transpose", x, perm=[0, 1, 3, 2])
+
+    def flip(self, distances: str) -> str:
+        return self.node("Transpose", distances, perm=[0, 2, 1])
+
+    def heads_first(self, x: str) -> str:
+        return self.node("Transpose", x, perm=[0, 3, 1, 2])
+
+    def rotate(self, x: str, positions: str, base: float) -> str:
+        half = self.sizes.hidden_size // self.sizes.num_heads // 2
+        rates = np.array([base ** (-i / half) for i in range(half)], np.float32)
+        turns = self.node("Unsqueeze", self.node("Cast", positions, to=1), self.integers(1, 3))
+        angles = self.node("Mul", turns, self.constant(rates, f"rates_{base}"))
+        cos, sin = self.node("Cos", angles), self.node("Sin", angles)
+        first, second = self.halves(x)
+        one = self.node("Sub", self.multiply(first, cos), self.multiply(second, sin))
+        two = self.add(self.multiply(second, cos), self.multiply(first, sin))
+        return self.node("Concat", one, two, axis=-1)
+
+    def halves(self, x: str) -> tuple[str, str]:
+        names = [f"Split_{len(self.nodes)}_{i}" for i in range(2)]
+        node = self.onnx.helper.make_node("Split", [x], names, name=names[0], axis=-1, num_outputs=2)
+        self.nodes.append(node)
+        return names[0], names[1]
+
     def take(self, x: str, places: str) -> str:
         return self.node("Gather", x, places, axis=1)
+
+    def at_places(self, numbers: str, places: str | None) -> str:
+        return numbers if places is None else self.take(numbers, places)
 
     def mean(self, x: str, example_ids: str, places: str) -> str:
         """The same for every place: [N, 1, H]."""

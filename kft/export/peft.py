@@ -13,7 +13,6 @@ from kft.errors import KftError
 from kft.export import proof, tokenizer_files
 from kft.export.source import Source
 from kft.models import low_rank, presets
-from kft.models.families import SEQUENCE
 from kft.models.presets.peft_folder import CONFIG, FACTORS, PREFIX, WEIGHTS
 
 
@@ -92,7 +91,7 @@ def _config(source: Source, lora: low_rank.Lora, dense: list[str], base: str) ->
     """The content of adapter_config.json; what it leaves out is as peft takes it by itself."""
     architecture = source.architecture
     layers = architecture.head
-    whole = dict.fromkeys(name.split(".")[0] for name in (layers.pooler, layers.output))
+    whole = dict.fromkeys(name.split(".")[0] for name in layers.dense)
     return {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS",
@@ -120,7 +119,8 @@ def _tensors(source: Source, adapters: dict[str, low_rank.Factors]) -> dict[str,
             array = vars(factors)[part]
             if array is not None:
                 found[f"{prefix}{name}.{suffix}"] = array.T
-    table = architecture.kind.head_weights(SEQUENCE, architecture.sizes, architecture.outputs)
+    kind = models.head_kind(architecture.task)
+    table = architecture.kind.head_weights(kind, architecture.sizes, architecture.outputs)
     for name in table:
         found[(PREFIX if layers.owns(name) else prefix) + name] = source.weights[name].T
     return {name: np.ascontiguousarray(array) for name, array in found.items()}

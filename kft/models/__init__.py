@@ -14,6 +14,7 @@ _PLACES = {
     "Start": "building",
     "model_fields": "architecture",
     "build": "building",
+    "head_kind": "architecture",
     "keeps_head": "building",
     "load": "saving",
     "load_weights": "saving",

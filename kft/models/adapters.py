@@ -8,7 +8,9 @@ import numpy as np
 from kft import backend
 from kft.errors import KftError, did_you_mean
 from kft.models.classifier import Classifier
+from kft.models.families import Weight
 from kft.models.low_rank import ALL, Factors, Lora, merge
+from kft.models.weights import Weights
 
 backend.select()
 
@@ -86,7 +88,7 @@ def add_lora(model: Classifier, lora: Lora, seed: int) -> None:
                 f"it has {', '.join(family.adapters)}",
             )
     for name, part in parts.items():
-        part.value.trainable = family.depth(name) is None
+        part.value.trainable = part.value.trainable and family.depth(name) is None
     kernels = model.named.arrays()
     model.adapters = {
         name: Adapter(name, kernels[f"{name}.weight"], lora, seed * 1000 + i)
@@ -129,14 +131,19 @@ def reinitialise(model: Classifier, kept: int, seed: int) -> None:
     0.02 cut at two, biases are 0, LayerNorm 1 and 0. A head that is new anyway is not counted.
     """
     architecture = model.architecture
-    if kept == architecture.sizes.num_layers:
-        return
     family = architecture.kind
-    table = family.weights(architecture.sizes)
+    if kept == family.own_layers(architecture.sizes):
+        return
     depths = {name: family.depth(name) for name in family.parts(model.backbone)}
     new = [name for name, depth in depths.items() if depth is None or depth > kept]
-    for i, name in enumerate(new):
-        variable, kind = model.named.parts[name].value, table[name].kind
+    draw(model.named, new, family.weights(architecture.sizes), seed)
+
+
+def draw(named: Weights, names: list[str], table: dict[str, Weight], seed: int) -> None:
+    """Draws some weights anew; those that the table lacks are of a pooler."""
+    for i, name in enumerate(names):
+        variable = named.parts[name].value
+        kind = table[name].kind if name in table else "kernel" if name.endswith(".weight") else "bias"
         if kind == "kernel":
             value = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed * 1000 + i)(variable.shape)
         else:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kft import runs, tasks
-from kft.models.families import FAMILIES, MULTIPLE_CHOICE, SEQUENCE, Encoding, Family, HeadLayers, Sizes
+from kft.models.families import FAMILIES, Encoding, Family, HeadLayers, Sizes, kind_of
 from kft.runs import RunDir
 
 
@@ -45,14 +45,17 @@ class Architecture:
 
 def head_kind(task: str) -> str:
     """The kind of head, a key of `Family.heads`, that a task has."""
-    return MULTIPLE_CHOICE if tasks.TASKS[task].grouped else SEQUENCE
+    return kind_of(tasks.TASKS.rules[task].problem)
 
 
 def model_fields(architecture: Architecture) -> dict[str, Any]:
     """What model.json says of an architecture."""
+    sizes = asdict(architecture.sizes)
+    if not sizes["more"]:
+        del sizes["more"]
     return {
         "family": architecture.family,
-        "sizes": asdict(architecture.sizes),
+        "sizes": sizes,
         "encoding": asdict(architecture.encoding),
         "task": architecture.task,
         "head": {

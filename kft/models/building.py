@@ -83,10 +83,10 @@ def build(
     """
     _check_layers(preset, start)
     architecture = _architecture(preset, goal, start)
-    backbone, trained = _pretrained(preset, architecture, precision)
+    backbone, trained = _pretrained(preset, architecture, precision, seed)
     model = Classifier(architecture, backbone, seed, start.r_drop_alpha)
     model.named.assign(_kept(trained, goal, preset, model))
-    layers = preset.sizes.num_layers
+    layers = preset.family.own_layers(preset.sizes)
     adapters.reinitialise(model, layers - start.reinit_layers, seed)
     adapters.freeze(model, start.freeze_layers)
     if start.lora is not None:
@@ -107,7 +107,7 @@ def keeps_head(preset: Preset, labels: tuple[str, ...] | list[str], architecture
 
 
 def _check_layers(preset: Preset, start: Start) -> None:
-    layers = preset.sizes.num_layers
+    layers = preset.family.own_layers(preset.sizes)
     if start.freeze_layers > layers:
         raise KftError(
             f"`model.freeze_layers` is {start.freeze_layers}, {preset.name} has {layers} layers",
@@ -151,19 +151,27 @@ def _architecture(preset: Preset, goal: Goal, start: Start) -> Architecture:
     )
 
 
-def _pretrained(preset: Preset, architecture: Architecture, precision: str):
-    """(backbone with the preset's weights, {name: array} of what it has of the head)."""
+def _pretrained(preset: Preset, architecture: Architecture, precision: str, seed: int):
+    """(backbone with the preset's weights, {name: array} of what it has of the head).
+
+    A pooler that the backbone holds and the preset lacks (a masked language model has none) is
+    drawn from `seed`.
+    """
     family = preset.family
     if preset.kind == "run":
         trained = load(RunDir(preset.path), precision)
         held = family.parts(trained.backbone)
         own = {name: array for name, array in trained.named.arrays().items() if name not in held}
         return trained.backbone, own
+    own = presets.head_weights(preset, head_kind(architecture.task))
     if preset.kind == "keras":
-        return _from_keras_hub(preset, precision), presets.head_weights(preset, head_kind(architecture.task))
+        return _from_keras_hub(preset, precision), own
     backbone = new_backbone(family, preset.sizes, precision)
-    Weights(family.parts(backbone)).assign(presets.encoder_weights(preset))
-    return backbone, presets.head_weights(preset, head_kind(architecture.task))
+    held, arrays = Weights(family.parts(backbone)), presets.encoder_weights(preset)
+    held.assign(arrays)
+    new = [name for name in held.parts if name not in arrays and name not in own]
+    adapters.draw(held, new, family.weights(preset.sizes), seed)
+    return backbone, own
 
 
 def _from_keras_hub(preset: Preset, precision: str):

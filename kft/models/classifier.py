@@ -41,9 +41,13 @@ class Classifier(keras.Model):
         parts = architecture.kind.parts(backbone)
         layers, width = architecture.head, architecture.sizes.hidden_size
         self.head = _dense("head", (1 + architecture.spans) * width, architecture.outputs, seed)
-        if architecture.pooling == "cls" and f"{layers.pooler}.weight" not in parts:
+        pooled = architecture.pooling == "cls" and layers.pooler is not None
+        if pooled and f"{layers.pooler}.weight" not in parts:
             self.pooler = _dense("pooler", width, width, 1000 * seed + 999)
             parts |= dense_parts(layers.pooler, self.pooler)
+        for name, part in parts.items():  # a pooler that KerasHub holds, and this head does not read
+            if architecture.kind.depth(name) is None and name.rpartition(".")[0] not in layers.dense:
+                part.value.trainable = False
         self.named = Weights(parts | dense_parts(layers.output, self.head))
         self.adapters = {}
         self.mean_loss = None

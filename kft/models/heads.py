@@ -27,11 +27,15 @@ def logits(blocks: Any, architecture: Architecture, inputs: dict[str, Any], plac
             vectors = _pool(blocks, layers, blocks.take(x, places), architecture.head_dropout)
         if architecture.spans:
             vectors = blocks.join([vectors, blocks.spans(x, inputs["spans"])])
-    vectors = blocks.drop(blocks.full(vectors), architecture.head_dropout)
+    vectors = blocks.full(vectors)
+    if layers.dropped:
+        vectors = blocks.drop(vectors, architecture.head_dropout)
     return blocks.dense(layers.output, vectors)
 
 
 def _pool(blocks: Any, layers: HeadLayers, vectors: Any, rate: float) -> Any:
+    if layers.pooler is None:
+        return vectors
     if layers.dropped_before_pooler:
         vectors = blocks.drop(vectors, rate)
     return blocks.activate(blocks.dense(layers.pooler, vectors), layers.activation)

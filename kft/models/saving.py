@@ -38,9 +38,8 @@ def new_backbone(family: Family, sizes: Sizes, precision: str):
         family, sizes: what it holds.
         precision: "float32" or "mixed_bfloat16".
     """
-    arguments = {theirs: getattr(sizes, ours) for ours, theirs in family.hub.sizes.items()}
     kind = getattr(backend.keras_hub().models, family.hub.backbone)
-    return kind(**arguments, dtype=keras.dtype_policies.DTypePolicy(precision))
+    return kind(**family.hub.arguments(sizes), dtype=keras.dtype_policies.DTypePolicy(precision))
 
 
 def save(model: Classifier, file: Path) -> None:

@@ -81,6 +81,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "sizes.intermediate_size": "width inside a feed-forward layer",
         "sizes.max_length": "tokens it has positions for",
         "sizes.num_segments": "segments it tells apart; 1 where it has none",
+        "sizes.more.*": "sizes that the family alone has; absent where it has none",
         "encoding.activation": "of the feed-forward layers: gelu_exact, gelu_tanh, relu, …",
         "encoding.epsilon": "of LayerNorm",
         "encoding.dropout": "rate after each block",

@@ -33,7 +33,8 @@ def layer_groups(model) -> list[list[keras.Variable]]:
     """The variables that train, from the embeddings up to the head; the pooler goes with the
     head.
     """
-    depth, layers = model.architecture.kind.depth, model.architecture.sizes.num_layers
+    family = model.architecture.kind
+    depth, layers = family.depth, family.own_layers(model.architecture.sizes)
     depths = {id(v): depth(name) for name, part in model.named.parts.items() for v in part.layer.variables}
     depths |= {id(v): depth(name) for name, adapter in model.adapters.items() for v in adapter.variables}
     groups = [[] for _ in range(layers + 2)]

@@ -15,15 +15,16 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch  # noqa: E402
+import transformers  # noqa: E402
 from timing import benchmark  # noqa: E402
-from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: E402
 
 
 def main(folder: str, request_path: str, answers_path: str) -> None:
     request = json.loads(Path(request_path).read_text("utf-8"))
     started = time.perf_counter()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    (architecture,) = json.loads(Path(folder, "config.json").read_text("utf-8"))["architectures"]
+    model = getattr(transformers, architecture).from_pretrained(folder, dtype=torch.float32).eval()
     loading = time.perf_counter() - started
 
     def answer(columns: list[list[str]]) -> list[list[float]]:

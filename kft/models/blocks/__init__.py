@@ -8,15 +8,34 @@ its own tensors. R rows, T tokens, M read places; A heads, D = H / A.
     embed(name, ids)                     rows of the table `name` for ids [R, T] → [R, T, H]
     compute(x), full(x)                  x in the type that layers compute in; in float32
     add(x, y)                            x + y
-    dense(name, x)                       x · kernel + bias, by the checkpoint's name
-    norm(name, x)                        LayerNorm over the last axis
+    multiply(x, y), scale(x, number)     x * y, x * number
+    dense(name, x)                       x · kernel + bias, by the checkpoint's name; no bias where
+                                         the checkpoint has none
+    norm(name, x)                        LayerNorm over the last axis; the same of its bias
     activate(x, kind)                    one of ACTIVATIONS
     split_heads(x), merge_heads(x)       [R, M, H] ↔ [R, A, M, D]
     visible(example_ids, places)         which tokens see which: each those of its example. `places`
                                          [R, M] are the places that look, None for all. What comes
                                          back is the machine's own, for `attend` alone
-    attend(query, key, value, visible)   softmax attention of heads [R, A, M, D]
+    visible(example_ids, places, reach)  the same, and no farther apart than `reach` tokens
+    attend(query, key, value, visible, bias, scale)
+                                         softmax attention of heads [R, A, M, D]; scores are
+                                         products * scale (None for D ** -0.5) + bias [R, A, M, T]
+    table(name)                          a whole table [1, N, H]
+    distances(ids, places)               how many tokens each place, all for None, stands behind
+                                         each token: int [R or 1, M, T], negative before it
+    bucket(distances, numbers)           numbers[n + d] of an int array [2 n + 1] for each distance
+                                         d from -n to n; farther ones count as the farthest
+    products(x, y)                       x · yᵀ of heads: [R, A, M, D], [R, A, N, D] → [R, A, M, N]
+    pick(x, buckets)                     x[r, a, m, buckets[r, m, t]]: [R, A, M, N] → [R, A, M, T]
+    turn(x)                              the last two axes of heads exchanged
+    flip(distances)                      the same of distances or buckets: [R, M, T] → [R, T, M]
+    heads_first(x)                       [R, M, T, A] → [R, A, M, T]
+    rotate(x, positions, base)           heads [R, A, M, D] turned by their positions [R, M]: rotary
+                                         embeddings, the first half of D with the second
+    halves(x)                            the two halves of the last axis
     take(x, places)                      [R, T, H] → [R, M, H]
+    at_places(numbers, places)           [R, T] → [R, M]; all of them where places is None
     mean(x, example_ids, places)         [R, T, H] → [R, M, H], mean of the tokens of each example
     spans(x, spans)                      [R, T, H] → [R, M, P * H], means of the marked words
     join(vectors)                        side by side along the last axis

@@ -62,23 +62,34 @@ class KerasBlocks:
     def add(self, x, y):
         return x + y
 
+    def multiply(self, x, y):
+        return x * y
+
+    def scale(self, x, number):
+        return x * ops.cast(number, x.dtype)
+
     def dense(self, name, x):
         kernel = self.weights.value(f"{name}.weight", x.dtype)  # [inputs, outputs]
         product = ops.matmul(x, kernel)
         adapter = self.weights.adapters.get(name)
         if adapter is not None:
             product = adapter(self, x, product, kernel)
-        return product + self.weights.value(f"{name}.bias", x.dtype)
+        bias = self._bias(name, x.dtype)
+        return product if bias is None else product + bias
+
+    def _bias(self, name, dtype):
+        name = f"{name}.bias"
+        return self.weights.value(name, dtype) if name in self.weights.parts else None
 
     def norm(self, name, x):
         """In float32 whatever the compute type is, as Keras does."""
-        scale, offset = (self.weights.value(f"{name}.{part}", "float32") for part in ("weight", "bias"))
+        scale, offset = self.weights.value(f"{name}.weight", "float32"), self._bias(name, "float32")
         y = ops.cast(x, "float32")
         mean = ops.mean(y, axis=-1, keepdims=True)
         centred = y - mean
         variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-        y = centred * ops.rsqrt(variance + self.encoding.epsilon) * scale + offset
-        return ops.cast(y, x.dtype)
+        y = centred * ops.rsqrt(variance + self.encoding.epsilon) * scale
+        return ops.cast(y if offset is None else y + offset, x.dtype)
 
     def activate(self, x, kind):
         return _ACTIVATIONS[kind](x)
@@ -93,22 +104,69 @@ class KerasBlocks:
         x = ops.transpose(x, (0, 2, 1, 3))  # [R, M, A, D]
         return ops.reshape(x, (-1, x.shape[1], x.shape[2] * x.shape[3]))
 
-    def visible(self, example_ids, places=None):
+    def visible(self, example_ids, places=None, reach=None):
         """A mask [R, M, T]; a kernel that takes example ids would be given these instead."""
-        looking = example_ids if places is None else ops.take_along_axis(example_ids, places, axis=1)
-        return ops.equal(looking[:, :, None], example_ids[:, None, :])
+        looking = self.at_places(example_ids, places)
+        same = ops.equal(looking[:, :, None], example_ids[:, None, :])
+        if reach is None:
+            return same
+        return ops.logical_and(same, ops.abs(self.distances(example_ids, places)) <= reach)
 
-    def attend(self, query, key, value, visible):
-        scale = query.shape[-1] ** -0.5
-        scores = ops.matmul(
-            query * ops.cast(scale, query.dtype), ops.transpose(key, (0, 1, 3, 2))
-        )  # [R, A, M, T]
-        scores = ops.where(visible[:, None], ops.cast(scores, "float32"), -1e9)
+    def attend(self, query, key, value, visible, bias=None, scale=None):
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        scores = self.products(query * ops.cast(scale, query.dtype), key)  # [R, A, M, T]
+        scores = ops.cast(scores, "float32")
+        scores = scores if bias is None else scores + ops.cast(bias, "float32")
+        scores = ops.where(visible[:, None], scores, -1e9)
         weights = ops.cast(ops.softmax(scores, axis=-1), query.dtype)
         return ops.matmul(self.drop(weights, self.encoding.attention_dropout), value)
 
+    def table(self, name):
+        return self.compute(self.weights.value(f"{name}.weight"))[None]
+
+    def distances(self, ids, places=None):
+        """Of places in the row: between tokens of one example these are those in the example."""
+        place = ops.arange(ids.shape[1], dtype="int32")
+        return (place[None] if places is None else places)[:, :, None] - place
+
+    def bucket(self, distances, numbers):
+        farthest = len(numbers) // 2
+        return ops.take(ops.array(numbers), ops.clip(distances, -farthest, farthest) + farthest)
+
+    def products(self, x, y):
+        return ops.matmul(x, self.turn(y))
+
+    def pick(self, x, buckets):
+        return ops.take_along_axis(x, buckets[:, None], axis=-1)
+
+    def turn(self, x):
+        return ops.transpose(x, (0, 1, 3, 2))
+
+    def flip(self, distances):
+        return ops.transpose(distances, (0, 2, 1))
+
+    def heads_first(self, x):
+        return ops.transpose(x, (0, 3, 1, 2))
+
+    def rotate(self, x, positions, base):
+        """Angles in float32 whatever the compute type is."""
+        half = x.shape[-1] // 2
+        rates = ops.array([base ** (-i / half) for i in range(half)], "float32")
+        angles = ops.cast(positions, "float32")[:, None, :, None] * rates  # [R, 1, M, D / 2]
+        cos, sin = ops.cos(angles), ops.sin(angles)
+        first, second = self.halves(ops.cast(x, "float32"))
+        turned = ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+        return ops.cast(turned, x.dtype)
+
+    def halves(self, x):
+        middle = x.shape[-1] // 2
+        return x[..., :middle], x[..., middle:]
+
     def take(self, x, places):
         return ops.take_along_axis(x, places[:, :, None], axis=1)
+
+    def at_places(self, numbers, places):
+        return numbers if places is None else ops.take_along_axis(numbers, places, axis=1)
 
     def mean(self, x, example_ids, places):
         """Over the tokens of the example that each place belongs to."""

@@ -4,36 +4,21 @@ pooler.
 
 from typing import Any
 
-from kft.models.families import encoders
+from kft.models.families import encoders, heads
 from kft.models.families.parts import dense_parts, norm_parts, table_part
-from kft.models.families.record import (
-    MULTIPLE_CHOICE,
-    SEQUENCE,
-    Family,
-    HeadLayers,
-    Hub,
-    Part,
-    Sizes,
-    Weight,
-    dense,
-)
+from kft.models.families.record import Family, Hub, Part
 from kft.text import templates
 
 
-def weights(sizes: Sizes) -> dict[str, Weight]:
-    return encoders.weights(sizes) | dense("pooler.dense", sizes.hidden_size, sizes.hidden_size)
-
-
 def parts(backbone: Any) -> dict[str, Part]:
-    found = {
+    return {
         **table_part("embeddings.word_embeddings", backbone.token_embedding),
         **table_part("embeddings.position_embeddings", backbone.position_embedding, "position_embeddings"),
         **table_part("embeddings.token_type_embeddings", backbone.segment_embedding),
         **norm_parts("embeddings.LayerNorm", backbone.embeddings_layer_norm),
+        **encoders.layer_parts(encoders.NAMES, backbone.transformer_layers),
+        **dense_parts(heads.POOLER, backbone.pooled_dense),
     }
-    for i, layer in enumerate(backbone.transformer_layers):
-        found |= encoders.layer_parts(f"encoder.layer.{i}", layer)
-    return found | dense_parts("pooler.dense", backbone.pooled_dense)
 
 
 BERT = Family(
@@ -50,19 +35,18 @@ BERT = Family(
         epsilon=1e-12,
         head={"classifier": "output_dense"},
     ),
-    heads={
-        SEQUENCE: HeadLayers("BertForSequenceClassification", output="classifier", pooler="pooler.dense"),
-        MULTIPLE_CHOICE: HeadLayers("BertForMultipleChoice", output="classifier", pooler="pooler.dense"),
-    },
+    heads=heads.with_pooler("Bert"),
     template=templates.BERT,
     sizes=encoders.sizes,
     encoding=encoders.encoding,
     to_config=encoders.to_config,
-    weights=weights,
+    weights=encoders.weights,
     fold=lambda arrays, sizes: arrays,
     unfold=lambda arrays, sizes: arrays,
     parts=parts,
-    depth=encoders.depth,
-    adapters=encoders.ADAPTERS,
-    run=encoders.encoder(encoders.learned_positions("word", "position", "token_type"), encoders.post_norm),
+    depth=encoders.NAMES.depth,
+    adapters=encoders.NAMES.adapters,
+    run=encoders.encoder(
+        encoders.learned_positions("word", "position", "token_type"), encoders.post_norm(encoders.NAMES)
+    ),
 )

@@ -6,7 +6,8 @@ M read places.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from kft.models.families.parts import dense_parts, norm_parts
@@ -21,19 +22,68 @@ HUB_SIZES = {
     "intermediate_size": "intermediate_dim",
     "max_length": "max_sequence_length",
 }
-ADAPTERS = {
-    "query": ("encoder.layer.{i}.attention.self.query",),
-    "key": ("encoder.layer.{i}.attention.self.key",),
-    "value": ("encoder.layer.{i}.attention.self.value",),
-    "output": ("encoder.layer.{i}.attention.output.dense",),
-    "feedforward": ("encoder.layer.{i}.intermediate.dense", "encoder.layer.{i}.output.dense"),
+# Field of `Sizes` or `Encoding` → config.json's name.
+KEYS = {
+    "vocabulary_size": "vocab_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "max_length": "max_position_embeddings",
+    "num_segments": "type_vocab_size",
+    "activation": "hidden_act",
+    "epsilon": "layer_norm_eps",
+    "dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
 }
+
+
+@dataclass(frozen=True)
+class Names:
+    """A checkpoint's names of a layer's parts, each behind that of the layer, "{i}" for its
+    number.
+    """
+
+    layer: str = "encoder.layer.{i}"
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"
+    output: str = "attention.output.dense"
+    attention_norm: str = "attention.output.LayerNorm"
+    inner: str = "intermediate.dense"
+    outer: str = "output.dense"
+    norm: str = "output.LayerNorm"
+
+    def part(self, i: int, name: str) -> str:
+        """The whole name of a part, such as "query", of layer i."""
+        return f"{self.layer.format(i=i)}.{getattr(self, name)}"
+
+    @property
+    def adapters(self) -> dict[str, tuple[str, ...]]:
+        """See `Family.adapters`."""
+        attention = {name: (name,) for name in ("query", "key", "value", "output")}
+        targets = attention | {"feedforward": ("inner", "outer")}
+        return {
+            target: tuple(f"{self.layer}.{getattr(self, name)}" for name in names)
+            for target, names in targets.items()
+        }
+
+    def depth(self, name: str) -> int | None:
+        """See `Family.depth`."""
+        pattern = re.escape(self.layer).replace(re.escape("{i}"), r"(\d+)")
+        layer = re.match(rf"{pattern}\.", name)
+        if layer:
+            return int(layer[1]) + 1
+        return 0 if name.startswith("embeddings") else None
+
+
+NAMES = Names()
 
 
 # --- config.json
 
 
-def sizes(settings: Settings, first_position: int = 0) -> Sizes:
+def sizes(settings: Settings, first_position: int = 0, keys: Mapping[str, str] = KEYS) -> Sizes:
     """The sizes that config.json tells; its positions begin with `first_position` that no token
     has.
 
@@ -41,19 +91,20 @@ def sizes(settings: Settings, first_position: int = 0) -> Sizes:
         KftError: a value is missing or wrong, or it is a model that kft does not run.
     """
     _check_encoder(settings)
-    positions = settings.size("max_position_embeddings", least=first_position + 3)
-    found = Sizes(
-        vocabulary_size=settings.size("vocab_size"),
-        num_layers=settings.size("num_hidden_layers"),
-        num_heads=settings.size("num_attention_heads"),
-        hidden_size=settings.size("hidden_size"),
-        intermediate_size=settings.size("intermediate_size"),
-        max_length=positions - first_position,
-        num_segments=settings.size("type_vocab_size", default=2),
+    segments = keys.get("num_segments")
+    result = Sizes(
+        vocabulary_size=settings.size(keys["vocabulary_size"]),
+        num_layers=settings.size(keys["num_layers"]),
+        num_heads=settings.size(keys["num_heads"]),
+        hidden_size=settings.size(keys["hidden_size"]),
+        intermediate_size=settings.size(keys["intermediate_size"]),
+        max_length=settings.size(keys["max_length"], least=first_position + 3) - first_position,
+        num_segments=settings.size(segments, default=2) if segments else 1,
     )
-    if found.hidden_size % found.num_heads:
-        raise damaged(settings.name, "config.json: `hidden_size` must be a multiple of `num_attention_heads`")
-    return found
+    if result.hidden_size % result.num_heads:
+        width, heads = keys["hidden_size"], keys["num_heads"]
+        raise damaged(settings.name, f"config.json: `{width}` must be a multiple of `{heads}`")
+    return result
 
 
 def _check_encoder(settings: Settings) -> None:
@@ -64,31 +115,31 @@ def _check_encoder(settings: Settings) -> None:
         raise unsupported(settings.name, "is a decoder, kft fine-tunes encoders")
 
 
-def encoding(settings: Settings) -> Encoding:
+def encoding(
+    settings: Settings,
+    keys: Mapping[str, str] = KEYS,
+    epsilon: float = 1e-12,
+    activation: str = "gelu",
+    dropout: float = 0.1,
+) -> Encoding:
+    """What config.json tells besides; the other arguments are those of a config that names none."""
     return Encoding(
-        activation=settings.activation("hidden_act", "gelu"),
-        epsilon=settings.epsilon("layer_norm_eps", 1e-12),
-        dropout=settings.rate("hidden_dropout_prob", 0.1),
-        attention_dropout=settings.rate("attention_probs_dropout_prob", 0.1),
+        activation=settings.activation(keys["activation"], activation),
+        epsilon=settings.epsilon(keys["epsilon"], epsilon) if "epsilon" in keys else epsilon,
+        dropout=settings.rate(keys["dropout"], dropout),
+        attention_dropout=settings.rate(keys["attention_dropout"], dropout),
     )
 
 
-def to_config(sizes: Sizes, encoding: Encoding, first_position: int = 0) -> dict[str, Any]:
+def to_config(
+    sizes: Sizes, encoding: Encoding, first_position: int = 0, keys: Mapping[str, str] = KEYS
+) -> dict[str, Any]:
     """The fields of config.json from which `sizes` and `encoding` read the records."""
-    return {
-        "vocab_size": sizes.vocabulary_size,
-        "hidden_size": sizes.hidden_size,
-        "num_hidden_layers": sizes.num_layers,
-        "num_attention_heads": sizes.num_heads,
-        "intermediate_size": sizes.intermediate_size,
-        "max_position_embeddings": sizes.max_length + first_position,
-        "type_vocab_size": sizes.num_segments,
-        "hidden_act": written_activation(encoding.activation),
-        "layer_norm_eps": encoding.epsilon,
-        "hidden_dropout_prob": encoding.dropout,
-        "attention_probs_dropout_prob": encoding.attention_dropout,
-        "position_embedding_type": "absolute",
-    }
+    values = vars(sizes) | vars(encoding)
+    values["max_length"] += first_position
+    values["activation"] = written_activation(encoding.activation)
+    plain = {theirs: values[ours] for ours, theirs in keys.items()}
+    return plain | sizes.more | {"position_embedding_type": "absolute"}
 
 
 # --- Weights
@@ -96,73 +147,91 @@ def to_config(sizes: Sizes, encoding: Encoding, first_position: int = 0) -> dict
 
 def weights(sizes: Sizes, first_position: int = 0) -> dict[str, Weight]:
     """The encoder's weights in a checkpoint's file."""
-    hidden = sizes.hidden_size
-    found = table("embeddings.word_embeddings", sizes.vocabulary_size, hidden)
-    found |= table("embeddings.position_embeddings", first_position + sizes.max_length, hidden)
-    found |= table("embeddings.token_type_embeddings", sizes.num_segments, hidden)
-    found |= norm("embeddings.LayerNorm", hidden)
-    for i in range(sizes.num_layers):
-        found |= _layer_weights(f"encoder.layer.{i}", hidden, sizes.intermediate_size)
+    width = sizes.hidden_size
+    embeddings = embedding_weights(sizes, width, first_position) | segment_weights(sizes, width)
+    return embeddings | layer_weights(NAMES, sizes)
+
+
+def embedding_weights(sizes: Sizes, width: int, first_position: int = 0) -> dict[str, Weight]:
+    """Of words and positions, and of the norm after them."""
+    return {
+        **table("embeddings.word_embeddings", sizes.vocabulary_size, width),
+        **table("embeddings.position_embeddings", first_position + sizes.max_length, width),
+        **norm("embeddings.LayerNorm", width),
+    }
+
+
+def segment_weights(sizes: Sizes, width: int) -> dict[str, Weight]:
+    return table("embeddings.token_type_embeddings", sizes.num_segments, width)
+
+
+def layer_weights(names: Names, sizes: Sizes, count: int | None = None) -> dict[str, Weight]:
+    """Of the layers, `count` of them where that is not `num_layers`."""
+    hidden, inner = sizes.hidden_size, sizes.intermediate_size
+    found = {}
+    for i in range(sizes.num_layers if count is None else count):
+        for name in ("query", "key", "value", "output"):
+            found |= dense(names.part(i, name), hidden, hidden)
+        found |= norm(names.part(i, "attention_norm"), hidden) | norm(names.part(i, "norm"), hidden)
+        found |= dense(names.part(i, "inner"), hidden, inner) | dense(names.part(i, "outer"), inner, hidden)
     return found
 
 
-def _layer_weights(at: str, hidden: int, inner: int) -> dict[str, Weight]:
-    return {
-        **dense(f"{at}.attention.self.query", hidden, hidden),
-        **dense(f"{at}.attention.self.key", hidden, hidden),
-        **dense(f"{at}.attention.self.value", hidden, hidden),
-        **dense(f"{at}.attention.output.dense", hidden, hidden),
-        **norm(f"{at}.attention.output.LayerNorm", hidden),
-        **norm(f"{at}.output.LayerNorm", hidden),
-        **dense(f"{at}.intermediate.dense", hidden, inner),
-        **dense(f"{at}.output.dense", inner, hidden),
-    }
-
-
-def depth(name: str) -> int | None:
-    layer = re.match(r"encoder\.layer\.(\d+)\.", name)
-    if layer:
-        return int(layer[1]) + 1
-    return 0 if name.startswith("embeddings.") else None
-
-
-def layer_parts(at: str, layer: Any) -> dict[str, Part]:
-    """The parts of KerasHub's `TransformerEncoder`, which holds attention kernels as [H, heads, H /
+def layer_parts(names: Names, layers: list[Any]) -> dict[str, Part]:
+    """The parts of KerasHub's `TransformerEncoder`s, which hold attention kernels as [H, heads, H /
     heads] and the other way.
     """
-    attention = layer._self_attention_layer
-    inner = layer._feedforward_intermediate_dense
-    return {
-        **dense_parts(f"{at}.attention.self.query", attention.query_dense),
-        **dense_parts(f"{at}.attention.self.key", attention.key_dense),
-        **dense_parts(f"{at}.attention.self.value", attention.value_dense),
-        **dense_parts(f"{at}.attention.output.dense", attention.output_dense),
-        **norm_parts(f"{at}.attention.output.LayerNorm", layer._self_attention_layer_norm),
-        **norm_parts(f"{at}.output.LayerNorm", layer._feedforward_layer_norm),
-        **dense_parts(f"{at}.intermediate.dense", inner),
-        **dense_parts(f"{at}.output.dense", layer._feedforward_output_dense),
-    }
+    found = {}
+    for i, layer in enumerate(layers):
+        attention = layer._self_attention_layer
+        found |= {
+            **dense_parts(names.part(i, "query"), attention.query_dense),
+            **dense_parts(names.part(i, "key"), attention.key_dense),
+            **dense_parts(names.part(i, "value"), attention.value_dense),
+            **dense_parts(names.part(i, "output"), attention.output_dense),
+            **norm_parts(names.part(i, "attention_norm"), layer._self_attention_layer_norm),
+            **norm_parts(names.part(i, "norm"), layer._feedforward_layer_norm),
+            **dense_parts(names.part(i, "inner"), layer._feedforward_intermediate_dense),
+            **dense_parts(names.part(i, "outer"), layer._feedforward_output_dense),
+        }
+    return found
 
 
 # --- Forward pass
 
 
-def encoder(embed: Callable[..., Any], layer: Callable[..., Any]) -> Callable[..., Any]:
+def visible(blocks: Any, inputs: dict[str, Any], places: Any) -> Any:
+    """The tokens that the tokens at some places see."""
+    return blocks.visible(inputs["example_ids"], places)
+
+
+def encoder(
+    embed: Callable[..., Any],
+    layer: Callable[..., Any],
+    sight: Callable[..., Any] = visible,
+    finish: Callable[..., Any] = lambda blocks, x: x,
+) -> Callable[..., Any]:
     """The `Family.run` of a stack of layers: the last one is computed only for the tokens that are
     read.
+
+    Args:
+        embed: (blocks, inputs) → x [R, T, H].
+        layer: (blocks, number, x [R, M, H], context [R, T, H], sight) → [R, M, H].
+        sight: (blocks, inputs, places [R, M], None for all) → what layers are told of which tokens
+            see which, and from where.
+        finish: (blocks, x [R, M, H]) → what comes out.
     """
 
     def run(blocks: Any, inputs: dict[str, Any], places: Any) -> Any:
         x = embed(blocks, inputs)  # [R, T, H]
-        visible = blocks.visible(inputs["example_ids"])
+        seen = sight(blocks, inputs, None)
         last = blocks.sizes.num_layers - 1
         for i in range(last):
-            x = layer(blocks, f"encoder.layer.{i}", x, x, visible)
+            x = layer(blocks, i, x, x, seen)
         if places is None:
-            return layer(blocks, f"encoder.layer.{last}", x, x, visible)
+            return finish(blocks, layer(blocks, last, x, x, seen))
         read = blocks.take(x, places)  # [R, M, H]
-        visible = blocks.visible(inputs["example_ids"], places)
-        return layer(blocks, f"encoder.layer.{last}", read, x, visible)
+        return finish(blocks, layer(blocks, last, read, x, sight(blocks, inputs, places)))
 
     return run
 
@@ -184,17 +253,33 @@ def learned_positions(*tables: str) -> Callable[..., Any]:
     return embed
 
 
-def post_norm(blocks: Any, at: str, x: Any, context: Any, visible: Any) -> Any:
+def post_norm(names: Names) -> Callable[..., Any]:
     """One layer for the tokens x [R, M, H], which attend to those of context [R, T, H] that are
-    visible to them.
+    visible to them; normalised after each of its two halves.
     """
-    rate = blocks.encoding.dropout
-    query = blocks.split_heads(blocks.dense(f"{at}.attention.self.query", x))
-    key = blocks.split_heads(blocks.dense(f"{at}.attention.self.key", context))
-    value = blocks.split_heads(blocks.dense(f"{at}.attention.self.value", context))
-    attended = blocks.merge_heads(blocks.attend(query, key, value, visible))
-    attended = blocks.drop(blocks.dense(f"{at}.attention.output.dense", attended), rate)
-    x = blocks.norm(f"{at}.attention.output.LayerNorm", blocks.add(x, attended))
-    hidden = blocks.activate(blocks.dense(f"{at}.intermediate.dense", x), blocks.encoding.activation)
-    hidden = blocks.drop(blocks.dense(f"{at}.output.dense", hidden), rate)
-    return blocks.norm(f"{at}.output.LayerNorm", blocks.add(x, hidden))
+
+    def layer(blocks: Any, i: int, x: Any, context: Any, visible: Any) -> Any:
+        return after_attention(
+            blocks, names, i, x, blocks.attend(*heads(blocks, names, i, x, context), visible)
+        )
+
+    return layer
+
+
+def heads(blocks: Any, names: Names, i: int, x: Any, context: Any) -> tuple[Any, Any, Any]:
+    """Queries of x [R, M, H], keys and values of context [R, T, H]: [R, A, M or T, D]."""
+    query = blocks.split_heads(blocks.dense(names.part(i, "query"), x))
+    key = blocks.split_heads(blocks.dense(names.part(i, "key"), context))
+    return query, key, blocks.split_heads(blocks.dense(names.part(i, "value"), context))
+
+
+def after_attention(blocks: Any, names: Names, i: int, x: Any, attended: Any) -> Any:
+    """The rest of a layer that is normalised after each half, from what its heads attended to [R,
+    A, M, D].
+    """
+    attended = blocks.dense(names.part(i, "output"), blocks.merge_heads(attended))
+    x = blocks.add(x, blocks.drop(attended, blocks.encoding.dropout))
+    x = blocks.norm(names.part(i, "attention_norm"), x)
+    hidden = blocks.activate(blocks.dense(names.part(i, "inner"), x), blocks.encoding.activation)
+    hidden = blocks.drop(blocks.dense(names.part(i, "outer"), hidden), blocks.encoding.dropout)
+    return blocks.norm(names.part(i, "norm"), blocks.add(x, hidden))

@@ -3,13 +3,14 @@ Keras.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from kft.tasks.problems import MULTIPLE_CHOICE
+from kft.tasks.problems import ANSWERS, MULTIPLE_CHOICE, TOKEN_CLASSES
 from kft.text.templates import Template
 
-SEQUENCE = "sequence"  # with MULTIPLE_CHOICE the kinds of heads that checkpoints have
+SEQUENCE = "sequence"
+KINDS = (SEQUENCE, MULTIPLE_CHOICE, TOKEN_CLASSES, ANSWERS)  # of heads that checkpoints have
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Sizes:
         intermediate_size: width inside a feed-forward layer.
         max_length: tokens that it has positions for.
         num_segments: segments that it tells apart; 1 where it has none.
+        more: sizes that only some families have, by names that their files give them.
     """
 
     vocabulary_size: int
@@ -33,6 +35,7 @@ class Sizes:
     intermediate_size: int
     max_length: int
     num_segments: int = 1
+    more: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,20 +97,34 @@ class HeadLayers:
     Attributes:
         architecture: transformers' class, as config.json names it.
         output: the dense layer that gives the outputs.
-        pooler: the dense layer that the first token passes before it.
+        pooler: the dense layer that a read token passes before it; None where there is none.
+        pooler_in_encoder: whether the pooler's name has the encoder's prefix.
         activation: after the pooler, one of the `ACTIVATIONS` of `blocks`.
         dropped_before_pooler: whether dropout also stands before the pooler.
+        dropped: whether dropout stands before the output.
     """
 
     architecture: str
     output: str
-    pooler: str
+    pooler: str | None = None
+    pooler_in_encoder: bool = False
     activation: str = "tanh"
     dropped_before_pooler: bool = False
+    dropped: bool = True
+
+    @property
+    def dense(self) -> tuple[str, ...]:
+        """The dense layers, from the encoder up."""
+        return (self.output,) if self.pooler is None else (self.pooler, self.output)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Those of them whose names never have the encoder's prefix."""
+        return (self.output,) if self.pooler_in_encoder else self.dense
 
     def owns(self, name: str) -> bool:
-        """Whether a weight is the head's own, whose name never has the encoder's prefix."""
-        return name.split(".")[0] == self.output.split(".")[0]
+        """Whether a weight is of one of the layers `own`."""
+        return name.rpartition(".")[0] in self.own
 
 
 @dataclass(frozen=True)
@@ -117,7 +134,7 @@ class Head:
     Attributes:
         labels: names in id order, one for each output; LABEL_0, LABEL_1, … where nobody named them.
         named: whether somebody did.
-        problem_type: of Hugging Face, one of those in `kft.tasks.problems`.
+        problem_type: one of those in `kft.tasks.problems`.
     """
 
     labels: tuple[str, ...]
@@ -127,7 +144,12 @@ class Head:
     @property
     def kind(self) -> str:
         """A key of `Family.heads`."""
-        return MULTIPLE_CHOICE if self.problem_type == MULTIPLE_CHOICE else SEQUENCE
+        return kind_of(self.problem_type)
+
+
+def kind_of(problem: str) -> str:
+    """The kind of head, one of KINDS, that solves a problem."""
+    return problem if problem in KINDS else SEQUENCE
 
 
 def numbered_labels(count: int) -> tuple[str, ...]:
@@ -140,20 +162,28 @@ class Hub:
     keras` writes one.
 
     Attributes:
-        backbone, classifier, preprocessor, tokenizer: names in `keras_hub.models`.
+        backbone, tokenizer: names in `keras_hub.models`.
         sizes: field of `Sizes` → argument of the backbone.
         activation, epsilon: those that KerasHub's own code computes with.
+        classifier, preprocessor: names in `keras_hub.models`; None where it has no classifier.
         head: dense layers of the classifier, input to output: name → attribute.
+        more: key of `Sizes.more` → argument of the backbone.
     """
 
     backbone: str
-    classifier: str
-    preprocessor: str
     tokenizer: str
     sizes: dict[str, str]
     activation: str
     epsilon: float
-    head: dict[str, str]
+    classifier: str | None = None
+    preprocessor: str | None = None
+    head: dict[str, str] = field(default_factory=dict)
+    more: dict[str, str] = field(default_factory=dict)
+
+    def arguments(self, sizes: Sizes) -> dict[str, int]:
+        """What the backbone of a model of these sizes is made with."""
+        plain = {theirs: getattr(sizes, ours) for ours, theirs in self.sizes.items()}
+        return plain | {theirs: sizes.more[ours] for ours, theirs in self.more.items()}
 
 
 @dataclass(frozen=True)
@@ -174,15 +204,18 @@ class Family:
             apart.
         sizes, encoding: config.json as `Settings` → the records, checked.
         to_config: (sizes, encoding) → the fields of config.json that they make.
-        weights: sizes → {name: Weight} of the encoder's weights in a checkpoint's file.
+        weights: sizes → {name: Weight} of the encoder's weights in a checkpoint's file, without
+            a pooler.
         fold: (arrays of the file, sizes) → arrays that the model holds; kernels are [inputs,
             outputs] in both.
         unfold: (arrays that the model holds, sizes) → arrays of the file.
         parts: backbone → {name: Part} of the weights that it holds, in its own order.
-        depth: name → 0 for embeddings, 1 … L for layers; None above them.
+        depth: name → 0 for embeddings, 1 … `own_layers` for layers; None above them.
         adapters: target → patterns of its dense layers, "{i}" for the layer's number.
         run: (blocks, inputs, places) → hidden states [R, M, H] at places [R, M], or of all tokens
             [R, T, H] where places is None.
+        head_dropout: config.json's key of the rate before the head.
+        own_layers: sizes → layers that have weights of their own.
     """
 
     name: str
@@ -201,21 +234,24 @@ class Family:
     depth: Callable[[str], int | None]
     adapters: dict[str, tuple[str, ...]]
     run: Callable[..., Any]
+    head_dropout: str = "classifier_dropout"
+    own_layers: Callable[[Sizes], int] = lambda sizes: sizes.num_layers
 
     @property
     def segments(self) -> bool:
         return self.template.segments
 
     def head_weights(self, kind: str, sizes: Sizes, outputs: int) -> dict[str, Weight]:
-        """{name: Weight} of a kind of head that reads one place of an example."""
+        """{name: Weight} of a kind of head, its pooler included."""
         layers, hidden = self.heads[kind], sizes.hidden_size
-        return dense(layers.pooler, hidden, hidden) | dense(layers.output, hidden, outputs)
+        pooler = dense(layers.pooler, hidden, hidden) if layers.pooler else {}
+        return pooler | dense(layers.output, hidden, outputs)
 
     def adapted(self, targets: tuple[str, ...], sizes: Sizes) -> list[str]:
         """The dense layers that `targets`, keys of `adapters`, name: layer by layer."""
         return [
             pattern.format(i=i)
-            for i in range(sizes.num_layers)
+            for i in range(self.own_layers(sizes))
             for target in targets
             for pattern in self.adapters[target]
         ]

@@ -1,24 +1,14 @@
-"""RoBERTa (Liu et al. 2019): BERT without segments and pooler, byte-level BPE, a head with a dense
-layer of its own.
+"""RoBERTa (Liu et al. 2019) and XLM-RoBERTa (Conneau et al. 2020): BERT without segments and
+pooler, and a classifier with a dense layer of its own; they differ in their tokenizers.
 """
 
 from typing import Any
 
 import numpy as np
 
-from kft.models.families import encoders
+from kft.models.families import encoders, heads
 from kft.models.families.parts import norm_parts, table_part
-from kft.models.families.record import (
-    MULTIPLE_CHOICE,
-    SEQUENCE,
-    Encoding,
-    Family,
-    HeadLayers,
-    Hub,
-    Part,
-    Sizes,
-    Weight,
-)
+from kft.models.families.record import Encoding, Family, Hub, Part, Sizes, Weight
 from kft.models.families.settings import Settings, unsupported
 from kft.text.templates import ROBERTA as TEMPLATE
 
@@ -57,48 +47,46 @@ def unfold(arrays: dict[str, np.ndarray], sizes: Sizes) -> dict[str, np.ndarray]
 
 def parts(backbone: Any) -> dict[str, Part]:
     positions = backbone.embeddings.position_embedding
-    found = {
+    return {
         **table_part("embeddings.word_embeddings", backbone.token_embedding),
         **table_part("embeddings.position_embeddings", positions, "position_embeddings"),
         **norm_parts("embeddings.LayerNorm", backbone.embeddings_layer_norm),
+        **encoders.layer_parts(encoders.NAMES, backbone.transformer_layers),
     }
-    for i, layer in enumerate(backbone.transformer_layers):
-        found |= encoders.layer_parts(f"encoder.layer.{i}", layer)
-    return found
 
 
-ROBERTA = Family(
-    name="roberta",
-    prefix="roberta.",
-    architecture="RobertaModel",
-    hub=Hub(
-        backbone="RobertaBackbone",
-        classifier="RobertaTextClassifier",
-        preprocessor="RobertaTextClassifierPreprocessor",
-        tokenizer="RobertaTokenizer",
-        sizes=encoders.HUB_SIZES,
-        activation="gelu_exact",
-        epsilon=1e-5,
-        head={"classifier.dense": "pooled_dense", "classifier.out_proj": "output_dense"},
-    ),
-    heads={
-        SEQUENCE: HeadLayers(
-            "RobertaForSequenceClassification",
-            output="classifier.out_proj",
-            pooler="classifier.dense",
-            dropped_before_pooler=True,
+def _family(name: str, classes: str) -> Family:
+    """The row of one `model_type`, whose classes in transformers and KerasHub begin alike."""
+    return Family(
+        name=name,
+        prefix="roberta.",
+        architecture=f"{classes}Model",
+        hub=Hub(
+            backbone=f"{classes}Backbone",
+            classifier=f"{classes}TextClassifier",
+            preprocessor=f"{classes}TextClassifierPreprocessor",
+            tokenizer=f"{classes}Tokenizer",
+            sizes=encoders.HUB_SIZES,
+            activation="gelu_exact",
+            epsilon=1e-5,
+            head={"classifier.dense": "pooled_dense", "classifier.out_proj": "output_dense"},
         ),
-        MULTIPLE_CHOICE: HeadLayers("RobertaForMultipleChoice", output="classifier", pooler="pooler.dense"),
-    },
-    template=TEMPLATE,
-    sizes=sizes,
-    encoding=encoders.encoding,
-    to_config=to_config,
-    weights=weights,
-    fold=fold,
-    unfold=unfold,
-    parts=parts,
-    depth=encoders.depth,
-    adapters=encoders.ADAPTERS,
-    run=encoders.encoder(encoders.learned_positions("word", "position"), encoders.post_norm),
-)
+        heads=heads.with_dense(classes),
+        template=TEMPLATE,
+        sizes=sizes,
+        encoding=encoders.encoding,
+        to_config=to_config,
+        weights=weights,
+        fold=fold,
+        unfold=unfold,
+        parts=parts,
+        depth=encoders.NAMES.depth,
+        adapters=encoders.NAMES.adapters,
+        run=encoders.encoder(
+            encoders.learned_positions("word", "position"), encoders.post_norm(encoders.NAMES)
+        ),
+    )
+
+
+ROBERTA = _family("roberta", "Roberta")
+XLM_ROBERTA = _family("xlm-roberta", "XLMRoberta")

@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from kft.errors import KftError
-from kft.models.families import FAMILIES, MULTIPLE_CHOICE, Family, Head, Sizes, Weight, numbered_labels
+from kft.models.families import (
+    ANSWERS,
+    FAMILIES,
+    MULTIPLE_CHOICE,
+    SEQUENCE,
+    Family,
+    Head,
+    Sizes,
+    Weight,
+    numbered_labels,
+)
 from kft.models.families.settings import Settings
 from kft.models.presets import files, tokenizer_files
 from kft.models.presets.record import Preset
@@ -32,7 +42,6 @@ def read(name: str, folder: Path, config: dict) -> Preset:
     sizes, encoding = family.sizes(settings), family.encoding(settings)
     checkpoint = _open(name, folder, family, sizes)
     _check_tensors(checkpoint, family, sizes)
-    head_dropout = settings.get("classifier_dropout")
     return Preset(
         name=name,
         kind="huggingface",
@@ -40,8 +49,8 @@ def read(name: str, folder: Path, config: dict) -> Preset:
         family=family,
         sizes=sizes,
         encoding=encoding,
-        classifier_dropout=None if head_dropout is None else settings.rate("classifier_dropout"),
-        head=_head(settings, family, checkpoint, sizes.hidden_size),
+        classifier_dropout=_dropout(settings, family.head_dropout),
+        head=_head(settings, family, checkpoint, sizes),
         tokenizer=tokenizer_files.huggingface(name, folder, sizes.vocabulary_size),
     )
 
@@ -64,25 +73,31 @@ def head_weights(preset: Preset, kind: str) -> dict[str, np.ndarray]:
 # --- config.json
 
 
-def _head(settings: Settings, family: Family, checkpoint: "_Checkpoint", hidden: int) -> Head | None:
+def _dropout(settings: Settings, key: str) -> float | None:
+    return None if settings.get(key) is None else settings.rate(key)
+
+
+def _head(settings: Settings, family: Family, checkpoint: "_Checkpoint", sizes: Sizes) -> Head | None:
     architectures = settings.get("architectures") or []
     kinds = [kind for kind, layers in family.heads.items() if layers.architecture in architectures]
     if not kinds:
         return None
     kind, name = kinds[0], settings.name
     output = f"{family.heads[kind].output}.weight"
-    shape = checkpoint.shape(output)
-    if shape is None:
-        raise files.damaged(name, f"config.json tells of a classifier, the weights hold no {output}")
-    count, width = shape
-    # A multiple choice has one output, whatever labels its config names.
-    chooses = kind == MULTIPLE_CHOICE
-    labels = numbered_labels(count) if chooses else _labels(name, settings.content) or numbered_labels(count)
-    if (len(labels), width) != (count, hidden):
-        raise files.damaged(name, f"{output} is {[count, width]}, config.json says {[len(labels), hidden]}")
+    missing = [n for n in family.head_weights(kind, sizes, 1) if checkpoint.shape(n) is None]
+    if missing:
+        raise files.damaged(name, f"config.json tells of a classifier, the weights hold no {missing[0]}")
+    count, width = checkpoint.shape(output)
+    # Whatever labels its config names, the output of a choice has none, nor those of an answer.
+    nameless = kind in (MULTIPLE_CHOICE, ANSWERS)
+    labels = numbered_labels(count) if nameless else _labels(name, settings.content) or numbered_labels(count)
+    if (len(labels), width) != (count, sizes.hidden_size):
+        raise files.damaged(
+            name, f"{output} is {[count, width]}, config.json says {[len(labels), sizes.hidden_size]}"
+        )
     named = not all(re.fullmatch(r"LABEL_\d+", label) for label in labels)
     single = VALUE if count == 1 else ONE_CLASS
-    problem = MULTIPLE_CHOICE if chooses else settings.get("problem_type") or single
+    problem = settings.get("problem_type") or single if kind == SEQUENCE else kind
     return Head(labels, named, problem)
 
 
@@ -157,11 +172,6 @@ def _check_tensors(checkpoint: _Checkpoint, family: Family, sizes: Sizes) -> Non
     name = checkpoint.name
     for wanted, weight in family.weights(sizes).items():
         shape = checkpoint.shape(wanted)
-        if shape is None and wanted.startswith("pooler."):
-            raise KftError(
-                f"{name}: the weights hold no pooler (a masked language model has none)",
-                f"add one once with transformers: {family.architecture}.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)",
-            )
         if shape is None:
             raise files.damaged(name, f"the weights hold no {wanted}")
         if shape != weight.shape_in_file:

@@ -29,7 +29,11 @@ def read(name: str, folder: Path, config: dict, activation: str | None) -> Prese
         )
     family = _FAMILIES[kind]
     settings = Settings(name, config.get("config", {}))
-    sizes = Sizes(**{ours: settings.size(theirs) for ours, theirs in family.hub.sizes.items()})
+    plain, more = (
+        {ours: settings.size(theirs) for ours, theirs in names.items()}
+        for names in (family.hub.sizes, family.hub.more)
+    )
+    sizes = Sizes(**plain, more=more)
     dropout = settings.rate("dropout", 0.1)
     _check_weights(name, folder)
     classifier = _classifier(name, folder, family)
@@ -86,7 +90,7 @@ def _classifier(name: str, folder: Path, family: Family) -> Settings | None:
     only.
     """
     task = files.read_json_if_there(name, folder / "task.json")
-    if task.get("class_name") != family.hub.classifier:
+    if not task or task.get("class_name") != family.hub.classifier:
         return None
     files.open_h5(name, folder / "task.weights.h5").close()
     return Settings(name, task.get("config", {}))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from kft import runs
 from kft.errors import KftError
-from kft.models.architecture import head_kind, read_architecture
-from kft.models.families import MULTIPLE_CHOICE, Head, numbered_labels
+from kft.models.architecture import Architecture, head_kind, read_architecture
+from kft.models.families import ANSWERS, MULTIPLE_CHOICE, Head, numbered_labels
 from kft.models.presets.record import Preset
 from kft.tasks import TASKS
 from kft.text import read_tokenizer
@@ -34,13 +34,14 @@ def read(path: str | Path) -> Preset:
             sizes=architecture.sizes,
             encoding=architecture.encoding,
             classifier_dropout=architecture.head_dropout,
-            head=_head(architecture.task, labels) if plain else None,
+            head=_head(architecture, labels) if plain else None,
         )
     except (KeyError, TypeError, OSError, UnicodeDecodeError) as error:
         raise KftError(f"{run.path}: is damaged: {error}", "copy the run folder again") from None
 
 
-def _head(task: str, labels: tuple[str, ...]) -> Head | None:
-    if head_kind(task) == MULTIPLE_CHOICE:
-        return Head(numbered_labels(1), False, MULTIPLE_CHOICE)
-    return Head(labels, True, TASKS.rules[task].problem) if labels else None
+def _head(architecture: Architecture, labels: tuple[str, ...]) -> Head | None:
+    kind = head_kind(architecture.task)
+    if kind in (MULTIPLE_CHOICE, ANSWERS):  # their outputs have no names
+        return Head(numbered_labels(architecture.outputs), False, kind)
+    return Head(labels, True, TASKS.rules[architecture.task].problem) if labels else None

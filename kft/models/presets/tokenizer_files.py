@@ -41,7 +41,7 @@ def keras_hub(name: str, folder: Path, embeddings: int) -> Tokenizer:
         content.get("config", {}),
         folder / "assets" / "tokenizer",
     )
-    if kind == "BertTokenizer":
+    if kind in _BERT_CLASSES:
         definition = _wordpiece(
             name,
             read_vocabulary(name, assets / "vocabulary.txt"),
