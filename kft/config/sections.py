@@ -31,10 +31,8 @@ class DataConfig(Section):
     )
     validation: Files | None = Field(None, description="as train; else split off train")
     test: Files | None = Field(None, description="as train; else split off train")
-    format: (
-        Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "folder", "conll"] | None
-    ) = Field(
-        None, description="format of the files; else what the file's ending says"
+    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "folder", "conll"] | None = (
+        Field(None, description="format of the files; else what the file's ending says")
     )
     sheet: str | None = Field(None, min_length=1, description="sheet of an Excel workbook; else the first")
     header: bool = Field(True, description="whether the first row of CSV, TSV and Excel holds column names")

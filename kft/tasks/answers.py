@@ -15,7 +15,7 @@ from kft.tasks import TASKS
 from kft.tasks.questions import GROUP, numbered
 from kft.tasks.record import Learned, Task
 
-ROW = ("id", "text", "text_pair", "group", "target", GROUP)
+ROW = ("id", "text", "text_pair", "words", "group", "target", GROUP)
 
 
 @dataclass(frozen=True)
