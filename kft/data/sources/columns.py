@@ -139,7 +139,7 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     if frame.height == 0:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
     _check_held(frame, name, data)
-    frame = tagged.with_words(frame, name, data.label_names)
+    frame = tagged.with_words(frame, name)
     frame = label_sets.with_sets(_of_choices(frame), name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
     if data.decimal == ",":

@@ -45,14 +45,15 @@ def renamed(labels: pl.Series, new: dict[str, str]) -> pl.Series:
     """The labels with other names, also inside of sets."""
     made = {}
     for label in labels.drop_nulls().unique():
-        if words.tags_in(label) is not None:  # renamed where they are read
+        if (tags := words.tags_in(label)) is not None:
+            made[label] = words.written_tags(tag and _renamed_tag(tag, new) for tag in tags)
             continue
         names = names_in(label)
         made[label] = new.get(label, label) if names is None else spelled(new.get(n, n) for n in names)
     return labels.replace(list(made), list(made.values())) if made else labels
 
 
-def renamed_tag(tag: str, new: dict[str, str]) -> str:
+def _renamed_tag(tag: str, new: dict[str, str]) -> str:
     """A tag with another name for itself or for its type."""
     prefix, kind = words.parts(tag)
     if tag in new or not prefix or kind not in new:

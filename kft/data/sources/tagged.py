@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-from kft.data.sources import label_sets
 from kft.errors import KftError
 from kft.progress import note
 from kft.tasks import words
@@ -18,25 +17,24 @@ SHOWN_PROBLEMS = 5
 Where = Callable[[int, int], str]  # (row, word) → where it stands
 
 
-def with_words(frame: pl.DataFrame, name: str, label_names: dict[str, str]) -> pl.DataFrame:
+def with_words(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     """The frame with text, words and label, where it has a column of LISTS.
 
     Args:
         frame: "tokens" and "tags", or "text" and "entities", as JSON; of CoNLL files with "line".
         name: the file, for messages.
-        label_names: new names of tags.
 
     Raises:
         KftError: a row holds something else; all at once.
     """
     if "tokens" in frame.columns:
-        return _of_lists(frame, name, label_names).drop("tokens", "tags", "line", strict=False)
+        return _of_lists(frame, name).drop("tokens", "tags", "line", strict=False)
     if "entities" in frame.columns:
         return _of_entities(frame, name).drop("entities")
     return frame
 
 
-def _of_lists(frame: pl.DataFrame, name: str, label_names: dict[str, str]) -> pl.DataFrame:
+def _of_lists(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     lines = frame["line"].to_list() if "line" in frame.columns else None
 
     def where(row: int, word: int = 0) -> str:
@@ -46,7 +44,7 @@ def _of_lists(frame: pl.DataFrame, name: str, label_names: dict[str, str]) -> pl
     made, problems = [], []
     for row, (given, own) in enumerate(zip(frame["tokens"].to_list(), tags, strict=True)):
         try:
-            made.append(_row(given, own, label_names))
+            made.append(_row(given, own))
         except ValueError as error:
             problems.append(f"{where(row)}: {error}")
     if problems:
@@ -66,7 +64,7 @@ def _of_lists(frame: pl.DataFrame, name: str, label_names: dict[str, str]) -> pl
     return frame.with_columns(pl.Series(key, values, pl.String) for key, values in columns.items())
 
 
-def _row(given: str | None, own: str | None, label_names: dict[str, str]) -> tuple[str, words.Spans, Any]:
+def _row(given: str | None, own: str | None) -> tuple[str, words.Spans, Any]:
     """(text, words, tags or None) of a row; a ValueError says what is wrong with it."""
     tokens = _list(given, "tokens")
     text, spans = words.joined([_string(token, "tokens") for token in tokens])
@@ -78,7 +76,7 @@ def _row(given: str | None, own: str | None, label_names: dict[str, str]) -> tup
     tags = [None if tag is None else _string(tag, "tags").strip() or None for tag in tags]
     if tags and not any(tags):
         return text, spans, None  # secret ones
-    return text, spans, [tag and label_sets.renamed_tag(tag, label_names) for tag in tags]
+    return text, spans, tags
 
 
 def _list(value: str | None, key: str) -> list[Any]:
