@@ -1,6 +1,4 @@
-"""Describes data before anything trains on it: counts, drops, labels, duplicates, leaks, token
-lengths, label errors.
-"""
+"""Describes data before training: counts, drops, labels, leaks, lengths, label errors."""
 
 import warnings
 from pathlib import Path
@@ -36,16 +34,16 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
     Raises:
         KftError: a mistake in the data, or the run is not finished.
     """
-    made = splits.prepare(
+    prepared = splits.prepare(
         sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
-    labels = list(made.account["splits"]["train"].get("labels", {}))
+    labels = list(prepared.account["splits"]["train"].get("labels", {}))
     positive_of(labels, config.data.positive, config.data.label_names)
     preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
-    add_token_lengths(made, preset, inputs_of(config))
+    add_token_lengths(prepared, preset, inputs_of(config))
     if run_path is None:
-        return made.account
-    return made.account | {"label_errors": label_errors(run_path)}
+        return prepared.account
+    return prepared.account | {"label_errors": label_errors(run_path)}
 
 
 def inputs_of(config: Config) -> Inputs:
@@ -63,40 +61,39 @@ def inputs_of(config: Config) -> Inputs:
     )
 
 
-def add_token_lengths(made: splits.Splits, preset: presets.Preset, inputs: Inputs) -> dict[str, Tokens]:
-    """Tokenises every split, adds "tokens" to its account, and returns the token rows of the splits
-    with examples.
-    """
-    rows = {}
+def add_token_lengths(prepared: splits.Splits, preset: presets.Preset, inputs: Inputs) -> dict[str, Tokens]:
+    """Tokenises every split, adds "tokens" to its account, and returns the tokens."""
+    tokens = {}
     for name in ("train", "validation", "test"):
-        frame = getattr(made, name)
+        frame = getattr(prepared, name)
         if len(frame):
-            rows[name] = encode_frame(preset.tokenizer, preset.family.template, frame, inputs, encode_cached)
-            made.account["splits"][name]["tokens"] = length_account(rows[name], inputs.max_length)
-    made.account["leaks"]["same_tokens"] = _same_tokens(rows)
-    return rows
+            tokens[name] = encode_frame(
+                preset.tokenizer, preset.family.template, frame, inputs, encode_cached
+            )
+            prepared.account["splits"][name]["tokens"] = length_account(tokens[name], inputs.max_length)
+    prepared.account["leaks"]["same_tokens"] = _same_tokens(tokens)
+    return tokens
 
 
-def _same_tokens(rows: dict[str, Tokens]) -> dict[str, int]:
+def _same_tokens(tokens: dict[str, Tokens]) -> dict[str, int]:
     """Validation and test → train rows that the model cannot tell from one of them."""
-    keys = {name: _token_keys(part) for name, part in rows.items()}
+    keys = {name: _token_keys(part) for name, part in tokens.items()}
     known = {name: set(part) for name, part in keys.items() if name != "train"}
     return {name: sum(key in part for key in keys["train"]) for name, part in known.items()}
 
 
-def _token_keys(rows: Tokens) -> list[bytes]:
+def _token_keys(tokens: Tokens) -> list[bytes]:
     """Of each example its tokens, and which of them are marked."""
-    ends = rows.offsets[rows.bounds].tolist()
-    spans = [b""] * (len(ends) - 1) if rows.spans is None else [span.tobytes() for span in rows.spans]
+    ends = tokens.offsets[tokens.bounds].tolist()
+    spans = [b""] * (len(ends) - 1) if tokens.spans is None else [span.tobytes() for span in tokens.spans]
     return [
-        rows.ids[start:end].tobytes() + span
+        tokens.ids[start:end].tobytes() + span
         for start, end, span in zip(ends[:-1], ends[1:], spans, strict=True)
     ]
 
 
 def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a run's validation and test splits whose label is probably wrong, the likeliest
-    first.
+    """Rows of a run's validation and test splits with a label that is probably wrong, in order.
 
     The run has not seen these rows in training, so its probabilities are held out, as confident
     learning needs (Northcutt et al. 2021; cleanlab computes it).
@@ -135,7 +132,7 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of classes without rows, which small splits have
         ranked = find_label_issues(given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
-    found = rows[[int(i) for i in ranked]]
+    suspects = rows[[int(i) for i in ranked]]
     return [
         {
             "split": row["split"],
@@ -146,7 +143,7 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
             "suggested": row["label"],
             "probability": row["probabilities"][learned.labels.index(row["target"])],
         }
-        for row in found.iter_rows(named=True)
+        for row in suspects.iter_rows(named=True)
     ]
 
 
@@ -172,12 +169,12 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
         lines.append(f"  dropped     {dropped:,} of {part['read']:,}: {reasons}")
     if part.get("labels"):
         total = max(part["examples"], 1)
-        shown = list(part["labels"].items())
+        labels = list(part["labels"].items())
         cells = [
             f"{_clipped(plainly(label))} {count:,} ({count / total:.1%})"
-            for label, count in shown[:SHOWN_LABELS]
+            for label, count in labels[:SHOWN_LABELS]
         ]
-        more = f", and {len(shown) - SHOWN_LABELS} more" if len(shown) > SHOWN_LABELS else ""
+        more = f", and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
         lines.append(f"  labels      {', '.join(cells)}{more}")
     if part.get("label_sets"):
         sets = part["label_sets"]

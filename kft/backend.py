@@ -1,6 +1,4 @@
-"""Chooses the Keras backend, its caches, devices and log noise before Keras is imported; tells
-versions.
-"""
+"""Chooses the Keras backend, caches, devices and log noise before Keras is imported."""
 
 import ctypes
 import importlib.metadata
@@ -75,8 +73,7 @@ def need(package: str, extra: str, purpose: str = "this") -> None:
 
 
 def preload() -> None:
-    """Begins to import TensorFlow and KerasHub in a thread, which takes seconds, while the caller
-    reads its data.
+    """Begins to import TensorFlow and KerasHub in a thread, while the caller reads its data.
 
     Call it when everything else is imported: two threads that import the same modules wait for each
     other.
@@ -88,7 +85,7 @@ def preload() -> None:
 
 
 def _import_quietly() -> None:
-    with suppress(Exception):  # whoever needs them imports them again, and is told
+    with suppress(Exception):  # whoever needs them imports them again, and sees the error
         keras_hub()
 
 
@@ -116,8 +113,7 @@ def keras_hub() -> ModuleType:
 
 
 def distribute() -> int:
-    """Shares batches over all devices that JAX sees, by Keras's data parallelism; returns their
-    number.
+    """Shares batches over all JAX devices by Keras's data parallelism; returns their number.
 
     Call it before the model is built. Other backends use one device.
     """
@@ -175,9 +171,7 @@ def cache_dir() -> Path:
 
 @contextmanager
 def without_stderr() -> Iterator[None]:
-    """TensorFlow's C++ code greets on stderr before any setting can stop it; what Python writes
-    there comes through.
-    """
+    """Hides what TensorFlow's C++ code greets with on stderr; what Python writes comes through."""
     before, kept, null = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
     own = None
     with suppress(OSError, ValueError, AttributeError):  # no stream, or one that is no file

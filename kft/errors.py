@@ -19,8 +19,8 @@ class KftError(Exception):
 def closest(name: str, options: Iterable[str]) -> str | None:
     """The option most like `name`, or None when nothing is near."""
     by_folded = {option.lower(): option for option in map(str, options)}
-    found = difflib.get_close_matches(str(name).lower(), by_folded, n=1, cutoff=0.6)
-    return by_folded[found[0]] if found else None
+    matches = difflib.get_close_matches(str(name).lower(), by_folded, n=1, cutoff=0.6)
+    return by_folded[matches[0]] if matches else None
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

@@ -1,7 +1,6 @@
-"""Tells on stderr how a long job goes (a bar on a terminal, plain lines elsewhere), and lets
-signals stop it.
-"""
+"""Reports how a long job goes, by a bar or plain lines on stderr, and lets signals stop it."""
 
+import html
 import signal
 import sys
 import threading
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 15.0
+SECONDS_BETWEEN_UPDATES = 0.25  # of a notebook, where each is a message to the browser
 
 
 class Track(Protocol):
@@ -40,7 +40,10 @@ def duration(seconds: float) -> str:
 def bar(title: str, total: int, done: int = 0) -> Iterator[Track]:
     """Shows how far a job of `total` steps is, with rate and time left."""
     console = Console(stderr=True)
-    if console.is_terminal:
+    if _in_notebook():
+        with _notebook_bar(title, total, done) as track:
+            yield track
+    elif console.is_terminal:
         with _rich_bar(console, title, total, done) as track:
             yield track
     else:
@@ -58,20 +61,59 @@ def _rich_bar(console: Console, title: str, total: int, done: int) -> Iterator[T
         TimeRemainingColumn(),
         TextColumn("{task.fields[words]}"),
     )
-    with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task(title, total=total, completed=done, words="")
-        yield lambda done, words="": shown.update(task, completed=done, words=words)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=total, completed=done, words="")
+        yield lambda done, words="": progress.update(task, completed=done, words=words)
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook's kernel runs this; a terminal's IPython is a terminal."""
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython and ipython.get_ipython(), "kernel")
+
+
+@contextmanager
+def _notebook_bar(title: str, total: int, first: int) -> Iterator[Track]:
+    """A bar below the cell, which stays there when the job has ended."""
+    from IPython.display import HTML, display  # a kernel has it
+
+    started, now = time.monotonic(), (first, "")
+
+    def drawn() -> HTML:
+        done, words = now
+        seconds = time.monotonic() - started
+        left = seconds / (done - first) * (total - done) if done > first else None
+        times = [duration(seconds), *([f"{duration(left)} left"] if left else [])]
+        text = " · ".join([f"{done:,}/{total:,}", *times, *([words] if words else [])])
+        style = "width: 14em; vertical-align: middle; margin: 0 0.7em"
+        progress = f'<progress value="{done}" max="{total}" style="{style}"></progress>'
+        return HTML(f"<div>{html.escape(title)}{progress}<small>{html.escape(text)}</small></div>")
+
+    handle = display(drawn(), display_id=True)
+    updated = started
+
+    def track(done: int, words: str = "") -> None:
+        nonlocal now, updated
+        now = (done, words)
+        if time.monotonic() - updated >= SECONDS_BETWEEN_UPDATES:
+            updated = time.monotonic()
+            handle.update(drawn())
+
+    try:
+        yield track
+    finally:
+        handle.update(drawn())
 
 
 def _plain_lines(title: str, total: int, first: int) -> Track:
-    started = told = time.monotonic()
+    started = last = time.monotonic()
 
     def track(done: int, words: str = "") -> None:
-        nonlocal told
+        nonlocal last
         now = time.monotonic()
-        if now - told < SECONDS_BETWEEN_LINES or done == first:
+        if now - last < SECONDS_BETWEEN_LINES or done == first:
             return
-        told = now
+        last = now
         left = (now - started) / (done - first) * (total - done)
         note(f"{title} {done}/{total}, {duration(left)} left{', ' if words else ''}{words}")
 
@@ -83,7 +125,7 @@ class Stop(threading.Event):
 
     Attributes:
         gentle: whether a signal asks to stop after the step; else it raises KeyboardInterrupt, as
-            it does when nothing is there yet that could be saved.
+            it does while there is nothing to save yet.
     """
 
     def __init__(self, gentle: bool = True):

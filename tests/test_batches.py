@@ -61,7 +61,7 @@ def test_every_example_is_seen_once_an_epoch(lengths, batch_size, packed, device
     tokens = make_tokens(lengths)
     targets = np.arange(len(lengths), dtype=np.int32)
     plan = batches.plan(np.array(lengths), batch_size, 2, 7, packed=packed, devices=devices)
-    assert plan.rows % devices == 0
+    assert plan.packed_rows % devices == 0
     for epoch in range(2):
         steps = list(batches.dataset(plan, tokens, first(targets), epoch))
         seen = [read_back(*step) for step in steps]
@@ -134,7 +134,7 @@ def test_prediction_holds_every_example_once(lengths, step_tokens):
     found = {}
     for number, (inputs,) in enumerate(batches.prediction_batches(tokens, reads, shape, where, steps)):
         for i in np.flatnonzero(steps == number):
-            r, k = where.rows[0, i], where.numbers[0, i]
+            r, k = where.packed_rows[0, i], where.numbers[0, i]
             example = where.examples[0, i]
             ids = inputs["token_ids"][r, inputs["example_ids"][r] == k + 1]
             assert inputs["reads"][r, k] == where.starts[0, i]
@@ -146,7 +146,7 @@ def test_prediction_holds_every_example_once(lengths, step_tokens):
 def test_prediction_shapes_are_few():
     assert batches.prediction_shape(np.array([3, 40]), 512, 4096) == batches.PredictionShape(64, 64, 8)
     assert batches.prediction_shape(np.array([65]), 512, 4096).length == 80
-    assert batches.prediction_shape(np.array([65]), 512, 4096, devices=8).rows % 8 == 0
+    assert batches.prediction_shape(np.array([65]), 512, 4096, devices=8).packed_rows % 8 == 0
 
 
 def several(counts: np.ndarray, lengths: np.ndarray, seed: int = 0, rivals: str | None = None) -> Reads:

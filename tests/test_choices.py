@@ -206,7 +206,7 @@ class TestBatches:
         plan = batches.plan(
             np.diff(tokens_.offsets), batch_size, 2, seed, packed=packed, devices=devices, reads=reads
         )
-        assert plan.rows % devices == 0
+        assert plan.packed_rows % devices == 0
         for epoch in range(2):
             made = batches.dataset(plan, tokens_, reads, epoch)
             seen = []

@@ -86,7 +86,7 @@ def test_it_goes_on_where_it_stopped(kept, name):
     assert done.returncode == 0, done.stderr
     run, once = RunDir(kept / name / "unfinished"), RunDir(KEPT / name / "run")
     assert_close(read(run.metrics), read(once.metrics))
-    assert read(run.model)["format"] == runs.FORMAT
+    assert read(run.model)["format"] == runs.RUN_FORMAT
     assert run.tokenizer.exists()
     assert not run.vocabulary.exists()
     for split in ("validation", "test"):

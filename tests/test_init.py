@@ -185,7 +185,7 @@ def test_mistakes(tmp_path, content, message):
 def test_nothing_is_overwritten(tmp_path):
     path = write(tmp_path / "d.csv", table(ROWS, ("text", "label")))
     write(tmp_path / "d.toml", "kept")
-    with pytest.raises(KftError, match="d.toml: is there already"):
+    with pytest.raises(KftError, match="d.toml: exists"):
         guess.init(path)
     assert (tmp_path / "d.toml").read_text() == "kept"
 

@@ -27,6 +27,9 @@ KERAS_HUB_LAYERS = dict.fromkeys(
     ),
     {"models/families/encoders.py"},
 )
+DEBERTA_LAYERS = dict.fromkeys(
+    ("_query_dense", "_key_dense", "_value_dense", "_output_dense"), {"models/families/deberta_v2.py"}
+)
 OPTUNA_TRIALS = {"_trial_id": {"studies/tune/storage.py", "studies/tune/working.py"}}
 
 PUBLIC = {"_exit", "_replace", "_asdict", "_fields"}  # Python documents these of os and of named tuples
@@ -53,7 +56,7 @@ def private_names() -> dict[str, set[str]]:
 
 
 def test_every_private_name_is_listed():
-    listed = KERAS_OPTIMIZERS | KERAS_HUB_LAYERS | OPTUNA_TRIALS
+    listed = KERAS_OPTIMIZERS | KERAS_HUB_LAYERS | DEBERTA_LAYERS | OPTUNA_TRIALS
     overridden = {"_apply_weight_decay", "_backend_update_step"}  # kft defines them for Keras to call
     assert private_names() == {name: files for name, files in listed.items() if name not in overridden}
 
@@ -78,6 +81,15 @@ def test_keras_hub_layers_have_it(name):
     layer = hub.layers.TransformerEncoder(intermediate_dim=4, num_heads=2)
     layer.build((None, None, 4))
     assert hasattr(layer, name)
+
+
+@pytest.mark.parametrize("name", DEBERTA_LAYERS)
+def test_the_attention_of_deberta_has_it(name):
+    from kft import backend
+
+    sizes = dict.fromkeys(("vocabulary_size", "num_heads", "hidden_dim", "intermediate_dim"), 2)
+    backbone = backend.keras_hub().models.DebertaV3Backbone(**sizes, num_layers=1)
+    assert hasattr(backbone.transformer_layers[0]._self_attention_layer, name)
 
 
 @pytest.mark.parametrize("name", OPTUNA_TRIALS)

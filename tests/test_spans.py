@@ -264,7 +264,7 @@ CONFLICTS = [
     ('[["text", "a", "label"]]', "'label' is `data.label`"),
     ('[["text", "a", "id"]]', "'id' is a column that kft makes"),
     ('[["text", "a", 3]]', "the last two parts must be column names"),
-    ('[["text", "a", "b"], ["text", "a", "b"]]', "stands there twice"),
+    ('[["text", "a", "b"], ["text", "a", "b"]]', "is listed twice"),
     ('["text", "a", "b"]', '`data.spans` must be a list such as [["text", "start", "end"]]'),
     ("[]", "`data.spans` must be a list"),
 ]

@@ -449,12 +449,12 @@ class TestSubmission:
             (
                 "MultiRC.jsonl",
                 lambda t: t.replace('{"idx": 1, "answers"', '{"idx": 0, "answers"', 1),
-                "line 1: question 0 stands there twice",
+                "line 1: question 0 occurs twice",
             ),
             (
                 "MultiRC.jsonl",
                 lambda t: t.replace('{"idx": 1, "label"', '{"idx": 0, "label"', 1),
-                "line 1: an answer stands there twice",
+                "line 1: an answer occurs twice",
             ),
         ],
     )

@@ -17,7 +17,7 @@ from test_text import corpus as corpus
 from kft.errors import KftError
 from kft.models.presets import tokenizer_files
 from kft.text import BERT, KINDS, ROBERTA, encode, load_graph_tokenizer, rules_of
-from kft.text.templates import rows_of
+from kft.text.templates import sequences_of
 
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
@@ -249,13 +249,13 @@ def test_another_kind_is_refused(tmp_path):
 
 def test_rows_of_a_tokenizer_json():
     roberta = {"type": "RobertaProcessing", "cls": ["<s>", 0], "sep": ["</s>", 2]}
-    assert rows_of({"type": "Sequence", "processors": [{"type": "ByteLevel"}, roberta]}) == (
+    assert sequences_of({"type": "Sequence", "processors": [{"type": "ByteLevel"}, roberta]}) == (
         ROBERTA.single,
         ROBERTA.pair,
     )
-    assert rows_of(roberta | {"type": "BertProcessing"})[1] == ("<s>", "$A", "</s>", "$B", "</s>")
-    assert rows_of({"type": "ByteLevel"}) is None
-    assert rows_of(None) is None
+    assert sequences_of(roberta | {"type": "BertProcessing"})[1] == ("<s>", "$A", "</s>", "$B", "</s>")
+    assert sequences_of({"type": "ByteLevel"}) is None
+    assert sequences_of(None) is None
 
 
 def test_no_texts(pairs):

@@ -1,20 +1,20 @@
-"""Token rows → packed steps of one shape; their order is a pure function of (seed, epoch).
+"""Tokens → packed steps of one shape; their order is a pure function of (seed, epoch).
 
 Letters: N examples, B examples in a step, S steps in an epoch, R packed rows in a step, T tokens in
-a row, M places in a row that the head reads. Several examples share a row, and attention never
+one, M places of one that the head reads. Several examples share a packed row, and attention never
 crosses from one to another:
 
     token_ids   [[CLS good film SEP CLS bad SEP 0]      example_ids [[1 1 1 1 2 2 2 0]
                  [CLS what a long dull film SEP 0]]                  [1 1 1 1 1 1 1 0]]
     positions   [[0 1 2 3 0 1 2 0] [0 1 2 3 4 5 6 0]]   reads [[0 4] [0 0]]   weights [[1 1] [1 0]]
 
-The examples of a row are numbered from 1 in `example_ids`; 0 is padding. Reads stand in the order
-of the examples; where a row has fewer than M, the others read place 0 without weight.
+The examples of a packed row are numbered from 1 in `example_ids`; 0 is padding. Reads stand in
+the order of the examples; where one has fewer than M, the others read place 0 without weight.
 
 Where several examples are the choices of one question, a step holds B questions, each with all its
-examples, in any rows: so B means what it means to a recipe for one question, whatever the number of
-choices. E is the number of examples that a step has room for: B, or those of the B largest
-questions.
+examples, in any packed rows: so B means what it means to a recipe for one question, whatever the
+number of choices. E is the number of examples that a step has room for: B, or those of the B
+largest questions.
 """
 
 from kft.batches.fill import INPUT_NAMES

@@ -7,8 +7,8 @@ import numpy as np
 from kft.tasks.record import Reads
 from kft.text import Tokens
 
-ROW_NAMES = ("token_ids", "positions", "segment_ids", "example_ids")
-INPUT_NAMES = (*ROW_NAMES, "reads")
+PACKED_NAMES = ("token_ids", "positions", "segment_ids", "example_ids")
+INPUT_NAMES = (*PACKED_NAMES, "reads")
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class Step:
 
     Attributes:
         shape: R, T and M.
-        examples, rows, starts, numbers, reads: int64 [E], as in `Placement`, without empty places.
+        examples, packed_rows, starts, numbers, reads: int64 [E], of `Placement`, less empty places.
     """
 
     shape: tuple[int, int, int]
     examples: np.ndarray
-    rows: np.ndarray
+    packed_rows: np.ndarray
     starts: np.ndarray
     numbers: np.ndarray
     reads: np.ndarray
@@ -30,26 +30,26 @@ class Step:
 
 def fill(step: Step, tokens: Tokens, reads: Reads) -> tuple:
     """(inputs, targets, weights) as `dataset` gives them; of reads without targets (inputs,)."""
-    rows, length, places = step.shape
+    packed_rows, length, places = step.shape
     which, within = each(
         tokens.offsets, step.examples
     )  # for each real token, its example and its position there
-    to = (step.rows * length + step.starts)[which] + within
-    inputs = {name: np.zeros(rows * length, np.int32) for name in ROW_NAMES}
+    to = (step.packed_rows * length + step.starts)[which] + within
+    inputs = {name: np.zeros(packed_rows * length, np.int32) for name in PACKED_NAMES}
     inputs["token_ids"][to] = tokens.ids[tokens.offsets[step.examples][which] + within]
     inputs["positions"][to] = within
     inputs["segment_ids"][to] = within >= tokens.second_starts[step.examples][which]
     inputs["example_ids"][to] = step.numbers[which] + 1
-    inputs = {name: array.reshape(rows, length) for name, array in inputs.items()}
+    inputs = {name: array.reshape(packed_rows, length) for name, array in inputs.items()}
 
     which, within = each(reads.offsets, step.examples)  # the same for each place that is read
     source = reads.offsets[step.examples][which] + within
-    at = step.rows[which], step.reads[which] + within
-    inputs["reads"] = np.zeros((rows, places), np.int32)
-    inputs["reads"][at] = step.starts[which] + reads.places[source]
+    index = step.packed_rows[which], step.reads[which] + within
+    inputs["reads"] = np.zeros((packed_rows, places), np.int32)
+    inputs["reads"][index] = step.starts[which] + reads.places[source]
     if tokens.spans is not None:
-        inputs["spans"] = np.zeros((rows, places, *tokens.spans.shape[1:]), np.int32)
-        inputs["spans"][at] = (tokens.spans[step.examples] + step.starts[:, None, None])[which]
+        inputs["spans"] = np.zeros((packed_rows, places, *tokens.spans.shape[1:]), np.int32)
+        inputs["spans"][index] = (tokens.spans[step.examples] + step.starts[:, None, None])[which]
     if reads.targets is None:
         return (inputs,)
     given = reads.targets[source]
@@ -58,17 +58,15 @@ def fill(step: Step, tokens: Tokens, reads: Reads) -> tuple:
             reads.questions[step.examples] if reads.rivals == "question" else np.arange(len(step.examples))
         )
         given = np.concatenate([given, (number[which, None] + 1).astype(given.dtype)], axis=1)
-    targets = np.zeros((rows, places, *given.shape[1:]), given.dtype)
-    targets[at] = given
-    weights = np.zeros((rows, places), np.float32)
-    weights[at] = reads.weights[source]
+    targets = np.zeros((packed_rows, places, *given.shape[1:]), given.dtype)
+    targets[index] = given
+    weights = np.zeros((packed_rows, places), np.float32)
+    weights[index] = reads.weights[source]
     return inputs, targets, weights
 
 
 def each(offsets: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each item of the examples, the place of its example among them, and its own place in the
-    example.
-    """
+    """For each item of the examples, the example's index among them, and its own place in it."""
     sizes = offsets[examples + 1] - offsets[examples]
     which = np.repeat(np.arange(len(examples)), sizes)
     return which, np.arange(len(which)) - np.repeat(np.cumsum(sizes) - sizes, sizes)

@@ -17,8 +17,8 @@ class Plan:
         counts: int64 [N], places of each example that are read.
         batch_size: B, examples in each step, or questions.
         seed: with the epoch's number, the only source of the order.
-        rows, length, reads: R, T and M, the same in every step of the run.
-        packed: whether rows hold several examples.
+        packed_rows, length, reads: R, T and M, the same in every step of the run.
+        packed: whether packed rows hold several examples.
         groups: int64 [N], number of each example's question, from 0 and without gaps; None where
             examples stand alone.
     """
@@ -27,7 +27,7 @@ class Plan:
     counts: np.ndarray
     batch_size: int
     seed: int
-    rows: int
+    packed_rows: int
     length: int
     reads: int
     packed: bool
@@ -51,7 +51,7 @@ class Plan:
     @property
     def filled(self) -> float:
         """Share of the token places of an epoch that hold real tokens."""
-        return float(self.lengths.sum() / (self.steps * self.rows * self.length))
+        return float(self.lengths.sum() / (self.steps * self.packed_rows * self.length))
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Placement:
 
     Attributes:
         examples: -1 in empty places.
-        rows: R's index.
-        starts: place of the first token in the row.
-        numbers: of the example in its row, from 0.
+        packed_rows: R's index.
+        starts: place of the first token in the packed row.
+        numbers: of the example in its packed row, from 0.
         reads: M's index of its first read place.
     """
 
     examples: np.ndarray
-    rows: np.ndarray
+    packed_rows: np.ndarray
     starts: np.ndarray
     numbers: np.ndarray
     reads: np.ndarray
@@ -91,7 +91,7 @@ def plan(
             fewer.
         epochs: the order of all of them is tried, so that no later step can fail to fit.
         seed: of the order.
-        packed: False gives each example a row of its own, as long as the longest example.
+        packed: False gives each example a packed row of its own, as long as the longest example.
         devices: R is a multiple of this number.
         reads: what the head reads of the examples; None is the first token of each.
     """
@@ -99,29 +99,27 @@ def plan(
     counts = np.ones(len(lengths), np.int64) if reads is None else reads.counts
     groups = None if reads is None else reads.questions
     if not packed:
-        rows = -(-_room(groups, batch_size) // devices) * devices
+        packed_rows = -(-_room(groups, batch_size) // devices) * devices
         length, most = int(lengths.max()), max(int(counts.max()), 1)
-        return Plan(lengths, counts, batch_size, seed, rows, length, most, False, groups)
+        return Plan(lengths, counts, batch_size, seed, packed_rows, length, most, False, groups)
     examples = [_examples(lengths, groups, batch_size, seed, epoch) for epoch in range(epochs)]
     order, steps = _longest_first(lengths, np.concatenate(examples))
     used = steps.any(axis=0)  # no step may hold as many examples as the largest questions have
     order, steps = order[:, used], steps[:, used]
-    rows, length = choose_shape(steps, devices)
-    _, _, _, firsts = best_fit(steps, rows, length, _of(counts, order))
+    packed_rows, length = choose_shape(steps, devices)
+    _, _, _, firsts = best_fit(steps, packed_rows, length, _of(counts, order))
     most = int((firsts + np.maximum(_of(counts, order), 1)).max())  # an empty place takes one too
-    return Plan(lengths, counts, batch_size, seed, rows, length, most, True, groups)
+    return Plan(lengths, counts, batch_size, seed, packed_rows, length, most, True, groups)
 
 
 def placement(plan: Plan, epoch: int) -> Placement:
-    """Where each example of an epoch goes; a pure function of the plan's seed and the epoch's
-    number (from 0).
-    """
+    """Where each example of an epoch goes: a pure function of the plan's seed and the epoch."""
     examples = _examples(plan.lengths, plan.groups, plan.batch_size, plan.seed, epoch)  # [S, E]
     if not plan.packed:
-        rows = np.broadcast_to(np.arange(examples.shape[1]), examples.shape)
-        return Placement(examples, rows, *np.zeros((3, *examples.shape), np.int64))
+        packed_rows = np.broadcast_to(np.arange(examples.shape[1]), examples.shape)
+        return Placement(examples, packed_rows, *np.zeros((3, *examples.shape), np.int64))
     examples, lengths = _longest_first(plan.lengths, examples)
-    fitted = best_fit(lengths, plan.rows, plan.length, _of(plan.counts, examples))
+    fitted = best_fit(lengths, plan.packed_rows, plan.length, _of(plan.counts, examples))
     return Placement(examples, *fitted)
 
 
@@ -133,9 +131,9 @@ def step_weights(plan: Plan, weights: np.ndarray, epoch: int) -> np.ndarray:
 
 def _longest_first(lengths: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The examples of each step and their lengths, [S, E], sorted downwards."""
-    taken = _of(lengths, examples)
-    order = np.argsort(-taken, axis=1, kind="stable")
-    return np.take_along_axis(examples, order, axis=1), np.take_along_axis(taken, order, axis=1)
+    step_lengths = _of(lengths, examples)
+    order = np.argsort(-step_lengths, axis=1, kind="stable")
+    return np.take_along_axis(examples, order, axis=1), np.take_along_axis(step_lengths, order, axis=1)
 
 
 def _room(groups: np.ndarray | None, batch_size: int) -> int:
@@ -153,15 +151,14 @@ def _examples(
     bounds = np.r_[0, np.cumsum(np.bincount(groups))]
     questions = _compose(np.add.reduceat(lengths[members], bounds[:-1]), batch_size, seed, epoch)  # [S, B]
     examples = np.full((len(questions), _room(groups, batch_size)), -1, np.int64)
-    for step, held in enumerate(questions):
-        found = np.concatenate([members[bounds[q] : bounds[q + 1]] for q in held[held >= 0]])
-        examples[step, : len(found)] = found
+    for step, chosen in enumerate(questions):
+        own = np.concatenate([members[bounds[q] : bounds[q + 1]] for q in chosen[chosen >= 0]])
+        examples[step, : len(own)] = own
     return examples
 
 
 def _compose(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """Examples of each step, int64 [S, B]: one of each of B length classes, so that step totals are
-    nearly equal.
+    """Examples of each step, int64 [S, B]: one of each length class, so that totals are near.
 
     The examples of the shorter classes fall to steps at random. Those of the longest quarter, whose
     lengths differ most, level the totals: the longest goes to the step that is shortest so far, and
@@ -182,12 +179,12 @@ def _compose(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.
     for b in order:
         members = by_length[ends[b] - sizes[b] : ends[b]]
         if b < batch_size - levelling:
-            at = rng.permutation(sizes[b])
+            chosen = rng.permutation(sizes[b])
         else:
             shortest_first = np.lexsort((rng.random(sizes[b]), totals[: sizes[b]]))
-            at = shortest_first[::-1]  # `members` are sorted upwards
-        composed[at, b] = members
-        totals[at] += lengths[members]
+            chosen = shortest_first[::-1]  # `members` are sorted upwards
+        composed[chosen, b] = members
+        totals[chosen] += lengths[members]
     full = steps - 1 if empty else steps
     composed[:full] = composed[rng.permutation(full)]
     return composed

@@ -1,4 +1,4 @@
-"""The steps of an epoch, made ahead by TensorFlow's threads, and those of a prediction."""
+"""The steps of an epoch, filled ahead by TensorFlow's threads, and those of a prediction."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,45 +28,43 @@ def dataset(
 
     Yields inputs `token_ids`, `positions`, `segment_ids`, `example_ids` int32 [R, T] and `reads`
     int32 [R, M]; where the tokens have P spans also `spans` int32 [R, M, P, 2], the places in the
-    row where each begins and before which it ends; targets [R, M, …], of rivals [R, M, … + 1] with
-    the number that rivals share; weights float32 [R, M]. Empty places hold 0.
+    packed row where each begins and before which it ends; targets [R, M, …], of rivals
+    [R, M, … + 1] with the number that rivals share; weights float32 [R, M]. Empty places hold 0.
     """
     where = placement(plan, epoch)
-    shape = (plan.rows, plan.length, plan.reads)
+    shape = (plan.packed_rows, plan.length, plan.reads)
 
     def steps() -> Iterator[tuple]:
         for s in range(first_step, plan.steps):
             real = where.examples[s] >= 0
-            parts = (where.examples, where.rows, where.starts, where.numbers, where.reads)
+            parts = (where.examples, where.packed_rows, where.starts, where.numbers, where.reads)
             yield fill(Step(shape, *(a[s][real] for a in parts)), tokens, reads)
 
-    return _made_ahead(steps, plan.steps - first_step)
+    return _filled_ahead(steps, plan.steps - first_step)
 
 
-def _made_ahead(steps: Callable[[], Iterator[tuple]], count: int) -> Iterator[tuple]:
-    """Yields the same steps from a `tf.data.Dataset`, whose threads fill them while the model
-    computes.
-    """
+def _filled_ahead(steps: Callable[[], Iterator[tuple]], count: int) -> Iterator[tuple]:
+    """Yields the same steps from a `tf.data.Dataset`: filled while the model computes."""
     first = next(steps(), None)
     if first is None:
         return
     tf = backend.tensorflow()
     signature = tf.nest.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), first)
-    made = tf.data.Dataset.from_generator(steps, output_signature=signature)
+    data_set = tf.data.Dataset.from_generator(steps, output_signature=signature)
     options = tf.data.Options()
     # There is nothing to tune here, and the end of a tuned data set waits for its tuner, which
     # sleeps 10 ms, then twice as long each time: an epoch of 6 seconds could take 10.23.
     options.autotune.enabled = False
-    made = made.apply(tf.data.experimental.assert_cardinality(count)).prefetch(STEPS_AHEAD)
+    data_set = data_set.apply(tf.data.experimental.assert_cardinality(count)).prefetch(STEPS_AHEAD)
     # A generator, since Keras takes no iterator of another kind.
-    yield from made.with_options(options).as_numpy_iterator()
+    yield from data_set.with_options(options).as_numpy_iterator()
 
 
 @dataclass(frozen=True)
 class PredictionShape:
     """R, T and M of prediction batches."""
 
-    rows: int
+    packed_rows: int
     length: int
     reads: int
 
@@ -77,9 +75,9 @@ def prediction_shape(
     """One of a few fixed shapes, so that compiled programs are found again for other files.
 
     Args:
-        lengths: tokens of each example to come; the row is the shortest fixed length that holds the
+        lengths: tokens of each example to come; T is the shortest fixed length that holds the
             longest.
-        max_length: the model's limit, which a row need not pass when one example fills it.
+        max_length: the model's limit, which T need not pass when one example fills it.
         step_tokens: about how many tokens, R × T, a step takes.
         devices: R is a multiple of this number.
         counts: places of each example that are read; None where it is one. Where it is more, M is
@@ -87,22 +85,23 @@ def prediction_shape(
     """
     longest = int(max(lengths, default=1))
     length = next((n for n in PREDICTION_LENGTHS if n >= longest), max(longest, max_length))
-    rows = max(step_tokens // length, 1)
+    packed_rows = max(step_tokens // length, 1)
     most = 1 if counts is None else int(max(counts, default=1))
     reads = max(length // 8, 1) if most <= 1 else length
-    return PredictionShape(-(-rows // devices) * devices, length, reads)
+    return PredictionShape(-(-packed_rows // devices) * devices, length, reads)
 
 
 def prediction_steps(tokens: Tokens, shape: PredictionShape, reads: Reads) -> tuple[Placement, np.ndarray]:
-    """Where each example goes when all are predicted once: a placement with S = 1, and each one's
-    step, int64 [N].
+    """Where each example goes when all are predicted once: placement (S = 1) and steps, int64 [N].
 
     Examples are packed longest first, so that steps near each other hold examples of like length.
     """
     lengths = np.diff(tokens.offsets)
     order = np.argsort(-lengths, kind="stable")
-    rows, *places = first_fit(lengths[order], shape.length, shape.reads, reads.counts[order])
-    return Placement(order[None], rows[None] % shape.rows, *(a[None] for a in places)), rows // shape.rows
+    packed_rows, *places = first_fit(lengths[order], shape.length, shape.reads, reads.counts[order])
+    return Placement(
+        order[None], packed_rows[None] % shape.packed_rows, *(a[None] for a in places)
+    ), packed_rows // shape.packed_rows
 
 
 def prediction_batches(
@@ -115,25 +114,24 @@ def prediction_batches(
     """
     order = np.argsort(steps, kind="stable")
     bounds = np.searchsorted(steps[order], np.arange(steps.max(initial=-1) + 2))
-    parts = (where.examples, where.rows, where.starts, where.numbers, where.reads)
+    parts = (where.examples, where.packed_rows, where.starts, where.numbers, where.reads)
     for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
-        at = order[begin:end]
-        step = Step((shape.rows, shape.length, shape.reads), *(a[0][at] for a in parts))
+        indices = order[begin:end]
+        step = Step((shape.packed_rows, shape.length, shape.reads), *(a[0][indices] for a in parts))
         yield fill(step, tokens, reads)
 
 
 def predicted(outputs: np.ndarray, reads: Reads, where: Placement, steps: np.ndarray) -> np.ndarray:
-    """The outputs of each place that is read, float32 [M of all examples, C], in the order of
-    `reads`.
+    """The outputs of each place that is read, float32 [M of all, C], in the order of `reads`.
 
     Args:
         outputs: of all steps, one after the other, [S * R, M, C].
         reads: what is read.
         where, steps: of `prediction_steps`.
     """
-    examples, rows = where.examples[0], len(outputs) // (int(steps.max()) + 1)
+    examples, packed_rows = where.examples[0], len(outputs) // (int(steps.max()) + 1)
     which, within = each(reads.offsets, examples)
-    found = np.empty((len(reads.places), outputs.shape[-1]), np.float32)
-    row = (steps * rows + where.rows[0])[which]
-    found[reads.offsets[examples][which] + within] = outputs[row, where.reads[0][which] + within]
-    return found
+    result = np.empty((len(reads.places), outputs.shape[-1]), np.float32)
+    packed_row = (steps * packed_rows + where.packed_rows[0])[which]
+    result[reads.offsets[examples][which] + within] = outputs[packed_row, where.reads[0][which] + within]
+    return result

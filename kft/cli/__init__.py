@@ -1,6 +1,4 @@
-"""Click commands: read options, call one function, print. Nothing heavy is imported before a
-command needs it.
-"""
+"""Click commands: read options, call one function, print; imports wait for their command."""
 
 from kft.cli import process
 

@@ -21,8 +21,7 @@ from kft.cli.shared import BACKEND, FILE_SET, JSON, SKIP_UNLABELLED, check_about
 @BACKEND
 @JSON
 def compare(runs, split, data, metric, output, seed, overrides, skip_unlabelled, backend, as_json) -> None:
-    """Compare finished RUNs on the same rows: scores, whether they differ by more than chance,
-    where the runs disagree.
+    """Compare finished RUNs on the same rows: scores, significance, and where the runs disagree.
 
     Without --data it reads what the runs predicted when they were trained. A RUN may be a folder of
     runs over seeds or
@@ -42,15 +41,15 @@ def compare(runs, split, data, metric, output, seed, overrides, skip_unlabelled,
         select(runs[0], backend)
         from kft import evaluate
 
-        split, found = (
+        split, predicted = (
             "data",
             {run: evaluate.answer_file(run, data, overrides, skip_unlabelled) for run in runs},
         )
     else:
-        split, found = comparing.read(runs, split)
+        split, predicted = comparing.read(runs, split)
     if output:
         check_output(output, *([data] if data else []))
-    told, rows = comparing.compare(found, split, metric, seed)
+    content, rows = comparing.compare(predicted, split, metric, seed)
     if output:
         comparing.write_disagreements(rows, output)
-    print_json(told) if as_json else click.echo(comparing.text(told))
+    print_json(content) if as_json else click.echo(comparing.text(content))

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 EXIT_MISTAKE = 1
-EXIT_PIPE = 141  # as a shell tells of a program that SIGPIPE ended
+EXIT_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 EXIT_STOPPED = 75  # sysexits.h: EX_TEMPFAIL, try again later
 GRACE_SECONDS = 4.0  # between a signal and the end of a process that does not follow it
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -47,9 +47,7 @@ def leave(number: int) -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt meanwhile, and end the process should that get
-    lost.
-    """
+    """SIGINT and SIGTERM raise KeyboardInterrupt meanwhile, or end the process if it is lost."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -70,9 +68,7 @@ def stoppable() -> Iterator[None]:
 
 
 def end(status: object) -> None:
-    """Ends the process with a status other than 0, before libraries say more on their way out, or
-    crash.
-    """
+    """Ends the process with a status other than 0, before libraries print or crash."""
     global _status
     _status = status if isinstance(status, int) else EXIT_MISTAKE
     if not _ours or not status:
@@ -84,17 +80,13 @@ def end(status: object) -> None:
 
 
 def utf8_output() -> None:
-    """JSON is UTF-8 whatever the locale; half a character, as in a strange file name, becomes an
-    escape of JSON.
-    """
+    """JSON is UTF-8 whatever the locale; half a character becomes an escape of JSON."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def need(stream: str, hint: str) -> None:
-    """Raises KftError: the process was started without a standard stream that the command is
-    about.
-    """
+    """Raises KftError: the process has not the standard stream that the command is about."""
     if stream in closed:
         from kft.errors import KftError
 
@@ -131,9 +123,7 @@ def _watch(reader: int) -> None:
 
 
 def _raises(number: int) -> bool:
-    """Whether the signal is to end the command at once: other handlers are of what ends by
-    itself.
-    """
+    """Whether the signal ends the command at once; other handlers belong to gentle stops."""
     handler = signal.getsignal(number)
     return handler is _interrupt or bool(getattr(handler, "raises", lambda: False)())
 

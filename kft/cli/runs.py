@@ -12,8 +12,8 @@ from kft.cli.shared import (
     SKIP_UNLABELLED,
     check_about_file,
     print_json,
+    say,
     select,
-    tell,
 )
 
 
@@ -75,7 +75,7 @@ def predict(run, file, output, written, overrides, backend) -> None:
     if file == "-":
         process.need("stdin", "give a file with texts")
     if file == "-" and sys.stdin.isatty():
-        tell("reading texts from the terminal, one a line; Ctrl-D ends them")
+        say("reading texts from the terminal, one a line; Ctrl-D ends them")
     select(run, backend)
     from kft import evaluate as evaluation
 
@@ -85,28 +85,51 @@ def predict(run, file, output, written, overrides, backend) -> None:
 @click.command(short_help="Turn a finished RUN into a model that others load.")
 @click.argument("run")
 @click.option(
-    "--to", required=True, type=click.Choice(["savedmodel", "hf", "keras", "onnx", "peft"]), help="Format."
+    "--to",
+    type=click.Choice(["savedmodel", "hf", "keras", "onnx", "peft"]),
+    help="Format.  [with --push: by default the one that its hub expects]",
 )
 @click.option(
-    "--output", required=True, type=click.Path(), help="Folder to make; for savedmodel, to add a version to."
+    "--output",
+    type=click.Path(),
+    help="Folder to make; for savedmodel, to add a version to.  [with --push: by default nothing is kept]",
 )
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Compare its answers with the run's."
 )
+@click.option(
+    "--push",
+    metavar="ADDRESS",
+    help="Push it to hf://ORG/NAME[@BRANCH] or kaggle://OWNER/MODEL/FRAMEWORK/VARIATION, with a model card.",
+)
+@click.option(
+    "--public", is_flag=True, help="Let everybody read what is pushed; a new model is private without."
+)
 @JSON
-def export(run, to, output, verify, as_json) -> None:
+def export(run, to, output, verify, push, public, as_json) -> None:
     """Turn a finished RUN into a model that others load.
 
     savedmodel takes raw text and goes to TensorFlow Serving, as OUTPUT/1, OUTPUT/2, …; hf is a
     Hugging Face folder, keras a KerasHub preset, onnx a graph with an int8 variant, peft the
-    low-rank adapters of the run by themselves. What does not answer as the run does is not kept.
+    low-rank adapters of the run by themselves. What does not answer as the run does is neither kept
+    nor pushed.
     """
+    missing = [name for name, value in (("--to", to), ("--output", output)) if value is None]
+    if missing and push is None:
+        raise click.UsageError(f"Missing option '{missing[0]}'.")
+    if public and push is None:
+        raise click.UsageError("--public goes with --push")
+    if push is not None and not verify:
+        raise click.UsageError("--push and --no-verify exclude each other: only what is proven is pushed")
     select(run, None)
     from kft import export as exporting
 
-    told = exporting.export(run, to, output, verify)
+    if push is None:
+        result = exporting.export(run, to, output, verify)
+    else:
+        result = exporting.push(run, to, push, output, public)
     if as_json:
-        print_json(told)
+        print_json(result)
         return
-    tell(exporting.summary(told))
-    click.echo(told["output"])
+    say(exporting.summary(result))
+    click.echo(result["pushed"] if push else result["output"])

@@ -77,7 +77,7 @@ def serve(exported, **options) -> None:
     from kft.serve import settings
 
     settings.check_packages()
-    made = Settings(**options, token=settings.token())
+    server_settings = Settings(**options, token=settings.token())
     from kft.serve import running
 
-    running.serve(exported, made)
+    running.serve(exported, server_settings)

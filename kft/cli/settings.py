@@ -16,14 +16,12 @@ from kft.cli.shared import CONFIG, JSON, SET, print_file, print_json
 )
 @JSON
 def data(config, overrides, run_path, as_json) -> None:
-    """Show what the data of CONFIG hold: counts, drops, labels, duplicates, leaks, token
-    lengths.
-    """
+    """Show what is in the data of CONFIG: counts, drops, labels, duplicates, leaks, lengths."""
     from kft import audit
     from kft import config as configs
 
-    told = audit.audit(configs.load(config, overrides), run_path)
-    print_json(told, indent=2) if as_json else click.echo(audit.text(told))
+    account = audit.audit(configs.load(config, overrides), run_path)
+    print_json(account, indent=2) if as_json else click.echo(audit.text(account))
 
 
 @click.command(short_help="Look at data and write a config that trains.")

@@ -1,6 +1,4 @@
-"""What the commands share: the group that tells mistakes, options, exit statuses, the choice of a
-backend.
-"""
+"""What the commands share: the group that reports mistakes, options, statuses, backends."""
 
 import contextlib
 import errno
@@ -16,7 +14,7 @@ from kft.cli.process import EXIT_MISTAKE, EXIT_PIPE, EXIT_STOPPED
 
 __all__ = [
     "BACKEND", "EXIT_MISTAKE", "EXIT_PIPE", "EXIT_STOPPED", "FILE_SET", "JSON", "SET", "SKIP_UNLABELLED", "Commands", "backend_of", "check_about_file", "override", "print_file",
-    "print_json", "seed_list", "select", "tell",
+    "print_json", "say", "seed_list", "select",
 ]  # fmt: skip
 
 
@@ -82,10 +80,10 @@ class Commands(click.Group):
         try:
             return super().invoke(context)
         except errors.KftError as error:
-            tell(f"Error: {error}")
+            say(f"Error: {error}")
             sys.exit(EXIT_MISTAKE)
         except KeyboardInterrupt as stop:
-            tell(process.STOPPED.format(str(stop) or "SIGINT").rstrip())
+            say(process.STOPPED.format(str(stop) or "SIGINT").rstrip())
             sys.exit(EXIT_MISTAKE)
         except BrokenPipeError:  # `kft … | head`
             process.forget_output()
@@ -94,7 +92,7 @@ class Commands(click.Group):
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             name = error.filename or "standard output"
-            tell(f"Error: {name}: cannot be written: no space left on the disk\n\nhint: free some space")
+            say(f"Error: {name}: cannot be written: no space left on the disk\n\nhint: free some space")
             process.forget_output()
             sys.exit(EXIT_MISTAKE)
 
@@ -109,7 +107,7 @@ class Commands(click.Group):
         return super().resolve_command(context, args)
 
 
-def tell(text: str) -> None:
+def say(text: str) -> None:
     """Says something on stderr, as far as anybody listens."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
@@ -168,7 +166,7 @@ def override(overrides: tuple[str, ...], **options: tuple[str, Any]) -> tuple[st
     """
     from kft.config import reading
 
-    made = list(overrides)
+    result = list(overrides)
     for option, (setting, value) in options.items():
         if value is None:
             continue
@@ -177,8 +175,8 @@ def override(overrides: tuple[str, ...], **options: tuple[str, Any]) -> tuple[st
             if ".".join(keys) == setting and reading.toml_value(given) != value:
                 name = option.replace("_", "-")
                 raise click.UsageError(f"--{name} {value} and --set {text} contradict each other")
-        made.append(f"{setting}={json.dumps(value)}")
-    return tuple(made)
+        result.append(f"{setting}={json.dumps(value)}")
+    return tuple(result)
 
 
 def seed_list(text: str) -> tuple[int, ...]:

@@ -12,8 +12,8 @@ from kft.cli.shared import (
     SET,
     override,
     print_json,
+    say,
     seed_list,
-    tell,
 )
 
 
@@ -64,17 +64,17 @@ def suite(
 
     try:
         every = (*running.shared(preset, data_dir), *overrides)
-        told = running.run(suite, wanted, numbers, every, folder, from_mnli)
+        content = running.run(suite, wanted, numbers, every, folder, from_mnli)
     except train.Stopped as stopped:
-        tell(f"{stopped.run.path}: stopped and saved; the same command goes on")
+        say(f"{stopped.run.path}: stopped and saved; the same command goes on")
         sys.exit(EXIT_STOPPED)
-    print_json(told) if as_json else click.echo(suites.text(told))
-    tell(f"page      {told['folder']}/suite.html")
-    if told["submission"]["file"]:
-        missing = told["submission"]["missing"]
+    print_json(content) if as_json else click.echo(suites.text(content))
+    say(f"page      {content['folder']}/suite.html")
+    if content["submission"]["file"]:
+        missing = content["submission"]["missing"]
         lacks = f" (the server also wants {', '.join(missing)})" if missing else ""
-        tell(f"answers   {told['folder']}/{told['submission']['file']}{lacks}")
-        for problem in told["submission"]["refused"]:
-            tell(f"          the server would refuse {problem}")
-    if told["failed"]:
+        say(f"answers   {content['folder']}/{content['submission']['file']}{lacks}")
+        for problem in content["submission"]["refused"]:
+            say(f"          the server would refuse {problem}")
+    if content["failed"]:
         sys.exit(EXIT_MISTAKE)

@@ -14,8 +14,8 @@ from kft.cli.shared import (
     backend_of,
     override,
     print_json,
+    say,
     seed_list,
-    tell,
 )
 
 
@@ -75,15 +75,15 @@ def train(config, backend, overrides, run_path, seeds, resume_path, dry_run, as_
     if dry_run and (run_path or numbers):
         raise click.UsageError("--dry-run writes nothing: it goes without --run and --seeds")
     if dry_run:
-        told = _run_training(settings.backend, lambda training: training.dry_run(settings))
-        print_json(told, indent=2) if as_json else click.echo(_dry_run_text(settings, told))
+        result = _run_training(settings.backend, lambda training: training.dry_run(settings))
+        print_json(result, indent=2) if as_json else click.echo(_dry_run_text(settings, result))
         return
     folds = settings.split.folds and settings.split.fold is None
     if numbers or folds:
         kinds = [*(["folds"] if folds else []), *(["seeds"] if numbers else [])]
         folder = run_path or Path("runs", "-".join([Path(config or "bbc_news").stem, *kinds]))
-        told = _run_training(settings.backend, lambda _: _ensemble().train(settings, folder, numbers))
-        _results(told, as_json)
+        result = _run_training(settings.backend, lambda _: _ensemble().train(settings, folder, numbers))
+        _results(result, as_json)
         return
     _result(_run_training(settings.backend, lambda training: training.train(settings, run_path)), as_json)
 
@@ -113,7 +113,7 @@ def _run_training(backend: str, work) -> dict:
     try:
         return work(training)
     except training.Stopped as stopped:
-        tell(str(stopped))
+        say(str(stopped))
         sys.exit(EXIT_STOPPED)
 
 
@@ -126,34 +126,34 @@ def _result(result: dict, as_json: bool) -> None:
     run = runs.RunDir(Path(result["run"]))
     click.echo(report.summary(result["metrics"], runs.read_json(run.details)))
     click.echo(f"run       {result['run']}")
-    tell(f"report    {run.report}")
+    say(f"report    {run.report}")
 
 
-def _results(told: dict, as_json: bool) -> None:
+def _results(content: dict, as_json: bool) -> None:
     """As `_result`, of several runs."""
     if as_json:
-        print_json(told)
+        print_json(content)
         return
-    click.echo(_ensemble().text(told))
-    click.echo(f"runs      {told['run']}")
-    tell(f"page      {told['run']}/ensemble.html")
+    click.echo(_ensemble().text(content))
+    click.echo(f"runs      {content['run']}")
+    say(f"page      {content['run']}/ensemble.html")
 
 
-def _dry_run_text(settings, told: dict) -> str:
+def _dry_run_text(settings, report: dict) -> str:
     from kft import audit
     from kft import config as configs
 
-    shape, count = told["batches"], told["parameters"]
+    shape, count = report["batches"], report["parameters"]
     unit = "questions" if "questions" in shape else "examples"
     return "\n".join(
         [
             configs.dump(settings),
-            audit.text(told["data"]),
+            audit.text(report["data"]),
             "",
             f"batches     steps an epoch: {shape['steps']:,}; a step: {shape[unit]} {unit} in {shape['rows']} × "
             f"{shape['length']} tokens, {shape['filled']:.1%} filled (padding would fill {shape['filled_if_padded']:.1%})",
             f"parameters  {count['total']:,}, of which {count['trainable']:,} are trained",
-            f"memory      about {max(1, told['memory_bytes'] / 2**20):,.0f} MiB for training",
-            f"first step  loss {told['first_loss']:.4f}, {told['first_step_seconds']:.1f} s with compilation",
+            f"memory      about {max(1, report['memory_bytes'] / 2**20):,.0f} MiB for training",
+            f"first step  loss {report['first_loss']:.4f}, {report['first_step_seconds']:.1f} s with compilation",
         ]
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kft.cli.shared import BACKEND, CONFIG, EXIT_STOPPED, JSON, SET, override, print_json, tell
+from kft.cli.shared import BACKEND, CONFIG, EXIT_STOPPED, JSON, SET, override, print_json, say
 
 
 @click.command(short_help="Search for the best settings.")
@@ -86,12 +86,12 @@ def tune(
         if not on_ray:  # takes over what the workers left
             working.work(opened, stop)
         clock.cancel()
-        told = working.finish(opened)
-    print_json(told) if as_json else click.echo(results.text(told))
-    tell(f"page      {study}/study.html")
-    if told["best"]:
-        tell(f"best      kft train {study}/best.toml")
+        content = working.finish(opened)
+    print_json(content) if as_json else click.echo(results.text(content))
+    say(f"page      {study}/study.html")
+    if content["best"]:
+        say(f"best      kft train {study}/best.toml")
     if stop.is_set():
         why = "the time is over" if timed_out.is_set() else "stopped"
-        tell(f"{study}: {why}; the running trials are saved, the same command goes on")
+        say(f"{study}: {why}; the running trials are saved, the same command goes on")
         sys.exit(0 if timed_out.is_set() else EXIT_STOPPED)

@@ -67,7 +67,9 @@ def load(path: str | Path | None = None, overrides: tuple[str, ...] | list[str] 
     """
     file = find(path)
     where = (
-        reading.shown(file) if path is not None and file.name == Path(path).name else str(path or file.stem)
+        reading.display_path(file)
+        if path is not None and file.name == Path(path).name
+        else str(path or file.stem)
     )
     return parse(reading.read_toml(file), overrides, where, base=file.parent)
 
@@ -78,9 +80,7 @@ def parse(
     where: str = "settings",
     base: Path | None = None,
 ) -> Config:
-    """`load` for settings that are already a dictionary; `base` is what their paths are relative
-    to.
-    """
+    """`load` for settings in a dictionary; their paths are relative to `base`."""
     settings = reading.absolute_paths(settings, base or Path.cwd())
     changes: dict[str, Any] = {}
     for override in overrides:
@@ -96,9 +96,9 @@ def parse(
         # Several alternatives of one setting (`class_weight`, `text`) fail with one and the same
         # line.
         problems = dict.fromkeys(line for item in error.errors() for line in explain(item))
-        told = f"{where} and --set" if overrides else where
+        origin = f"{where} and --set" if overrides else where
         lines = "\n".join(f"  {problem}" for problem in problems)
-        raise KftError(f"{told}: {len(problems)} to fix\n{lines}", SCHEMA_HINT) from None
+        raise KftError(f"{origin}: {len(problems)} to fix\n{lines}", SCHEMA_HINT) from None
 
 
 def of_run(file: Path) -> Config:
@@ -113,7 +113,7 @@ def of_run(file: Path) -> Config:
         group = data.pop("group", None)
         split = settings.get("split", {}) | ({} if group is None else {"group": group})
         settings = settings | {"data": data, "split": split}
-    return parse(settings, where=reading.shown(file), base=file.parent)
+    return parse(settings, where=reading.display_path(file), base=file.parent)
 
 
 def dump(config: Config) -> str:
@@ -127,8 +127,7 @@ def dump(config: Config) -> str:
 
 
 def change(config: Config, changes: dict[str, Any], where: str = "settings") -> Config:
-    """A config with other values for some settings, such as {"train.epochs": 3}; a search is left
-    out.
+    """A config with other values for some settings, such as {"train.epochs": 3}, without search.
 
     Raises:
         KftError: every mistake of the new values, and conflicts with the others.
@@ -151,14 +150,12 @@ def _leaves(settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def refusals(config: Config, name: str, value: Any) -> list[str]:
-    """Why a setting does not take a value, whatever the other settings are; nothing where it
-    does.
-    """
+    """Why a setting does not take a value, whatever the others are; empty where it does."""
     try:
         Config.model_validate(_changed(config, {name: value}))
     except ValidationError as error:
-        found = (item for item in error.errors() if item["type"] != "value_error")
-        return list(dict.fromkeys(line for item in found for line in explain(item)))
+        items = (item for item in error.errors() if item["type"] != "value_error")
+        return list(dict.fromkeys(line for item in items for line in explain(item)))
     return []
 
 

@@ -174,26 +174,26 @@ def _column_conflicts(data: DataConfig) -> Iterator[str]:
     """Mistakes in `data.group`, `data.entities` and `data.spans`."""
     if data.entities is not None and data.tokens is not None:
         yield "`data.tokens` and `data.entities` exclude each other: words with tags, or texts with entities"
-    taken = {data.text: "`data.text`", data.text_pair: "`data.text_pair`", data.label: "`data.label`"}
-    if data.group is not None and data.group in taken:
-        yield f"`data.group` is the same column as {taken[data.group]}: {data.group!r}"
-    taken |= {name: "a column that kft makes" for name in FRAME_COLUMNS if name not in taken}
-    taken |= {data.group: "`data.group`"}
+    used = {data.text: "`data.text`", data.text_pair: "`data.text_pair`", data.label: "`data.label`"}
+    if data.group is not None and data.group in used:
+        yield f"`data.group` is the same column as {used[data.group]}: {data.group!r}"
+    used |= {name: "a column that kft makes" for name in FRAME_COLUMNS if name not in used}
+    used |= {data.group: "`data.group`"}
     marked = set()
     for span in data.spans or []:
-        shown = f"`data.spans` = {span!r}"
+        setting = f"`data.spans` = {span!r}"
         text, *ends = span
         if text not in ("text", "text_pair"):
-            yield f'{shown}: the first part must be "text" or "text_pair"'
+            yield f'{setting}: the first part must be "text" or "text_pair"'
         elif getattr(data, text) is None:
-            yield f"{shown}: there is no second text, `data.text_pair` is not set"
+            yield f"{setting}: there is no second text, `data.text_pair` is not set"
         if any(isinstance(end, int) == data.header for end in ends):
             wanted = "column names" if data.header else "column numbers (from 0), `data.header` is false"
-            yield f"{shown}: the last two parts must be {wanted}"
-        for end in (end for end in dict.fromkeys(ends) if end in taken):
-            yield f"{shown}: {end!r} is {taken[end]}"
+            yield f"{setting}: the last two parts must be {wanted}"
+        for end in (end for end in dict.fromkeys(ends) if end in used):
+            yield f"{setting}: {end!r} is {used[end]}"
         if ends[0] == ends[1]:
-            yield f"{shown}: begins and ends in the same column"
+            yield f"{setting}: begins and ends in the same column"
         elif tuple(span) in marked:
-            yield f"{shown}: stands there twice"
+            yield f"{setting}: is listed twice"
         marked.add(tuple(span))

@@ -8,7 +8,7 @@ from kft.config.table import alternatives, is_section, settings_table
 from kft.config.whole import Config
 from kft.errors import closest, did_you_mean
 
-# Of settings with several types, where the types alone do not tell.
+# Of settings with several types, where the types alone do not say it.
 WORDS = {"train.optimizer": "'adam', 'adamw', 'sgd' or one of optax's such as 'optax:lion'"}
 SHAPES = {
     "data.spans": 'a list such as [["text", "start", "end"]]: a text, and two of the columns',
@@ -17,9 +17,7 @@ SHAPES = {
 
 
 def explain(item: dict) -> list[str]:
-    """One mistake that pydantic found; the alternatives of one setting (`class_weight`, `text`)
-    give one line.
-    """
+    """One mistake that pydantic reports; the alternatives of one setting give one line."""
     loc, got = [str(part) for part in item["loc"]], item.get("input")
     if item["type"] == "value_error":
         return str(item["ctx"]["error"]).split("\n")
@@ -36,7 +34,7 @@ def explain(item: dict) -> list[str]:
     if len(types) > 1:
         inside = loc[depth + 1 :]  # after the setting's name comes the alternative that failed
         if isinstance(got, dict) and got and not inside and any(get_origin(t) is dict for t in types):
-            return []  # what is wrong in the table is told for itself
+            return []  # each mistake in the table has its own item
         if type(got) in types and item["type"] in ("literal_error", "list_type"):
             return []  # and so is a number beyond its limits
         loc = loc[:depth] + inside

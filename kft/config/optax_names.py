@@ -13,13 +13,13 @@ OWN = {"learning_rate", "trust_ratio_mask", *MASKS}  # arguments that are no set
 
 
 def optimizers() -> dict[str, Callable]:
-    """Name → function that makes the optimizer, for those whose updates follow from gradients and
-    weights alone.
-    """
+    """Name → constructor of the optimizers that need only gradients and weights for an update."""
     import optax  # brings JAX along, so only for configs that name one of its optimizers
 
-    made = {name: getattr(optax, name) for name in dir(optax) if name not in UNFIT and name[0] != "_"}
-    return {name: make for name, make in made.items() if next(iter(_parameters(make)), "") == "learning_rate"}
+    makers = {name: getattr(optax, name) for name in dir(optax) if name not in UNFIT and name[0] != "_"}
+    return {
+        name: make for name, make in makers.items() if next(iter(_parameters(make)), "") == "learning_rate"
+    }
 
 
 def takes(name: str) -> dict[str, inspect.Parameter]:
@@ -28,7 +28,7 @@ def takes(name: str) -> dict[str, inspect.Parameter]:
 
 
 def masks(name: str) -> list[str]:
-    """The arguments of an optimizer that tell which weights decay."""
+    """The arguments of an optimizer that say which weights decay."""
     return [key for key in MASKS if key in _parameters(optimizers()[name])]
 
 
@@ -47,14 +47,14 @@ def problems(name: str, settings: dict[str, Any], weight_decay: float | None) ->
     known = optimizers()
     if name not in known:
         near = closest(name, known)
-        told = f", did you mean `optax:{near}`?" if near else f"; it has {', '.join(known)}"
-        yield f"`train.optimizer`: optax has no optimizer {name!r} that fits here{told}"
+        hint = f", did you mean `optax:{near}`?" if near else f"; it has {', '.join(known)}"
+        yield f"`train.optimizer`: optax has no optimizer {name!r} that fits here{hint}"
         return
     accepted = takes(name)
-    told = f"optax:{name} takes {', '.join(accepted) or 'no settings'}"
+    accepts = f"optax:{name} takes {', '.join(accepted) or 'no settings'}"
     for key in (key for key in settings if key not in accepted):
-        yield f"`train.optax.{key}` is not a setting{did_you_mean(key, accepted)}: {told}"
+        yield f"`train.optax.{key}` is not a setting{did_you_mean(key, accepted)}: {accepts}"
     if weight_decay is not None and "weight_decay" in settings:
         yield "`train.weight_decay` and `train.optax.weight_decay` are one setting: leave one of them out"
     elif weight_decay and "weight_decay" not in accepted:
-        yield f"`train.weight_decay` is not for this optimizer: {told}"
+        yield f"`train.weight_decay` is not for this optimizer: {accepts}"

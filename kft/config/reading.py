@@ -13,7 +13,8 @@ PATH_KEYS = ("data_dir", "train", "validation", "test")
 PRESET_KEYS = ("preset", "adapter_base")  # of `model`: a name, a handle or a folder
 
 
-def shown(file: Path) -> str:
+def display_path(file: Path) -> str:
+    """A path as the user would write it."""
     try:
         return str(file.relative_to(Path.cwd()))
     except ValueError:
@@ -26,22 +27,20 @@ def read_toml(file: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         hint = 'strings need quotes: backend = "torch"'
         if file.suffix.lower().lstrip(".") in FORMATS:
-            hint = f"CONFIG is a TOML file; data are a setting: --set data.train={shown(file)}"
-        raise KftError(f"{shown(file)}: not valid TOML: {error}", hint) from None
+            hint = f"CONFIG is a TOML file; data are a setting: --set data.train={display_path(file)}"
+        raise KftError(f"{display_path(file)}: not valid TOML: {error}", hint) from None
     except UnicodeDecodeError as error:
         raise KftError(
-            f"{shown(file)}: not UTF-8 text (byte {error.start + 1})", "save the config as UTF-8"
+            f"{display_path(file)}: not UTF-8 text (byte {error.start + 1})", "save the config as UTF-8"
         ) from None
     except OSError as error:
         raise KftError(
-            f"{shown(file)}: cannot be read: {error.strerror}", "check the file's permissions"
+            f"{display_path(file)}: cannot be read: {error.strerror}", "check the file's permissions"
         ) from None
 
 
 def split_override(override: str) -> tuple[list[str], str]:
-    """The keys and the value of `a.b=value`; a key that is no bare word stands in quotes, as in
-    TOML.
-    """
+    """The keys and the value of `a.b=value`; a key may be in quotes, as in TOML."""
     ends = [i for i, character in enumerate(override) if character == "="]
     for end in ends:
         try:
@@ -60,10 +59,10 @@ def split_override(override: str) -> tuple[list[str], str]:
 
 def toml_value(text: str) -> Any:
     try:
-        found = tomllib.loads(f"value = {text}")
+        table = tomllib.loads(f"value = {text}")
     except (tomllib.TOMLDecodeError, RecursionError):
         return text
-    return found["value"] if len(found) == 1 else text  # else lines that are more settings
+    return table["value"] if len(table) == 1 else text  # else lines that are more settings
 
 
 def assign(settings: dict, keys: list[str], value: Any, override: str) -> None:
@@ -83,9 +82,7 @@ def merge(below: dict, above: dict) -> dict:
 
 
 def without_replaced_data(settings: dict, changes: dict) -> dict:
-    """The settings, less the data of the file where an override says where else the examples
-    are.
-    """
+    """The settings, less the data of the file where an override names other examples."""
     data, changed = settings.get("data"), changes.get("data")
     if not isinstance(data, dict) or not isinstance(changed, dict):
         return settings
@@ -95,9 +92,7 @@ def without_replaced_data(settings: dict, changes: dict) -> dict:
 
 
 def mixed_data(settings: dict, changes: dict) -> str:
-    """What is still of the file, or no longer, where an override says where the examples are; ""
-    where nothing is mixed.
-    """
+    """What an override of the examples leaves of the file's data, or replaces; "" for nothing."""
     data, changed = settings.get("data"), changes.get("data")
     if not isinstance(data, dict) or not isinstance(changed, dict):
         return ""
@@ -105,8 +100,8 @@ def mixed_data(settings: dict, changes: dict) -> str:
     if "source" in changed and (gone := [key for key in ("train", *others) if data.get(key)]):
         return f"data.source of --set takes the place of {_named(gone)}"
     if "train" in changed and data.get("train") and others:
-        shown_files = ", ".join(_file_names(data[key]) for key in others)
-        return f"data.train is of --set, {_named(others)} still of the config: {shown_files}"
+        files = ", ".join(_file_names(data[key]) for key in others)
+        return f"data.train is of --set, {_named(others)} still of the config: {files}"
     return ""
 
 
@@ -169,7 +164,7 @@ def _absolute(section: str, key: str, value: Any, base: Path) -> Any:
 def _under(base: Path, path: str) -> Path | str:
     if "://" in path:  # an address, which stays as it was written
         return path
-    # os.path and not Path, whose expanduser and resolve raise for odd names: they are told where
-    # they are read.
+    # os.path and not Path, whose expanduser and resolve raise for odd names: these are reported
+    # where they are read.
     whole = base / os.path.expanduser(path)  # noqa: PTH111
     return Path(os.path.realpath(whole)) if "\0" not in path else whole

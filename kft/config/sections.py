@@ -302,9 +302,7 @@ class TrainConfig(Section):
 
 
 class TuneConfig(Section):
-    """How `kft tune` searches. Every other key of the table is a setting's name, and what is tried
-    for it.
-    """
+    """How `kft tune` searches; every other key of the table is a setting with its choices."""
 
     method: Literal["grid", "random", "tpe"] = Field(
         "random", description="every combination, random ones, or ones guided by the trials before"

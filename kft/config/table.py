@@ -16,10 +16,10 @@ def settings_table() -> list[tuple[str, str, str, str]]:
         if is_section(field):
             for key, inner in field.annotation.model_fields.items():
                 rows.append(
-                    (f"{name}.{key}", _type_name(inner.annotation), _shown_default(inner), inner.description)
+                    (f"{name}.{key}", _type_name(inner.annotation), _default(inner), inner.description)
                 )
         else:
-            rows.append((name, _type_name(field.annotation), _shown_default(field), field.description))
+            rows.append((name, _type_name(field.annotation), _default(field), field.description))
     return rows
 
 
@@ -60,7 +60,7 @@ def _type_name(annotation: Any) -> str:
     return " | ".join(names)
 
 
-def _shown_default(field: FieldInfo) -> str:
+def _default(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     if default is None:
         return "-"

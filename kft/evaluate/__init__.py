@@ -1,6 +1,4 @@
-"""Predicts examples with a run's model, or with those of an ensemble, and scores splits and
-files.
-"""
+"""Predicts examples with a run or an ensemble, and scores splits and files."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -99,9 +97,7 @@ def answer_file(
     settings: Sequence[str] = (),
     skip_unlabelled: bool = False,
 ) -> Answers:
-    """What a run, or an ensemble, predicts for the rows of a labelled file; takes and raises what
-    `evaluate` does.
-    """
+    """What a run or an ensemble predicts for the rows of a labelled file; raises as `evaluate`."""
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     frame, kind = inputs.rows_of_file(loaded, data, settings, skip_unlabelled), loaded.config.task
     loaded.task.check(frame, loaded.learned)
@@ -134,14 +130,14 @@ def predict(
 
 def _answers(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[dict[str, Any]]:
     """What `predict` yields, for one frame after the other."""
-    shown = ["text", *(["text_pair"] if loaded.inputs.paired else [])]
+    columns = ["text", *(["text_pair"] if loaded.inputs.paired else [])]
     offset = 0
     for frame in frames:
-        told = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.learned))
-        shown += ["group"] if "group" in frame.columns and "group" not in shown else []
-        for i, row in enumerate(told.iter_rows(named=True)):
-            asked = {"id": offset + i} | {column: row[column] for column in shown}
-            yield asked | loaded.task.answer(row, loaded.learned)
+        table = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.learned))
+        columns += ["group"] if "group" in frame.columns and "group" not in columns else []
+        for i, row in enumerate(table.iter_rows(named=True)):
+            given = {"id": offset + i} | {column: row[column] for column in columns}
+            yield given | loaded.task.answer(row, loaded.learned)
         offset += len(frame)
 
 
@@ -224,9 +220,9 @@ def _answered(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[tab
         yield frame, [loaded.task.answer(row, loaded.learned) for row in table.iter_rows(named=True)]
 
 
-def _write_lines(made: Iterator[dict[str, Any]], stream) -> int:
+def _write_lines(answers: Iterator[dict[str, Any]], stream) -> int:
     count = 0
-    for answer in made:
+    for answer in answers:
         stream.write(runs.json_line(answer))
         count += 1
     stream.flush()
@@ -234,23 +230,24 @@ def _write_lines(made: Iterator[dict[str, Any]], stream) -> int:
 
 
 def encode(loaded: LoadedRun, frame: pl.DataFrame) -> Tokens:
-    """The token rows of a frame, truncated as in training."""
+    """The tokens of a frame, truncated as in training."""
     return encode_frame(loaded.tokenizer, loaded.model.architecture.kind.template, frame, loaded.inputs)
 
 
 def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:
-    """The task's predictions for the rows of a frame; of an ensemble the mean over its runs, labels
-    matched by name.
-    """
-    rows = encode(loaded, frame)
-    reads = loaded.task.places(frame, rows)
+    """The task's predictions for a frame; of an ensemble the mean, labels matched by name."""
+    tokens = encode(loaded, frame)
+    reads = loaded.task.places(frame, tokens)
     if not loaded.members:
-        return loaded.task.predictions(predict_logits(loaded.model, rows, reads=reads), loaded.learned, reads)
+        logits = predict_logits(loaded.model, tokens, reads=reads)
+        return loaded.task.predictions(logits, loaded.learned, reads)
     parts = []
     # One model takes all weights in turn: memory and compilation are those of one run.
     for run in loaded.members:
         models.load_weights(loaded.model, run.weights)
         learned = runs.read_learned(run)
-        predictions = loaded.task.predictions(predict_logits(loaded.model, rows, reads=reads), learned, reads)
+        predictions = loaded.task.predictions(
+            predict_logits(loaded.model, tokens, reads=reads), learned, reads
+        )
         parts.append(answers.ordered(predictions, learned.labels, loaded.labels))
     return loaded.task.mean(parts, loaded.learned, reads.questions)

@@ -1,4 +1,4 @@
-"""The texts that a run is asked about: of a frame, of a file in pieces, of its own splits."""
+"""The texts that a run predicts: of a frame, of a file in pieces, of its own splits."""
 
 import shutil
 import sys
@@ -20,20 +20,21 @@ from kft.evaluate.texts import frames
 from kft.progress import note
 from kft.tasks.questions import GROUP
 
-CHUNK_EXAMPLES = 16_384  # texts that prediction holds in memory at a time
+CHUNK_EXAMPLES = 16_384  # texts in memory at a time
 
 
 def read_frames(
     loaded: LoadedRun, file: str, settings: Sequence[str] = (), keep: bool = False
 ) -> Iterator[pl.DataFrame]:
-    """The rows of a file, "-" for standard input, as frames of at most CHUNK_EXAMPLES; raises as
-    `predict_file` does.
+    """The rows of a file, or of standard input ("-"), as frames of at most CHUNK_EXAMPLES.
+
+    Raises as `predict_file` does.
     """
     data = _data_of_files(loaded)
     changes = config.of_file(data, settings)
     if keep:
         data = sources.Wanted(**data.model_dump(), keep=True)
-    with _told_of_set():
+    with _with_settings_hint():
         yield from _frames(loaded, file, data, changes)
 
 
@@ -57,9 +58,7 @@ def _frames(
 
 
 def _read_spooled(loaded: LoadedRun, data: DataConfig, changes: dict[str, Any]) -> Iterator[pl.DataFrame]:
-    """The rows of a table on standard input, kept in a file meanwhile: a mistake is searched for
-    from the beginning.
-    """
+    """The rows of a table on standard input, by way of a file, which can be read again."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "standard input")
         with file.open("wb") as copy:
@@ -69,17 +68,15 @@ def _read_spooled(loaded: LoadedRun, data: DataConfig, changes: dict[str, Any]) 
 
 
 @contextmanager
-def _told_of_set() -> Iterator[None]:
-    """The hints of readers speak of settings; of a finished run they can be given for the file that
-    is read.
-    """
+def _with_settings_hint() -> Iterator[None]:
+    """Adds to hints that name a setting how to give it for one file."""
     try:
         yield
     except KftError as error:
         if "`data." not in f"{error.message}{error.hint}" or "--set" in error.hint:
             raise
-        told = "settings of this file alone go with --set, such as --set data.text=COLUMN"
-        raise KftError(error.message, f"{error.hint}; {told}") from None
+        hint = "settings of this file alone go with --set, such as --set data.text=COLUMN"
+        raise KftError(error.message, f"{error.hint}; {hint}") from None
 
 
 def _named(frame: pl.DataFrame, data: DataConfig, changes: dict[str, Any]) -> pl.DataFrame:
@@ -123,9 +120,9 @@ def _lines(file: str, paired: bool, encoding: str) -> Iterator[str] | Iterator[t
             try:
                 text = line.decode(encoding).removesuffix("\n").removesuffix("\r")
             except UnicodeDecodeError as error:
-                shown = "UTF-8" if encoding == "utf-8" else encoding
+                encoding_name = "UTF-8" if encoding == "utf-8" else encoding
                 raise KftError(
-                    f"{name}, line {number}: not {shown} text (byte {error.start + 1})",
+                    f"{name}, line {number}: not {encoding_name} text (byte {error.start + 1})",
                     "set its encoding, for example --set data.encoding=cp1252 (Western Windows), or convert it: "
                     "iconv -t utf-8",
                 ) from None
@@ -151,7 +148,7 @@ def _readable(stream: Iterable[bytes], name: str) -> Iterator[bytes]:
 
 
 def _check_columns(loaded: LoadedRun, columns: list[str], given: str) -> None:
-    """Raises KftError: the run reads columns beside the texts that are not there."""
+    """Raises KftError: columns beside the texts, which the run reads, are missing."""
     data = loaded.config.data
     ends = [str(end) for _, *ends in data.spans or [] for end in ends]
     missing = [
@@ -175,7 +172,7 @@ def rows_of_file(
     """
     data = _data_of_files(loaded)
     changes = config.of_file(data, settings)
-    with _told_of_set():
+    with _with_settings_hint():
         group = loaded.config.split.group
         also = {} if group is None else {GROUP: ("split.group", group)}
         wanted = sources.Wanted(**data.model_dump(), also=also, lenient=True)
@@ -190,9 +187,7 @@ def rows_of_file(
 
 
 def _labelled(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    """The rows with a label, and how many have none; of questions those of which every choice has
-    one.
-    """
+    """The rows with a label, of questions those with all labels; notes how many are left out."""
     missing = pl.col("label").is_null()
     if "group" in frame.columns:
         missing = missing.any().over("group")
@@ -205,9 +200,7 @@ def _labelled(frame: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def _data_of_files(loaded: LoadedRun) -> DataConfig:
-    """How a file other than the run's own is read: whole, however few examples the run was trained
-    on.
-    """
+    """How a file other than the run's own is read: whole, whatever `data.max_examples` says."""
     return loaded.config.data.model_copy(update={"max_examples": None})
 
 
@@ -219,9 +212,7 @@ def trained_on(loaded: LoadedRun) -> list[str]:
 
 
 def rows_of_split(loaded: LoadedRun, split: str) -> pl.DataFrame:
-    """The rows of a split as the run was trained with or scored on; KftError: it has none, or the
-    file is damaged.
-    """
+    """The rows of a split as the run used them; KftError: it has none, or they are damaged."""
     if split == "train":
         own = loaded.config
         files = sources.read(own.data, own.split)
@@ -251,11 +242,9 @@ def rows_of_split(loaded: LoadedRun, split: str) -> pl.DataFrame:
 
 
 def check_unseen(loaded: LoadedRun, split: str) -> None:
-    """Raises KftError: the runs of an ensemble have other rows in a split, so that some trained on
-    those of others.
-    """
-    there = split == "train" or runs.had_split(loaded.run, split)
-    if loaded.members and there and not runs.share_rows(loaded.members, split):
+    """Raises KftError: the runs of an ensemble differ in a split: some trained on its rows."""
+    exists = split == "train" or runs.had_split(loaded.run, split)
+    if loaded.members and exists and not runs.share_rows(loaded.members, split):
         pooled = ""
         if runs.read_plan(runs.open_ensemble(loaded.path)).folds:
             pooled = (

@@ -1,4 +1,4 @@
-"""Logits of token rows, and their scores."""
+"""Logits of tokens, and their scores."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +18,7 @@ STEP_TOKENS = {"cpu": 4096, "accelerator": 32_768}  # tokens in a prediction ste
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of one split: {metric: float}, their details, the predictions as a frame, and the mean
-    loss.
-    """
+    """Scores of a split: {metric: float}, details, the frame of predictions, the mean loss."""
 
     metrics: dict[str, float]
     details: dict[str, Any]
@@ -30,7 +28,7 @@ class Scored:
 
 def predict_logits(
     model: models.Classifier,
-    rows: Tokens,
+    tokens: Tokens,
     shape: batches.PredictionShape | None = None,
     reads: Reads | None = None,
 ) -> np.ndarray:
@@ -38,32 +36,32 @@ def predict_logits(
 
     Args:
         model: the classifier.
-        rows: the examples.
+        tokens: of the examples.
         shape: of the batches; None chooses one.
         reads: what is read of the examples; None is the first token of each.
     """
-    count = len(rows.offsets) - 1
+    count = len(tokens.offsets) - 1
     reads = reads or read_first(count)
     if not count:
         return np.zeros((0, model.architecture.outputs), np.float32)
-    shape = shape or choose_shape(model, rows, counts=reads.counts)
-    where, steps = batches.prediction_steps(rows, shape, reads)
-    made = batches.prediction_batches(rows, reads, shape, where, steps)
-    outputs = model.predict(made, steps=int(steps.max()) + 1, verbose=0)  # [S * R, M, C]
+    shape = shape or choose_shape(model, tokens, counts=reads.counts)
+    where, steps = batches.prediction_steps(tokens, shape, reads)
+    inputs = batches.prediction_batches(tokens, reads, shape, where, steps)
+    outputs = model.predict(inputs, steps=int(steps.max()) + 1, verbose=0)  # [S * R, M, C]
     return batches.predicted(outputs, reads, where, steps)
 
 
 def choose_shape(
-    model: models.Classifier, *rows: Tokens, counts: np.ndarray | None = None
+    model: models.Classifier, *tokens: Tokens, counts: np.ndarray | None = None
 ) -> batches.PredictionShape:
-    """The prediction batches that hold all of `rows`, as large as the device likes them.
+    """The prediction batches that hold all of `tokens`, as large as the device likes them.
 
     Args:
         model: the classifier.
-        rows: of one split or of several.
+        tokens: of one split or of several.
         counts: places of each example that are read; None where it is one.
     """
-    lengths = np.concatenate([np.diff(r.offsets) for r in rows])
+    lengths = np.concatenate([np.diff(part.offsets) for part in tokens])
     devices = backend.device_count()
     step_tokens = STEP_TOKENS["accelerator" if backend.on_accelerator() else "cpu"]
     longest = model.architecture.sizes.max_length
@@ -83,23 +81,20 @@ class Expected:
     reads: Reads
 
 
-def expected(frame: pl.DataFrame, task: str, learned: Learned, rows: Tokens | None = None) -> Expected:
-    """What the labels of a frame say; `rows` are its tokens, which tasks that read the first token
-    do not need.
+def expected(frame: pl.DataFrame, task: str, learned: Learned, tokens: Tokens | None = None) -> Expected:
+    """What the labels of a frame say; who reads first tokens alone needs no `tokens`.
 
     Raises:
         KftError: a label is missing, unknown or no finite number; names the row.
     """
     TASKS[task].check(frame, learned)
-    return Expected(TASKS[task].truths(frame["label"], learned), TASKS[task].places(frame, rows))
+    return Expected(TASKS[task].truths(frame["label"], learned), TASKS[task].places(frame, tokens))
 
 
 def scores(
     expected: Expected, logits: np.ndarray, task: str, learned: Learned
 ) -> tuple[dict[str, float], float]:
-    """The metrics and the mean loss of logits [N, C], without details, intervals and
-    predictions.
-    """
+    """The metrics and the mean loss of logits [M, C], without details and predictions."""
     predictions = TASKS[task].predictions(logits, learned, expected.reads)
     scored = TASKS[task].scored(expected.truths, predictions, learned, expected.reads.questions)
     values = scoring.scores(task, *scored, list(learned.labels), learned.positive)

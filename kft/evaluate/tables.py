@@ -47,9 +47,7 @@ def write_parquet(answered: Iterable[Answered], path: Path) -> int:
 
 
 def joined(rows: pl.DataFrame, answers: list[dict[str, Any]]) -> pl.DataFrame:
-    """The input's own columns, of texts alone the texts, and a column for each field that is
-    predicted.
-    """
+    """The input's own columns, of texts alone the texts, and a column for each answer's field."""
     own = [column for column in rows.columns if column.startswith(OWN)]
     texts = [column for column in ("text", "text_pair") if column in rows.columns]
     kept = rows.select(pl.col(column).alias(column.removeprefix(OWN)) for column in own or texts)
@@ -58,9 +56,7 @@ def joined(rows: pl.DataFrame, answers: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def _flat(answer: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The fields of an answer by themselves: "predicted_label", "probability_positive" and so
-    on.
-    """
+    """The fields of an answer by themselves: "predicted_label", "probability_positive" …"""
     for field, value in answer.items():
         if isinstance(value, dict):
             kind = {"probabilities": "probability"}.get(field, field)

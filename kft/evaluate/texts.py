@@ -1,6 +1,4 @@
-"""Texts as Python programs hold them → frames; what is no list of texts is told at once, before a
-model answers its letters.
-"""
+"""Texts of Python programs → frames; what is no list of texts is refused at once."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import islice

@@ -5,6 +5,7 @@ import glob
 import importlib.util
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,16 +14,16 @@ from typing import Any
 
 from kft import backend, runs
 from kft.errors import KftError, did_you_mean
-from kft.export import huggingface, keras_preset, onnx_folder, peft, savedmodel
+from kft.export import card, hubs, huggingface, keras_preset, onnx_folder, peft, savedmodel
 from kft.export import source as sources
 from kft.export.fields import FIELDS
 from kft.export.source import Source
 from kft.progress import note
 from kft.tasks import TASKS
 
-__all__ = ["EXPORTERS", "FIELDS", "Exporter", "export"]
+__all__ = ["EXPORTERS", "FIELDS", "Exporter", "export", "push", "summary"]
 
-FORMAT = 1  # of export.json
+EXPORT_FORMAT = 1  # of export.json
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Exporter:
     """One kind of artefact.
 
     Attributes:
-        write: (source, empty folder) → what export.json tells of the files.
-        prove: (source, folder) → "comparison" and what else export.json tells; raises KftError
+        write: (source, empty folder) → the fields of export.json about the files.
+        prove: (source, folder) → "comparison" and other fields of export.json; raises KftError
             where the answers differ.
         poolings, activations: those that the format can hold; None is every one.
         spans: numbers of marked words that its head can read.
@@ -62,7 +63,7 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
             artefact that differs is not kept.
 
     Returns:
-        The content of export.json, see `FIELDS`, and "output", the folder made.
+        The content of export.json, see `FIELDS`, and "output", the new folder.
 
     Raises:
         KftError: the run is unfinished, the output exists, the format cannot hold the model, a
@@ -73,39 +74,72 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
     _check_output(exporter, output)
     with _alone(output, exporter.versioned):
         source = sources.load(run)
-        _check_held(source, to)
+        _check_holds(source, to)
         with _aside(output, exporter.versioned) as folder, runs.disk_errors(output):
             _check_space(source, folder, output)
-            told = _describe(source, to)
+            report = _describe(source, to)
             written = exporter.write(source, folder)
-            told |= written | {"notes": told["notes"] + written.get("notes", [])}
+            report |= written | {"notes": report["notes"] + written.get("notes", [])}
             if verify:
                 note("checking that it answers as the run does …")
                 proven = exporter.prove(source, folder)
-                told |= proven | {"notes": told["notes"] + proven.get("notes", [])}
+                report |= proven | {"notes": report["notes"] + proven.get("notes", [])}
             else:
-                told["comparison"] = None
-            runs.write_json(folder / "export.json", told | {"sha256": _hashes(folder)})
+                report["comparison"] = None
+            runs.write_json(folder / "export.json", report | {"sha256": _hashes(folder)})
             placed = _place(folder, output, exporter.versioned)
     return runs.read_json(placed / "export.json") | {"output": str(placed)}
 
 
-def summary(told: dict[str, Any]) -> str:
+def push(
+    run: str | Path, to: str | None, address: str, output: str | Path | None = None, public: bool = False
+) -> dict[str, Any]:
+    """Exports a finished run, proves it, and pushes it to a hub with a model card.
+
+    Args:
+        run: the run's folder.
+        to: a key of EXPORTERS; None takes the one that the hub's models usually have.
+        address: `hf://ORG/NAME`, `hf://ORG/NAME@BRANCH` or
+            `kaggle://OWNER/MODEL/FRAMEWORK/VARIATION`.
+        output: as for `export`; None keeps nothing here.
+        public: whether a model that is new on the hub can be read by everybody.
+
+    Returns:
+        What `export` does, and "pushed", the URL of its page.
+
+    Raises:
+        KftError: as `export`; or nobody is signed in, the hub refuses the push, or cannot be
+            reached. What it can find at once is reported before the export.
+    """
+    place = hubs.parse(address)
+    to = hubs.format_for(place, to)
+    _exporter(to)
+    source = runs.open_run(run)
+    hubs.check(place, public)
+    with tempfile.TemporaryDirectory(prefix="kft-") as scratch:
+        exported = export(run, to, Path(scratch, "export") if output is None else output)
+        card.write(source, Path(exported["output"]), place)
+        note(f"pushing to {place} …")
+        page = hubs.push(place, Path(exported["output"]), public)
+    return exported | {"output": exported["output"] if output else None, "pushed": page}
+
+
+def summary(report: dict[str, Any]) -> str:
     """What a person wants to know of an export."""
     lines = []
-    comparison, benchmark = told.get("comparison"), told.get("benchmark") or {}
+    comparison, benchmark = report.get("comparison"), report.get("benchmark") or {}
     if comparison:
         lines.append(
             f"answers     {comparison['examples']} texts, differ from the run by at most {comparison['max_difference']:.1e}"
         )
     else:
         lines.append("answers     not compared with the run's (--no-verify)")
-    for name, at in benchmark.items():
-        if isinstance(at, dict):
+    for name, times in benchmark.items():
+        if isinstance(times, dict):
             lines.append(
-                f"{name.replace('_', ' '):11} {at['median_milliseconds']:.1f} ms a call, {at['texts_per_second']:.0f} texts/s"
+                f"{name.replace('_', ' '):11} {times['median_milliseconds']:.1f} ms a call, {times['texts_per_second']:.0f} texts/s"
             )
-    return "\n".join(lines + told.get("notes", []))
+    return "\n".join(lines + report.get("notes", []))
 
 
 def _exporter(to: str) -> Exporter:
@@ -128,16 +162,19 @@ def _check_output(exporter: Exporter, output: Path) -> None:
             raise KftError(
                 f"{output}: is a file, not a folder of versions", "choose another folder with --output"
             )
-        held = [name for name in ("config.toml", "config.json", "saved_model.pb") if (output / name).exists()]
-        if held:
+        strangers = [
+            name for name in ("config.toml", "config.json", "saved_model.pb") if (output / name).exists()
+        ]
+        if strangers:
             raise KftError(
-                f"{output}: holds {held[0]}, not versions of a model", "choose another folder with --output"
+                f"{output}: holds {strangers[0]}, not versions of a model",
+                "choose another folder with --output",
             )
     elif os.path.lexists(output):
         raise KftError(f"{output}: exists, and is never overwritten", "choose another folder with --output")
 
 
-def _check_held(source: Source, to: str) -> None:
+def _check_holds(source: Source, to: str) -> None:
     """Raises KftError: the format cannot hold the run's model."""
     architecture = source.architecture
     able = [name for name in EXPORTERS if name in TASKS[architecture.task].export.formats]
@@ -153,11 +190,11 @@ def _check_held(source: Source, to: str) -> None:
         ("activation", architecture.encoding.activation, "activations"),
         ("number of marked words (`data.spans`)", architecture.spans, "spans"),
     ):
-        held = getattr(EXPORTERS[to], field)
-        if held is not None and value not in held:
+        allowed = getattr(EXPORTERS[to], field)
+        if allowed is not None and value not in allowed:
             able = [name for name, other in EXPORTERS.items() if value in (getattr(other, field) or (value,))]
             raise KftError(
-                f"the run's {what} is {value!r}, which --to {to} cannot hold (only {', '.join(map(str, held))})",
+                f"the run's {what} is {value!r}, which --to {to} cannot hold (only {', '.join(map(str, allowed))})",
                 f"formats that can: {', '.join(able)}"
                 if able
                 else "no format can; `kft predict` answers with the run",
@@ -165,7 +202,7 @@ def _check_held(source: Source, to: str) -> None:
 
 
 def _check_space(source: Source, folder: Path, output: Path) -> None:
-    """Raises KftError: the disk is nearly full; TensorFlow's own errors would not tell so."""
+    """Raises KftError: the disk is nearly full; TensorFlow's own errors would not say so."""
     needed = int(1.5 * sum(value.nbytes for value in source.weights.values())) + 2**22
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -179,8 +216,8 @@ def _describe(source: Source, to: str) -> dict[str, Any]:
     """The part of export.json that is the same for every format."""
     run, architecture = source.loaded.run, source.architecture
     trained_in = source.loaded.config.train.precision
-    told = {
-        "format": FORMAT,
+    report = {
+        "format": EXPORT_FORMAT,
         "to": to,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "run": run.path.name,
@@ -199,10 +236,10 @@ def _describe(source: Source, to: str) -> dict[str, Any]:
         "notes": [],
     }
     if trained_in != "float32":
-        told["notes"] = [
+        report["notes"] = [
             f"trained in {trained_in}; the export computes in float32, as does the run it is compared with"
         ]
-    return told
+    return report
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -234,9 +271,7 @@ def _alone(output: Path, versioned: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _aside(output: Path, versioned: bool) -> Iterator[Path]:
-    """An empty folder on the disk of the output, gone at the end unless it was renamed; nothing
-    else stays on failure.
-    """
+    """An empty folder on the output's disk, gone at the end unless it was renamed."""
     parent = output if versioned else output.parent
     aside = runs.aside_of(parent / output.name)
     try:
@@ -250,9 +285,7 @@ def _aside(output: Path, versioned: bool) -> Iterator[Path]:
 
 
 def _place(folder: Path, output: Path, versioned: bool) -> Path:
-    """Renames the finished folder to its place; another export may have taken that in the
-    meantime.
-    """
+    """Renames the finished folder to its place, if no other export has that by now."""
     if not versioned:
         if os.path.lexists(output):
             raise KftError(
@@ -260,8 +293,8 @@ def _place(folder: Path, output: Path, versioned: bool) -> Path:
             )
         return folder.rename(output)
     while True:
-        taken = [int(entry.name) for entry in output.iterdir() if entry.name.isdecimal()]
-        version = output / str(max(taken, default=0) + 1)
+        numbers = [int(entry.name) for entry in output.iterdir() if entry.name.isdecimal()]
+        version = output / str(max(numbers, default=0) + 1)
         try:
             return folder.rename(version)
         except OSError:

@@ -1,5 +1,4 @@
-"""A model as plain TensorFlow operations over a run's weights: no Keras in the graph, and no
-compilation for a new shape.
+"""A model as plain TensorFlow operations over a run's weights, without Keras.
 
 Letters: B examples, T tokens in the longest, M read places, H hidden units, A heads, D = H / A, C
 classes.
@@ -21,9 +20,7 @@ CHUNK_TOKENS = 1024
 
 @dataclass(frozen=True)
 class Encoder:
-    """The model of a run. Make its variables with `make_variables`, and keep them on the module
-    that is saved.
-    """
+    """A run's model. Keep the variables of `make_variables` on the module that is saved."""
 
     architecture: Architecture
     variables: dict[str, Any]
@@ -52,26 +49,24 @@ class Encoder:
         ids, segments, lengths = (tf.gather(rows, order) for rows in (ids, segments, lengths))
         count = tf.size(lengths)
 
-        def compute(begin: Any, made: Any) -> tuple[Any, Any]:
+        def compute(begin: Any, logits: Any) -> tuple[Any, Any]:
             end = tf.minimum(begin + tf.maximum(CHUNK_TOKENS // lengths[begin], 1), count)
             part, mask = ids[begin:end].to_tensor(), tf.sequence_mask(lengths[begin:end], dtype=tf.int32)
-            return end, tf.concat([made, self.logits(part, segments[begin:end].to_tensor(), mask)], 0)
+            return end, tf.concat([logits, self.logits(part, segments[begin:end].to_tensor(), mask)], 0)
 
         outputs = self.architecture.outputs
-        _, made = tf.while_loop(
-            lambda begin, made: begin < count,
+        _, logits = tf.while_loop(
+            lambda begin, logits: begin < count,
             compute,
             (tf.constant(0), tf.zeros([0, outputs])),
             shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, outputs])),
             parallel_iterations=1,
         )
-        return tf.gather(made, tf.math.invert_permutation(order))
+        return tf.gather(logits, tf.math.invert_permutation(order))
 
 
 class TensorFlowBlocks:
-    """The machine, see `blocks`: rows hold one example, whose id is 1 and 0 where there is no
-    token.
-    """
+    """The machine, see `blocks`: a row is one example, its id 1, and 0 without a token."""
 
     def __init__(self, tf: Any, architecture: Architecture, variables: dict[str, Any]):
         self.tf, self.variables = tf, variables

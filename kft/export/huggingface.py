@@ -47,27 +47,27 @@ def config(source: Source) -> dict[str, Any]:
 
 
 def prove(source: Source, folder: Path) -> dict[str, Any]:
-    """Proves a folder: kft reads it back, and transformers where it is installed, with the run's
-    answers.
+    """Proves a folder: kft, and transformers if installed, read it back with the run's answers.
 
     Raises:
         KftError: they answer otherwise.
     """
     expected = proof.reference(source)
     tokenizer_files.check(source, expected, folder)
-    told = _compare(source, expected, _read_back(source, expected, folder), "kft reading the folder")
+    comparison = _compare(source, expected, _read_back(source, expected, folder), "kft reading the folder")
     if not (importlib.util.find_spec("transformers") and importlib.util.find_spec("torch")):
         note = "compared by kft alone, and not timed: transformers or torch is not installed"
-        return {"comparison": told | {"read_by": ["kft"]}, "notes": [note]}
+        return {"comparison": comparison | {"read_by": ["kft"]}, "notes": [note]}
     answers = proof.in_fresh_process("on_transformers.py", folder, proof.texts_of(source, expected))
-    told = _compare(source, expected, np.array(answers["logits"]), "transformers")
-    return {"comparison": told | {"read_by": ["kft", "transformers"]}, "benchmark": answers["benchmark"]}
+    comparison = _compare(source, expected, np.array(answers["logits"]), "transformers")
+    return {
+        "comparison": comparison | {"read_by": ["kft", "transformers"]},
+        "benchmark": answers["benchmark"],
+    }
 
 
 def _tensors(source: Source) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint, by transformers' names and in its order of a kernel's
-    dimensions.
-    """
+    """A checkpoint's tensors by transformers' names, dimensions in its order."""
     architecture = source.architecture
     family, sizes, layers = architecture.kind, architecture.sizes, architecture.head
     arrays = family.unfold(source.weights, sizes)
@@ -82,8 +82,8 @@ def _tensors(source: Source) -> dict[str, np.ndarray]:
 
 
 def _compare(source: Source, expected: proof.Reference, logits: np.ndarray, what: str) -> dict[str, Any]:
-    told = proof.check(proof.compare_logits(source, expected, logits), what)
-    return told | {"max_logit_difference": proof.logit_difference(source, expected, logits)}
+    comparison = proof.check(proof.compare_logits(source, expected, logits), what)
+    return comparison | {"max_logit_difference": proof.logit_difference(source, expected, logits)}
 
 
 def _read_back(source: Source, expected: proof.Reference, folder: Path) -> np.ndarray:
@@ -97,4 +97,4 @@ def _read_back(source: Source, expected: proof.Reference, folder: Path) -> np.nd
             f"the folder's labels are {preset.head.labels}, the run's {source.labels}", proof.FAULT_HINT
         )
     with proof.full_precision():
-        return evaluate.predict_logits(model, expected.rows)
+        return evaluate.predict_logits(model, expected.tokens)

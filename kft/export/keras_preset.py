@@ -1,7 +1,7 @@
 """A run → a KerasHub preset folder, which KerasHub's own classifier loads.
 
 KerasHub's BERT always uses the tanh approximation of GELU, and its tokenizer treats a few
-characters otherwise than BERT's. Both are measured and told; neither is hidden.
+characters otherwise than BERT's. Both are measured and reported; neither is hidden.
 """
 
 import json
@@ -74,9 +74,7 @@ def _is_exact(source: Source) -> bool:
 
 
 def _make(source: Source) -> Any:
-    """The run's weights as KerasHub's own classifier; it gives logits, or the value of a
-    regression.
-    """
+    """The run's weights as KerasHub's own classifier, which gives logits or scores."""
     models, hub = backend.keras_hub().models, source.architecture.kind.hub
     arguments = _TOKENIZERS.get(source.tokenizer.kind, lambda tokenizer: None)(source.tokenizer)
     if hub is None or hub.classifier is None:
@@ -104,11 +102,11 @@ def _make(source: Source) -> Any:
 
 
 def _request(source: Source, expected: proof.Reference) -> dict[str, Any]:
-    """What the program is asked: the run's tokens, padded as the preset pads, and the texts."""
+    """The request to the program: the run's tokens, padded as the preset pads, and the texts."""
     names = ("token_ids", "segment_ids", "padding_mask")
     padded = (
         np.pad(array, [(0, 0), (0, source.max_length - array.shape[1])])
-        for array in proof.padded(expected.rows)
+        for array in proof.padded(expected.tokens)
     )
     inputs = {name: array.tolist() for name, array in zip(names, padded, strict=True)}
     if not source.architecture.kind.segments:

@@ -49,38 +49,38 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     request = {"graphs": [FLOAT, INT8], **proof.texts_of(source, expected)}
     answers = proof.in_fresh_process("on_onnxruntime.py", folder, request)
     exact, coarse = (np.array(answers[graph]["logits"]) for graph in (FLOAT, INT8))
-    told = proof.check(proof.compare_logits(source, expected, exact), "the ONNX graph")
-    told["max_logit_difference"] = proof.logit_difference(source, expected, exact)
+    comparison = proof.check(proof.compare_logits(source, expected, exact), "the ONNX graph")
+    comparison["max_logit_difference"] = proof.logit_difference(source, expected, exact)
     quantised = proof.compare_logits(source, expected, coarse)
     quantised.pop("tolerance")
     quantised |= _on_validation(source, folder) | {"benchmark": answers[INT8]["benchmark"]}
     return {
-        "comparison": told,
+        "comparison": comparison,
         "benchmark": answers[FLOAT]["benchmark"],
         "int8": quantised,
         "notes": [_words(source, quantised)],
     }
 
 
-def run_graph(file: Path, rows: Tokens) -> np.ndarray:
-    """Logits [N, C] of a graph for token rows, computed by like length."""
+def run_graph(file: Path, tokens: Tokens) -> np.ndarray:
+    """Logits [N, C] of a graph for tokens, computed by like length."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
-    ids, segments, mask = proof.padded(rows)
+    ids, segments, mask = proof.padded(tokens)
     lengths = mask.sum(axis=1)
     order = np.argsort(lengths, kind="stable")
     logits = np.zeros((len(ids), session.get_outputs()[0].shape[1]), np.float32)
     begin = 0
     while begin < len(order):
         size = max(_BATCH_TOKENS // max(lengths[order[min(begin + 31, len(order) - 1)]], 1), 1)
-        at = order[begin : begin + min(size, 32)]
-        longest = lengths[at].max()
+        indices = order[begin : begin + min(size, 32)]
+        longest = lengths[indices].max()
         given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
-        feeds = {name: given[name][at, :longest].astype(np.int64) for name in names}
-        logits[at] = session.run(None, feeds)[0]
-        begin += len(at)
+        feeds = {name: given[name][indices, :longest].astype(np.int64) for name in names}
+        logits[indices] = session.run(None, feeds)[0]
+        begin += len(indices)
     return logits
 
 
@@ -93,11 +93,11 @@ def _on_validation(source: Source, folder: Path) -> dict[str, Any]:
     if not len(frame):
         return {}
     note(f"measuring int8 on {len(frame):,} validation examples …")
-    rows = evaluate.encode(source.loaded, frame)
+    tokens = evaluate.encode(source.loaded, frame)
     learned = replace(source.loaded.learned, mean=0.0, scale=1.0)  # the graph gives values
     scores = {}
     for name, graph in (("float32", FLOAT), ("int8", INT8)):
-        logits = run_graph(folder / graph, rows)
+        logits = run_graph(folder / graph, tokens)
         scored = evaluate.score(frame, logits, source.architecture.task, learned, detailed=False)
         scores[name] = scored.metrics
     return {"validation_examples": len(frame), "validation_metrics": scores}

@@ -57,9 +57,7 @@ def save(architecture: Architecture, weights: dict[str, np.ndarray], file: Path)
 
 
 class OnnxBlocks:
-    """The machine, see `blocks`: its tensors are names of results, and nodes and constants gather
-    as they come.
-    """
+    """The machine, see `blocks`: tensors are names of results; nodes and constants gather."""
 
     def __init__(self, onnx: Any, architecture: Architecture, weights: dict[str, np.ndarray]):
         self.onnx, self.weights = onnx, weights

@@ -39,8 +39,7 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
 
 
 def prove(source: Source, folder: Path) -> dict[str, Any]:
-    """Proves a folder: kft reads it back with its base, and peft where it is installed, with the
-    run's answers.
+    """Proves a folder: kft, and peft if installed, read it back on its base with the run's answers.
 
     Raises:
         KftError: they answer otherwise.
@@ -51,7 +50,7 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     goal = models.Goal(source.architecture.task, source.architecture.outputs, labels)
     model = models.build(preset, goal)
     with proof.full_precision():
-        logits = evaluate.predict_logits(model, expected.rows)
+        logits = evaluate.predict_logits(model, expected.tokens)
     result = _compare(source, expected, logits, "kft reading the folder")
     base = f"loads onto {preset.path}, which must be there"
     if not all(importlib.util.find_spec(name) for name in ("peft", "transformers", "torch")):
@@ -113,17 +112,17 @@ def _config(source: Source, lora: low_rank.Lora, dense: list[str], base: str) ->
 def _tensors(source: Source, adapters: dict[str, low_rank.Factors]) -> dict[str, np.ndarray]:
     architecture = source.architecture
     prefix, layers = PREFIX + architecture.kind.prefix, architecture.head
-    found = {}
+    tensors = {}
     for name, factors in adapters.items():
         for suffix, part in FACTORS.items():
             array = vars(factors)[part]
             if array is not None:
-                found[f"{prefix}{name}.{suffix}"] = array.T
+                tensors[f"{prefix}{name}.{suffix}"] = array.T
     kind = models.head_kind(architecture.task)
     table = architecture.kind.head_weights(kind, architecture.sizes, architecture.outputs)
     for name in table:
-        found[(PREFIX if layers.owns(name) else prefix) + name] = source.weights[name].T
-    return {name: np.ascontiguousarray(array) for name, array in found.items()}
+        tensors[(PREFIX if layers.owns(name) else prefix) + name] = source.weights[name].T
+    return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
 
 
 def _compare(source: Source, expected: proof.Reference, logits: np.ndarray, what: str) -> dict[str, Any]:

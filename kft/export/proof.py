@@ -1,6 +1,4 @@
-"""The texts that an export is tried on, what the run answers, and whether the export answers
-alike.
-"""
+"""The texts that an export is tried on, the run's answers, and whether the export's are alike."""
 
 import contextlib
 import json
@@ -38,7 +36,7 @@ class Reference:
     """
 
     frame: pl.DataFrame
-    rows: Tokens
+    tokens: Tokens
     logits: np.ndarray
     predictions: np.ndarray
 
@@ -46,17 +44,16 @@ class Reference:
 def reference(source: Source) -> Reference:
     """The run's own answers to texts of many lengths and alphabets."""
     frame = sample_texts(source)
-    rows = evaluate.encode(source.loaded, frame)
+    tokens = evaluate.encode(source.loaded, frame)
     with full_precision():
-        logits = evaluate.predict_logits(source.loaded.model, rows).astype(np.float64)
+        logits = evaluate.predict_logits(source.loaded.model, tokens).astype(np.float64)
     learned = source.loaded.learned
     predictions = source.loaded.task.predictions(logits, learned)
-    return Reference(frame, rows, logits * learned.scale + learned.mean, predictions)
+    return Reference(frame, tokens, logits * learned.scale + learned.mean, predictions)
 
 
 def tolerance(source: Source) -> float:
-    """The largest difference allowed: 1e-4 in a probability, or in a value measured in standard
-    deviations of the scores.
+    """The largest difference allowed: 1e-4 in probabilities, or in standard deviations of scores.
 
     A value far from zero also carries the rounding of a float32 of its size.
     """
@@ -111,23 +108,19 @@ def compare_logits(source: Source, expected: Reference, logits: Any) -> dict[str
     return compare(source, expected, task.export.compared(predictions), decided)
 
 
-def check(told: dict[str, Any], what: str) -> dict[str, Any]:
-    """`told`, of `compare`, where it is within the tolerance.
+def check(comparison: dict[str, Any], what: str) -> dict[str, Any]:
+    """A result of `compare` again, if it is within the tolerance.
 
     Raises:
         KftError: it is not.
     """
     # Not `>`: a NaN must fail.
-    if not told["max_difference"] <= told["tolerance"] or told.get("labels_that_differ"):
-        words = (
-            f"differs from the run by up to {told['max_difference']:.2g} (allowed: {told['tolerance']:.2g})"
-        )
-        if told.get("labels_that_differ"):
-            words += (
-                f" and answers {told['labels_that_differ']} of {told['examples']} texts with another label"
-            )
+    if not comparison["max_difference"] <= comparison["tolerance"] or comparison.get("labels_that_differ"):
+        words = f"differs from the run by up to {comparison['max_difference']:.2g} (allowed: {comparison['tolerance']:.2g})"
+        if comparison.get("labels_that_differ"):
+            words += f" and answers {comparison['labels_that_differ']} of {comparison['examples']} texts with another label"
         raise KftError(f"{what} {words}; nothing was kept", FAULT_HINT)
-    return told
+    return comparison
 
 
 def in_fresh_process(program: str, folder: Path, request: dict[str, Any]) -> Any:
@@ -137,7 +130,7 @@ def in_fresh_process(program: str, folder: Path, request: dict[str, Any]) -> Any
     answers; kft is not on its path unless it is installed.
 
     Raises:
-        KftError: it fails; tells the last lines of its output.
+        KftError: it fails; quotes the last lines of its output.
     """
     environment = os.environ | {
         "CUDA_VISIBLE_DEVICES": "-1",
@@ -145,21 +138,26 @@ def in_fresh_process(program: str, folder: Path, request: dict[str, Any]) -> Any
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     with tempfile.TemporaryDirectory() as scratch:
-        asked, answered = Path(scratch, "request.json"), Path(scratch, "answers.json")
-        asked.write_text(json.dumps(request), "utf-8")
-        command = [sys.executable, Path(__file__).parent / "bare" / program, folder, asked, answered]
+        request_file, answers_file = Path(scratch, "request.json"), Path(scratch, "answers.json")
+        request_file.write_text(json.dumps(request), "utf-8")
+        command = [
+            sys.executable,
+            Path(__file__).parent / "bare" / program,
+            folder,
+            request_file,
+            answers_file,
+        ]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
         if done.returncode:
-            told = "\n".join(done.stderr.strip().splitlines()[-5:])
+            output = "\n".join(done.stderr.strip().splitlines()[-5:])
             raise KftError(
-                f"the export fails in a fresh process (status {done.returncode}):\n{told}", FAULT_HINT
+                f"the export fails in a fresh process (status {done.returncode}):\n{output}", FAULT_HINT
             )
-        return json.loads(answered.read_text("utf-8"))
+        return json.loads(answers_file.read_text("utf-8"))
 
 
 def logit_difference(source: Source, expected: Reference, logits: np.ndarray) -> float:
-    """The largest difference of logits from the run's, measured against the largest logit where
-    that is above 1.
+    """The largest difference of logits from the run's, over the largest logit where above 1.
 
     Raises:
         KftError: it is above the tolerance.
@@ -174,9 +172,7 @@ def logit_difference(source: Source, expected: Reference, logits: np.ndarray) ->
 
 
 def texts_of(source: Source, expected: Reference) -> dict[str, list[list[str]]]:
-    """The texts that the programs in `bare` are asked: one list for each text of an example, and
-    those to time.
-    """
+    """The texts for the programs in `bare`, a list for each text of an example; those to time."""
     frame, own = expected.frame, own_texts(source)
     timed = own if len(own) else frame
     return {
@@ -185,19 +181,19 @@ def texts_of(source: Source, expected: Reference) -> dict[str, list[list[str]]]:
     }
 
 
-def padded(rows: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def padded(tokens: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Token ids, segment ids and mask, int32 [N, T]."""
-    lengths = np.diff(rows.offsets)
+    lengths = np.diff(tokens.offsets)
     places = np.arange(lengths.max(initial=1))
     mask = (places < lengths[:, None]).astype(np.int32)
     ids = np.zeros(mask.shape, np.int32)
-    ids[mask == 1] = rows.ids
-    return ids, ((places >= rows.second_starts[:, None]) & (mask == 1)).astype(np.int32), mask
+    ids[mask == 1] = tokens.ids
+    return ids, ((places >= tokens.second_starts[:, None]) & (mask == 1)).astype(np.int32), mask
 
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """JAX multiplies float32 with fewer bits on GPUs and TPUs unless told."""
+    """JAX multiplies float32 with fewer bits on GPUs and TPUs by default."""
     if backend.select() != "jax":
         yield
         return

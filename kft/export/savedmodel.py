@@ -25,7 +25,7 @@ _METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/se
 
 
 def write(source: Source, folder: Path) -> dict[str, Any]:
-    """Writes the SavedModel; returns what export.json tells of it."""
+    """Writes the SavedModel; returns the fields of export.json about it."""
     tf = backend.tensorflow()
     encoder = Encoder(source.architecture, make_variables(source.weights))
     module = tf.Module()
@@ -43,7 +43,7 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
         signatures["answers_of_tokens"] = _tokens_signature(encoder, segmented, decode)
     tf.saved_model.save(module, str(folder), signatures=signatures)
     _name_methods(folder, [name for name in signatures if name in _METHODS])
-    described = {"signatures": {name: _described(made) for name, made in signatures.items()}}
+    described = {"signatures": {name: _described(signature) for name, signature in signatures.items()}}
     if tokenizer is not None:
         return described | {"invalid_utf8": "bytes that are not UTF-8 are left out of the text"}
     tokenizer_files.write(source, folder)
@@ -69,13 +69,15 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     task, texts = source.loaded.task.export, "serving_default" in answers
     serving = answers["serving_default" if texts else "answers_of_tokens"]
     decided = serving[task.decided] if task.decided else None
-    told = proof.check(proof.compare(source, expected, serving[task.numbers], decided), "the SavedModel")
+    comparison = proof.check(
+        proof.compare(source, expected, serving[task.numbers], decided), "the SavedModel"
+    )
     if texts:
         _check_signatures(source, answers, task.numbers)
     else:
         tokenizer_files.check(source, expected, folder)
-    told["tokens_max_logit_difference"] = proof.logit_difference(source, expected, logits)
-    return {"comparison": told, "benchmark": answers["benchmark"]}
+    comparison["tokens_max_logit_difference"] = proof.logit_difference(source, expected, logits)
+    return {"comparison": comparison, "benchmark": answers["benchmark"]}
 
 
 def _check_signatures(source: Source, answers: dict[str, Any], name: str) -> None:
@@ -85,20 +87,20 @@ def _check_signatures(source: Source, answers: dict[str, Any], name: str) -> Non
     """
     serving, allowed = answers["serving_default"], proof.tolerance(source)
     alone = [answer[name][0] for answer in answers["alone"]]
-    asked = {
+    pairs = {
         "texts one by one": (alone, serving[name]),
         "stray bytes": (answers["invalid"][name], serving[name]),
     }
     signature = source.loaded.task.export.signature
     if signature == "regress":
-        asked["regress"] = (answers["regress"]["outputs"], serving[name])
+        pairs["regress"] = (answers["regress"]["outputs"], serving[name])
     elif signature == "classify":
-        asked["classify"] = (answers["classify"]["scores"], serving[name])
+        pairs["classify"] = (answers["classify"]["scores"], serving[name])
         if not answers["classify"]["classes"] == serving["labels"] == [source.labels] * len(serving[name]):
-            raise KftError("the SavedModel tells other labels than the run", proof.FAULT_HINT)
+            raise KftError("the SavedModel has other labels than the run", proof.FAULT_HINT)
     if any(len(value) for value in answers["empty"].values()):
         raise KftError("the SavedModel answers a request without texts", proof.FAULT_HINT)
-    for what, (got, wanted) in asked.items():
+    for what, (got, wanted) in pairs.items():
         difference = np.abs(np.subtract(got, wanted[: len(got)])).max(initial=0)
         if not difference <= allowed:
             raise KftError(
@@ -107,7 +109,7 @@ def _check_signatures(source: Source, answers: dict[str, Any], name: str) -> Non
 
 
 def _bare_answers(source: Source, expected: proof.Reference, folder: Path) -> dict[str, Any]:
-    ids, segments, mask = proof.padded(expected.rows)
+    ids, segments, mask = proof.padded(expected.tokens)
     rows = {"token_ids": ids, "padding_mask": mask} | (
         {"segment_ids": segments} if source.paired and source.architecture.kind.segments else {}
     )
@@ -160,8 +162,8 @@ def _example_signature(source: Source, answer: Any) -> dict[str, Any]:
         return answer(*(parsed[name] for name in features))
 
     def classify(inputs: Any) -> dict[str, Any]:
-        made = parse(inputs)
-        return {"classes": made["labels"], "scores": made["probabilities"]}
+        answers = parse(inputs)
+        return {"classes": answers["labels"], "scores": answers["probabilities"]}
 
     def regress(inputs: Any) -> dict[str, Any]:
         return {"outputs": parse(inputs)["value"]}

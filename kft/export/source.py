@@ -1,6 +1,4 @@
-"""A finished run as the exporters see it: its weights as plain arrays, its tokenizer, its
-labels.
-"""
+"""A finished run as the exporters see it: weights as plain arrays, tokenizer, labels."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -34,29 +34,25 @@ _ALPHABETS = (
 
 
 def sample_texts(source: Source) -> pl.DataFrame:
-    """Texts in many alphabets, of 1 to twice as many words as the model reads, and some of the
-    run's own.
-    """
+    """Texts in many alphabets, from 1 word to twice `max_length`, and some of the run's own."""
     rng = np.random.default_rng(0)
     words = _words(source.tokenizer)
     limit = source.max_length
     counts = sorted(
         {1, 2, 3, 5, 8, 13, limit // 4, limit // 2, limit - 3, limit - 2, limit - 1, limit, 2 * limit}
     )
-    made = [" ".join(rng.choice(words, count)) for count in counts if count > 0 for _ in range(3)]
-    made += ["".join(chr(point) for point in rng.integers(33, 0x3000, 40)) for _ in range(10)]
+    generated = [" ".join(rng.choice(words, count)) for count in counts if count > 0 for _ in range(3)]
+    generated += ["".join(chr(point) for point in rng.integers(33, 0x3000, 40)) for _ in range(10)]
     own = own_texts(source)
-    firsts = [*_ALPHABETS, *made, *own["text"]]
+    firsts = [*_ALPHABETS, *generated, *own["text"]]
     if not source.paired:
         return pl.DataFrame({"text": firsts})
-    seconds = [*rng.permutation([*_ALPHABETS, *made]), *own["text_pair"]]
+    seconds = [*rng.permutation([*_ALPHABETS, *generated]), *own["text_pair"]]
     return pl.DataFrame({"text": firsts, "text_pair": list(map(str, seconds))})
 
 
 def _words(tokenizer: Tokenizer) -> list[str]:
-    """Tokens that may stand at the beginning of a word; in the vocabularies of some kinds a space
-    stands before them.
-    """
+    """Tokens that may begin a word; in the vocabularies of some kinds after a space."""
     tokens = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.get)
     if tokenizer.kind != "wordpiece":
         tokens = [token[1:] for token in tokens if token[:1] in ("Ġ", "▁") and token[1:].isalpha()]

@@ -47,6 +47,6 @@ def check(source: Source, expected: Reference, folder: Path) -> None:
     """Raises KftError: tokenizer.json gives other token ids than the run."""
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     for i, row in enumerate(expected.frame.iter_rows()):
-        begin, end = expected.rows.offsets[i : i + 2]
-        if not np.array_equal(tokenizer.encode(*row).ids, expected.rows.ids[begin:end]):
+        begin, end = expected.tokens.offsets[i : i + 2]
+        if not np.array_equal(tokenizer.encode(*row).ids, expected.tokens.ids[begin:end]):
             raise KftError(f"tokenizer.json splits {row[0][:60]!r} otherwise than the run", FAULT_HINT)

@@ -90,15 +90,13 @@ class Column:
 
     @cached_property
     def has_words(self) -> bool:
-        """Whether most values are more than one code, such as `edgurhb`; some languages put no
-        spaces.
-        """
+        """Whether most values are more than one code, such as `edgurhb`, even without spaces."""
         words = sum(" " in value.strip() or not value.isascii() for value in self.present)
         return words > 0.3 * len(self.present)
 
     @cached_property
     def counts(self) -> Counter:
-        """How often each value is there, spelled as text."""
+        """How often each value occurs, spelled as text."""
         return Counter(str(value).strip() for value in self.present)
 
     @cached_property
@@ -108,9 +106,7 @@ class Column:
 
     @cached_property
     def separator(self) -> str | None:
-        """What parts several labels in one string: their parts are few and come back in other
-        company.
-        """
+        """What parts several labels in one string: few parts, in ever other company."""
         if not self.is_plain or any(not isinstance(value, str) for value in self.present):
             return None
         for mark in (",", ";", "|", "#"):
@@ -126,13 +122,13 @@ class Column:
 
     @property
     def is_key(self) -> bool:
-        """Whether it only tells rows apart."""
+        """Whether it only numbers the rows."""
         if ID_NAMES.search(self.word):
             return len(self.counts) > FEW or len(self.counts) > 0.5 * len(self.present)
         return self.is_whole and len(self.counts) == len(self.present) > 10
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         return f"`{self.name}`" if isinstance(self.name, str) else f"column {self.name}"
 
 

@@ -72,7 +72,7 @@ def guess(table: Table, task: str | None = None) -> Guess:
     marks = _marks(columns, labels, task)
     if marks:
         several = TASKS.of_problem(SEVERAL_CLASSES)
-        names = ", ".join(c.shown for c in marks[:4]) + (", …" if len(marks) > 4 else "")
+        names = ", ".join(c.display_name for c in marks[:4]) + (", …" if len(marks) > 4 else "")
         reason = f"{len(marks)} columns hold nothing but 0 and 1: {names}"
         texts = [c for c in texts if c not in marks]
         named = Decision("data.labels", [c.name for c in marks], "a row has the labels whose column is 1")
@@ -92,7 +92,7 @@ def guess(table: Table, task: str | None = None) -> Guess:
     decisions.append(label_decision)
     decisions += _separator(label, chosen)
     if question is not None:
-        reason = f"rows with the same value of {question.shown} are one question: one of them is right"
+        reason = f"rows with the same value of {question.display_name} are one question: one of them is right"
         decisions.append(Decision("data.group", question.name, reason))
     decisions += _spans(columns, decisions)
     return Guess(decisions, _warnings(columns, label, chosen))
@@ -105,13 +105,13 @@ def _seen(columns: list[Column]) -> str:
         words = "numbers" if c.is_number else "words"
         return f"{len(c.counts)} different {words}"
 
-    return ": " + ", ".join(f"{c.shown} ({kind(c)})" for c in columns)
+    return ": " + ", ".join(f"{c.display_name} ({kind(c)})" for c in columns)
 
 
-def _marks(columns: list[Column], labels: list[Column], asked: str | None) -> list[Column]:
+def _marks(columns: list[Column], labels: list[Column], wanted_task: str | None) -> list[Column]:
     """Columns of 0 and 1, one for each label, where no other column is called a label."""
     marks = [c for c in columns if c.is_whole and set(c.counts) == {"0", "1"}]
-    if len(marks) < LEAST_MARKS or asked not in (None, TASKS.of_problem(SEVERAL_CLASSES)):
+    if len(marks) < LEAST_MARKS or wanted_task not in (None, TASKS.of_problem(SEVERAL_CLASSES)):
         return []
     return [] if any(c.word in LABEL_NAMES for c in labels) else marks
 
@@ -121,7 +121,7 @@ def _label(labels: list[Column]) -> tuple[Column, Decision]:
     # The same label twice, as a number and as a name: the name reads better.
     named = next((c for c in labels[1:] if best.is_whole and not c.is_number and _same(best, c)), None)
     if named is not None:
-        reason = f"its names say the same as the numbers of {best.shown}"
+        reason = f"its names say the same as the numbers of {best.display_name}"
         return named, Decision("data.label", named.name, reason)
     others = tuple(
         ("data.label", c.name, _contents(c))
@@ -143,15 +143,13 @@ def _contents(column: Column) -> str:
     if column.is_number and (not column.is_whole or len(column.counts) > 20):
         values = [float(value) for value in column.present]
         return f"numbers from {min(values):g} to {max(values):g}"
-    shown = [value for value, _ in column.counts.most_common(4)]
+    common = [value for value, _ in column.counts.most_common(4)]
     more = ", …" if len(column.counts) > 4 else ""
-    return f"{len(column.counts)} different values: {', '.join(shown)}{more}"
+    return f"{len(column.counts)} different values: {', '.join(common)}{more}"
 
 
 def _question(columns: list[Column], label: Column) -> Column | None:
-    """The column whose equal values make rows the choices of one question: each has exactly one
-    right row.
-    """
+    """The column whose equal values make rows the choices of a question with one right row."""
     if not {str(value).lower() for value in label.counts} <= {"0", "1", "true", "false"}:
         return None
     for column in columns:
@@ -171,15 +169,15 @@ def _question(columns: list[Column], label: Column) -> Column | None:
     return None
 
 
-def _task(label: Column, question: Column | None, asked: str | None) -> Decision:
+def _task(label: Column, question: Column | None, wanted_task: str | None) -> Decision:
     kinds = {kind: TASKS.of_problem(kind) for kind in (ONE_CLASS, SEVERAL_CLASSES, VALUE, MULTIPLE_CHOICE)}
-    contents = f"{label.shown}: {_contents(label)}"
-    if asked:
-        return Decision("task", asked, f"you said so ({contents})")
+    contents = f"{label.display_name}: {_contents(label)}"
+    if wanted_task:
+        return Decision("task", wanted_task, f"you said so ({contents})")
     if question is not None:
         classes = ("task", kinds[ONE_CLASS], "each row for itself")
         return Decision(
-            "task", kinds[MULTIPLE_CHOICE], f"one row of each {question.shown} is right", (classes,)
+            "task", kinds[MULTIPLE_CHOICE], f"one row of each {question.display_name} is right", (classes,)
         )
     if (label.is_list or label.separator) and kinds[SEVERAL_CLASSES]:
         others = (
@@ -201,10 +199,12 @@ def _task(label: Column, question: Column | None, asked: str | None) -> Decision
 
 def _texts(texts: list[Column], question: Column | None) -> list[Decision]:
     """The text, and the second one of a pair."""
-    pair = _asked(texts, question) if question is not None else _pair(texts)
+    pair = _question_texts(texts, question) if question is not None else _pair(texts)
     if pair is not None:
         (first, second), reason, sure = pair
-        others = () if sure else (("data.text_pair", None, f"without it, {first.shown} is read alone"),)
+        others = (
+            () if sure else (("data.text_pair", None, f"without it, {first.display_name} is read alone"),)
+        )
         return [
             Decision("data.text", first.name, f"the first of two texts: {reason}"),
             Decision("data.text_pair", second.name, "the second", others),
@@ -215,15 +215,15 @@ def _texts(texts: list[Column], question: Column | None) -> list[Decision]:
     reason = f"{best.length:.0f} characters on average" + (", the longest" if rest and not named else "")
     others = tuple(
         [
-            ("data.text_pair", c.name, f"{c.shown} is read as well, {c.length:.0f} characters")
+            ("data.text_pair", c.name, f"{c.display_name} is read as well, {c.length:.0f} characters")
             for c in rest[:3]
         ]
-        + [("data.text", c.name, f"{c.shown} is read instead") for c in rest[:3]]
+        + [("data.text", c.name, f"{c.display_name} is read instead") for c in rest[:3]]
     )
     return [Decision("data.text", best.name, reason, others)]
 
 
-def _asked(texts: list[Column], question: Column) -> tuple[tuple[Column, Column], str, bool] | None:
+def _question_texts(texts: list[Column], question: Column) -> tuple[tuple[Column, Column], str, bool] | None:
     """What the rows of a question share, and what differs between them."""
 
     def is_shared(column: Column) -> bool:
@@ -280,18 +280,20 @@ def _spans(columns: list[Column], decisions: list[Decision]) -> list[Decision]:
 
 
 def _warnings(columns: list[Column], label: Column, task: str) -> list[str]:
-    found = []
+    warnings = []
     missing = len(label.values) - len(label.present)
     if missing:
-        found.append(f"{missing} of {len(label.values)} rows have no label and are left out")
-    choices = [c.shown for c in columns if re.fullmatch(r"choice_?\d|ending_?\d|option_?[a-e\d]", c.word)]
+        warnings.append(f"{missing} of {len(label.values)} rows have no label and are left out")
+    choices = [
+        c.display_name for c in columns if re.fullmatch(r"choice_?\d|ending_?\d|option_?[a-e\d]", c.word)
+    ]
     if len(choices) > 1:
-        found.append(
+        warnings.append(
             f'{", ".join(choices)} look like the choices of one question; task = "{TASKS.of_problem(MULTIPLE_CHOICE)}" wants a '
             "row for each choice, with the question's number in a column (`data.group`)"
         )
     if task == TASKS.of_problem(ONE_CLASS):
         rare = [value for value, count in label.counts.items() if count < 3]
         if rare:
-            found.append(f"{len(rare)} classes have less than 3 rows: {', '.join(rare[:5])}")
-    return found
+            warnings.append(f"{len(rare)} classes have less than 3 rows: {', '.join(rare[:5])}")
+    return warnings

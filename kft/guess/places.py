@@ -35,8 +35,7 @@ class Place:
 
 
 def look(data: str, data_dir: str | None = None) -> Place:
-    """Finds the files that belong to a file, folder or name of TFDS, and reads the beginning of
-    train.
+    """Finds the files of a file, folder or name of TFDS, and reads the beginning of train.
 
     Raises:
         KftError: there is no such thing, or nothing in it to train on.
@@ -47,7 +46,7 @@ def look(data: str, data_dir: str | None = None) -> Place:
     if path.exists():
         return _file(path)
     if path.suffix.lower() in TABLE_ENDINGS or data.count("/") > 1 or data.startswith("."):
-        sources.read_file(path, DataConfig(train=data))  # tells what is there instead
+        sources.read_file(path, DataConfig(train=data))  # raises with the names that exist
     return _named(data, data_dir)
 
 

@@ -1,6 +1,4 @@
-"""A file, folder or data set of TFDS → its first rows with all their columns, and how it must be
-read.
-"""
+"""A file, folder or data set of TFDS → its first rows, all columns, and how to read it."""
 
 import contextlib
 import csv
@@ -132,9 +130,7 @@ def _objects(name: str, text: str, whole: bool) -> tuple[list[str], list[list[An
 def _cells(
     path: Path, text: str, ending: str | None, settings: dict[str, Any], reasons: dict[str, str]
 ) -> tuple[list[str] | range, list[list[str]]]:
-    """Rows of a CSV or TSV file: the dialect in which most rows have the same number of cells, more
-    than one.
-    """
+    """Rows of a CSV or TSV file, by the dialect with most rows of one number of cells above 1."""
     own = {"csv": ",", "tsv": "\t"}.get(ending)
     tried = []
     for mark in sorted(DELIMITERS, key=lambda mark: mark != own):

@@ -39,13 +39,13 @@ def init(
         "meaning"}]}], "warnings": [...]}.
 
     Raises:
-        KftError: the data cannot be read or nothing in them can be trained on, or the file is there
+        KftError: the data cannot be read or nothing in them can be trained on, or the file exists
         already.
     """
     place = look(data, data_dir)
     path = Path(output or f"{place.name}.toml")
     if path.exists():
-        raise KftError(f"{path}: is there already, and is not overwritten", "another name: --output FILE")
+        raise KftError(f"{path}: exists, and is not overwritten", "another name: --output FILE")
     _check_task(task)
     guessed = guess(place.table, task)
     decisions = _all_decisions(place, guessed)
@@ -123,12 +123,12 @@ def _training(place: Place, guessed: Guess) -> list[Decision]:
     rows = len(place.table.rows) if place.table.whole else None
     epochs = next(count for limit, count in EPOCHS if limit is None or (rows is not None and rows <= limit))
     about = f"{rows:,} rows" if rows is not None else f"more than {len(place.table.rows):,} rows"
-    found = []
+    decisions = []
     if length > LENGTHS[0]:
         reason = f"19 of 20 texts have at most about {most:.0f} tokens; what is longer is cut"
-        found.append(Decision("model.max_length", length, reason))
-    found.append(Decision("train.epochs", epochs, f"a start for {about}"))
-    return [*found, Decision("train.learning_rate", 5e-5, "a start for the default model, all-MiniLM")]
+        decisions.append(Decision("model.max_length", length, reason))
+    decisions.append(Decision("train.epochs", epochs, f"a start for {about}"))
+    return [*decisions, Decision("train.learning_rate", 5e-5, "a start for the default model, all-MiniLM")]
 
 
 def _tokens(text: Any) -> float:
@@ -138,8 +138,7 @@ def _tokens(text: Any) -> float:
 
 
 def _tried(decisions: list[Decision]) -> tuple[list[Decision], list[str]]:
-    """The decisions with which the data are read; a file of another split that is not like train is
-    left out.
+    """The decisions with which the data are read, without a file that is not like train.
 
     Raises:
         KftError: train is not read with them.

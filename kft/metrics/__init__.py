@@ -1,5 +1,6 @@
-"""Scores of predictions against targets, by scikit-learn and scipy, with bootstrap intervals; the
-tasks say which.
+"""Scores of predictions against targets, by scikit-learn and scipy; the tasks say which.
+
+Intervals are by bootstrap.
 
 N is the number of examples, C of classes. Class ids, int [N], are scored against probabilities,
 float [N, C], and values, float [N], against values, float [N]. Sets of labels, 0 or 1 for each, int
@@ -41,9 +42,7 @@ class Metric:
 
 
 def better(metric: str, a: float | None, b: float | None) -> bool:
-    """Whether score `a` is better than score `b`; an undefined one (nan or None) is worse than any
-    other.
-    """
+    """Whether score `a` is better than score `b`; an undefined one (nan or None) is worst."""
     a, b = (math.nan if value is None else value for value in (a, b))
     if math.isnan(a) or math.isnan(b):
         return math.isnan(b) and not math.isnan(a)
@@ -59,7 +58,7 @@ def over_runs(
     """
     means, deviations = {}, {}
     for name in scores[0] if scores else ():
-        values = [told.get(name) for told in scores]
+        values = [run.get(name) for run in scores]
         known = None not in values
         means[name] = statistics.mean(values) if known else None
         deviations[name] = statistics.stdev(values) if known and len(values) > 1 else None
@@ -92,9 +91,7 @@ def confusions(
 
 
 def calibration(targets: np.ndarray, predictions: np.ndarray) -> list[dict[str, Any]]:
-    """Equal-width bins (low, high] of the highest probability: how many, how confident, how often
-    right.
-    """
+    """Equal-width bins (low, high] of the highest probability: count, confidence, accuracy."""
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     confidence = predictions.max(axis=1, initial=0)
     right = predictions.argmax(axis=1) == targets
@@ -115,9 +112,7 @@ def calibration(targets: np.ndarray, predictions: np.ndarray) -> list[dict[str, 
 
 
 def _decided(predictions: np.ndarray) -> np.ndarray:
-    """What was predicted: class ids [N] of probabilities [N, C], or whether each label is, [N, C],
-    of [N, C, 2].
-    """
+    """What is predicted: class ids [N] of [N, C], or whether each label is, [N, C] of [N, C, 2]."""
     return predictions.argmax(axis=1) if predictions.ndim == 2 else predictions[:, :, 1].astype(np.int64)
 
 

@@ -1,5 +1,4 @@
-"""Scores of many bootstrap resamples at once, each equal to the metric of the same name in
-`METRICS`.
+"""Scores of many bootstrap resamples at once, each equal to its namesake in `METRICS`.
 
 S is the number of resamples, N of examples, C of classes, Z of occupied cells of a confusion
 matrix.
@@ -13,7 +12,7 @@ from scipy import sparse, stats
 
 MIN_UNITS = 10  # of fewer examples the resamples are too much alike
 INTERVAL = (2.5, 97.5)  # percentiles of the resampled scores
-CHUNK_CELLS = 2_000_000  # numbers held in memory at a time
+CHUNK_CELLS = 2_000_000  # numbers in memory at a time
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,7 @@ def drawn(kinds: np.ndarray, draws: Draws) -> Iterator[np.ndarray]:
 def intervals(
     resampled: dict[str, np.ndarray], units: int, right: int | None = None
 ) -> dict[str, list[float | None]]:
-    """{metric: low and high end of its 95 % percentile interval}, None where the resamples cannot
-    tell.
+    """{metric: the ends of its 95 % percentile interval}, None where the resamples give none.
 
     They cannot where no resample has the score, where all have the same one, and of fewer than
     MIN_UNITS examples. A share of right answers then still has its exact interval (Clopper and
@@ -68,14 +66,14 @@ def intervals(
         units: number of examples, questions or groups that were drawn.
         right: how many of them are answered right, where accuracy is among the scores.
     """
-    found = {}
+    result = {}
     for name, values in resampled.items():
         defined = values[np.isfinite(values)]
         known = units >= MIN_UNITS and len(defined) and defined.min() < defined.max()
-        found[name] = np.percentile(defined, INTERVAL).tolist() if known else [None, None]
+        result[name] = np.percentile(defined, INTERVAL).tolist() if known else [None, None]
         if not known and right is not None and name == "accuracy" and units:
-            found[name] = list(map(float, stats.binomtest(right, units).proportion_ci(method="exact")))
-    return found
+            result[name] = list(map(float, stats.binomtest(right, units).proportion_ci(method="exact")))
+    return result
 
 
 def chunks(resamples: int, cells: int) -> Iterator[int]:
@@ -87,8 +85,7 @@ def chunks(resamples: int, cells: int) -> Iterator[int]:
 def resampled_classes(
     targets: np.ndarray, predicted: np.ndarray, classes: int, generator, resamples: int
 ) -> dict[str, np.ndarray]:
-    """Scores of resampled examples. They depend on the confusion matrix alone, and its cells are
-    multinomial.
+    """Scores of resampled examples, from the confusion matrix, whose cells are multinomial.
 
     Args:
         targets, predicted: class ids [N].
@@ -140,9 +137,7 @@ def class_scores(right: np.ndarray, support: np.ndarray, predicted: np.ndarray) 
 
 
 def resampled_regression(targets, values, generator, resamples: int) -> dict[str, np.ndarray]:
-    """Scores of resampled examples. A resample is how often it holds each example, so nothing is
-    sorted twice.
-    """
+    """Scores of resampled examples. A resample is a count for each example: no more sorting."""
     total = len(targets)
     if not total:
         return {name: np.array([]) for name in ("spearman", "pearson", "root_mean_squared_error")}
@@ -155,9 +150,7 @@ def resampled_regression(targets, values, generator, resamples: int) -> dict[str
 
 
 def value_scores(targets: np.ndarray, values: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores [S] of resamples that hold the examples so often, counts [S, N]; nan for one with a
-    constant side.
-    """
+    """Scores [S] of resamples with counts [S, N] of the examples; nan where a side is constant."""
     total = counts.sum(axis=1)
     a, b = (
         _resampled_ranks(targets, counts),
@@ -198,9 +191,7 @@ def _resampled_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def label_scores(targets: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores [S] of resamples that hold the examples so often, counts [S, N]; labels 0 or 1, each
-    [N, C].
-    """
+    """Scores [S] of resamples with counts [S, N] of the examples; labels 0 or 1, each [N, C]."""
     right, total = targets * predicted, counts.sum(axis=1)
     hits, occurs = counts @ right, counts @ (targets + predicted)  # [S, C]
     sizes = (targets + predicted).sum(axis=1)

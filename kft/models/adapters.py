@@ -58,9 +58,7 @@ class Adapter(keras.layers.Layer):
         return product + (growth - 1) * base + growth * added
 
     def _lengths(self, blocks):
-        """Of the columns of the merged kernel, [outputs]; no gradient goes through them (section
-        4.3 of DoRA).
-        """
+        """Of the columns of the merged kernel, [outputs], without gradient (DoRA, section 4.3)."""
         kernel = blocks.weights.value(f"{self.dense_name}.weight", "float32")
         merged = kernel + ops.matmul(self.a, self.b) * self.lora.scale
         return ops.stop_gradient(ops.sqrt(ops.sum(ops.square(merged), axis=0)))
@@ -124,8 +122,7 @@ def merged(model: Classifier) -> Iterator[None]:
 
 
 def reinitialise(model: Classifier, kept: int, seed: int) -> None:
-    """Draws the layers above the lowest `kept` and the pooler anew, as BERT's own start (Zhang et
-    al. 2021).
+    """Draws the layers above the lowest `kept` and the pooler anew (Zhang et al. 2021).
 
     "Revisiting Few-sample BERT Fine-tuning"; kernels come from a normal distribution of deviation
     0.02 cut at two, biases are 0, LayerNorm 1 and 0. A head that is new anyway is not counted.

@@ -95,9 +95,7 @@ def build(
 
 
 def keeps_head(preset: Preset, labels: tuple[str, ...] | list[str], architecture: Architecture) -> bool:
-    """Whether training starts with the preset's own head: it reads the same, and has the same label
-    names in any order.
-    """
+    """Whether training starts with the preset's own head, which reads and answers the same."""
     if preset.head is None or architecture.pooling != "cls" or architecture.spans:
         return False
     if preset.head.kind != head_kind(architecture.task):
@@ -160,8 +158,8 @@ def _pretrained(preset: Preset, architecture: Architecture, precision: str, seed
     family = preset.family
     if preset.kind == "run":
         trained = load(RunDir(preset.path), precision)
-        held = family.parts(trained.backbone)
-        own = {name: array for name, array in trained.named.arrays().items() if name not in held}
+        parts = family.parts(trained.backbone)
+        own = {name: array for name, array in trained.named.arrays().items() if name not in parts}
         return trained.backbone, own
     own = presets.head_weights(preset, head_kind(architecture.task))
     if preset.kind == "keras":
@@ -190,9 +188,7 @@ def _from_keras_hub(preset: Preset, precision: str):
 def _kept(
     trained: dict[str, np.ndarray], goal: Goal, preset: Preset, model: Classifier
 ) -> dict[str, np.ndarray]:
-    """Those weights of the preset's head that the model takes over: its pooler, and its outputs
-    where they answer the same.
-    """
+    """The weights of the preset's head that fit: its pooler, and outputs that mean the same."""
     layers, parts = model.architecture.head, model.named.parts
     kept = {name: array for name, array in trained.items() if name in parts}
     outputs = {name: kept.pop(name, None) for name in (f"{layers.output}.weight", f"{layers.output}.bias")}

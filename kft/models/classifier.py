@@ -1,4 +1,4 @@
-"""The Keras model: a family's encoder, held by KerasHub's backbone, and a head on it."""
+"""The Keras model: a family's encoder, whose weights KerasHub's backbone has, and a head."""
 
 from kft import backend, tasks
 from kft.models import heads, losses
@@ -14,8 +14,7 @@ import keras  # noqa: E402
 
 
 class Classifier(keras.Model):
-    """An encoder and a head over packed rows: inputs as `batches` makes them → logits float32 [R,
-    M, C].
+    """An encoder and a head over packed rows: `batches`' inputs → logits float32 [R, M, C].
 
     With `r_drop_alpha` it trains by R-Drop (Liang et al. 2021): on the mean loss of two passes,
     whose dropout differs, and alpha times the divergence of their predictions. Any other use sees
@@ -25,7 +24,7 @@ class Classifier(keras.Model):
         architecture: what it computes.
         backbone: KerasHub's, for its weights; its graph is not used.
         head: the dense layer that gives the outputs.
-        pooler: the dense layer before it, where the backbone holds none and the head reads one
+        pooler: the dense layer before it, where the backbone has none and the head reads one
             token.
         named: all of these weights by the checkpoint's names.
         mean_loss: Keras's metric of the loss, each step by the weight of its examples; once
@@ -67,7 +66,7 @@ class Classifier(keras.Model):
             self.mean_loss = keras.metrics.Mean(name="mean_loss")
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The mean loss of a step, times the step's share in its update where `x` tells it."""
+        """The mean loss of a step, times the step's share in its update where `x` has it."""
         loss = self._mean(x, y, y_pred, sample_weight, training)
         if not training:
             return loss

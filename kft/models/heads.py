@@ -1,6 +1,4 @@
-"""From the encoder's vectors to logits: what a head reads of an example, in the names of
-`blocks`.
-"""
+"""From the encoder's vectors to logits: what a head reads of an example, by `blocks`."""
 
 from typing import Any
 
@@ -9,8 +7,7 @@ from kft.models.families import HeadLayers
 
 
 def logits(blocks: Any, architecture: Architecture, inputs: dict[str, Any], places: Any) -> Any:
-    """float32 [R, M, C] of the places [R, M]; of those without an example they are finite and mean
-    nothing.
+    """float32 [R, M, C] of the places [R, M]; without an example they are finite and mean nothing.
 
     The head reads a place's own vector through the family's pooler ("cls"), or the mean of its
     example's tokens ("mean"); and beside it the mean of each marked word (`inputs["spans"]` [R, M,

@@ -1,6 +1,6 @@
 """Losses and divergences by name; the tasks say which one they train on.
 
-Letters as in `batches`: R packed rows, M read places of a row, C outputs. A loss takes targets [R,
+Letters as in `batches`: R packed rows, M read places of one, C outputs. A loss takes targets [R,
 M, …], outputs of the head [R, M, C] and weights [R, M]; it is the weighted mean over the read
 places.
 """
@@ -34,9 +34,7 @@ class _SmoothedCrossEntropy(keras.losses.Loss):
 
 
 class _Focal(keras.losses.Loss):
-    """Cross-entropy of integer targets times (1 - p) ** gamma, p the target's probability (Lin et
-    al. 2017, eq. 4).
-    """
+    """Cross-entropy times (1 - p) ** gamma, p the target's probability (Lin et al. 2017, eq. 4)."""
 
     def __init__(self, gamma: float):
         super().__init__(name="focal", reduction=MEAN)
@@ -50,9 +48,7 @@ class _Focal(keras.losses.Loss):
 
 
 class _BinaryCrossEntropy(keras.losses.Loss):
-    """Mean over the C outputs of the cross-entropy of targets 0 and 1, positives weighted as
-    torch's `pos_weight` does.
-    """
+    """Mean cross-entropy of C targets 0 and 1, positives weighted as torch's `pos_weight`."""
 
     def __init__(self, positive_weights: tuple[float, ...] | None = None):
         super().__init__(name="binary_cross_entropy", reduction=MEAN)
@@ -69,8 +65,7 @@ class _BinaryCrossEntropy(keras.losses.Loss):
 
 
 class _CrossEntropyAmongRivals(keras.losses.Loss):
-    """Cross-entropy of a softmax over rivals: read places of a step that share a number, wherever
-    they stand in it.
+    """Cross-entropy of a softmax over rivals: the read places of a step that share a number.
 
     The last of a place's targets is the number of its rivals, those before it are 1 where the place
     is the right one. Only right places have a weight, so the weighted mean is one over questions.

@@ -1,5 +1,4 @@
-"""Low-rank adapters as plain arrays: how they are scaled, how they are merged into a kernel, their
-file.
+"""Low-rank adapters as plain arrays: their scale, how they merge into a kernel, their file.
 
 Nothing here imports Keras.
 """

@@ -21,9 +21,7 @@ VARIABLE_BYTES, FILE_BYTES = 2**12, 2**14  # what HDF5 needs at most for a varia
 
 
 def parameter_counts(model: Classifier) -> dict[str, int]:
-    """{"total", "trainable"} numbers of weights; the pooler does not count as trainable where the
-    head skips it.
-    """
+    """{"total", "trainable"} numbers of weights; a pooler that the head skips is not trainable."""
     count = {"total": model.weights, "trainable": model.trainable_weights}
     return {
         name: int(sum(np.prod(w.shape) for w in weights if "seed" not in w.name))
@@ -35,7 +33,7 @@ def new_backbone(family: Family, sizes: Sizes, precision: str):
     """KerasHub's backbone of a family, its weights drawn at random.
 
     Args:
-        family, sizes: what it holds.
+        family, sizes: of the weights in it.
         precision: "float32" or "mixed_bfloat16".
     """
     kind = getattr(backend.keras_hub().models, family.hub.backbone)
@@ -92,9 +90,7 @@ def _read_into(model: Classifier, file: Path) -> None:
 
 
 def _without_optimizer(model: Classifier) -> Classifier:
-    """The same layers in a model that is not compiled: Keras saves a compiled model's moments with
-    it, 3 times the size.
-    """
+    """The same layers, not compiled: Keras saves moments too, which makes 3 times the size."""
     bare = Classifier(model.architecture, model.backbone)
     for name in ("head", "pooler"):
         if hasattr(model, name):

@@ -1,9 +1,8 @@
-"""Run directories → a plain table, curves.png and one HTML page; reads JSON, TOML and Parquet,
-never Keras.
-"""
+"""Run directories → a table, curves.png and an HTML page, from JSON and Parquet, not Keras."""
 
 from kft.report.history import curves
+from kft.report.inline import show
 from kft.report.page import report
 from kft.report.table import summary
 
-__all__ = ["curves", "report", "summary"]
+__all__ = ["curves", "report", "show", "summary"]

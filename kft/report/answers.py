@@ -1,6 +1,4 @@
-"""Reads back what finished runs predicted for their splits. Needs no Keras, so that `kft compare`
-is light.
-"""
+"""Reads what finished runs predicted for their splits; light, since it needs no Keras."""
 
 from pathlib import Path
 
@@ -52,8 +50,9 @@ def of_run(run: RunDir, split: str) -> Answers:
 
 
 def out_of_fold(folder: EnsembleDir, seed: int | None = None) -> Answers:
-    """The validation rows of all folds, each predicted by the runs that did not train on it; with
-    `seed`, by that one.
+    """The validation rows of all folds, each predicted by the run of `seed`, or those of all.
+
+    No run predicts what it trained on.
     """
     members = [m for m in runs.finished_members(folder) if seed is None or m.seed == seed]
     folds = dict.fromkeys(m.fold for m in members)

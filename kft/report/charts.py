@@ -1,5 +1,4 @@
-"""Where the ticks, lines, dots and bars of a chart stand in an SVG of fixed size; the page's
-template draws them.
+"""Where ticks, lines, dots and bars of a chart are in an SVG; the page's template draws it.
 
 TOP    ┌──────────────┐
        │  plot        │   x and y below are pixels of the SVG, from its upper left corner
@@ -34,8 +33,9 @@ class Axis:
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart: lines (style, faint, points), dots (style, x, y, radius, tip), bars (style, x, y,
-    width, height, tip).
+    """A chart: lines (style, faint, points), dots (style, x, y, radius, tip) and bars.
+
+    A bar is (style, x, y, width, height, tip).
     """
 
     title: str
@@ -56,13 +56,13 @@ def over_epochs(curves: Curves) -> Chart:
     )
     lines, dots = [], []
     for series in curves.series:
-        at = [(x.place(a), y.place(b)) for a, b in series.points]
-        if len(at) > 1:
-            lines.append((series.style, series.faint, _polyline(at)))
+        places = [(x.place(a), y.place(b)) for a, b in series.points]
+        if len(places) > 1:
+            lines.append((series.style, series.faint, _polyline(places)))
         if series.dots:
             radius = 7 if series.style == "best" else 3.5
             tips = (f"{series.name}, epoch {a:g}: {number(b)}" for a, b in series.points)
-            dots += [(series.style, a, b, radius, tip) for (a, b), tip in zip(at, tips, strict=True)]
+            dots += [(series.style, a, b, radius, tip) for (a, b), tip in zip(places, tips, strict=True)]
     named = [series for series in curves.series if not series.faint]
     # One line alone is what the title says it is.
     alone = sum(series.style != "best" for series in named) == 1
@@ -71,8 +71,9 @@ def over_epochs(curves: Curves) -> Chart:
 
 
 def reliability(bins: list[dict[str, Any]]) -> Chart:
-    """How often predictions of each confidence are right (Guo et al. 2017, figure 1); the diagonal
-    is perfect.
+    """How often predictions of each confidence are right (Guo et al. 2017, figure 1).
+
+    The diagonal is perfect.
     """
     x, y = _axis("confidence", LEFT, RIGHT, 0, 1), _axis("accuracy", BOTTOM, TOP, 0, 1)
     bars, dots = [], []
@@ -110,8 +111,8 @@ def scatter(frame: pl.DataFrame) -> Chart:
         for i, target, value in frame.select("id", "target", "value").iter_rows()
     ]
     diagonal = ("reference", False, _polyline([(x.place(low), y.place(low)), (x.place(high), y.place(high))]))
-    shown = f" ({len(frame):,} of {total:,} examples)" if len(frame) < total else ""
-    return Chart(f"Predictions against targets{shown}", x, y, [diagonal], dots)
+    sampled = f" ({len(frame):,} of {total:,} examples)" if len(frame) < total else ""
+    return Chart(f"Predictions against targets{sampled}", x, y, [diagonal], dots)
 
 
 def errors(frame: pl.DataFrame) -> Chart:
@@ -129,9 +130,7 @@ def errors(frame: pl.DataFrame) -> Chart:
 
 
 def _axis(title: str, start: float, end: float, low: float, high: float, room: float = 0.0) -> Axis:
-    """The values from low to high, with some room at both ends, along the pixels from start to
-    end.
-    """
+    """The values from low to high, with room at both ends, on pixels from start to end."""
     if low == high:
         low, high = low - (abs(low) * 0.1 or 1), high + (abs(high) * 0.1 or 1)
     margin = (high - low) * room
@@ -139,12 +138,12 @@ def _axis(title: str, start: float, end: float, low: float, high: float, room: f
     ticks = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     ticks = np.where(np.abs(ticks) < (high - low) * 1e-9, 0, ticks)
     nearly = (high - low) * 1e-9
-    shown = [t for t in ticks.tolist() if low - nearly <= t <= high + nearly]
+    visible = [t for t in ticks.tolist() if low - nearly <= t <= high + nearly]
 
     def place(value: float) -> float:
         return round(start + (value - low) / (high - low) * (end - start), 1)
 
-    return Axis(title, place, [(place(t), f"{t:,.6g}".replace("e-0", "e-")) for t in shown])
+    return Axis(title, place, [(place(t), f"{t:,.6g}".replace("e-0", "e-")) for t in visible])
 
 
 def _bar(

@@ -77,7 +77,7 @@ def curves(run: RunDir) -> Path:
 
 
 def read_history(run: RunDir) -> History:
-    """A step that stands there twice counts once; a last line that was cut off does not count.
+    """A step that is recorded twice counts once; a last line that was cut off does not count.
 
     Raises:
         KftError: another line is damaged.
@@ -98,7 +98,7 @@ def read_history(run: RunDir) -> History:
 
 
 def read_settings(run: RunDir) -> dict[str, Any]:
-    """The run's config.toml as it stands there.
+    """The content of the run's config.toml.
 
     Raises:
         KftError: it is damaged.
@@ -123,8 +123,7 @@ def _positive(run: RunDir) -> str | None:
 
 
 def run_curves(history: History, settings: dict[str, Any], positive: str | None = None) -> list[Curves]:
-    """The losses, the followed metrics and the learning rate; a chart without a value has no
-    series.
+    """The losses, metrics and learning rate; a chart without a value has no series.
 
     Args:
         history: of a run.

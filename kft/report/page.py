@@ -25,9 +25,9 @@ from kft.tasks import DEFAULT, TASKS, scoring
 from kft.tasks.record import Mistakes
 
 SPLITS = ("test", "validation", "train", "data")  # in the order that a reader cares about
-MISTAKES = 20  # shown for each split
+MISTAKES = 20  # listed for each split
 CONFUSIONS = 10
-TEXT_LENGTH = 400  # characters shown of a text
+TEXT_LENGTH = 400  # characters printed of a text
 NAMED_MATRIX = 25  # classes of the largest confusion matrix with names and numbers
 LARGEST_MATRIX = 100  # of the largest one at all
 BALANCE_LABELS = 40
@@ -36,7 +36,7 @@ BACKENDS = {"jax": "JAX", "torch": "PyTorch", "tensorflow": "TensorFlow"}
 
 @dataclass(frozen=True)
 class SplitPage:
-    """What the page tells of one split.
+    """What the page says of one split.
 
     Attributes:
         name: of the split.
@@ -68,8 +68,7 @@ class SplitPage:
 
 
 def report(run: RunDir) -> Path:
-    """Writes report.html, one page that needs no network, from whatever the run's folder holds so
-    far.
+    """Writes report.html, one page without network, from what the run's folder has so far.
 
     Raises:
         KftError: a file of the run is damaged, or the disk is full.
@@ -177,12 +176,12 @@ def _changed(settings: dict[str, Any], section: type[BaseModel] = Config) -> dic
 def _split(run: RunDir, kind: str, labels: list[str], name: str, scores: dict, details: dict) -> SplitPage:
     per_class, matrix = details.get("per_class", {}), np.array(details.get("confusion_matrix", []), int)
     frame = _predictions(run, name)
-    shown = _bins(details.get("calibration", []))
+    drawn = _bins(details.get("calibration", []))
     mistakes = None
     try:
         if frame is not None and len(frame):
             mistakes = TASKS[kind].worst(frame, details.get("labels", labels), MISTAKES)
-            shown += [charts.OF_PREDICTIONS[name](frame) for name in mistakes.charts]
+            drawn += [charts.OF_PREDICTIONS[name](frame) for name in mistakes.charts]
     except pl.exceptions.ColumnNotFoundError as error:
         raise KftError(
             f"{run.predictions(name)}: lacks a column: {error}", "copy the run folder again"
@@ -198,7 +197,7 @@ def _split(run: RunDir, kind: str, labels: list[str], name: str, scores: dict, d
         class_count=len(per_class),
         matrix=_heat_map(details["labels"], matrix) if 0 < len(matrix) <= LARGEST_MATRIX else [],
         confusions=_confusions(details, matrix),
-        charts=shown,
+        charts=drawn,
         mistakes=mistakes,
     )
 
@@ -258,10 +257,10 @@ def _shortened(text: str | None) -> str:
 def _account(account: dict[str, Any]) -> dict[str, Any]:
     """data.json as tables with a column for each split."""
     splits = account.get("splits", {})
-    told = [
+    leaves = [
         dict(_leaves({key: value for key, value in s.items() if key != "labels"})) for s in splits.values()
     ]
-    names = list(dict.fromkeys(name for part in told for name in part))
+    names = list(dict.fromkeys(name for part in leaves for name in part))
     groups = list(dict.fromkeys(name.split()[0] for name in names))
     names.sort(
         key=lambda name: groups.index(name.split()[0])
@@ -281,7 +280,7 @@ def _account(account: dict[str, Any]) -> dict[str, Any]:
     ]
     return {
         "splits": list(splits),
-        "rows": [(name, [part.get(name, "") for part in told]) for name in names],
+        "rows": [(name, [part.get(name, "") for part in leaves]) for name in names],
         "balance": balance,
         "labels_left_out": len(labels) - len(balance),
         "largest_share": max((share for _, cells in balance for _, share in cells), default=0) or 1,
@@ -302,9 +301,7 @@ def _environment(environment: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """(name, text) of everything in nested dictionaries: {"tokens": {"p50": 21}} → ("tokens p50",
-    "21").
-    """
+    """(name, text) of nested dictionaries: {"tokens": {"p50": 21}} → ("tokens p50", "21")."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _leaves(item, f"{name} {key}".strip().replace("_", " "))

@@ -53,12 +53,12 @@ def _split_lines(split: str, scores: dict[str, float | None], details: dict[str,
 
 
 def _class_lines(per_class: dict[str, dict[str, float]]) -> Iterator[str]:
-    shown = classes_to_show(per_class)
+    listed = classes_to_show(per_class)
     yield ""
-    if len(shown) < len(per_class):
-        yield f"  the {len(shown)} of {len(per_class)} classes with the lowest F1"
+    if len(listed) < len(per_class):
+        yield f"  the {len(listed)} of {len(per_class)} classes with the lowest F1"
     keys = ("precision", "recall", "f1")
-    rows = [(label, *(number(c[key]) for key in keys), f"{c['support']:,}") for label, c in shown]
+    rows = [(label, *(number(c[key]) for key in keys), f"{c['support']:,}") for label, c in listed]
     yield from aligned([("class", *keys, "examples"), *rows])
 
 
@@ -70,9 +70,7 @@ def _matrix_lines(labels: list[str], matrix: list[list[int]]) -> Iterator[str]:
 
 
 def aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Rows in columns: the first to the left, numbers to the right, as wide as a terminal shows
-    them.
-    """
+    """Rows in columns: the first to the left, numbers to the right, as wide as they show."""
     rows = [("".join(c if c.isprintable() else " " for c in first), *rest) for first, *rest in rows]
     name_width, *widths = (max(map(cell_len, column)) for column in zip(*rows, strict=True))
     name_width = min(name_width, NAME_WIDTH)

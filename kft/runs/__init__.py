@@ -36,7 +36,7 @@ from kft.runs.files import (
     write_whole,
 )
 from kft.runs.folder import (
-    FORMAT,
+    RUN_FORMAT,
     RUN_HINT,
     RunDir,
     checkpoint_files,
@@ -55,7 +55,7 @@ from kft.runs.more import more_epochs
 __all__ = [
     "COPY_HINT",
     "FIELDS",
-    "FORMAT",
+    "RUN_FORMAT",
     "LOCK",
     "EnsembleDir",
     "Member",

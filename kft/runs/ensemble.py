@@ -1,6 +1,4 @@
-"""The folder of an ensemble, the runs that one command trains over seeds and folds: its files by
-name, and its plan.
-"""
+"""The folder of an ensemble, runs of one command over seeds and folds: files and plan."""
 
 import os
 from collections.abc import Sequence
@@ -49,9 +47,7 @@ class EnsembleDir:
 
 @dataclass(frozen=True)
 class Variation:
-    """What an ensemble varies: seeds, none where the config's own is the only one, and the number
-    of folds, or None.
-    """
+    """What an ensemble varies: seeds (none for the config's own), and the folds, or None."""
 
     seeds: tuple[int, ...]
     folds: int | None
@@ -68,7 +64,7 @@ class Member:
 
 def is_ensemble(path: str | Path) -> bool:
     """Whether a folder holds an ensemble."""
-    return os.path.isfile(_ensemble_at(path).config)  # noqa: PTH113 (Path's raises for odd names)
+    return os.path.isfile(_ensemble_dir(path).config)  # noqa: PTH113 (Path's raises for odd names)
 
 
 def open_ensemble(path: str | Path) -> EnsembleDir:
@@ -82,7 +78,7 @@ def open_ensemble(path: str | Path) -> EnsembleDir:
             f"{path}: holds no ensemble (ensemble.toml is missing)",
             "`kft train --seeds 1,2,3` makes one; a copied one needs all its files",
         )
-    return _ensemble_at(path)
+    return _ensemble_dir(path)
 
 
 def new_ensemble(path: str | Path) -> EnsembleDir:
@@ -91,7 +87,7 @@ def new_ensemble(path: str | Path) -> EnsembleDir:
     Raises:
         KftError: the folder holds something else.
     """
-    folder = _ensemble_at(path)
+    folder = _ensemble_dir(path)
     if folder.path.exists() and not is_ensemble(path):
         if not folder.path.is_dir():
             raise KftError(f"{path}: is a file, not a folder", RUN_HINT)
@@ -106,13 +102,13 @@ def write_plan(folder: EnsembleDir, plan: Variation) -> None:
 
 def read_plan(folder: EnsembleDir) -> Variation:
     """Raises KftError: plan.json is missing, damaged or of a newer kft."""
-    told = read_json(folder.plan, "format", "seeds", "folds")
-    if told["format"] != PLAN_FORMAT:
+    content = read_json(folder.plan, "format", "seeds", "folds")
+    if content["format"] != PLAN_FORMAT:
         raise KftError(
-            f"{folder.plan}: format {told['format']!r}, this kft reads format {PLAN_FORMAT}",
+            f"{folder.plan}: format {content['format']!r}, this kft reads format {PLAN_FORMAT}",
             "use the kft that wrote it",
         )
-    seeds, folds = told["seeds"], told["folds"]
+    seeds, folds = content["seeds"], content["folds"]
     if not isinstance(seeds, list) or not all(isinstance(n, int) for n in [*seeds, folds or 1]):
         raise KftError(f"{folder.plan}: is damaged", COPY_HINT)
     return Variation(tuple(seeds), folds)
@@ -135,14 +131,14 @@ def finished_members(folder: EnsembleDir) -> list[Member]:
     Raises:
         KftError: one is not finished.
     """
-    found = members(folder)
-    left = [member.run.path.name for member in found if not member.run.done.exists()]
+    all_members = members(folder)
+    left = [member.run.path.name for member in all_members if not member.run.done.exists()]
     if left:
         raise KftError(
-            f"{folder.path}: {len(left)} of {len(found)} runs are not finished: {', '.join(left)}",
+            f"{folder.path}: {len(left)} of {len(all_members)} runs are not finished: {', '.join(left)}",
             f"go on with them: kft train --resume {folder.path}",
         )
-    return found
+    return all_members
 
 
 def share_rows(runs: Sequence[RunDir], split: str) -> bool:
@@ -155,5 +151,5 @@ def _name(seed: int | None, fold: int | None) -> str:
     return "-".join(f"{what}-{n}" for what, n in (("seed", seed), ("fold", fold)) if n is not None)
 
 
-def _ensemble_at(path: str | Path) -> EnsembleDir:
+def _ensemble_dir(path: str | Path) -> EnsembleDir:
     return EnsembleDir(Path(os.path.realpath(os.path.expanduser(path))))  # noqa: PTH111 (as for runs)

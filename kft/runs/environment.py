@@ -10,8 +10,7 @@ from kft.runs.folder import RunDir
 
 
 def go_on(run: RunDir, environment: dict[str, Any], step: int) -> None:
-    """Says and records what is not as it was when the run went on last; the first environment stays
-    where it is.
+    """Says and records what changed since the run went on last; keeps the first environment.
 
     Args:
         run: the run that is resumed.
@@ -35,9 +34,7 @@ def go_on(run: RunDir, environment: dict[str, Any], step: int) -> None:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
-    """(name, (value before, value now)) of what differs, packages by name; "none" where there was
-    or is nothing.
-    """
+    """(name, (value before, value now)) of what differs, packages by name; "none" for no value."""
     flat = [_flat(environment) for environment in (before, now)]
     for name in dict.fromkeys([*flat[0], *flat[1]]):
         old, new = (values.get(name, "none") for values in flat)

@@ -25,8 +25,7 @@ LINE_BREAKS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` with a temporary path beside `path`, then renames it: `path` is whole or
-    absent.
+    """Calls `write` with a path beside `path`, then renames it: `path` is whole or absent.
 
     The temporary name keeps the suffix of `path`, since several libraries choose the format by it.
 
@@ -60,7 +59,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 def write_by_library(path: Path, write: Callable[[Path], None], size: int) -> None:
     """`write_whole` for what a C library writes that crashes on a full disk, as HDF5 does.
 
-    The room for `size` bytes, which must be enough, is taken by Python and handed over to the
+    The room for `size` bytes, which must be enough, is claimed by Python and handed over to the
     library.
     """
 
@@ -106,9 +105,7 @@ def is_aside(path: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left aside in a folder and its sub-folders; nobody else may
-    write there.
-    """
+    """Removes what killed processes left in a folder that nobody else may write in now."""
     for entry in sorted(folder.rglob(".*")) if folder.is_dir() else ():
         if is_aside(entry):
             with contextlib.suppress(OSError):
@@ -116,9 +113,7 @@ def sweep(folder: Path) -> None:
 
 
 def check_output(output: str | Path, *read: str | Path) -> None:
-    """Raises KftError: a file to be written would replace one that is read for it, or one of a
-    run.
-    """
+    """Raises KftError: a file to write would replace one that is read for it, or a run's."""
     hint = "choose another file with --output"
     for file in read:
         if os.path.exists(output) and os.path.exists(file) and os.path.samefile(output, file):  # noqa: PTH110, PTH121
@@ -152,9 +147,7 @@ def cannot_write(path: Path | str, error: Exception) -> KftError:
 
 
 def _is_write_failure(error: Exception, folder: Path) -> bool:
-    """Whether an exception tells of the disk; libraries wrap the system's error in their own, or
-    lose its number.
-    """
+    """Whether an exception is of the disk; libraries wrap the system's, or lose its number."""
     if isinstance(error, KftError):
         return False
     if isinstance(error, OSError) or is_full(error):
@@ -165,11 +158,11 @@ def _is_write_failure(error: Exception, folder: Path) -> bool:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an exception tells that the disk, or the user's share of it, is full."""
+    """Whether an exception says that the disk, or the user's share of it, is full."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return True
     words = str(error).lower()
-    return any(told in words for told in FULL_WORDS)
+    return any(phrase in words for phrase in FULL_WORDS)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,8 +14,8 @@ from kft.errors import KftError
 from kft.runs.files import COPY_HINT, cannot_write, file_sha256, read_json, reason, write_json
 from kft.runs.lock import LOCK, user_of
 
-FORMAT = 2  # raised when an older kft could not read a new run
-FORMATS = (1, FORMAT)  # those that are read, see `kft.runs.model`
+RUN_FORMAT = 2  # raised when an older kft could not read a new run
+RUN_FORMATS = (1, RUN_FORMAT)  # those that are read, see `kft.runs.model`
 RUN_HINT = "choose another folder with --run"
 ENSEMBLE_CONFIG = "ensemble.toml"  # of a folder that holds several runs
 
@@ -113,7 +113,7 @@ class Configured(Protocol):
 
 
 def create(path: str | Path) -> RunDir:
-    """An empty run folder, made with its parents.
+    """An empty run folder, created with its parents.
 
     A folder that failed before its first step (it has no checkpoint and no weights) is emptied and
     used again.
@@ -121,7 +121,7 @@ def create(path: str | Path) -> RunDir:
     Raises:
         KftError: the folder holds a run or other files, or cannot be written.
     """
-    run = _run_at(path)
+    run = _run_dir(path)
     try:
         if run.path.exists():
             _check_unused(run, path)
@@ -153,14 +153,13 @@ def _check_unused(run: RunDir, path: str | Path) -> None:
 
 
 def open_run(path: str | Path, *, finished: bool = True) -> RunDir:
-    """The run in a folder; with `finished`, one whose training is over and whose files are as
-    training left them.
+    """The run in a folder; with `finished`, one whose files are as its training left them.
 
     Raises:
         KftError: there is no such folder, it holds no run, only part of one or a changed one, or a
         newer kft wrote it.
     """
-    run = _run_at(path)
+    run = _run_dir(path)
     try:
         if not run.path.exists():
             raise KftError(f"{path}: no such run folder", "`kft train` makes one and prints its name")
@@ -182,9 +181,9 @@ def open_run(path: str | Path, *, finished: bool = True) -> RunDir:
         raise KftError(f"{path}: cannot be read: {reason(error)}", "check the folder's permissions") from None
     if run.model.exists():
         written = read_json(run.model, "format")["format"]
-        if written not in FORMATS:
+        if written not in RUN_FORMATS:
             raise KftError(
-                f"{run.model}: run format {written!r}, this kft reads formats up to {FORMAT}",
+                f"{run.model}: run format {written!r}, this kft reads formats up to {RUN_FORMAT}",
                 "use the kft that wrote the run",
             )
     if finished:
@@ -197,9 +196,11 @@ def open_run(path: str | Path, *, finished: bool = True) -> RunDir:
 
 
 def finish(run: RunDir) -> None:
-    """Ends a run: DONE tells it is whole, and holds what its files must be."""
+    """Ends a run: DONE says that it is whole, and what its files must be."""
     files = {file.relative_to(run.path).as_posix(): file for file in _sealed_files(run) if file.exists()}
-    write_json(run.done, {"format": FORMAT, "sha256": {name: _sha256(file) for name, file in files.items()}})
+    write_json(
+        run.done, {"format": RUN_FORMAT, "sha256": {name: _sha256(file) for name, file in files.items()}}
+    )
 
 
 def had_split(run: RunDir, name: str) -> bool:
@@ -216,9 +217,7 @@ def _sealed(run: RunDir) -> dict[str, str]:
 
 
 def _check_whole(run: RunDir, path: str | Path) -> None:
-    """Raises KftError: a file is not as training left it, or one that every use of the run needs is
-    missing.
-    """
+    """Raises KftError: a file is not as training left it, or a necessary one is missing."""
     sealed = _sealed(run)
     needed = (run.config, run.model, run.labels, _tokenizer_file(run), run.weights)
     missing = [file.name for file in needed if not file.exists()]
@@ -241,18 +240,16 @@ def _tokenizer_file(run: RunDir) -> Path:
 
 def _sealed_files(run: RunDir) -> list[Path]:
     """The files that later commands read."""
-    made = [run.split(name) for name in ("validation", "test")]
-    made += [run.predictions(name) for name in ("validation", "test")]
+    tables = [run.split(name) for name in ("validation", "test")]
+    tables += [run.predictions(name) for name in ("validation", "test")]
     return [
         run.config, run.data, run.labels, run.model, _tokenizer_file(run), run.weights, run.adapters, run.metrics,
-        run.details, *made
+        run.details, *tables
     ]  # fmt: skip
 
 
 def settings_sha256(run: RunDir) -> str:
-    """Of the settings in config.toml, without those that may be changed: where the data are, and
-    the backend.
-    """
+    """Of the settings in config.toml, less those that may change: paths of data, the backend."""
     return _sha256(run.config)
 
 
@@ -303,7 +300,7 @@ def read_labels(run: RunDir) -> list[str]:
     return labels
 
 
-def _run_at(path: str | Path) -> RunDir:
-    # os.path and not Path, whose expanduser and resolve raise for odd names: they are told when
+def _run_dir(path: str | Path) -> RunDir:
+    # os.path and not Path, whose expanduser and resolve raise for odd names: they are reported when
     # they are used.
     return RunDir(Path(os.path.realpath(os.path.expanduser(path))))  # noqa: PTH111

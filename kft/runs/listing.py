@@ -35,8 +35,7 @@ def list_runs(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def clean(rows: list[dict[str, Any]]) -> int:
-    """Removes the checkpoints of the finished runs among `list_runs`' rows; returns how many bytes
-    that freed.
+    """Removes the checkpoints of the finished runs in `list_runs`' rows; returns the bytes freed.
 
     Raises:
         KftError: a folder cannot be removed, or somebody has begun to write in a run.
@@ -60,7 +59,7 @@ def clean(rows: list[dict[str, Any]]) -> int:
 def _find(root: Path) -> Iterator[RunDir]:
     for place, folders, files in os.walk(root):
         inside = len(Path(place).relative_to(root).parts)
-        # A study or suite has a config too; a run tells its environment.
+        # A study or suite has a config too; a run has an environment.
         if {"config.toml", "environment.json"} <= set(files):
             folders.clear()
             yield RunDir(Path(place))

@@ -1,5 +1,4 @@
-"""One writer at a time in a folder: a lock that ends with its process, on one machine and over a
-network.
+"""One writer at a time in a folder: a lock that ends with its process, over networks too.
 
 The lock is the operating system's (`flock`) on a small file, which also says who holds it:
 
@@ -41,7 +40,7 @@ def only_writer(folder: str | Path, hint: str = IN_USE_HINT, file: Path | None =
     """Keeps other processes, and other threads, from writing in a folder meanwhile.
 
     Args:
-        folder: what is written; made with its parents where it is not there, unless `file` is
+        folder: what is written; created with its parents if it is missing, unless `file` is
             given.
         hint: what else to do, should the folder be in use.
         file: of the lock, where it is not in the folder.
@@ -53,34 +52,30 @@ def only_writer(folder: str | Path, hint: str = IN_USE_HINT, file: Path | None =
     if file.parent.exists() and not file.parent.is_dir():
         raise KftError(f"{folder}: is a file, not a folder", hint)
     token = uuid.uuid4().hex
-    held = _take(file, folder, hint, token)
+    opened = _take(file, folder, hint, token)
     over = threading.Event()
-    threading.Thread(target=_beat, args=(held, over), daemon=True).start()
+    threading.Thread(target=_beat, args=(opened, over), daemon=True).start()
     try:
         yield
     finally:
         over.set()
-        if _is_at(held, file) and (_read(file) or {}).get("token") == token:
+        if _is_same_file(opened, file) and (_read(file) or {}).get("token") == token:
             with contextlib.suppress(OSError):
                 file.unlink()
-        held.close()
+        opened.close()
 
 
 def user_of(folder: Path) -> str | None:
-    """Who writes in a folder just now, in words; None where nobody does, as far as can be seen
-    without locking it.
-    """
+    """Who writes in a folder just now, in words; None for nobody, as far as one sees unlocked."""
     record = _read(folder / LOCK)
     with contextlib.suppress(OSError):
         if record and _lives(record, folder / LOCK, watched=False):
-            return _shown(record)
+            return _words(record)
     return None
 
 
 def try_lock(opened: IO, shared: bool = False, wait: bool = False) -> bool | None:
-    """The system's lock on an open file, which ends when that is closed; None where the file system
-    has none.
-    """
+    """The system's lock on an open file, until that is closed; None if the disk has no locks."""
     kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     try:
         fcntl.flock(opened, kind)
@@ -104,7 +99,7 @@ def _take(file: Path, folder: str | Path, hint: str, token: str) -> IO:
             locked = try_lock(opened)
             if locked is False:
                 raise _in_use(folder, hint, _wait_for_record(file))
-            if not _is_at(opened, file):  # its last holder has just removed it
+            if not _is_same_file(opened, file):  # its last holder has just removed it
                 opened.close()
                 continue
             record = _read(file)
@@ -124,10 +119,10 @@ def _take(file: Path, folder: str | Path, hint: str, token: str) -> IO:
 
 
 def _in_use(folder: str | Path, hint: str, record: dict[str, Any] | None) -> KftError:
-    return KftError(f"{folder}: is in use by {_shown(record) if record else 'another process'}", hint)
+    return KftError(f"{folder}: is in use by {_words(record) if record else 'another process'}", hint)
 
 
-def _shown(record: dict[str, Any]) -> str:
+def _words(record: dict[str, Any]) -> str:
     return f"process {record.get('process')} on {record.get('host')} since {record.get('since')}"
 
 
@@ -141,7 +136,7 @@ def _write(opened: IO, token: str) -> None:
 
 
 def _here() -> dict[str, Any]:
-    """What tells this process from every other one."""
+    """What distinguishes this process from every other one."""
     return {
         "process": os.getpid(),
         "host": platform.node(),
@@ -159,7 +154,7 @@ def _lives(record: dict[str, Any], file: Path, watched: bool, locked: bool = Fal
         record: of the lock's file.
         file: of the lock.
         watched: whether to wait for its next sign of life, where the last one is fresh and nothing
-            else tells.
+            else decides.
         locked: whether the system gave its lock to this process.
     """
     here = _here()
@@ -168,7 +163,7 @@ def _lives(record: dict[str, Any], file: Path, watched: bool, locked: bool = Fal
     if record.get("machine") == here["machine"]:
         if record.get("namespace") == here["namespace"]:
             other = record.get("process")
-            if other == os.getpid():  # to another thread of it, which the system has told
+            if other == os.getpid():  # to another thread of it, as the system says
                 return not watched
             return _started(other) is not None and _started(other) == record.get("started")
         if locked:  # another container of this machine: one kernel has all its locks
@@ -178,7 +173,7 @@ def _lives(record: dict[str, Any], file: Path, watched: bool, locked: bool = Fal
         return False
     if not watched:
         return True
-    note(f"{file.parent}: was in use by {_shown(record)}; waiting for a sign of life …")
+    note(f"{file.parent}: was in use by {_words(record)}; waiting for a sign of life …")
     deadline = time.monotonic() + DEAD_SECONDS
     while time.monotonic() < deadline:
         time.sleep(min(1.0, BEAT_SECONDS))
@@ -187,10 +182,10 @@ def _lives(record: dict[str, Any], file: Path, watched: bool, locked: bool = Fal
     return False
 
 
-def _beat(held: IO, over: threading.Event) -> None:
+def _beat(opened: IO, over: threading.Event) -> None:
     while not over.wait(BEAT_SECONDS):
         with contextlib.suppress(OSError, ValueError):
-            os.utime(held.fileno())
+            os.utime(opened.fileno())
 
 
 def _touched(file: Path) -> float:
@@ -211,7 +206,7 @@ def _now(folder: Path) -> float:
             probe.unlink()
 
 
-def _is_at(opened: IO, file: Path) -> bool:
+def _is_same_file(opened: IO, file: Path) -> bool:
     with contextlib.suppress(OSError):
         return os.path.samestat(os.fstat(opened.fileno()), file.stat())
     return False

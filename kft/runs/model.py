@@ -6,7 +6,7 @@ from typing import Any
 
 from kft.errors import KftError
 from kft.runs.files import COPY_HINT, read_json, write_json
-from kft.runs.folder import FORMAT, RunDir, read_config, read_labels
+from kft.runs.folder import RUN_FORMAT, RunDir, read_config, read_labels
 from kft.tasks.record import Inputs, Learned
 
 Content = dict[str, Any]
@@ -31,16 +31,16 @@ def write_model(run: RunDir, content: Content, inputs: Inputs, learned: Learned)
         inputs: what the run reads of a row.
         learned: what its task took from train; the labels stand in labels.json.
     """
-    content = {"format": FORMAT, **content, "inputs": asdict(inputs)}
-    write_json(run.model, content | {"learned": _taken(learned)})
+    content = {"format": RUN_FORMAT, **content, "inputs": asdict(inputs)}
+    write_json(run.model, content | {"learned": _without_labels(learned)})
 
 
 def write_learned(run: RunDir, learned: Learned) -> None:
     """Writes into model.json what is known only when the training is over: thresholds."""
-    write_json(run.model, read_model(run) | {"learned": _taken(learned)})
+    write_json(run.model, read_model(run) | {"learned": _without_labels(learned)})
 
 
-def _taken(learned: Learned) -> Content:
+def _without_labels(learned: Learned) -> Content:
     return {key: value for key, value in asdict(learned).items() if key != "labels"}
 
 
@@ -53,7 +53,7 @@ def read_model(run: RunDir) -> Content:
     content = read_json(run.model, "format")
     if content["format"] not in READS:
         raise KftError(
-            f"{run.model}: run format {content['format']!r}, this kft reads formats up to {FORMAT}",
+            f"{run.model}: run format {content['format']!r}, this kft reads formats up to {RUN_FORMAT}",
             "use the kft that wrote the run",
         )
     try:
@@ -73,9 +73,9 @@ def read_learned(run: RunDir) -> Learned:
     Raises:
         KftError: labels.json or model.json is missing or damaged.
     """
-    taken = read_model(run)["learned"]
+    content = read_model(run)["learned"]
     try:
-        learned = Learned(tuple(read_labels(run)), **taken | {"thresholds": tuple(taken["thresholds"])})
+        learned = Learned(tuple(read_labels(run)), **content | {"thresholds": tuple(content["thresholds"])})
     except (KeyError, TypeError) as error:
         raise damaged(run, error) from None
     if not all(isinstance(n, int | float) for n in (learned.mean, learned.scale, *learned.thresholds)):
@@ -137,5 +137,8 @@ def _from_1(content: Content, run: RunDir) -> Content:
     }
 
 
-READS: dict[int, Callable[[Content, RunDir], Content]] = {1: _from_1, FORMAT: lambda content, run: content}
+READS: dict[int, Callable[[Content, RunDir], Content]] = {
+    1: _from_1,
+    RUN_FORMAT: lambda content, run: content,
+}
 """Format of a run → (content of model.json, run) → the content as this kft writes it."""

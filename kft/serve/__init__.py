@@ -1,5 +1,4 @@
-"""An exported SavedModel behind HTTP, as TensorFlow Serving's REST interface, without Keras or JAX
-in the process.
+"""An exported SavedModel behind TensorFlow Serving's REST interface, without Keras or JAX.
 
 `settings` needs nothing but Python; `running.serve` needs the extra `serve`.
 """

@@ -52,9 +52,7 @@ class Service:
 
 
 def build(settings: Settings, versions: Versions) -> tuple[Starlette, Service]:
-    """The application, which calls the model and looks for new versions while it runs, and its
-    service.
-    """
+    """The application, which calls the model and looks for new versions, and its service."""
     metrics = Metrics(lambda: batcher.waiting, lambda: versions.current.version if versions.current else 0)
     batcher = Batcher(
         settings.max_batch_size, settings.max_delay_ms / 1000, settings.queue_size, metrics.batch
@@ -100,9 +98,7 @@ Handler = Callable[[Service, Request], Awaitable[Response]]
 
 
 def _endpoint(service: Service, handle: Handler, open_to_all: bool = False) -> Callable:
-    """A Starlette endpoint: counts, checks the token, and turns what goes wrong into an error
-    object.
-    """
+    """A Starlette endpoint: counts, checks the token, and turns errors into error objects."""
 
     async def endpoint(request: Request) -> Response:
         started = time.monotonic()
@@ -129,22 +125,22 @@ def _endpoint(service: Service, handle: Handler, open_to_all: bool = False) -> C
 
 
 async def _models(service: Service, request: Request) -> Response:
-    found = _MODEL_PATH.fullmatch(request.path_params["path"])
-    if not found or (found["metadata"] and found["method"]):
+    match = _MODEL_PATH.fullmatch(request.path_params["path"])
+    if not match or (match["metadata"] and match["method"]):
         raise bad(f"Malformed request: {request.method} {request.url.path}")
-    if found["method"] not in (None, *rest.METHODS):
+    if match["method"] not in (None, *rest.METHODS):
         raise bad(f"Malformed request: {request.method} {request.url.path}")
-    wanted = "POST" if found["method"] else "GET"
+    wanted = "POST" if match["method"] else "GET"
     if request.method not in (wanted, "HEAD" if wanted == "GET" else wanted):
         raise Refused(405, f"use {wanted} for {request.url.path}", {"Allow": wanted})
-    version = int(found["version"][:20]) if found["version"] else None
-    if found["name"] != service.versions.name:
-        raise _unknown_model(found, version)
-    if found["label"]:  # a name that TensorFlow Serving's own configuration can give a version
-        raise bad(f"Unrecognized servable version label: {found['label']}")
-    if found["method"]:
-        return await _call(service, request, version, found["method"])
-    if found["metadata"]:
+    version = int(match["version"][:20]) if match["version"] else None
+    if match["name"] != service.versions.name:
+        raise _unknown_model(match, version)
+    if match["label"]:  # a name that TensorFlow Serving's own configuration can give a version
+        raise bad(f"Unrecognized servable version label: {match['label']}")
+    if match["method"]:
+        return await _call(service, request, version, match["method"])
+    if match["metadata"]:
         return _json(_metadata(service, version))
     return _json(service.versions.status(version))
 
@@ -228,9 +224,9 @@ def _check_token(token: str | None, request: Request) -> None:
         raise Refused(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
 
 
-def _unknown_model(found: re.Match, version: int | None) -> Refused:
-    name = found["name"]
-    if found["method"] or found["metadata"]:
+def _unknown_model(match: re.Match, version: int | None) -> Refused:
+    name = match["name"]
+    if match["method"] or match["metadata"]:
         wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
         return Refused(404, f"Servable not found for request: {wanted}")
     return Refused(404, f"Could not find any versions of model {name}")

@@ -1,6 +1,4 @@
-"""Dynamic batching: the texts of several callers share one model call, and one thread calls the
-model.
-"""
+"""Dynamic batching: texts of several callers share a model call, made by one thread."""
 
 import asyncio
 import time

@@ -11,9 +11,7 @@ _ANSWER = (
 
 
 def protocol(timeout_seconds: float) -> type[HttpToolsProtocol]:
-    """A protocol that gives a connection up when a head takes longer than the timeout or
-    MAX_HEAD_BYTES.
-    """
+    """A protocol that gives up a connection whose head is too slow or beyond MAX_HEAD_BYTES."""
 
     class Protocol(HttpToolsProtocol):
         _waiting: asyncio.TimerHandle | None = None

@@ -1,4 +1,4 @@
-"""What Prometheus is told of a server."""
+"""What a server reports to Prometheus."""
 
 from collections.abc import Callable
 from typing import Any

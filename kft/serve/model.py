@@ -1,6 +1,4 @@
-"""Loads a SavedModel into a process that has TensorFlow but neither Keras nor JAX, and calls its
-signatures.
-"""
+"""Loads a SavedModel, where there is TensorFlow but no Keras or JAX, and calls its signatures."""
 
 import functools
 import importlib.util
@@ -33,9 +31,7 @@ class BadInput(Exception):
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a signature takes or gives: type as TensorFlow names it, shape with None where it is
-    free.
-    """
+    """What a signature takes or gives: TensorFlow's name of the type, shape with None if free."""
 
     dtype: str
     shape: tuple[int | None, ...]
@@ -53,9 +49,7 @@ class Signature:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded version: its signatures, what `metadata` answers, and the object that keeps the
-    variables alive.
-    """
+    """A loaded version: signatures, what `metadata` answers, and the owner of the variables."""
 
     version: int
     signatures: dict[str, Signature]
@@ -91,9 +85,9 @@ def load(folder: Path) -> Model:
         for name, function in loaded.signatures.items()
     }
     if TOKENS in signatures and "serving_default" not in signatures:
-        made = _of_texts(Texts(folder), signatures[TOKENS])
-        _describe(made, described)
-        signatures |= made
+        added = _of_texts(Texts(folder), signatures[TOKENS])
+        _describe(added, described)
+        signatures |= added
     model = Model(int(folder.name), signatures, _metadata(described), loaded)
     _warm_up(model)
     return model
@@ -101,9 +95,7 @@ def load(folder: Path) -> Model:
 
 @functools.cache
 def tensorflow() -> ModuleType:
-    """The module tensorflow, with the operations of tensorflow-text that an exported tokenizer
-    uses.
-    """
+    """The module tensorflow, with the operations of tensorflow-text for exported tokenizers."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _hidden(
         "keras", "tf_keras", "jax"
@@ -122,12 +114,12 @@ def example(features: Mapping[str, list]) -> bytes:
     tensorflow()
     from tensorflow.core.example import example_pb2
 
-    made = example_pb2.Example()
+    result = example_pb2.Example()
     for name, values in features.items():
-        feature = made.features.feature[name]
+        feature = result.features.feature[name]
         kinds = {bytes: feature.bytes_list, int: feature.int64_list, float: feature.float_list}
         kinds[type(values[0]) if values else bytes].value.extend(values)
-    return made.SerializeToString()
+    return result.SerializeToString()
 
 
 def _of_texts(texts: Texts, tokens: Signature) -> dict[str, Signature]:
@@ -135,11 +127,11 @@ def _of_texts(texts: Texts, tokens: Signature) -> dict[str, Signature]:
     tf = tensorflow()
 
     def answer(**columns: Any) -> dict[str, Any]:
-        made = texts.token_ids({name: column.numpy() for name, column in columns.items()})
-        return tokens.function(**{name: tf.constant(made[name]) for name in tokens.inputs})
+        ids = texts.token_ids({name: column.numpy() for name, column in columns.items()})
+        return tokens.function(**{name: tf.constant(ids[name]) for name in tokens.inputs})
 
     inputs = {name: Tensor("string", (None,)) for name in texts.names}
-    made = {"serving_default": Signature(PREDICT, inputs, tokens.outputs, answer)}
+    signatures = {"serving_default": Signature(PREDICT, inputs, tokens.outputs, answer)}
     features = {name: tf.io.FixedLenFeature([], tf.string) for name in texts.names}
     for name, method, names in _OF_EXAMPLES:
         if set(names.values()) <= set(tokens.outputs) and tokens.outputs.keys() & {"label", "value"}:
@@ -149,8 +141,8 @@ def _of_texts(texts: Texts, tokens: Signature) -> dict[str, Signature]:
                 return {new: outputs[old] for new, old in names.items()}
 
             outputs = {new: tokens.outputs[old] for new, old in names.items()}
-            made[name] = Signature(method, {"inputs": Tensor("string", (None,))}, outputs, of_examples)
-    return made
+            signatures[name] = Signature(method, {"inputs": Tensor("string", (None,))}, outputs, of_examples)
+    return signatures
 
 
 def _describe(signatures: Mapping[str, Signature], described: Any) -> None:
@@ -176,14 +168,14 @@ def _tensors(specs: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _metadata(described: Mapping[str, Any]) -> dict[str, Any]:
-    """The signatures as TensorFlow Serving's `metadata` tells them."""
+    """The signatures as TensorFlow Serving's `metadata` describes them."""
     from google.protobuf import json_format
 
     return {
         name: json_format.MessageToDict(
-            made, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+            definition, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
-        for name, made in described.items()
+        for name, definition in described.items()
     }
 
 
@@ -207,9 +199,7 @@ def _warm_up(model: Model) -> None:
 
 
 def _reason(message: str) -> str:
-    """What TensorFlow says is wrong, without where in the graph: the last line before the node's
-    name.
-    """
+    """What TensorFlow says is wrong, not where in the graph: the last line before a node's name."""
     return (message.partition("\n\t [[{{node")[0].strip().splitlines() or [""])[-1]
 
 

@@ -10,18 +10,18 @@ _KINDS = {"string": "string", "float32": "number", "float64": "number", "bool": 
 
 def document(name: str, model: Model) -> dict[str, Any]:
     """OpenAPI 3.1 for a model under its name."""
-    at = f"/v1/models/{name}"
+    path = f"/v1/models/{name}"
     paths: dict[str, Any] = {
-        f"{at}:predict": {"post": _predict(model)},
-        at: {"get": _get("The state of each version", "model_version_status")},
-        f"{at}/metadata": {"get": _get("Signatures with the types and shapes of their inputs and outputs", "metadata")},
+        f"{path}:predict": {"post": _predict(model)},
+        path: {"get": _get("The state of each version", "model_version_status")},
+        f"{path}/metadata": {"get": _get("Signatures with the types and shapes of their inputs and outputs", "metadata")},
         "/healthz": {"get": _get("200 while requests are answered, else 503; needs no token", "status")},
         "/metrics": {"get": {"summary": "Counters in Prometheus's text format", "responses": {"200": {"description": "text"}}}},
     }  # fmt: skip
     for signature in model.signatures.values():
         kind = signature.method.rpartition("/")[2]
         if signature.method != PREDICT:
-            paths[f"{at}:{kind}"] = {"post": _examples(kind)}
+            paths[f"{path}:{kind}"] = {"post": _examples(kind)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -99,9 +99,7 @@ def _responses(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _row(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The schema of one row: a bare value where there is one tensor, as TensorFlow Serving writes
-    it.
-    """
+    """The schema of a row: a bare value if there is one tensor, as in TensorFlow Serving."""
     rows = {name: _schema(tensor, tensor.shape[1:]) for name, tensor in tensors.items()}
     return next(iter(rows.values())) if len(rows) == 1 else {"type": "object", "properties": rows}
 

@@ -1,5 +1,6 @@
-"""JSON bodies ↔ arrays, as TensorFlow Serving's RESTful API describes them
-(tensorflow.org/tfx/serving/api_rest).
+"""JSON bodies ↔ arrays, as in TensorFlow Serving's RESTful API.
+
+Described in tensorflow.org/tfx/serving/api_rest.
 """
 
 import base64
@@ -178,11 +179,11 @@ def _array(name: str, value: Any, spec: Tensor) -> np.ndarray:
         level = level[0] if level else []
     flat = _flat(name, value, shape)
     if spec.dtype == "string":
-        made = np.empty(len(flat), object)
-        made[:] = [_bytes(name, item) for item in flat]
+        array = np.empty(len(flat), object)
+        array[:] = [_bytes(name, item) for item in flat]
     else:
-        made = _numbers(name, flat, np.dtype(spec.dtype))
-    return made.reshape(shape)
+        array = _numbers(name, flat, np.dtype(spec.dtype))
+    return array.reshape(shape)
 
 
 def _flat(name: str, value: Any, shape: list[int]) -> list:
@@ -262,9 +263,7 @@ def _classify_answer(outputs: Columns) -> dict[str, Any]:
 
 
 def _results(values: list) -> dict[str, Any]:
-    """TensorFlow Serving writes "results", its documentation says "result": a client of either
-    finds its own.
-    """
+    """Both "results", which TensorFlow Serving writes, and "result", which its manual says."""
     return {"results": values, "result": values}
 
 

@@ -65,9 +65,7 @@ def serve(folder: str | Path, settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn closes its socket at the first signal; this one first answers what it has accepted,
-    and ends with status 0.
-    """
+    """A uvicorn that answers what it has accepted before a signal ends it, with status 0."""
 
     def __init__(self, config: uvicorn.Config, service: Service):
         super().__init__(config)
@@ -88,9 +86,7 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the process meanwhile; without a handler, the first process of a container would
-    not hear it.
-    """
+    """SIGTERM ends the process meanwhile, even the first of a container, which needs a handler."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         yield
@@ -99,7 +95,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A bound socket: a taken port is told before the model is loaded."""
+    """A bound socket: a port in use is reported before the model is loaded."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # asyncio turns Nagle's algorithm off only where the protocol is named; with it, an answer

@@ -1,6 +1,4 @@
-"""The settings of a server and what they are when nothing is said; light enough for `kft
---help`.
-"""
+"""The settings of a server and their defaults; light enough for `kft --help`."""
 
 import importlib.util
 import os

@@ -32,11 +32,11 @@ class Texts:
         rows = self._tokenizer.encode_batch(texts[0] if len(texts) == 1 else list(zip(*texts, strict=True)))
         lengths = np.fromiter((len(row.ids) for row in rows), np.int64, len(rows))
         mask = np.arange(lengths.max(initial=1)) < lengths[:, None]
-        made = {"padding_mask": mask.astype(np.int32)}
+        inputs = {"padding_mask": mask.astype(np.int32)}
         for name, values in (
             ("token_ids", (row.ids for row in rows)),
             ("segment_ids", (row.type_ids for row in rows)),
         ):
-            made[name] = np.zeros(mask.shape, np.int32)
-            made[name][mask] = [number for row in values for number in row]
-        return made
+            inputs[name] = np.zeros(mask.shape, np.int32)
+            inputs[name][mask] = [number for row in values for number in row]
+        return inputs

@@ -1,6 +1,4 @@
-"""Which version of a model is served: the newest that loads, looked for again and again, swapped
-when it is ready.
-"""
+"""Which version of a model is served: the newest that loads, looked for again and again."""
 
 import logging
 from collections.abc import Callable
@@ -25,8 +23,7 @@ class State:
 
 
 class Versions:
-    """The versions of one model; `refresh` looks for a newer one, from any thread but one at a
-    time.
+    """The versions of one model; `refresh` looks for a newer one, in one thread at a time.
 
     Whoever holds a Model may go on calling it: a version that was swapped out lives until its last
     call is done.
@@ -41,8 +38,9 @@ class Versions:
         self._broken: dict[int, tuple] = {}
 
     def refresh(self) -> None:
-        """Serves the newest version that loads. One that does not is logged, and tried again when
-        its files change.
+        """Serves the newest version that loads.
+
+        One that does not is logged, and tried again when its files change.
         """
         for version in sorted(on_disk(self._folder), reverse=True):
             if self.current and version == self.current.version:
@@ -53,13 +51,13 @@ class Versions:
                 continue
             self._states[version] = State("LOADING")
             try:
-                made = self._load(path)
+                model = self._load(path)
             except Exception as error:
                 self._broken[version] = files
                 self._states[version] = State("END", "UNKNOWN", _one_line(error))
                 LOG.error("%s version %d does not load: %s", self.name, version, _one_line(error))
                 continue
-            self._swap(made)
+            self._swap(model)
             return
 
     def get(self, version: int | None) -> Model:
@@ -88,20 +86,20 @@ class Versions:
             "model_version_status": [
                 {
                     "version": str(number),
-                    "state": told.state,
-                    "status": {"error_code": told.error_code, "error_message": told.error_message},
+                    "state": state.state,
+                    "status": {"error_code": state.error_code, "error_message": state.error_message},
                 }
-                for number, told in sorted(states.items(), reverse=True)
+                for number, state in sorted(states.items(), reverse=True)
                 if version in (None, number)
             ]
         }
 
-    def _swap(self, made: Model) -> None:
-        old, self.current = self.current, made
-        self._states[made.version] = State("AVAILABLE")
+    def _swap(self, model: Model) -> None:
+        old, self.current = self.current, model
+        self._states[model.version] = State("AVAILABLE")
         if old:
             self._states[old.version] = State("END")
-        LOG.info("%s version %d is served", self.name, made.version)
+        LOG.info("%s version %d is served", self.name, model.version)
 
 
 def on_disk(folder: Path) -> list[int]:
@@ -135,9 +133,7 @@ def _is_number(name: str) -> bool:
 
 
 def _fingerprint(path: Path) -> tuple:
-    """Changes when a file of the folder does: a broken version may be one that is still being
-    copied.
-    """
+    """Changes when a file of the folder does: a broken version may be in the making."""
     try:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)

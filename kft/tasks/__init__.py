@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 
 class Tasks(Mapping):
-    """Name → `Task`, which stands in the file of that name and is loaded when it is first asked
-    for.
+    """Name → `Task`, from the file of that name, which is loaded when it is first needed.
 
     The rules of all tasks are there at once: `kft --help` and mistakes of settings wait for no
     NumPy, no polars and no scikit-learn.

@@ -1,5 +1,4 @@
-"""What runs predicted for rows with labels: in label order by name, averaged, and as the metrics
-score it.
+"""What runs predict for labelled rows: in label order by name, averaged, as metrics score it.
 
 N is the number of rows, C of classes.
 """
@@ -49,7 +48,7 @@ class Answers:
 
 
 def of_table(kind: str, learned: Learned, table: pl.DataFrame) -> Answers:
-    """The answers in a table of predictions, such as predictions.test.parquet holds."""
+    """The answers in a table of predictions, such as predictions.test.parquet."""
     rows = table.select([column for column in ROW if column in table.columns])
     predictions = TASKS[kind].read(table, learned)
     return Answers(kind, list(learned.labels), rows, predictions, learned.thresholds, learned.positive)
@@ -73,20 +72,21 @@ def together(parts: Sequence[Answers]) -> Answers:
 
 
 def mean_learned(parts: Sequence[Learned]) -> Learned:
-    """What several models learned, for the mean of their predictions: the first one's labels,
-    thresholds averaged.
+    """What several models learned, for the mean of their predictions.
+
+    The labels are the first one's, the thresholds averaged.
     """
     first = parts[0]
     if not first.thresholds:
         return first
     order = [[part.labels.index(label) for label in first.labels] for part in parts]
-    thresholds = [np.array(part.thresholds)[at] for part, at in zip(parts, order, strict=True)]
+    thresholds = [np.array(part.thresholds)[positions] for part, positions in zip(parts, order, strict=True)]
     return replace(first, thresholds=tuple(np.mean(thresholds, axis=0).tolist()))
 
 
 def ordered(predictions: np.ndarray, labels: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
-    """Predictions [N, C, …] of `labels`, or [N] arrays [items, C], with their columns in the order
-    of `wanted`; others as they are.
+    """Predictions [N, C, …] of `labels`, or [N] arrays [items, C], with columns in the order of
+    `wanted`, if they have labels.
 
     Raises:
         KftError: the names differ.
@@ -112,8 +112,6 @@ def ordered(predictions: np.ndarray, labels: Sequence[str], wanted: Sequence[str
 
 
 def scored(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """Targets and predictions as `scoring.scores` takes them; an example of choices is a
-    question.
-    """
+    """Targets and predictions as `scoring.scores` takes them; of choices one for a question."""
     truths = answers.task.truths(answers.rows["target"], answers.learned)
     return answers.task.scored(truths, answers.predictions, answers.learned, numbered(answers.rows))

@@ -10,7 +10,7 @@ from kft import metrics
 from kft.errors import KftError
 from kft.metrics import bootstrap
 from kft.tasks import labels as checks
-from kft.tasks.classification import taken_for
+from kft.tasks.classification import mistakes_note
 from kft.tasks.labels import SHOWN_PROBLEMS
 from kft.tasks.questions import by_question, chosen, numbered, places
 from kft.tasks.record import (
@@ -26,13 +26,11 @@ from kft.tasks.record import (
 )
 
 RIGHT, WRONG = ("1", "true"), ("0", "false")  # labels of a question's choices
-CHOICE_LENGTH = 80  # characters shown of a choice
+CHOICE_LENGTH = 80  # characters printed of a choice
 
 
 def check_questions(frame: pl.DataFrame) -> None:
-    """Raises KftError: questions with one choice alone, or without exactly one right choice; all at
-    once.
-    """
+    """Raises KftError: questions of one choice, or without exactly one right; names all."""
     strange = frame.filter(~pl.col("label").is_in([*RIGHT, *WRONG]).fill_null(False))
     checks.refuse(
         frame,
@@ -45,19 +43,19 @@ def check_questions(frame: pl.DataFrame) -> None:
     )
     wrong = questions.filter((pl.col("right") != 1) | (pl.col("rows") < 2))
     if wrong.height:
-        shown = [
+        lines = [
             f"{origin}, row {row + 1}: question {group} has {rows} choice{'' if rows == 1 else 's'}, {right} of them right"
             for group, row, origin, rows, right in wrong.head(SHOWN_PROBLEMS).iter_rows()
         ]
         more = wrong.height - SHOWN_PROBLEMS
         raise KftError(
-            "\n".join(shown + ([f"and {more} more such questions"] if more > 0 else [])),
+            "\n".join(lines + ([f"and {more} more such questions"] if more > 0 else [])),
             "a question has two choices or more, and the label of exactly one is 1; `data.group` names the column that "
             "the rows of one question share",
         )
 
 
-def _check(frames: dict[str, pl.DataFrame], shown: str) -> None:
+def _check(frames: dict[str, pl.DataFrame], name: str) -> None:
     for frame in frames.values():
         check_questions(frame)
 
@@ -87,14 +85,12 @@ def _reads(
 
 
 def _predictions(outputs: np.ndarray, learned: Learned, reads: Reads) -> np.ndarray:
-    """Of choices [N, 3] the score, its probability among those of the question, and 1 where that is
-    the highest.
-    """
+    """Of choices [N, 3]: score, probability in the question, and 1 where that is the highest."""
     score, questions = outputs.astype(np.float64)[:, 0], reads.questions
-    at = places(questions)
-    table = np.full((at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1), -np.inf)
-    table[at] = score
-    return np.stack([score, softmax(table, axis=1)[at], chosen(score, questions)], axis=1)
+    index = places(questions)
+    table = np.full((index[0].max(initial=-1) + 1, index[1].max(initial=0) + 1), -np.inf)
+    table[index] = score
+    return np.stack([score, softmax(table, axis=1)[index], chosen(score, questions)], axis=1)
 
 
 def _mean(predictions, learned: Learned, questions: np.ndarray) -> np.ndarray:
@@ -145,18 +141,16 @@ def _differ(predictions: np.ndarray, learned: Learned) -> tuple[np.ndarray, np.n
 
 
 def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
-    """Questions whose chosen row is not the right one, the surest first; a choice is shown by its
-    last text.
-    """
+    """Questions whose chosen row is wrong, the surest first; their choices by the last text."""
     choice = "text_pair" if "text_pair" in table.columns else "text"
     sides = {"target": pl.col("target").is_in(RIGHT), "label": pl.col("chosen")}
-    right, taken = (
+    right, picked = (
         table.filter(side).select(
             "group", "id", "text", pl.col(choice).map_elements(_clipped, pl.String).alias(name), "probability"
         )
         for name, side in sides.items()
     )
-    wrong = taken.join(right, on="group", suffix="_right", maintain_order="left")
+    wrong = picked.join(right, on="group", suffix="_right", maintain_order="left")
     wrong = wrong.filter(pl.col("id") != pl.col("id_right"))
     worst = wrong.sort("probability", descending=True, maintain_order=True).head(most)
     rows = [
@@ -171,7 +165,7 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
         }
         for row in worst.iter_rows(named=True)
     ]
-    return Mistakes("Worst mistakes", taken_for(len(wrong), len(rows)), rows)
+    return Mistakes("Worst mistakes", mistakes_note(len(wrong), len(rows)), rows)
 
 
 def _clipped(text: str) -> str:

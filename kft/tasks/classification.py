@@ -23,18 +23,18 @@ from kft.tasks.record import (
 )
 
 LARGEST_MATRIX = 100  # classes: a matrix grows with their square
-CONFUSIONS = 1000  # pairs of classes that are told in its place
+CONFUSIONS = 1000  # pairs of classes that are listed in its place
 
 
 def names(label: str) -> tuple[str, ...]:
     return (label,)
 
 
-def _check(frames: dict[str, pl.DataFrame], shown: str) -> None:
+def _check(frames: dict[str, pl.DataFrame], name: str) -> None:
     _check_single(frames)
-    _check_count(frames["train"], shown)
+    _check_count(frames["train"], name)
     checks.check_known(frames, names)
-    checks.check_differ(frames["train"]["label"], "label", frames["train"], shown)
+    checks.check_differ(frames["train"]["label"], "label", frames["train"], name)
 
 
 def _check_single(frames: dict[str, pl.DataFrame]) -> None:
@@ -48,13 +48,13 @@ def _check_single(frames: dict[str, pl.DataFrame]) -> None:
             )
 
 
-def _check_count(train: pl.DataFrame, shown: str) -> None:
+def _check_count(train: pl.DataFrame, name: str) -> None:
     classes = train["label"].n_unique()
     scattered = classes > 5 and classes > train.height / 2
     if scattered or (classes > 1000 and classes > train.height / 10):
         examples = ", ".join(repr(label[:40]) for label in train["label"].head(3))
         raise KftError(
-            f"{shown}: {train.height} rows have {classes} different labels, such as {examples}",
+            f"{name}: {train.height} rows have {classes} different labels, such as {examples}",
             '`data.label` names the column of the labels; `task = "regression"` takes scores',
         )
 
@@ -65,9 +65,7 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def _learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = None) -> Learned:
-    """The label names: `known` where the data have the same ones, since weights mean just these
-    ids.
-    """
+    """The label names: `known` if the data have the same ones, since weights mean these ids."""
     names = checks.ordered(train["label"])
     return Learned(labels=tuple(known if known is not None and set(known) == set(names) else names))
 
@@ -194,11 +192,11 @@ def _compared(probabilities: np.ndarray, learned: Learned) -> dict[str, Any]:
     return {"label": learned.labels[probabilities.argmax()], "probability": float(probabilities.max())}
 
 
-def taken_for(wrong: int, shown: int) -> str:
+def mistakes_note(wrong: int, listed: int) -> str:
     """The note over the worst mistakes, of which there are so many."""
     if wrong == 0:
         return "Every prediction is right."
-    surest = f", the surest {shown} of them" if wrong > shown else ", the surest first"
+    surest = f", the surest {listed} of them" if wrong > listed else ", the surest first"
     return f"{wrong:,} wrong prediction{'' if wrong == 1 else 's'}{surest}. Some may be wrong labels."
 
 
@@ -216,7 +214,7 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
             ("chip wrong", row["label"], f"{row['score']:.1%}"),
         ]
         rows.append(row | {"verdict": verdict})
-    return Mistakes("Worst mistakes", taken_for(len(wrong), len(rows)), rows)
+    return Mistakes("Worst mistakes", mistakes_note(len(wrong), len(rows)), rows)
 
 
 def _in_graph(tf: Any, logits: Any, learned: Learned) -> dict[str, Any]:

@@ -1,6 +1,4 @@
-"""What the checks of labels share: their order, the rows that messages name, labels that train does
-not have.
-"""
+"""What the checks of labels share: order, the rows that messages name, unknown labels."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
@@ -27,9 +25,7 @@ def ordered(labels: pl.Series) -> list[str]:
 
 
 def _number(name: str) -> Decimal | None:
-    """The exact value of a number, so that no two that differ become equal; None for NaN, which has
-    no order.
-    """
+    """The exact value of a number: different ones stay so; None for NaN, which has no order."""
     try:
         number = Decimal(name)
     except InvalidOperation:
@@ -54,7 +50,7 @@ def positive_of(names: Sequence[str], positive: str | None, renamed: dict[str, s
     if len(names) != 2:
         raise KftError(
             f"`data.positive` = {positive!r} needs two classes, the data has {len(names)}",
-            "leave it out: f1_macro and the table of classes tell of each class",
+            "leave it out: f1_macro and the table of classes have each class",
         )
     if label not in names:
         raise KftError(
@@ -65,9 +61,7 @@ def positive_of(names: Sequence[str], positive: str | None, renamed: dict[str, s
 
 
 def where(frame: pl.DataFrame, rows: pl.DataFrame) -> str:
-    """The first of the rows as messages name it; a file of a class folder holds but one, and ids
-    count on over files.
-    """
+    """The first of the rows as messages name it: by its file, and its number in that."""
     origin, row, origins = rows["origin"][0], rows["id"][0] + 1, frame["origin"].n_unique()
     if 1 < origins == frame.height:
         return origin
@@ -78,11 +72,11 @@ def more(rows: pl.DataFrame) -> str:
     return f" ({rows.height} such rows)" if rows.height > 1 else ""
 
 
-def check_differ(values: pl.Series, what: str, train: pl.DataFrame, shown: str) -> None:
+def check_differ(values: pl.Series, what: str, train: pl.DataFrame, name: str) -> None:
     """Raises KftError: all labels of train are alike."""
     if values.n_unique() == 1:
         raise KftError(
-            f"{shown}: every row has the {what} {train['label'][0]}, so there is nothing to learn",
+            f"{name}: every row has the {what} {train['label'][0]}, so there is nothing to learn",
             "`data.label` names the column; `data.max_examples` takes the first rows, which may all be of one class",
         )
 
@@ -123,9 +117,7 @@ def _strange(frame: pl.DataFrame, rows: pl.DataFrame, known: list[str]) -> str:
 
 
 def check_each(frame: pl.DataFrame, learned: Learned, names: Callable[[str], tuple[str, ...]]) -> None:
-    """Raises KftError: rows to score have no label, or some that the run does not know; all at
-    once.
-    """
+    """Raises KftError: rows to score have no label, or unknown ones; names all of them."""
     known = set(learned.labels)
     wrong = {
         label: [None] if label is None else [name for name in names(label) if name not in known]
@@ -150,8 +142,7 @@ def refuse(
     hint: str,
     near: Callable[[str], str] = lambda name: "",
 ) -> None:
-    """Raises KftError for rows whose labels cannot be: each mistake once, with its first row and
-    its count.
+    """Raises KftError for rows whose labels cannot be: each mistake once, with first row and count.
 
     Args:
         frame: all rows.
@@ -170,9 +161,9 @@ def refuse(
         lines.append(f"{where(frame, rows)}: {what}{more(rows)}{'' if name is None else near(name)}")
         counts.append(f"{rows.height} missing" if name is None else f"{name} {rows.height}")
     if len(lines) > 1:
-        shown = ", ".join(counts[:SHOWN_LABELS]) + (", …" if len(counts) > SHOWN_LABELS else "")
+        listing = ", ".join(counts[:SHOWN_LABELS]) + (", …" if len(counts) > SHOWN_LABELS else "")
         count = bad.select("id", "origin").n_unique()
-        lines = [f"{bad['origin'][0]}: {count} rows cannot be scored: {shown}", *lines[:SHOWN_PROBLEMS]]
+        lines = [f"{bad['origin'][0]}: {count} rows cannot be scored: {listing}", *lines[:SHOWN_PROBLEMS]]
         left = len(counts) - SHOWN_PROBLEMS
         lines += [f"and {left} more such labels"] if left > 0 else []
     skip = "; --skip-unlabelled leaves out those without a label" if bad["_name"].null_count() else ""

@@ -17,7 +17,7 @@ from kft import metrics
 from kft.errors import KftError
 from kft.metrics import bootstrap
 from kft.tasks import labels as checks
-from kft.tasks.classification import check_weights, read_probabilities, taken_for
+from kft.tasks.classification import check_weights, mistakes_note, read_probabilities
 from kft.tasks.record import (
     Export,
     Labels,
@@ -43,15 +43,15 @@ def names(label: str) -> tuple[str, ...]:
         return (label,)
 
 
-def _check(frames: dict[str, pl.DataFrame], shown: str) -> None:
+def _check(frames: dict[str, pl.DataFrame], name: str) -> None:
     train = frames["train"]
     if not any(names(label) for label in train["label"].unique()):
         raise KftError(
-            f"{shown}: no row has a label, so there is nothing to learn",
+            f"{name}: no row has a label, so there is nothing to learn",
             "`data.label` names the column, `data.label_separator` what parts the labels in it",
         )
     checks.check_known(frames, names)
-    checks.check_differ(train["label"], "labels", train, shown)
+    checks.check_differ(train["label"], "labels", train, name)
 
 
 def _describe(frame: pl.DataFrame) -> dict[str, Any]:
@@ -76,9 +76,9 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def _learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = None) -> Learned:
-    there = {name for label in train["label"].unique() for name in names(label)}
-    ordered = checks.ordered(pl.Series(sorted(there), dtype=pl.String))
-    labels = tuple(known if known is not None and set(known) == there else ordered)
+    present = {name for label in train["label"].unique() for name in names(label)}
+    ordered = checks.ordered(pl.Series(sorted(present), dtype=pl.String))
+    labels = tuple(known if known is not None and set(known) == present else ordered)
     given = getattr(settings, "thresholds", None)
     return Learned(
         labels=labels, thresholds=(given if isinstance(given, float) else THRESHOLD,) * len(labels)
@@ -86,9 +86,7 @@ def _learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = 
 
 
 def _tuned(learned: Learned, settings: Any, truths: np.ndarray, predictions: np.ndarray) -> Learned:
-    """The thresholds with the best F1 of each label on validation, where the config asks for
-    them.
-    """
+    """The thresholds with the best F1 of each label on validation, if the config asks for it."""
     if settings.thresholds != "tuned":
         return learned
     pairs = zip(truths.T, predictions[:, :, 0].T, strict=True)
@@ -96,8 +94,7 @@ def _tuned(learned: Learned, settings: Any, truths: np.ndarray, predictions: np.
 
 
 def best_threshold(truths: np.ndarray, probabilities: np.ndarray) -> float:
-    """The threshold with the highest F1 of one label, between two probabilities; of equal ones the
-    one nearest to 0.5.
+    """The threshold with one label's highest F1, between two probabilities; nearest to 0.5.
 
     0.5 where no example has the label.
 
@@ -137,9 +134,7 @@ def _reads(
 
 
 def _loss(train: Any, reads: Reads, learned: Learned) -> Loss:
-    """Positive targets weigh negatives / positives where weights are "balanced", as torch's
-    `pos_weight`.
-    """
+    """Positive targets weigh negatives / positives if "balanced", as torch's `pos_weight`."""
     if train.class_weight is None:
         return Loss("binary_cross_entropy")
     if train.class_weight == "balanced":
@@ -151,8 +146,9 @@ def _loss(train: Any, reads: Reads, learned: Learned) -> Loss:
 
 
 def _prior(reads: Reads) -> np.ndarray:
-    """The log-odds of each label in train (Lin et al. 2017, section 4.1): from 0, rare labels drown
-    the others at first.
+    """The log-odds of each label in train (Lin et al. 2017, section 4.1).
+
+    From 0, rare labels drown the others at first.
     """
     shares = np.clip(reads.targets.mean(axis=0), 1e-3, 1 - 1e-3)
     return np.log(shares / (1 - shares)).astype(np.float32)
@@ -209,9 +205,7 @@ def _compared(row: np.ndarray, learned: Learned) -> dict[str, Any]:
 
 
 def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
-    """Examples with a label too many or too few, those first of which the model was surest where it
-    is wrong.
-    """
+    """Examples with labels too many or too few, those first where the model was surest."""
     wrong = []
     for row in table.iter_rows(named=True):
         target, chosen = set(names(row["target"])), set(row["labels"])
@@ -223,11 +217,11 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
         verdict = [("chip target", name, f"{probability.get(name, 0.0):.1%}") for name in sorted(target)]
         verdict = verdict or [("chip target", "no label", None)]
         verdict.append(("muted", "taken for", None))
-        taken = [("chip wrong", name, f"{probability.get(name, 0.0):.1%}") for name in sorted(chosen)]
-        verdict += taken or [("chip wrong", "no label", None)]
+        predicted = [("chip wrong", name, f"{probability.get(name, 0.0):.1%}") for name in sorted(chosen)]
+        verdict += predicted or [("chip wrong", "no label", None)]
         wrong.append((error, row | {"verdict": verdict}))
     worst = sorted(wrong, key=lambda pair: -pair[0])[:most]
-    return Mistakes("Worst mistakes", taken_for(len(wrong), len(worst)), [row for _, row in worst])
+    return Mistakes("Worst mistakes", mistakes_note(len(wrong), len(worst)), [row for _, row in worst])
 
 
 def _in_graph(tf: Any, logits: Any, learned: Learned) -> dict[str, Any]:

@@ -12,8 +12,7 @@ def numbered(rows: pl.DataFrame) -> np.ndarray | None:
 
 
 def group_numbers(rows: pl.DataFrame) -> np.ndarray | None:
-    """Number of the group of each example that is scored, int64 from 0 without gaps; a question has
-    that of its first row.
+    """Number of each scored example's group, int64 from 0; a question has its first row's.
 
     A row without a group is one of its own; None where rows have no groups.
     """
@@ -29,30 +28,27 @@ def group_numbers(rows: pl.DataFrame) -> np.ndarray | None:
 def by_question(
     right: np.ndarray, probability: np.ndarray, numbers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The place of the right choice in its question, int64 [Q], and probabilities [Q, most
-    choices], 0 where there is none.
+    """The right choice's place, int64 [Q], and probabilities [Q, most choices], else 0.
 
     Args:
         right: 1 for the right choice of each question, else 0, [N].
         probability: of each choice, [N].
         numbers: of the questions, [N].
     """
-    at = places(numbers)
-    marks, probabilities = np.zeros((2, at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1))
-    marks[at], probabilities[at] = right, probability
+    index = places(numbers)
+    marks, probabilities = np.zeros((2, index[0].max(initial=-1) + 1, index[1].max(initial=0) + 1))
+    marks[index], probabilities[index] = right, probability
     return marks.argmax(axis=1), probabilities
 
 
 def chosen(scores: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """1 for the choice of each question with the highest score, the first of equal ones, else 0:
-    float [N].
-    """
-    at = places(numbers)
-    table = np.full((at[0].max(initial=-1) + 1, at[1].max(initial=0) + 1), -np.inf)
-    table[at] = scores
+    """float [N]: 1 for the first choice of highest score in each question, else 0."""
+    index = places(numbers)
+    table = np.full((index[0].max(initial=-1) + 1, index[1].max(initial=0) + 1), -np.inf)
+    table[index] = scores
     marks = np.zeros_like(table)
     marks[np.arange(len(table)), table.argmax(axis=1)] = 1
-    return marks[at]
+    return marks[index]
 
 
 def places(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -204,6 +204,7 @@ class Export:
         decisions: (predictions, learned) → the same of the run, [N] or [N, C].
         ties: (predictions, learned, tolerance) → bool [N], whether a decision hangs on twice the
             tolerance.
+        pipeline: what hubs call models of the task; None where they have no name for it.
     """
 
     formats: tuple[str, ...]
@@ -214,6 +215,7 @@ class Export:
     decided: str | None = None
     decisions: Callable[[np.ndarray, Learned], np.ndarray] | None = None
     ties: Callable[[np.ndarray, Learned, float], np.ndarray] | None = None
+    pipeline: str | None = "text-classification"
 
 
 @dataclass(frozen=True)
@@ -230,10 +232,10 @@ class Task:
         check: (frame, learned) → raises KftError for a row that cannot be scored; names the row.
         truths: (labels of rows, learned) → what they say, [N, …]: class ids, scores, or whether a
             choice is right.
-        reads: (train frame, token rows, learned, `train.class_weight`) → what the head reads, with
+        reads: (train frame, tokens, learned, `train.class_weight`) → what the head reads, with
             targets and weights.
-        places: (frame, token rows) → the same without targets, for prediction; where rows belong
-            to questions with their numbers.
+        places: (frame, tokens) → the same without targets, for prediction; where rows belong to
+            questions with their numbers.
         located: whether it needs the characters of tokens.
         loss: (the section `train`, reads, learned) → the loss.
         bias: reads → what the bias of a new head starts with, [C]; None where it is 0.
@@ -257,7 +259,7 @@ class Task:
         worst: (table of predictions, labels, most) → the mistakes.
         issues: (targets of a table, learned) → given labels as cleanlab takes them; None where it
             finds no errors.
-        scoring, export: see there.
+        scoring, export: see their classes.
         grouped: whether the rows of a question are predicted together, so that steps hold whole
             questions.
         counted: what disagreements count.
@@ -284,7 +286,7 @@ class Task:
     scoring: Scoring
     export: Export
     target_column: Callable[[pl.Series, np.ndarray], pl.Series] = lambda labels, truths: labels
-    places: Callable[..., Reads] = lambda frame, rows: read_first(len(frame))
+    places: Callable[..., Reads] = lambda frame, tokens: read_first(len(frame))
     bias: Callable[[Reads], np.ndarray] | None = None
     tune: Callable[..., Learned] = lambda learned, settings, truths, predictions: learned
     mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(

@@ -24,10 +24,10 @@ from kft.tasks.record import (
 SCORE = pl.col("label").cast(pl.Float64, strict=False)
 
 
-def _check(frames: dict[str, pl.DataFrame], shown: str) -> None:
+def _check(frames: dict[str, pl.DataFrame], name: str) -> None:
     for frame in frames.values():
         _check_scores(frame)
-    checks.check_differ(frames["train"].select(SCORE).to_series(), "score", frames["train"], shown)
+    checks.check_differ(frames["train"].select(SCORE).to_series(), "score", frames["train"], name)
 
 
 def _check_scores(frame: pl.DataFrame) -> None:

@@ -1,6 +1,4 @@
-"""Which settings a task needs and refuses: what a config is checked by, before anything heavy is
-loaded.
-"""
+"""Which settings a task needs and refuses, to check a config without loading anything heavy."""
 
 from dataclasses import dataclass, field
 

@@ -1,5 +1,4 @@
-"""Scores of predictions by the metrics of a task, the details behind them, and the names of the
-metrics.
+"""Scores of predictions by a task's metrics, the details behind them, and metrics' names.
 
 N is the number of examples (of choices: questions), C of classes. Classification scores class ids,
 int [N], against probabilities, float [N, C] with rows that sum to 1; regression scores targets,
@@ -70,7 +69,7 @@ def details(
 
     Returns:
         {"examples": N, "intervals": {metric: [low, high]}}, where an interval is the 95 %
-        percentile bootstrap over the examples, [None, None] where it cannot tell
+        percentile bootstrap over the examples, [None, None] where there is none
         (`bootstrap.intervals`). For classes also "labels", "per_class" {label: {"precision",
         "recall", "f1", "support"}}, "positive" (of two), "confusion_matrix" (a row for each target,
         a column for each prediction, in label order) and "calibration", a list of {"low", "high",
@@ -81,14 +80,16 @@ def details(
         KftError: a prediction is not a finite number.
     """
     targets, predictions = _checked(task, targets, predictions, labels)
-    told = TASKS[task].scoring.details(targets, predictions, labels, np.random.default_rng(seed), resamples)
+    content = TASKS[task].scoring.details(
+        targets, predictions, labels, np.random.default_rng(seed), resamples
+    )
     binary = any(METRICS[metric].needs_binary for metric in TASKS[task].scoring.metrics)
     name = positive_label(labels, positive) if binary else None
     if name is None or name == labels[1]:
-        return told if name is None else told | {"positive": name}
+        return content if name is None else content | {"positive": name}
     scored = positive_second(targets, predictions, labels, positive)
     turned = TASKS[task].scoring.details(*scored, labels, np.random.default_rng(seed), resamples)
-    return told | {"positive": name, "intervals": turned["intervals"]}
+    return content | {"positive": name, "intervals": turned["intervals"]}
 
 
 def grouped(
@@ -99,8 +100,7 @@ def grouped(
     positive: str | None,
     draws: bootstrap.Draws,
 ) -> dict[str, Any]:
-    """{"groups": number, "intervals"} in place of those of `details`, where examples stand in
-    groups; {} where they do not.
+    """{"groups": number, "intervals"} in place of `details`', if examples have groups; else {}.
 
     Raises:
         KftError: a prediction is not a finite number.
@@ -122,8 +122,9 @@ def resample(
     labels: list[str] | None,
     draws: bootstrap.Draws,
 ) -> dict[str, np.ndarray]:
-    """{metric: scores [M, S]} of M models on the same resamples of the examples, of the metrics
-    with an interval; nan where one is not defined.
+    """{metric: scores [M, S]} of M models on the same resamples of the examples; nan if undefined.
+
+    Of the metrics with an interval.
 
     Args:
         task, targets, labels: as for `scores`.
@@ -154,9 +155,7 @@ def positive_label(labels: Sequence[str] | None, positive: str | None = None) ->
 def positive_second(
     targets: np.ndarray, predictions: np.ndarray, labels: Sequence[str] | None, positive: str | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Targets and predictions of two classes with the ids exchanged where the positive one is the
-    first.
-    """
+    """Targets and predictions of two classes, ids exchanged where the positive one is first."""
     if positive is None or positive_label(labels, positive) != labels[0]:
         return targets, predictions
     return 1 - targets, predictions[:, ::-1]
@@ -188,9 +187,7 @@ def names(task: str, n_classes: int | None = None) -> list[str]:
 
 
 def with_interval(task: str, n_classes: int | None = None) -> list[str]:
-    """The metrics of a task that `details` gives an interval of, and `resampled` computes; as
-    `names`.
-    """
+    """The metrics of a task with an interval in `details`, which `resampled` computes."""
     return [name for name in names(task, n_classes) if METRICS[name].interval]
 
 

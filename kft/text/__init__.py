@@ -1,4 +1,4 @@
-"""Text → token ids → rows of one model, once, then kept on disk.
+"""Text → token ids → the tokens of a model's examples, once, then kept on disk.
 
 Each kind of tokenizer gives the same ids as transformers for every text (`kft.text.tokenizers`); a
 family's template says which special tokens stand around the texts of an example

@@ -1,7 +1,7 @@
-"""Keeps the token rows of texts on disk, so that the same texts are tokenized once.
+"""Keeps the tokens of texts on disk, so that the same texts are tokenized once.
 
-A file is one int32 array: [FORMAT, N, crc32 of the rest, 0 | lengths [N] | second_starts [N] |
-    full_lengths [N] | ids],
+A file is one int32 array: [TOKENS_FORMAT, N, crc32 of the rest, 0 | lengths [N] |
+    second_starts [N] | full_lengths [N] | ids],
 and of located tokens their characters [ids, 2].
 """
 
@@ -22,7 +22,7 @@ from kft.text.rows import Tokens, encode, offsets_of
 from kft.text.templates import Frame, Template
 from kft.text.tokenizers import Tokenizer
 
-FORMAT = 2  # raised whenever the same texts would give other arrays
+TOKENS_FORMAT = 2  # raised whenever the same texts would give other arrays
 CACHE_BYTES = 2 * 2**30  # all files together; the ones unused for longest go first
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,9 @@ def encode_cached(
     parts = tokenizer.frame(template, pairs is not None)
     file = cache / f"{_key(tokenizer, parts, texts, pairs, (max_length, located))}.npy"
     if file.exists():
-        found = _read(file, len(texts), located)
-        if found is not None:
-            return found
+        cached = _read(file, len(texts), located)
+        if cached is not None:
+            return cached
         log.warning("%s: is damaged, the texts are tokenized again", file)
     tokens = encode(tokenizer, template, texts, pairs, max_length, located=located)
     _write(file, tokens)
@@ -73,7 +73,7 @@ def _key(
     tokenizer: Tokenizer, parts: Frame, texts: list[str], pairs: list[str] | None, settings: tuple
 ) -> str:
     digest = hashlib.sha256()
-    digest.update(repr((FORMAT, tokenizers.__version__, parts, settings, pairs is None)).encode())
+    digest.update(repr((TOKENS_FORMAT, tokenizers.__version__, parts, settings, pairs is None)).encode())
     for strings in ([tokenizer.content], texts, pairs or []):
         for chunk in _chunks(strings, 10_000):
             encoded = [string.encode("utf-8", "surrogatepass") for string in chunk]
@@ -93,7 +93,7 @@ def _read(file: Path, count: int, located: bool) -> Tokens | None:
         stored = np.load(file, mmap_mode="r")
         if stored.dtype != np.int32 or stored.ndim != 1 or len(stored) < 4 + 3 * count:
             return None
-        if stored[:3].tolist() != [FORMAT, count, _checksum(stored[4:])]:
+        if stored[:3].tolist() != [TOKENS_FORMAT, count, _checksum(stored[4:])]:
             return None
         os.utime(file)  # used just now
     except (OSError, ValueError, EOFError):
@@ -112,7 +112,7 @@ def _write(file: Path, tokens: Tokens) -> None:
     size = 4 + sum(map(len, parts))
     if 4 * size > CACHE_BYTES:
         return
-    start = np.array([FORMAT, len(tokens.second_starts), _checksum(*parts), 0], np.int32)
+    start = np.array([TOKENS_FORMAT, len(tokens.second_starts), _checksum(*parts), 0], np.int32)
     aside = file.with_name(f".{uuid.uuid4().hex}.npy")
     try:
         _make_room(file.parent, CACHE_BYTES - 4 * size)

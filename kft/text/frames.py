@@ -1,4 +1,4 @@
-"""The texts of a frame of examples → token rows, with the tokens of its marked words."""
+"""The texts of a frame of examples → tokens, with those of its marked words."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ def encode_frame(
     inputs: Inputs,
     encode: Callable[..., Tokens] = encode,
 ) -> Tokens:
-    """The token rows of a frame.
+    """The tokens of a frame's examples.
 
     Args:
         tokenizer: from `load_tokenizer`.
@@ -42,13 +42,13 @@ def encode_frame(
                 f"`model.stride` is {inputs.stride}, and a row has room for {inputs.max_length - parts.special} tokens",
                 f"--set model.stride={max(inputs.max_length - parts.special, 0) // 2}",
             )
-        rows = encode(tokenizer, template, texts, pairs, WHOLE, located=inputs.located)
-        return windows(rows, parts, inputs.max_length, inputs.stride)
+        whole = encode(tokenizer, template, texts, pairs, WHOLE, located=inputs.located)
+        return windows(whole, parts, inputs.max_length, inputs.stride)
     if not spans:
         return encode(tokenizer, template, texts, pairs, inputs.max_length, located=inputs.located)
-    rows = encode(tokenizer, template, texts, pairs, inputs.max_length, located=True)
+    tokens = encode(tokenizer, template, texts, pairs, inputs.max_length, located=True)
     columns = [str(end) for _, *ends in spans for end in ends]
     # A row without its text may lack offsets; then nothing is marked.
     marks = np.stack([frame[column].fill_null(0).to_numpy() for column in columns], axis=1)
     marks = marks.reshape(len(frame), len(spans), 2)
-    return replace(rows, spans=find_spans(rows, marks, [text == "text_pair" for text, *_ in spans]))
+    return replace(tokens, spans=find_spans(tokens, marks, [text == "text_pair" for text, *_ in spans]))

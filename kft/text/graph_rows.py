@@ -1,4 +1,4 @@
-"""Token ids → rows inside a TensorFlow graph, as `kft.text.rows` makes them."""
+"""Token ids → the tokens of examples in a TensorFlow graph, equal to `kft.text.rows`."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ def pack(first: Any, second: Any | None, parts: Frame, max_length: int) -> tuple
     Args:
         first: ids of the first texts, ragged int32 [N, tokens].
         second: of the second texts, or None.
-        parts: the special tokens of a row.
-        max_length: tokens of a row at most.
+        parts: the special tokens of an example.
+        max_length: tokens of an example at most.
 
     The segment ids are 1 from the second text on.
     """
     tf = backend.tensorflow()
-    rows = first.nrows()
+    count = first.nrows()
     before, between, after = (
-        tf.tile(tf.constant([ids], tf.int32, [1, len(ids)]), [rows, 1])
+        tf.tile(tf.constant([ids], tf.int32, [1, len(ids)]), [count, 1])
         for ids in (parts.before, parts.between, parts.after)
     )
     limit = max_length - parts.special
@@ -36,5 +36,5 @@ def pack(first: Any, second: Any | None, parts: Frame, max_length: int) -> tuple
     return tf.concat([one, two], 1), tf.concat([tf.zeros_like(one), tf.ones_like(two)], 1)
 
 
-def _cut(tf: Any, rows: Any, lengths: Any) -> Any:
-    return tf.ragged.boolean_mask(rows, tf.ragged.range(rows.row_lengths()) < lengths[:, None])
+def _cut(tf: Any, tokens: Any, lengths: Any) -> Any:
+    return tf.ragged.boolean_mask(tokens, tf.ragged.range(tokens.row_lengths()) < lengths[:, None])

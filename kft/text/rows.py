@@ -1,4 +1,4 @@
-"""Texts or pairs of texts → rows of token ids, end to end in flat arrays."""
+"""Texts or pairs of texts → the tokens of examples, end to end in flat arrays."""
 
 import functools
 from array import array
@@ -20,7 +20,7 @@ _BATCH_TEXTS = 4096
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token rows of N examples, end to end, each as its template says: [CLS] a [SEP] b [SEP].
+    """The tokens of N examples, end to end, each as its template says: [CLS] a [SEP] b [SEP].
 
     Attributes:
         ids: int32 [total tokens].
@@ -64,18 +64,18 @@ def encode(
     *,
     located: bool = False,
 ) -> Tokens:
-    """The token rows of N texts, or of N pairs of texts.
+    """The tokens of N texts, or of N pairs of texts.
 
-    A row longer than `max_length` loses tokens at its end; of a pair the longer text loses first,
-    as in transformers' "longest_first".
+    An example longer than `max_length` loses tokens at its end; of a pair the longer text loses
+    first, as in transformers' "longest_first".
 
     Args:
         tokenizer: from `load_tokenizer`.
         template: of the model.
         texts: first texts.
         pairs: second texts, or None.
-        max_length: tokens of a row at most; the special ones, which are among them, are never cut.
-        located: whether to tell where each token stands, which takes several times as long.
+        max_length: tokens of an example at most, special ones included, which are never cut.
+        located: whether to say where each token stands, which takes several times as long.
 
     Many texts are shared among a process for each core, unless the tokenizer does so itself.
 
@@ -91,7 +91,7 @@ def encode(
         )
     cores = joblib.cpu_count()
     if tokenizer.kind == "wordpiece" and len(texts) >= PARALLEL_TEXTS and cores > 1:
-        # Only the definition travels: the tokenizer itself holds all words that it has met.
+        # Only the definition travels: the tokenizer itself holds all words that it has seen.
         work = joblib.delayed(_encode_piece)
         rules = (tokenizer.content, tuple(tokenizer.special_tokens.items()))
         pieces = joblib.Parallel(n_jobs=cores)(
@@ -142,17 +142,17 @@ def _encode(
     ids, lengths, starts, full = (array("i") for _ in range(4))
     if pairs is None:
         for text in _ids_of(tokenizer, texts):
-            row = before + text[:limit] + after
-            ids.extend(row)
-            lengths.append(len(row))
+            example = before + text[:limit] + after
+            ids.extend(example)
+            lengths.append(len(example))
             full.append(len(text) + parts.special)
         starts = lengths
     else:
         for first, second in zip(_ids_of(tokenizer, texts), _ids_of(tokenizer, pairs), strict=True):
             a, b = kept(len(first), len(second), limit)
-            row = before + first[:a] + between + second[:b] + after
-            ids.extend(row)
-            lengths.append(len(row))
+            example = before + first[:a] + between + second[:b] + after
+            ids.extend(example)
+            lengths.append(len(example))
             starts.append(len(before) + a + len(between))
             full.append(len(first) + len(second) + parts.special)
     tokens = Tokens(*map(np.asarray, (ids, offsets_of(np.asarray(lengths)), starts, full)))
@@ -168,16 +168,16 @@ def _ids_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
 
 
 def _locate(
-    tokenizer: Tokenizer, parts: Frame, texts: Sequence[str], pairs: Sequence[str] | None, rows: Tokens
+    tokenizer: Tokenizer, parts: Frame, texts: Sequence[str], pairs: Sequence[str] | None, tokens: Tokens
 ) -> np.ndarray:
-    """`Tokens.characters` of rows that are encoded already."""
+    """`Tokens.characters` of examples that are encoded already."""
     before, between, after = (
         np.zeros((len(ids), 2), np.int32) for ids in (parts.before, parts.between, parts.after)
     )
     pieces = [before[:0]]
     for first, second, start, length in zip(
-        texts, repeat(None, len(texts)) if pairs is None else pairs, rows.second_starts,
-        np.diff(rows.offsets), strict=True,
+        texts, repeat(None, len(texts)) if pairs is None else pairs, tokens.second_starts,
+        np.diff(tokens.offsets), strict=True,
     ):  # fmt: skip
         if second is None:
             kept_tokens = length - len(before) - len(after)
@@ -202,18 +202,18 @@ def find_spans(tokens: Tokens, marks: np.ndarray, seconds: list[bool]) -> np.nda
     within = np.arange(len(example)) - tokens.offsets[example]  # and its place there
     in_second = within >= tokens.second_starts[example]
     begins, ends = tokens.characters.T
-    found = np.empty((len(lengths), len(seconds), 2), np.int32)
+    spans = np.empty((len(lengths), len(seconds), 2), np.int32)
     for p, second in enumerate(seconds):
         start, end = marks[example, p].T
         touched = (begins < end) & (ends > start) & (in_second == second)
-        found[:, p, 0] = np.minimum.reduceat(np.where(touched, within, lengths[example]), tokens.offsets[:-1])
-        found[:, p, 1] = np.maximum.reduceat(np.where(touched, within + 1, 0), tokens.offsets[:-1])
-    found[found[:, :, 1] == 0] = 0, 1
-    return found
+        spans[:, p, 0] = np.minimum.reduceat(np.where(touched, within, lengths[example]), tokens.offsets[:-1])
+        spans[:, p, 1] = np.maximum.reduceat(np.where(touched, within + 1, 0), tokens.offsets[:-1])
+    spans[spans[:, :, 1] == 0] = 0, 1
+    return spans
 
 
 def length_account(tokens: Tokens, max_length: int) -> dict[str, float | int | None]:
-    """Lengths in tokens before truncation, special ones included, and the share of truncated rows.
+    """Lengths in tokens before truncation, special ones included, and the share truncated.
 
     With marked words also the share of examples of which at least one lost all its tokens.
     """
@@ -222,13 +222,13 @@ def length_account(tokens: Tokens, max_length: int) -> dict[str, float | int | N
         return dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "max", "truncated_fraction"))
     spans = tokens.spans
     lost = {} if spans is None else {"span_lost_fraction": float((spans[:, :, 0] == 0).any(axis=1).mean())}
-    at = {f"p{q}": int(np.percentile(full, q, method="inverted_cdf")) for q in (50, 90, 95, 99)}
+    percentiles = {f"p{q}": int(np.percentile(full, q, method="inverted_cdf")) for q in (50, 90, 95, 99)}
     truncated = float((full > max_length).mean()) if tokens.examples is None else 0.0
     if tokens.examples is not None:
         lost |= {"windows": len(tokens.examples)}
     return {
         "mean": round(float(full.mean()), 2),
-        **at,
+        **percentiles,
         "max": int(full.max()),
         "truncated_fraction": truncated,
         **lost,

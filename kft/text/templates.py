@@ -1,4 +1,4 @@
-"""How one text or two become a row of tokens: what stands around them, what is cut."""
+"""How one or two texts become an example's tokens: what stands around them, what is cut."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from kft.errors import KftError
 
-A, B = "$A", "$B"  # the places of the texts in a row, written as Hugging Face's tokenizers write them
+A, B = "$A", "$B"  # the places of the texts in an example, written as Hugging Face's tokenizers write them
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,11 @@ class Template:
     """What a family puts around texts.
 
     Attributes:
-        single: the row of one text: tokens, and A in its place.
-        pair: the row of two texts: tokens, and A and B in their places, in this order.
-        segments: whether the model is told which tokens belong to the second text.
-        first_position: the position of a row's first token.
-        reads: "first" or "last", the token that stands for the row.
+        single: an example of one text: tokens, and A in its place.
+        pair: an example of two texts: tokens, and A and B in their places, in this order.
+        segments: whether the model distinguishes which tokens belong to the second text.
+        first_position: the position of an example's first token.
+        reads: "first" or "last", the token that stands for the example.
     """
 
     single: tuple[str, ...]
@@ -34,7 +34,7 @@ ROBERTA = Template(("<s>", A, "</s>"), ("<s>", A, "</s>", "</s>", B, "</s>"), fi
 
 @dataclass(frozen=True)
 class Frame:
-    """The special tokens of a row as ids: before the first text, between texts, at the end."""
+    """The special tokens of an example as ids: before the first text, between texts, at the end."""
 
     before: tuple[int, ...]
     between: tuple[int, ...]
@@ -42,12 +42,12 @@ class Frame:
 
     @property
     def special(self) -> int:
-        """Special tokens of a row."""
+        """Special tokens of an example."""
         return len(self.before) + len(self.between) + len(self.after)
 
 
-def frame_of(row: tuple[str, ...], ids: Mapping[str, int]) -> Frame:
-    """The special tokens of a row as ids.
+def frame_of(sequence: tuple[str, ...], ids: Mapping[str, int]) -> Frame:
+    """The special tokens of an example as ids.
 
     Args:
         row: `Template.single` or `Template.pair`.
@@ -56,14 +56,14 @@ def frame_of(row: tuple[str, ...], ids: Mapping[str, int]) -> Frame:
     Raises:
         KftError: a token has no id.
     """
-    missing = [token for token in row if token not in (A, B) and token not in ids]
+    missing = [token for token in sequence if token not in (A, B) and token not in ids]
     if missing:
         raise KftError(
             f"the tokenizer has no token {missing[0]}", "is it the tokenizer of this model, copied whole?"
         )
-    first = row.index(A)
-    second = row.index(B) if B in row else first
-    parts = (row[:first], row[first + 1 : second], row[second + 1 :])
+    first = sequence.index(A)
+    second = sequence.index(B) if B in sequence else first
+    parts = (sequence[:first], sequence[first + 1 : second], sequence[second + 1 :])
     return Frame(*(tuple(ids[token] for token in part) for part in parts))
 
 
@@ -84,16 +84,16 @@ def kept(first: int, second: int, limit: int) -> tuple[int, int]:
 
 
 def post_processor(template: Template, ids: Mapping[str, int]) -> dict[str, Any]:
-    """The part of a tokenizer.json that makes a template's rows."""
+    """The part of a tokenizer.json that puts texts into a template."""
     tokens = sorted({*template.single, *template.pair} - {A, B})
 
-    def pieces(row: tuple[str, ...]) -> list[dict[str, Any]]:
-        segment, made = 0, []
-        for token in row:
+    def pieces(sequence: tuple[str, ...]) -> list[dict[str, Any]]:
+        segment, result = 0, []
+        for token in sequence:
             segment = 1 if template.segments and token == B else segment
             kind, name = ("Sequence", token[1:]) if token in (A, B) else ("SpecialToken", token)
-            made.append({kind: {"id": name, "type_id": segment}})
-        return made
+            result.append({kind: {"id": name, "type_id": segment}})
+        return result
 
     return {
         "type": "TemplateProcessing",
@@ -103,14 +103,18 @@ def post_processor(template: Template, ids: Mapping[str, int]) -> dict[str, Any]
     }
 
 
-def rows_of(processor: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+def sequences_of(processor: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """(single, pair) as a tokenizer.json's `post_processor` makes them; None where it does not."""
     kind = (processor or {}).get("type")
     if kind == "Sequence":
-        return next(filter(None, map(rows_of, processor["processors"])), None)
+        return next(filter(None, map(sequences_of, processor["processors"])), None)
     if kind == "TemplateProcessing":
-        rows = tuple(tuple(map(_token_of, processor[name])) for name in ("single", "pair"))
-        return rows if rows[0].count(A) == 1 and rows[1].index(B) > rows[1].index(A) else None
+        sequences = tuple(tuple(map(_token_of, processor[name])) for name in ("single", "pair"))
+        return (
+            sequences
+            if sequences[0].count(A) == 1 and sequences[1].index(B) > sequences[1].index(A)
+            else None
+        )
     if kind in ("BertProcessing", "RobertaProcessing"):
         cls, sep = processor["cls"][0], processor["sep"][0]
         between = (sep,) if kind == "BertProcessing" else (sep, sep)

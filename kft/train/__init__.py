@@ -136,10 +136,10 @@ def dry_run(config: Config) -> dict[str, Any]:
 
 
 def new_run_path(config: Config) -> Path:
-    """Makes the folder `runs/<data>-<time>`, under a name that no other process has taken.
+    """Makes the folder `runs/<data>-<time>`, under a name that no other process has used.
 
     Raises:
-        KftError: it cannot be made.
+        KftError: it cannot be created.
     """
     files = config.data.train
     first = Path((files if isinstance(files, str) else files[0]) if files else "")
@@ -213,8 +213,9 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
 
 @contextmanager
 def _stoppable(run: RunDir, control: Control) -> Iterator[threading.Event]:
-    """The event that asks for a stop. Before the first step and after the last a signal does not
-    wait for another one.
+    """The event that asks for a stop.
+
+    Before the first step and after the last a signal does not wait for another one.
 
     Raises:
         KeyboardInterrupt: a signal came before anything was saved.
@@ -231,11 +232,9 @@ def _stoppable(run: RunDir, control: Control) -> Iterator[threading.Event]:
 
 @dataclass(frozen=True)
 class _Validation:
-    """What the scores of an epoch need: rows and targets of the validation split, and the metric
-    that decides.
-    """
+    """What an epoch's scores need: tokens and targets of validation, the metric that decides."""
 
-    rows: Tokens
+    tokens: Tokens
     expected: evaluate.Expected
     learned: Learned
     shape: batches.PredictionShape
@@ -244,12 +243,12 @@ class _Validation:
 
 def _validation(prepared: Prepared) -> _Validation:
     config, data, model = prepared.config, prepared.data, prepared.model
-    others = (rows for name, rows in data.rows.items() if name != "train")
+    others = (tokens for name, tokens in data.tokens.items() if name != "train")
     shape = evaluate.choose_shape(model, *others, counts=data.reads.counts)
-    rows = data.rows["validation"]
-    expected = evaluate.expected(data.splits.validation, config.task, data.learned, rows)
+    tokens = data.tokens["validation"]
+    expected = evaluate.expected(data.splits.validation, config.task, data.learned, tokens)
     metric = config.train.best_metric or scoring.main_metric(config.task)
-    return _Validation(rows, expected, data.learned, shape, metric)
+    return _Validation(tokens, expected, data.learned, shape, metric)
 
 
 def _course(run: RunDir, prepared: Prepared, stop: threading.Event, tracking: trackers.Tracking) -> Course:
@@ -275,13 +274,12 @@ def _named(split: str, values: dict[str, float | None]) -> dict[str, float | Non
 def _finish_epoch(
     model: models.Classifier, validation: _Validation, epoch: Epoch, course: Course
 ) -> Position:
-    """Scores the validation split, keeps the weights when they are the best so far, and writes a
-    checkpoint.
-    """
+    """Scores validation, keeps the best weights so far, and writes a checkpoint."""
     started = time.monotonic()
     run, plan, position = course.run, course.plan, epoch.position
     with controls.averaged(model):
-        logits = evaluate.predict_logits(model, validation.rows, validation.shape, validation.expected.reads)
+        reads = validation.expected.reads
+        logits = evaluate.predict_logits(model, validation.tokens, validation.shape, reads)
         scores, loss = evaluate.scores(
             validation.expected, logits, model.architecture.task, validation.learned
         )
@@ -331,11 +329,11 @@ def _finish(
     learned = _tuned(model, run, prepared, validation)
     scores, details = {}, {}
     for name in scored_splits:
-        if name not in data.rows:
+        if name not in data.tokens:
             continue
         frame = getattr(data.splits, name)
-        reads = TASKS[model.architecture.task].places(frame, data.rows[name])
-        logits = evaluate.predict_logits(model, data.rows[name], shape, reads)
+        reads = TASKS[model.architecture.task].places(frame, data.tokens[name])
+        logits = evaluate.predict_logits(model, data.tokens[name], shape, reads)
         scored = evaluate.score(frame, logits, model.architecture.task, learned, reads)
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
@@ -351,7 +349,7 @@ def _tuned(model: models.Classifier, run: RunDir, prepared: Prepared, validation
     """What the task learned, with what the best epoch's answers to validation add to it."""
     task, learned = TASKS[model.architecture.task], prepared.data.learned
     expected = validation.expected
-    logits = evaluate.predict_logits(model, validation.rows, validation.shape, expected.reads)
+    logits = evaluate.predict_logits(model, validation.tokens, validation.shape, expected.reads)
     predictions = task.predictions(logits, learned, expected.reads)
     tuned = task.tune(learned, prepared.config.train, expected.truths, predictions)
     if tuned != learned:

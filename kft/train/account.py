@@ -1,6 +1,4 @@
-"""What a training tells of itself before its first step: the files of its inputs, and lines for the
-user.
-"""
+"""What a training says of itself before its first step: files, and lines for the user."""
 
 from typing import Any
 
@@ -37,7 +35,7 @@ def write_inputs(run: RunDir, prepared: Prepared) -> None:
 
 
 def _origin(data: Data, architecture: models.Architecture) -> dict[str, Any]:
-    """What model.json tells of the run that this one starts from."""
+    """What model.json says of the run that this one starts from."""
     if data.preset.kind != "run":
         return {}
     start = RunDir(data.preset.path)
@@ -57,7 +55,7 @@ def describe(prepared: Prepared) -> None:
     filling = plan_account(plan, config.model.max_length)
     note(
         f"batches   {plan.steps} {'step' if plan.steps == 1 else 'steps'} an epoch of {plan.batch_size} {plan.unit} "
-        f"in {plan.rows} × {plan.length} tokens, "
+        f"in {plan.packed_rows} × {plan.length} tokens, "
         f"{filling['filled']:.1%} filled (padding to {config.model.max_length} would fill {filling['filled_if_padded']:.1%})"
     )
     count = models.parameter_counts(model)
@@ -92,7 +90,7 @@ def plan_account(plan: batches.Plan, max_length: int) -> dict[str, Any]:
     return {
         "steps": plan.steps,
         plan.unit: plan.batch_size,
-        "rows": plan.rows,
+        "rows": plan.packed_rows,
         "length": plan.length,
         "reads": plan.reads,
         "filled": plan.filled,

@@ -62,9 +62,7 @@ def cut_history(run: RunDir, steps: int) -> None:
 
 
 def save_checkpoint(model: models.Classifier, run: RunDir, position: Position, plan: batches.Plan) -> None:
-    """Writes the whole state of training as `checkpoints/step-N.safetensors`, and keeps the last
-    two.
-    """
+    """Writes the state of training to `checkpoints/step-N.safetensors`; keeps the last two."""
     arrays = {name: np.asarray(keras.ops.convert_to_numpy(v.value)) for name, v in _state(model).items()}
     metadata = {"position": json.dumps(asdict(position)), "settings": runs.settings_sha256(run)}
     step = plan.steps * position.epoch + position.step
@@ -90,9 +88,7 @@ def drop_checkpoints(run: RunDir) -> None:
 
 
 def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.ndarray] | None]:
-    """Puts the last whole checkpoint back; returns where it stands and the values of Keras's
-    metrics.
-    """
+    """Puts the last whole checkpoint back; returns its position and Keras's metric values."""
     for file in reversed(runs.checkpoint_files(run)):
         try:
             with safe_open(file, "numpy") as stored:
@@ -124,18 +120,14 @@ def restore(model: models.Classifier, run: RunDir) -> tuple[Position, list[np.nd
 
 
 def _with_mean_loss(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint from before losses were weighed by step, as they are now: with one
-    metric more.
-    """
+    """The arrays of a checkpoint of before losses were weighed by step, with today's metric."""
     if "metrics/0002" in arrays:
         return arrays
     return arrays | {f"metrics/{i + 2:04}": arrays[f"metrics/{i:04}"] for i in range(2)}
 
 
 def _state(model: models.Classifier) -> dict[str, Any]:
-    """Every variable that training changes, numbered: Keras's own names depend on what else a
-    process has built.
-    """
+    """Every variable that training changes, numbered: Keras's names depend on the process."""
     parts = {
         "model": model.variables,
         "optimizer": model.optimizer.variables,

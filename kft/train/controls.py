@@ -30,9 +30,7 @@ NONE = Controls()
 
 
 def layer_groups(model) -> list[list[keras.Variable]]:
-    """The variables that train, from the embeddings up to the head; the pooler goes with the
-    head.
-    """
+    """The variables that train, from the embeddings up; the pooler goes with the head."""
     family = model.architecture.kind
     depth, layers = family.depth, family.own_layers(model.architecture.sizes)
     depths = {id(v): depth(name) for name, part in model.named.parts.items() for v in part.layer.variables}
@@ -45,8 +43,7 @@ def layer_groups(model) -> list[list[keras.Variable]]:
 
 
 def decayed_rates(model, decay: float) -> dict[int, float]:
-    """{id of a variable: factor of its learning rate}: head 1, top layer decay, …, embeddings decay
-    ** (L + 1).
+    """{id of a variable: rate's factor}: head 1, top layer decay, …, embeddings decay ** (L + 1).
 
     As in BEiT (Bao et al. 2021), where the classifier's own depth counts as none.
     """
@@ -55,8 +52,7 @@ def decayed_rates(model, decay: float) -> dict[int, float]:
 
 
 def thaw_updates(model, every: float) -> dict[int, int]:
-    """{id of a variable: number of updates before its first}, for gradual unfreezing (Howard and
-    Ruder 2018, ULMFiT).
+    """{id of a variable: updates before its first}, as in ULMFiT (Howard and Ruder 2018).
 
     The head has none before it; each layer below waits for `every` more updates, rounded, the
     embeddings longest.
@@ -68,7 +64,7 @@ def thaw_updates(model, every: float) -> dict[int, int]:
 def controlled(kind: type, varied: Controls) -> type:
     """A Keras optimizer class whose steps and decoupled decay are scaled for each variable.
 
-    Until the update that `thaws` tells for it, a variable keeps its value and its moments are 0,
+    Until its update in `thaws`, a variable keeps its value and its moments are 0,
     its gradient does not count in the norm that clipping sees, and Adam's bias correction starts
     with its first update: as if it joined the optimizer then. All in one compiled step, which
     therefore takes as long with frozen layers as without.
@@ -122,9 +118,7 @@ def controlled(kind: type, varied: Controls) -> type:
 
 @contextmanager
 def averaged(model) -> Iterator[None]:
-    """The model with its averaged weights, where its optimizer keeps any; with its own again
-    afterwards.
-    """
+    """The model with its averaged weights, if its optimizer keeps any; its own afterwards."""
     optimizer = model.optimizer
     if not optimizer.use_ema:
         yield

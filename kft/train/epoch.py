@@ -26,7 +26,7 @@ class Course:
     """What the epochs of a run share.
 
     Attributes:
-        schedule: tells the learning rate of a step without asking the model, which would copy its
+        schedule: gives the learning rate of a step without asking the model, which would copy its
             state off the device.
         loss_scale: turns the loss on standardised scores into one on scores as they are; else 1.
         tracking: where losses go besides the history.
@@ -117,11 +117,11 @@ class EpochWatch(keras.callbacks.Callback):
         """The batches, and how long each was waited for."""
         batches = iter(steps)
         while True:
-            asked = time.monotonic()
+            begin = time.monotonic()
             batch = next(batches, None)
             if batch is None:
                 return
-            self.waited += time.monotonic() - asked
+            self.waited += time.monotonic() - begin
             yield batch
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -166,8 +166,8 @@ class EpochWatch(keras.callbacks.Callback):
             "examples_per_second": rate,
         }
         append_history(self.course.run, line)
-        shown = {f"train/{key}": line[key] for key in ("loss", "learning_rate")}
-        self.course.tracking.log(done, shown)
+        values = {f"train/{key}": line[key] for key in ("loss", "learning_rate")}
+        self.course.tracking.log(done, values)
         self.train_loss = mean
         self.position = replace(position, logged_step=step, logged_loss=mean)
         self.last_step, self.last_time = step, now

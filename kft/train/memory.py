@@ -21,9 +21,7 @@ ACCELERATOR_SHARE, CPU_SHARE = 0.8, 0.4
 
 
 def batch_sizes(units: int) -> Iterator[int]:
-    """The batch sizes that "auto" tries for so many examples (or questions) in an epoch, largest
-    first.
-    """
+    """The batch sizes that "auto" tries for so many examples or questions, largest first."""
     cap = max(min(LARGEST_BATCH, units // FEWEST_STEPS), SMALLEST_CAP)
     yield from (2**n for n in reversed(range(cap.bit_length())))
 
@@ -38,7 +36,7 @@ def largest_batch(
         room: bytes that a step may take, of `room_bytes`.
         estimated: batch size → about the bytes of a step; a size that does not fit by this is not
             compiled.
-        compiled: batch size → bytes of its compiled step; None where only a run would tell.
+        compiled: batch size → bytes of its compiled step; None where only a run would show it.
     """
     for size in sizes:
         if estimated(size) <= room and (compiled(size) or 0) <= room:
@@ -47,9 +45,7 @@ def largest_batch(
 
 
 def room_bytes() -> float:
-    """What a step may take of the free memory: of the device with the least, or of this machine or
-    container.
-    """
+    """The free memory that a step may take: of the fullest device, or of machine or container."""
     limits = list(_accelerator_bytes())
     if limits:
         return ACCELERATOR_SHARE * min(limits)
@@ -86,12 +82,10 @@ def _container_bytes() -> Iterator[int]:
 
 
 def estimate(model: models.Classifier, plan: batches.Plan, devices: int, settings: TrainConfig) -> int:
-    """About the bytes that training takes: weights, gradient, the optimizer's state, and the
-    activations kept.
-    """
+    """About the bytes that training takes: weights, gradient, optimizer's state, activations."""
     sizes = model.architecture.sizes
     counts = models.parameter_counts(model)
-    tokens_in_step = plan.rows * plan.length / devices
+    tokens_in_step = plan.packed_rows * plan.length / devices
     copies = 1 + _state_copies(settings)
     passes = 2 if model.r_drop_alpha else 1
     # Kept for the backward pass, per token and layer: about 12 vectors of the hidden size, 3 of the
@@ -108,8 +102,7 @@ def _state_copies(settings: TrainConfig) -> int:
 
 
 def compiled_bytes(model: models.Classifier, batch: tuple[Any, ...]) -> int | None:
-    """Bytes of a device that the compiled step of a model takes, as XLA plans it; None on other
-    backends than JAX.
+    """Bytes of a device that a compiled step takes, as XLA plans it; None on others than JAX.
 
     The step is the one that `fit` runs, so compiling it here takes no time from `fit`: it finds it
     in the cache.
@@ -138,5 +131,5 @@ def compiled_bytes(model: models.Classifier, batch: tuple[Any, ...]) -> int | No
     planned = step.lower(state, jax.tree.map(described, batch)).compile().memory_analysis()
     if planned is None:
         return None
-    held = planned.argument_size_in_bytes + planned.output_size_in_bytes - planned.alias_size_in_bytes
-    return held + planned.temp_size_in_bytes
+    arguments = planned.argument_size_in_bytes + planned.output_size_in_bytes - planned.alias_size_in_bytes
+    return arguments + planned.temp_size_in_bytes

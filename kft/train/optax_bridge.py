@@ -1,6 +1,4 @@
-"""optax's optimizers as Keras's, with their state in Keras variables, so that checkpoints hold
-it.
-"""
+"""optax's optimizers as Keras's, their state in Keras variables, which checkpoints hold."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +26,7 @@ class Rule:
 
 
 class Optax(keras.optimizers.Optimizer):
-    """Updates weights as an optimizer of optax does, from gradients that Keras has clipped. JAX
-    only.
+    """Updates weights as an optax optimizer does, from gradients Keras has clipped. JAX only.
 
     Args:
         rule: optax's optimizer and its settings.
@@ -42,8 +39,8 @@ class Optax(keras.optimizers.Optimizer):
         super().__init__(**common)
         self.kind, self.schedule, self.rates = rule.kind, schedule, rates
         decay = {"weight_decay": rule.weight_decay} if rule.weight_decay is not None else {}
-        taken = optax_names.takes(rule.kind)
-        self.settings = rule.settings | {k: v for k, v in decay.items() if k in taken}
+        accepted = optax_names.takes(rule.kind)
+        self.settings = rule.settings | {k: v for k, v in decay.items() if k in accepted}
 
     def build(self, variables):
         """Raises KftError: optax does not take the value of a setting."""
@@ -56,13 +53,15 @@ class Optax(keras.optimizers.Optimizer):
         masks = {key: lambda _: decays for key in optax_names.masks(self.kind)}
         weights = [v.value for v in variables]
         try:
-            made = optax_names.optimizers()[self.kind](learning_rate=self.schedule, **self.settings, **masks)
-            state = made.init(weights)
-            jax.eval_shape(made.update, weights, state, weights)
+            optimizer = optax_names.optimizers()[self.kind](
+                learning_rate=self.schedule, **self.settings, **masks
+            )
+            state = optimizer.init(weights)
+            jax.eval_shape(optimizer.update, weights, state, weights)
         except (TypeError, ValueError, AttributeError) as error:
-            shown = ", ".join(f"{key} = {value!r}" for key, value in self.settings.items())
+            settings = ", ".join(f"{key} = {value!r}" for key, value in self.settings.items())
             raise KftError(
-                f"`train.optax`: optax:{self.kind} does not take {shown}: {str(error).strip().splitlines()[0]}",
+                f"`train.optax`: optax:{self.kind} does not take {settings}: {str(error).strip().splitlines()[0]}",
                 f"what each means: https://optax.readthedocs.io, optax.{self.kind}",
             ) from error
         leaves, structure = jax.tree.flatten(state)
@@ -74,7 +73,7 @@ class Optax(keras.optimizers.Optimizer):
             variable.assign(leaf)
 
         def update(gradients, values, weights):
-            updates, new = made.update(gradients, jax.tree.unflatten(structure, values), weights)
+            updates, new = optimizer.update(gradients, jax.tree.unflatten(structure, values), weights)
             return updates, jax.tree.leaves(new)
 
         self.update = update

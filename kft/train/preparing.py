@@ -29,7 +29,7 @@ class Data:
     inputs: Inputs
     learned: Learned
     preset: presets.Preset
-    rows: dict[str, Tokens]
+    tokens: dict[str, Tokens]
     reads: Reads
 
     @property
@@ -38,8 +38,7 @@ class Data:
 
 
 def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
-    """Reads, cleans, splits and tokenizes, and learns from the train split what the task takes from
-    it.
+    """Reads, cleans, splits, tokenizes, and learns from train what the task takes from it.
 
     Args:
         config: of the run.
@@ -50,9 +49,9 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
         KftError: a mistake in the data, or a setting that the preset or the labels rule out.
     """
     frames = sources.read(config.data, config.split)
-    made = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
+    prepared = splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
     task = TASKS[config.task]
-    learned = task.learn(made.train, known_labels, config.train)
+    learned = task.learn(prepared.train, known_labels, config.train)
     positive = positive_of(learned.labels, config.data.positive, config.data.label_names)
     learned = replace(learned, positive=positive)
     preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
@@ -64,9 +63,9 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     if config.train.best_metric:
         scoring.check_name(config.task, config.train.best_metric, len(learned.labels))
     inputs = audit.inputs_of(config)
-    rows = audit.add_token_lengths(made, preset, inputs)
-    reads = task.reads(made.train, rows["train"], learned, config.train.class_weight)
-    return Data(made, inputs, learned, preset, rows, reads)
+    tokens = audit.add_token_lengths(prepared, preset, inputs)
+    reads = task.reads(prepared.train, tokens["train"], learned, config.train.class_weight)
+    return Data(prepared, inputs, learned, preset, tokens, reads)
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def _check_updates(settings: TrainConfig, steps: int) -> None:
 
 def plan_batches(settings: TrainConfig, data: Data, devices: int) -> batches.Plan:
     """The packed batches of every epoch."""
-    lengths = np.diff(data.rows["train"].offsets)
+    lengths = np.diff(data.tokens["train"].offsets)
     return batches.plan(
         lengths,
         settings.batch_size,
@@ -134,15 +133,15 @@ def steps_of_epoch(
 ) -> Iterator[tuple]:
     """The batches of an epoch from `first_step` on.
 
-    Where several make an update, the inputs tell the share of each in it, float32 [R].
+    Where several make an update, the inputs carry the share of each in it, float32 [R].
     """
-    steps = batches.dataset(plan, data.rows["train"], data.reads, epoch, first_step)
+    steps = batches.dataset(plan, data.tokens["train"], data.reads, epoch, first_step)
     accumulated = settings.gradient_accumulation_steps
     if accumulated == 1:
         return steps
     shares = updates.shares(plan, data.reads.example_weights, epoch, settings.epochs, accumulated)
     return (
-        (inputs | {"share": np.full(plan.rows, share)}, *rest)
+        (inputs | {"share": np.full(plan.packed_rows, share)}, *rest)
         for (inputs, *rest), share in zip(steps, shares[first_step:], strict=True)
     )
 
@@ -210,9 +209,7 @@ def _lora(settings: ModelConfig) -> models.Lora | None:
 def compile_model(
     model: models.Classifier, settings: TrainConfig, plan: batches.Plan, data: Data
 ) -> WarmupDecay:
-    """Gives the model its loss and an optimizer for all epochs of the plan, whose schedule it
-    returns.
-    """
+    """Gives the model its loss and an optimizer for the whole plan; returns the schedule."""
     schedule = schedule_of_run(
         plan.steps * settings.epochs,
         settings.learning_rate,

@@ -20,9 +20,7 @@ def check_same_tokens(run: RunDir, data: Data) -> None:
 
 
 def check_same_data(run: RunDir, account: dict[str, Any], what: str, other: str) -> None:
-    """Raises KftError: the splits are not those that a run was `what`; `other` is what else can be
-    done.
-    """
+    """Raises KftError: the splits are not those that a run was `what`; `other` is a way out."""
     if not run.data.exists():
         return
     before = runs.read_json(run.data, "splits")["splits"]

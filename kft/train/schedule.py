@@ -11,8 +11,7 @@ from keras import ops  # noqa: E402
 
 
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear rise from 0 over the warm-up updates, then constant, or linear or half-cosine decay to
-    0.
+    """Linear rise from 0 over the warm-up, then constant, or linear or half-cosine decay to 0.
 
     Equal at every update to transformers' get_constant_schedule_with_warmup,
     get_linear_schedule_with_warmup and get_cosine_schedule_with_warmup. Keras asks by the number
@@ -57,8 +56,6 @@ def schedule_of_run(
     warmup_fraction: float = 0.0,
     gradients_per_update: int = 1,
 ) -> WarmupDecay:
-    """The schedule of a run of `steps` steps, whose warm-up takes a share of its updates, rounded
-    up.
-    """
+    """The schedule of a run of `steps` steps; its warm-up is a share of updates, rounded up."""
     updates = -(-steps // gradients_per_update)
     return WarmupDecay(peak, updates, math.ceil(updates * warmup_fraction), decay, gradients_per_update)

@@ -1,5 +1,4 @@
-"""What each step counts in its update, so that an update's loss is Σ weight · loss / Σ weight over
-all of it.
+"""What each step counts in its update, so that its loss is Σ weight · loss / Σ weight.
 
 Keras averages the gradients of the A steps of an update, each of the mean loss of its step. With
 `W` for a total weight, the mean of shares · means is the mean over the update, whatever its steps
@@ -21,8 +20,7 @@ import keras  # noqa: E402
 
 
 def shares(plan: batches.Plan, weights: np.ndarray, epoch: int, epochs: int, accumulated: int) -> np.ndarray:
-    """The share of each step of an epoch in its update, float32 [S]; 0 where no example of the
-    update counts.
+    """The share of each step of an epoch in its update, float32 [S]; 0 in an update without weight.
 
     Args:
         plan: of the run.
@@ -39,15 +37,13 @@ def shares(plan: batches.Plan, weights: np.ndarray, epoch: int, epochs: int, acc
     numbers = plan.steps * touched.start + np.arange(len(of_steps))
     update = numbers // accumulated - numbers[0] // accumulated
     of_updates = np.bincount(update, of_steps)[update]
-    found = np.divide(accumulated * of_steps, of_updates, out=np.zeros(len(of_steps)), where=of_updates > 0)
+    result = np.divide(accumulated * of_steps, of_updates, out=np.zeros(len(of_steps)), where=of_updates > 0)
     offset = first - numbers[0]
-    return found[offset : offset + plan.steps].astype(np.float32)
+    return result[offset : offset + plan.steps].astype(np.float32)
 
 
 def complete_last(model: models.Classifier, schedule: WarmupDecay, steps: int) -> None:
-    """Ends the update that the last of a run's `steps` began, with gradients of 0 for the steps
-    that it lacks.
-    """
+    """Ends a run's last update with gradients of 0 for the steps that it lacks."""
     optimizer, variables = model.optimizer, model.trainable_variables
     for _ in range(-steps % schedule.gradients_per_update):
         nothing = [keras.ops.zeros_like(v.value) for v in variables]

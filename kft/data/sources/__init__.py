@@ -18,10 +18,11 @@ from typing import Any
 import polars as pl
 
 from kft.config import FORMATS, DataConfig, SplitConfig
+from kft.config.reading import display_path
 from kft.data.sources import label_sets
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits, parquet_pieces, read_arrow, read_parquet
 from kft.data.sources.binary import refuse_binary
-from kft.data.sources.columns import OWN, LabelPolicy, Pick, Wanted, finish, listed, pick, shown
+from kft.data.sources.columns import OWN, LabelPolicy, Pick, Wanted, finish, listed, pick
 from kft.data.sources.compressed import DAMAGES
 from kft.data.sources.conll import read_conll
 from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
@@ -159,8 +160,7 @@ def _read_files(
 def read_pieces(
     path: str | Path, data: DataConfig, size: int, settings: Mapping[str, Any] = NONE
 ) -> Iterator[pl.DataFrame]:
-    """The frame of `read_file`, where labels may be missing, in pieces: a file of any size fits in
-    memory.
+    """The frame of `read_file`, without labels too, in pieces: a file of any size fits in memory.
 
     CSV, TSV, JSONL and Parquet come at most `size` rows at a time. What must be seen as a whole
     comes as one piece: JSON documents, class folders, questions and their choices, and texts with
@@ -192,8 +192,7 @@ def read_pieces(
 
 
 def _of_file(data: DataConfig, path: Path, settings: Mapping[str, Any] = NONE) -> DataConfig:
-    """The settings of one file: what was set for the training file holds as far as this one is
-    alike.
+    """The settings of one file: those for the training file hold as far as this one is alike.
 
     A file with another known ending is read as that says; a delimiter is that of files of one
     format.
@@ -210,9 +209,9 @@ def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> p
     format = data.format or format_of(path)
     if format is None:
         refuse_binary(read_start(path), path.name)
-        told = f"the ending {ending(path)} does not say" if ending(path) else "no ending says"
+        reason = f"the ending {ending(path)} does not say" if ending(path) else "no ending says"
         raise KftError(
-            f"{path.name}: {told} what the file holds", f"set `data.format` to one of {', '.join(FORMATS)}"
+            f"{path.name}: {reason} what the file holds", f"set `data.format` to one of {', '.join(FORMATS)}"
         )
     if format not in READERS:
         raise KftError(
@@ -220,19 +219,21 @@ def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> p
         )
     if format == "folder" and not path.is_dir():
         raise KftError(
-            f"{shown(path)}: is a file, not a class folder", "`data.format` says what a file holds"
+            f"{display_path(path)}: is a file, not a class folder", "`data.format` says what a file holds"
         )
     if format == "folder" and is_saved_splits(path):
         within = sorted(entry.name for entry in path.iterdir() if is_saved_dataset(entry))
-        raise KftError(f"{shown(path)}: holds several splits", f"give one of its folders: {listed(within)}")
+        raise KftError(
+            f"{display_path(path)}: holds several splits", f"give one of its folders: {listed(within)}"
+        )
     if format == "arrow" and path.is_dir() and not is_saved_dataset(path):
         raise KftError(
-            f"{shown(path)}: holds Arrow files and no dataset_info.json, so it was not saved whole",
+            f"{display_path(path)}: holds Arrow files and no dataset_info.json, so it was not saved whole",
             "save the data set again, or give one of the files",
         )
     if path.is_dir() and format not in ("folder", "arrow"):
         raise KftError(
-            f"{shown(path)}: is a folder, not a {format} file",
+            f"{display_path(path)}: is a folder, not a {format} file",
             '`data.format = "folder"` reads a folder with one sub-folder of .txt files per class',
         )
     frame = READERS[format](path, name, data, partial(pick, where=name, data=data, label=label))
@@ -253,8 +254,8 @@ def _rename_labels(frame: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
 
 
 def _check_label_names(frames: dict[str, pl.DataFrame], names: dict[str, str]) -> None:
-    there = {label for frame in frames.values() for label in frame["label"].drop_nulls().unique()}
-    labels = sorted({name for label in there for name in label_sets.names_in(label) or [label]})
+    values = {label for frame in frames.values() for label in frame["label"].drop_nulls().unique()}
+    labels = sorted({name for label in values for name in label_sets.names_in(label) or [label]})
     problems = [
         f"`data.label_names`: no row has the label `{name}`{did_you_mean(name, labels)}"
         for name in names

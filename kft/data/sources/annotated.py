@@ -28,9 +28,7 @@ def unfolded(rows: list[Row]) -> list[Row]:
 
 
 def choices(value: Any) -> list[Any] | None:
-    """The names in {"choices": ["joy", "love"]}, also where it is spelled as JSON; None of anything
-    else.
-    """
+    """The names in {"choices": ["joy", "love"]}, or in that as JSON; None of anything else."""
     if isinstance(value, str):
         if not value.startswith('{"choices":'):
             return None

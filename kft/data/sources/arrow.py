@@ -1,6 +1,4 @@
-"""Parquet and Arrow files, the folders that the package `datasets` saves, and what its schemas say
-of labels.
-"""
+"""Parquet and Arrow files, folders that `datasets` saves, and the labels that schemas name."""
 
 import contextlib
 import json
@@ -29,38 +27,38 @@ def read_parquet(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.Data
     with _mistakes(path, name, "Parquet"), parquet.ParquetFile(path) as file:
         # Polars' own reader aborts the process on some damaged files.
         columns = file.schema_arrow.names
-        found = pick(columns)
-        table = file.read(list(dict.fromkeys(columns[position] for position in found.values())))
+        positions = pick(columns)
+        table = file.read(list(dict.fromkeys(columns[position] for position in positions.values())))
         names = _named(class_names(file.schema_arrow), data.label_names)
-        return _table_frame(table.slice(0, data.max_examples), found, columns, name, names)
+        return _table_frame(table.slice(0, data.max_examples), positions, columns, name, names)
 
 
 def parquet_pieces(path: Path, name: str, data: DataConfig, pick: Pick, size: int) -> Iterator[pl.DataFrame]:
     """`read_parquet`, at most `size` rows at a time."""
     with _mistakes(path, name, "Parquet"), parquet.ParquetFile(path) as file:
         columns = file.schema_arrow.names
-        found = pick(columns)
+        positions = pick(columns)
         names = _named(class_names(file.schema_arrow), data.label_names)
         for batch in file.iter_batches(
-            size, columns=list(dict.fromkeys(columns[position] for position in found.values()))
+            size, columns=list(dict.fromkeys(columns[position] for position in positions.values()))
         ):
-            yield _table_frame(pa.Table.from_batches([batch]), found, columns, name, names)
+            yield _table_frame(pa.Table.from_batches([batch]), positions, columns, name, names)
 
 
 def read_arrow(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
-    """The picked columns of an Arrow file, or of all files of a folder that `datasets` saved, in
-    their order.
-    """
+    """The picked columns of an Arrow file, or of all files of a saved folder in their order."""
     frames = []
-    told = _info_names(path, name)
+    info_names = _info_names(path, name)
     for file in _arrow_files(path, name):
         with _mistakes(file, name, "Arrow"), pa.memory_map(str(file)) as source:
             table = _read_ipc(source)
             columns = table.column_names
-            found = pick(columns)
-            names = _named(told | class_names(table.schema), data.label_names)
+            positions = pick(columns)
+            names = _named(info_names | class_names(table.schema), data.label_names)
             frames.append(
-                _table_frame(table.select(list(dict.fromkeys(found.values()))), found, columns, name, names)
+                _table_frame(
+                    table.select(list(dict.fromkeys(positions.values()))), positions, columns, name, names
+                )
             )
     return pl.concat(frames).head(data.max_examples) if data.max_examples else pl.concat(frames)
 
@@ -84,15 +82,15 @@ def class_names(schema: pa.Schema) -> Names:
 
 
 def _features_names(features: Any) -> Names:
-    found = {}
+    result = {}
     for column, feature in features.items() if isinstance(features, dict) else ():
         feature = _inner(feature)
         if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
             names = feature.get("names")
             names = list(names.values()) if isinstance(names, dict) else names
             if isinstance(names, list) and all(isinstance(name, str) for name in names):
-                found[column] = names
-    return found
+                result[column] = names
+    return result
 
 
 def _inner(feature: Any) -> Any:
@@ -105,7 +103,7 @@ def _inner(feature: Any) -> Any:
 
 
 def _named(names: Names, label_names: dict[str, str]) -> Names:
-    """The names, but for columns whose numbers the user has named: there the numbers stay."""
+    """The names, without those of columns whose numbers the user has named: numbers stay."""
     return {
         column: [str(number) for number in range(len(known))]
         if any(str(number) in label_names and str(number) not in known for number in range(len(known)))
@@ -121,7 +119,7 @@ def _info_names(path: Path, name: str) -> Names:
 
 
 def _arrow_files(path: Path, name: str) -> list[Path]:
-    """The files of a folder as its state tells them, since older files may lie beside them."""
+    """The files that a folder's state names, since older ones may lie beside them."""
     if not path.is_dir():
         return [path]
     state = _read_json(path / STATE, name) if (path / STATE).is_file() else {}
@@ -148,10 +146,10 @@ def _read_ipc(source: pa.NativeFile) -> pa.Table:
 
 
 def _table_frame(
-    table: pa.Table, found: dict[str, int], columns: list[str], name: str, names: Names
+    table: pa.Table, positions: dict[str, int], columns: list[str], name: str, names: Names
 ) -> pl.DataFrame:
     table = table.replace_schema_metadata(None)
-    for i in dict.fromkeys(found.values()):
+    for i in dict.fromkeys(positions.values()):
         table = _with_text(table, columns[i], name)
     table.validate(full=True)
     frame = pl.from_arrow(table)
@@ -162,14 +160,13 @@ def _table_frame(
             else _as_json(frame[columns[i]], names.get(columns[i]))
             if role in LISTS
             else _listed(frame[columns[i]], name, columns[i], names.get(columns[i]), role == "label")
-            for role, i in found.items()
+            for role, i in positions.items()
         }
     )
 
 
 def _with_text(table: pa.Table, title: str, name: str) -> pa.Table:
-    """The table with a column of bytes as text; polars takes strings that are not UTF-8 as they
-    come.
+    """The table with bytes as text; polars takes strings that are not UTF-8 as they come.
 
     Raises:
         KftError: they are no UTF-8; names the row.
@@ -240,7 +237,7 @@ def _mistakes(path: Path, name: str, format: str) -> Iterator[None]:
     except KftError:
         raise
     except (Exception, pl.exceptions.PanicException) as error:  # a panic is no Exception
-        told = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise KftError(
-            f"{name}: cannot be read as {format}: {told}", "copy or write the file again"
+            f"{name}: cannot be read as {format}: {reason}", "copy or write the file again"
         ) from None

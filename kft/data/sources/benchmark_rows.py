@@ -1,5 +1,4 @@
-"""Examples of GLUE and SuperGLUE as their archives and TFDS hold them → flat rows of texts, offsets
-and choices.
+"""Examples of GLUE and SuperGLUE, from archives or TFDS → flat rows of texts, offsets, choices.
 
 A raw example is a dictionary with TFDS's names; `nested` tells apart the examples of one line of a
 SuperGLUE archive, and the functions of `ROWS` make of a raw example the rows that a config names:
@@ -49,18 +48,17 @@ def wsc_target(line: Raw) -> Iterator[Raw]:
 
 def multirc_rows(raw: Raw) -> Iterator[Raw]:
     """The passage, and a question with one of its answers: right or wrong by itself."""
-    at = raw["idx"]
+    numbers = raw["idx"]
     yield {
         "text": raw["paragraph"],
         "text_pair": f"{raw['question']} {raw['answer']}",
         "label": raw["label"],
-        "question": f"{at['paragraph']}-{at['question']}",
-    } | {f"{key}_idx": int(at[key]) for key in ("paragraph", "question", "answer")}
+        "question": f"{numbers['paragraph']}-{numbers['question']}",
+    } | {f"{key}_idx": int(numbers[key]) for key in ("paragraph", "question", "answer")}
 
 
 def record_rows(raw: Raw) -> Iterator[Raw]:
-    """The passage, and the query with each entity in its gap; a group holds one right entity and
-    all wrong ones.
+    """The passage, and the query with each entity in its gap; a group has exactly one right entity.
 
     A query with several right spellings becomes as many groups; one without any, a group without
     labels.
@@ -125,21 +123,20 @@ def wsc_rows(raw: Raw) -> Iterator[Raw]:
 
 
 def word_span(text: str, span: str, index: int) -> tuple[int, int]:
-    """First character of a span and the one after its last, where its first word has the number
-    `index` (from 0).
+    """Begin and end, in characters, of a span whose first word has the number `index` (from 0).
 
     WSC counts words between white space, and a few of its indices are off by one or more, or the
     span differs in capitals or punctuation: then the whole-word occurrence nearest to the index
     counts, else the words at the index.
     """
     words = list(re.finditer(r"\S+", text))
-    at = words[min(max(index, 0), len(words) - 1)].start()
+    start = words[min(max(index, 0), len(words) - 1)].start()
     pattern = r"\s+".join(map(re.escape, span.split()))
-    found = [match.span() for match in re.finditer(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE)]
-    if found:
-        return min(found, key=lambda ends: abs(ends[0] - at))
+    matches = [match.span() for match in re.finditer(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE)]
+    if matches:
+        return min(matches, key=lambda ends: abs(ends[0] - start))
     last = min(max(index, 0) + len(span.split()), len(words)) - 1
-    return at, words[last].end()
+    return start, words[last].end()
 
 
 NESTED: dict[str, Callable[[Raw], Iterator[Raw]]] = {

@@ -11,8 +11,9 @@ from typing import Any
 import polars as pl
 
 from kft.config import DataConfig
+from kft.config.reading import display_path
 from kft.data.sources.benchmark_rows import NESTED, ROWS, Raw
-from kft.data.sources.columns import as_string, finish, pick, shown
+from kft.data.sources.columns import as_string, finish, pick
 from kft.data.sources.texts import read_text
 from kft.errors import KftError, did_you_mean
 
@@ -84,8 +85,8 @@ def as_frame(data: DataConfig, split: str, raws: Iterable[Raw]) -> tuple[pl.Data
     if not rows:
         raise KftError(f"{name}: holds no examples", "copy the archive's files again")
     table = pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col("label").cast(pl.String))
-    found = pick(table.columns, name, data, "expected" if split.startswith("test") else "needed")
-    picked = {role: table[table.columns[at]].cast(pl.String) for role, at in found.items()}
+    positions = pick(table.columns, name, data, "expected" if split.startswith("test") else "needed")
+    picked = {role: table[table.columns[position]].cast(pl.String) for role, position in positions.items()}
     frame = finish(pl.DataFrame(picked), name, data)
     return frame, table.head(frame.height)
 
@@ -95,7 +96,7 @@ def _same(raw: Raw) -> Iterator[Raw]:
 
 
 def _files(data: DataConfig, split: str) -> list[Path]:
-    """The files of a split; none where they are not there."""
+    """The files of a split, if they exist."""
     benchmark = BENCHMARKS[data.source]
     root = Path(data.data_dir) if data.data_dir else None
     for folder in (benchmark.folder, data.source.split("/")[1].split(".")[0]) if root else ():
@@ -124,7 +125,7 @@ def official_examples(data: DataConfig, split: str) -> Iterator[Raw]:
     number = 0
     for file in files:
         for line, raw in _lines(file, data, benchmark):
-            where = f"{shown(file)}, line {line}"
+            where = f"{display_path(file)}, line {line}"
             for example in NESTED.get(data.source, _same)(raw):
                 yield with_label(example, benchmark, where) | {"idx": example.get("idx", number)}
                 number += 1
@@ -142,17 +143,17 @@ def _lines(file: Path, data: DataConfig, benchmark: Benchmark) -> Iterator[tuple
         if not benchmark.columns:
             yield line, raw
             continue
-        found = {
+        values = {
             to: next((raw[name] for name in (to, *names) if name in raw), None)
             for to, names in benchmark.columns.items()
         }
-        lacking = [to for to, value in found.items() if value is None and to != "label"]
+        lacking = [to for to, value in values.items() if value is None and to != "label"]
         if lacking:
             raise KftError(
-                f"{shown(file)}, line {line}: no column `{lacking[0]}`",
+                f"{display_path(file)}, line {line}: no column `{lacking[0]}`",
                 f"the file has {', '.join(map(str, raw))}; is it {benchmark.folder}'s?",
             )
-        yield line, found | ({"idx": int(raw["idx"])} if "idx" in raw else {})
+        yield line, values | ({"idx": int(raw["idx"])} if "idx" in raw else {})
 
 
 def _json_lines(text: str, file: Path) -> Iterator[tuple[int, Raw]]:
@@ -162,7 +163,8 @@ def _json_lines(text: str, file: Path) -> Iterator[tuple[int, Raw]]:
                 yield line, json.loads(content)
             except ValueError as error:
                 raise KftError(
-                    f"{shown(file)}, line {line}: not valid JSON: {error}", "copy the archive's file again"
+                    f"{display_path(file)}, line {line}: not valid JSON: {error}",
+                    "copy the archive's file again",
                 ) from None
 
 
@@ -179,7 +181,7 @@ def _table_lines(text: str, file: Path, benchmark: Benchmark) -> Iterator[tuple[
             if benchmark.short_rows and len(cells) < len(header):
                 continue
             raise KftError(
-                f"{shown(file)}, line {line}: expected {len(header)} columns, got {len(cells)}",
+                f"{display_path(file)}, line {line}: expected {len(header)} columns, got {len(cells)}",
                 "copy the archive's file again",
             )
         yield line, dict(zip(header, cells, strict=True))
@@ -197,9 +199,7 @@ def _cells(text: str, file: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def with_label(raw: Raw, benchmark: Benchmark, where: str) -> Raw:
-    """The example with its label's name: None for one that is kept secret (missing, empty, - or
-    -1).
-    """
+    """The example with its label's name; None for a secret one (missing, empty, - or -1)."""
     value = raw.get("label")
     if value is None or value in ("", "-", "-1", -1):
         return raw | {"label": None}

@@ -42,29 +42,27 @@ CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))  # that hardly stand i
 
 
 def what_it_is(start: bytes) -> tuple[str, str] | None:
-    """What a file is that is no text, and what to do with it; None where its first bytes do not
-    tell.
-    """
+    """What a file is that is no text, and what to do with it; None for any other first bytes."""
     if start.startswith(b"PK\x03\x04"):
         return WORKBOOK if b"xl/" in start or b"[Content_Types].xml" in start else ZIP
     if start[257:262] == b"ustar":
         return TAR
     if start.lstrip()[:14].lower().startswith(PAGES):
         return PAGE
-    return next((told for signature, told in SIGNATURES.items() if start.startswith(signature)), None)
+    return next(
+        (description for signature, description in SIGNATURES.items() if start.startswith(signature)), None
+    )
 
 
 def refuse_binary(start: bytes, name: str) -> None:
     """Raises KftError: a file is something else than text, by its first bytes."""
-    if told := what_it_is(start):
-        what, hint = told
+    if description := what_it_is(start):
+        what, hint = description
         raise KftError(f"{name}: is {what}, not text", hint.replace("FILE", name))
 
 
 def refuse_wide(start: bytes, name: str, encoding: str) -> None:
-    """Raises KftError: a file is UTF-16, or holds so many NUL bytes or control characters that it
-    is no text.
-    """
+    """Raises KftError: a file is UTF-16, or has too many NUL bytes or control characters."""
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise KftError(f"{name}: is not {encoding} text but UTF-16", 'set `data.encoding = "utf-16"`')
     strange = len(start) - len(start.translate(None, CONTROLS))

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -40,8 +39,7 @@ class Wanted(DataConfig):
 def pick(
     columns: Columns, where: str, data: DataConfig, label: LabelPolicy, table: bool = False
 ) -> dict[str, int]:
-    """Column of the frame (text, text_pair, label, group, those of `data.spans`) → position of its
-    column in the file.
+    """Column of the frame (text, label, group, those of `data.spans` …) → its position in the file.
 
     Args:
         columns: all columns of the file.
@@ -51,7 +49,7 @@ def pick(
         table: whether the file is CSV or TSV, whose header may be amiss.
 
     Raises:
-        KftError: wanted columns that are not there, all at once.
+        KftError: wanted columns are missing; names all of them.
     """
     if (
         label == "optional"
@@ -61,13 +59,13 @@ def pick(
     ):
         data = data.model_copy(update={"tokens": None, "tags": None})  # texts, whose words are to be found
     numbered = isinstance(columns, range)
-    found, problems, twins = {}, [], []
+    positions, problems, twins = {}, [], []
     for role, setting, wanted in wanted_columns(data):
         near = None if numbered else closest(str(wanted), columns)
         if not numbered and wanted not in columns and isinstance(wanted, int):
             wanted = str(wanted)  # such as pandas' names of columns without a name
         if isinstance(wanted, int) == numbered and wanted in columns:
-            found[role] = columns.index(wanted)
+            positions[role] = columns.index(wanted)
             if columns.count(wanted) > 1:
                 twins.append(f"{where}: has {columns.count(wanted)} columns `{wanted}` (`{setting}`)")
         elif role in may_lack(data):
@@ -80,14 +78,12 @@ def pick(
     if twins:
         raise KftError("\n".join(twins), "rename or remove one of them")
     if getattr(data, "keep", False):
-        found |= {f"{OWN}{column}": position for position, column in enumerate(columns)}
-    return found
+        positions |= {f"{OWN}{column}": position for position, column in enumerate(columns)}
+    return positions
 
 
 def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
-    """(column of the frame, setting that asks for it, column of the file) of all columns that
-    `data` names.
-    """
+    """(column of the frame, setting that asks for it, column of the file) of all columns."""
     roles = ("text", "text_pair", "label", "group")
     if data.tokens is not None:
         roles = ("tokens", "tags", "group")
@@ -138,7 +134,7 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     """
     if frame.height == 0:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
-    _check_held(frame, name, data)
+    _check_columns(frame, name, data)
     frame = tagged.with_words(frame, name)
     frame = label_sets.with_sets(_of_choices(frame), name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
@@ -154,8 +150,8 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
         frame = frame.with_columns(split_group=pl.when(group != "").then(group))
     order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
     kept = [column for column in frame.columns if column.startswith(OWN)]
-    shown = [column for column in order if column in frame.columns]
-    frame = _first(frame.select(*shown, *kept), data.max_examples)
+    present = [column for column in order if column in frame.columns]
+    frame = _first(frame.select(*present, *kept), data.max_examples)
     return marked.with_offsets(frame, name, data.spans)
 
 
@@ -171,10 +167,8 @@ def _with_point(label: pl.Expr) -> pl.Expr:
     return label.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
 
 
-def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
-    """Raises KftError: a class folder or built-in source was asked for columns that it does not
-    have.
-    """
+def _check_columns(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
+    """Raises KftError: a class folder or built-in source lacks columns that are asked for."""
     missing = [
         (column, setting) for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns
     ]
@@ -189,8 +183,8 @@ def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
         if setting not in ("data.text_pair", "data.label", "data.labels")
     ]
     if lacking:
-        told = ", ".join(f"`{setting}`" for setting in lacking)
-        raise KftError(f"{name}: has no columns for {told}", "give a CSV, JSONL or Parquet file")
+        settings = ", ".join(f"`{setting}`" for setting in lacking)
+        raise KftError(f"{name}: has no columns for {settings}", "give a CSV, JSONL or Parquet file")
     if data.group is not None and (empty := (frame["group"].fill_null("") == "").arg_true()).len():
         raise KftError(
             f"{name}, row {empty[0] + 1}: `{data.group}` is empty, so it belongs to no question",
@@ -199,8 +193,7 @@ def _check_held(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
 
 
 def _first(frame: pl.DataFrame, count: int | None) -> pl.DataFrame:
-    """The first rows; of class folders, which are sorted by class, the first of every class in
-    turn.
+    """The first rows; of class folders, sorted by class, the first of every class in turn.
 
     Of questions only whole ones: the last may have been cut, so it is left out.
     """
@@ -217,8 +210,9 @@ def _first(frame: pl.DataFrame, count: int | None) -> pl.DataFrame:
 
 
 def as_string(value: Any) -> str | None:
-    """The one spelling of a value: 3 and 3.0 are "3", True is "true", 0.25 is "0.25"; None and the
-    float NaN are None.
+    """The one spelling of a value; None and the float NaN are None.
+
+    3 and 3.0 are "3", True is "true", 0.25 is "0.25".
 
     Raises:
         TypeError: it is a list, an object, or anything else that no text or label can be.
@@ -321,11 +315,3 @@ def kind(value: Any) -> str:
     return words.get(
         type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}"
     )
-
-
-def shown(path: Path) -> str:
-    """A path as the user would write it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -35,8 +35,9 @@ def open_bytes(path: Path) -> Any:
 
 
 def plain_name(path: Path) -> str:
-    """The name of what is compressed, in small letters: of Reviews.csv.gz "reviews.csv", of a zip
-    archive that of its file.
+    """The name of what is compressed, in small letters: of Reviews.csv.gz "reviews.csv".
+
+    Of a zip archive it is the name of its file.
     """
     name = path.name.lower()
     if not is_compressed(path):
@@ -55,9 +56,9 @@ def _only(archive: zipfile.ZipFile, path: Path) -> str:
     """The name of the one file of an archive, what macOS adds aside."""
     names = [n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX/")]
     if len(names) != 1:
-        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        listing = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         raise KftError(
-            f"{path.name}: holds {len(names)} files{f' ({shown})' if names else ''}, not one",
-            "unpack it, and give the file or folder that it held",
+            f"{path.name}: holds {len(names)} files{f' ({listing})' if names else ''}, not one",
+            "unpack it, and give the file or folder in it",
         )
     return names[0]

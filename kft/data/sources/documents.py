@@ -25,9 +25,7 @@ Row = dict[str, Any]
 
 
 def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
-    """The picked columns of one document, or of one object a line, which many files named .json
-    hold.
-    """
+    """The picked columns of one document, or of one object a line as in many .json files."""
     text = read_text(path, name, of_json(path, data), hint=JSON_HINT)
     try:
         rows = _document_rows(json.loads(text), name)
@@ -39,7 +37,7 @@ def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFra
                     f"put brackets around and commas between them, or one in each line: jq -c . {name}",
                 ) from None
             hint = _json_hint(text, 'one object a line is JSONL: `data.format = "jsonl"`')
-            raise KftError(f"{name}, line {error.lineno}: not valid JSON: {_told(error)}", hint) from None
+            raise KftError(f"{name}, line {error.lineno}: not valid JSON: {_message(error)}", hint) from None
         rows = list(islice(_json_lines(io.StringIO(text, newline="\n"), name), data.max_examples))
     except (ValueError, RecursionError) as error:
         raise KftError(
@@ -84,7 +82,7 @@ def _json_lines(lines: Iterable[str], name: str) -> Iterator[Row]:
         try:
             row = json.loads(content)
         except json.JSONDecodeError as error:
-            raise KftError(f"{where}: not valid JSON: {_told(error)}", _line_hint(content)) from None
+            raise KftError(f"{where}: not valid JSON: {_message(error)}", _line_hint(content)) from None
         except (ValueError, RecursionError) as error:
             raise KftError(
                 f"{where}: JSON that cannot be read: {error}",
@@ -98,14 +96,12 @@ def _json_lines(lines: Iterable[str], name: str) -> Iterator[Row]:
 
 
 def _count_objects(text: str) -> int:
-    """How many JSON objects stand one after the other, with nothing but space between; 0 where
-    there is anything else.
-    """
+    """How many JSON objects follow each other with only space between; 0 for anything else."""
     decoder, place, count = json.JSONDecoder(), 0, 0
     try:
         while place < len(text):
-            found, place = decoder.raw_decode(text, place)
-            if not isinstance(found, dict):
+            value, place = decoder.raw_decode(text, place)
+            if not isinstance(value, dict):
                 return 0
             count += 1
             place += len(text[place:]) - len(text[place:].lstrip())
@@ -140,19 +136,18 @@ def _is_object(content: str) -> bool:
     return False
 
 
-def _told(error: json.JSONDecodeError) -> str:
+def _message(error: json.JSONDecodeError) -> str:
     return f"{error.msg} (column {error.colno})"
 
 
 def _place(before: str) -> str:
-    # The mark makes sure that the row of the mistake is there.
+    # The mark makes sure that the row of the mistake is read.
     row = sum(1 for content in (before + "?").split("\n") if content.strip())
     return f"row {row} ({line(before)})"
 
 
 def _document_rows(document: Any, name: str) -> list[Row]:
-    """The rows of an array of objects, an object of columns (arrays, or objects as pandas writes),
-    or one object.
+    """The rows of an array of objects, an object of columns (arrays or as pandas writes), or one.
 
     An object with one array of objects among other fields, such as {"version": "1", "data": [{…},
     …]}, has its rows there.
@@ -181,8 +176,8 @@ def _document_rows(document: Any, name: str) -> list[Row]:
     if not all(isinstance(column, list) for column in columns):
         return [document]
     if len({len(column) for column in columns}) > 1:
-        told = ", ".join(f"`{key}` {len(column)}" for key, column in zip(document, columns, strict=True))
-        raise KftError(f"{name}: the columns are not equally long: {told}", "write an array of objects")
+        lengths = ", ".join(f"`{key}` {len(column)}" for key, column in zip(document, columns, strict=True))
+        raise KftError(f"{name}: the columns are not equally long: {lengths}", "write an array of objects")
     return [dict(zip(document, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
@@ -192,8 +187,8 @@ def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.Dat
         raise KftError(f"{name}: holds no examples", "give a file with at least one object")
     columns = list(dict.fromkeys(key for row in rows for key in row))
     columns += _nested(rows, columns, data)
-    found = pick(columns)
-    return pl.DataFrame({role: _column(rows, columns[i], name, role) for role, i in found.items()})
+    positions = pick(columns)
+    return pl.DataFrame({role: _column(rows, columns[i], name, role) for role, i in positions.items()})
 
 
 def _column(rows: list[Row], field: str, name: str, role: str) -> pl.Series:
@@ -205,12 +200,10 @@ def _column(rows: list[Row], field: str, name: str, role: str) -> pl.Series:
 
 
 def _nested(rows: list[Row], columns: list[str], data: DataConfig) -> list[str]:
-    """The dotted names of fields inside fields: those that the config names, and those of the first
-    row.
-    """
+    """The dotted names of fields inside fields: those of the config, those of the first row."""
     wanted = [str(column) for *_, column in wanted_columns(data) if "." in str(column)]
-    there = [name for name in wanted if any(_field(row, name) is not None for row in rows)]
-    return [name for name in dict.fromkeys([*there, *_dotted(rows[0])]) if name not in columns]
+    present = [name for name in wanted if any(_field(row, name) is not None for row in rows)]
+    return [name for name in dict.fromkeys([*present, *_dotted(rows[0])]) if name not in columns]
 
 
 def _dotted(value: Any, before: str = "") -> Iterator[str]:
@@ -222,9 +215,7 @@ def _dotted(value: Any, before: str = "") -> Iterator[str]:
 
 
 def _field(row: Row, name: str) -> Any:
-    """A field by its name, or a field inside of fields: `data.text`, `annotations.0.label`; None
-    where it is missing.
-    """
+    """A field, or one inside of fields (`data.text`, `annotations.0.label`); else None."""
     if name in row or "." not in name:
         return row.get(name)
     value: Any = row

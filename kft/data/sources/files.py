@@ -1,14 +1,13 @@
-"""Which files a setting names: a path, a list, a pattern, a folder of shards or of splits; and what
-their endings say.
-"""
+"""Which files a setting names (path, list, pattern, folder), and what their endings say."""
 
 import glob
 import os
 from pathlib import Path
 
 from kft.config import DataConfig
+from kft.config.reading import display_path
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits
-from kft.data.sources.columns import listed, shown
+from kft.data.sources.columns import listed
 from kft.data.sources.compressed import plain_name
 from kft.errors import KftError, did_you_mean
 
@@ -40,14 +39,14 @@ def of_splits(data: DataConfig) -> dict[str, list[Path]]:
     Raises:
         KftError: a pattern that no file has, or a folder whose files are of several formats.
     """
-    found: dict[str, list[Path]] = {}
+    paths: dict[str, list[Path]] = {}
     for split in SPLITS:
         setting = getattr(data, split)
         for name in [setting] if isinstance(setting, str) else setting or []:
-            found.setdefault(split, []).extend(expanded(name, split))
+            paths.setdefault(split, []).extend(expanded(name, split))
     if isinstance(data.train, str) and (parts := _parts(Path(data.train))):
-        found = {split: files for split, files in parts.items() if files} | found
-    return {split: found[split] for split in SPLITS if split in found}
+        paths = {split: files for split, files in parts.items() if files} | paths
+    return {split: paths[split] for split in SPLITS if split in paths}
 
 
 def expanded(name: str | Path, split: str | None = None) -> list[Path]:
@@ -61,7 +60,9 @@ def expanded(name: str | Path, split: str | None = None) -> list[Path]:
     if glob.has_magic(str(name)) and not os.path.lexists(name):
         matches = [Path(match) for match in sorted(glob.glob(str(name), recursive=True))]  # noqa: PTH207 (takes absolute patterns)
         if not matches:
-            raise KftError(f"{shown(path)}: no file has a name like this", "quote patterns: 'data/*.csv'")
+            raise KftError(
+                f"{display_path(path)}: no file has a name like this", "quote patterns: 'data/*.csv'"
+            )
         return matches
     parts = _parts(path)
     if split is not None and parts.get(split):
@@ -71,8 +72,8 @@ def expanded(name: str | Path, split: str | None = None) -> list[Path]:
 
 def refuse_address(name: str | Path) -> None:
     """Raises KftError: a file is named by an address, which is not read."""
-    scheme, found, rest = str(name).partition("://")
-    if found:
+    scheme, separator, rest = str(name).partition("://")
+    if separator:
         parts = [part for part in rest.removeprefix("datasets/").split("/")[:2] if "." not in part]
         owner = "/".join(parts)
         hint = (
@@ -84,9 +85,7 @@ def refuse_address(name: str | Path) -> None:
 
 
 def format_of(path: str | Path) -> str | None:
-    """What a file's ending says that it holds (that of a compressed one aside); "folder" for a
-    folder.
-    """
+    """The format that a file's ending says (not a compressed one's); "folder" for a folder."""
     path = Path(path)
     if path.is_dir():
         if is_saved_dataset(path):
@@ -102,9 +101,7 @@ def ending(path: str | Path) -> str:
 
 
 def display_names(files: dict[str, list[Path]]) -> dict[Path, str]:
-    """What messages call the files: their names, with the folder before them where two have the
-    same.
-    """
+    """What messages call the files: their names, with the folder where two are the same."""
     paths = list(dict.fromkeys(path for part in files.values() for path in part))
     names = [path.name for path in paths]
     return {
@@ -121,20 +118,22 @@ def check_readable(path: Path) -> None:
         folder = path.parent
         if not folder.is_dir():
             raise KftError(
-                f"{shown(path)}: no such file", f"there is no folder {shown(folder)} either"
+                f"{display_path(path)}: no such file", f"there is no folder {display_path(folder)} either"
             ) from None
         siblings = sorted(entry.name for entry in folder.iterdir())
         raise KftError(
-            f"{shown(path)}: no such file{did_you_mean(path.name, siblings)}",
+            f"{display_path(path)}: no such file{did_you_mean(path.name, siblings)}",
             f"{folder.name} holds {listed(siblings) if siblings else 'nothing'}",
         ) from None
     except (OSError, ValueError) as error:
         raise KftError(
-            f"{shown(path)}: cannot be read: {getattr(error, 'strerror', None) or error}",
+            f"{display_path(path)}: cannot be read: {getattr(error, 'strerror', None) or error}",
             "check the path and its permissions",
         ) from None
     if not os.access(path, os.R_OK):
-        raise KftError(f"{shown(path)}: cannot be read: permission denied", "check the file's permissions")
+        raise KftError(
+            f"{display_path(path)}: cannot be read: permission denied", "check the file's permissions"
+        )
 
 
 def _parts(path: Path) -> dict[str, list[Path]]:
@@ -165,9 +164,7 @@ def _split_of(file: Path) -> str | None:
 
 
 def _shards(path: Path) -> list[Path]:
-    """The data files of a folder that holds nothing else to read, sorted by name; none of a class
-    folder.
-    """
+    """The data files of a folder of nothing else to read, sorted; none of a class folder."""
     if not os.path.isdir(path) or is_saved_dataset(path) or is_saved_splits(path):  # noqa: PTH112 (Path's raises for odd names)
         return []
     files = sorted(
@@ -178,7 +175,7 @@ def _shards(path: Path) -> list[Path]:
     endings = sorted({ending(file) for file in files})
     if len(endings) > 1:
         raise KftError(
-            f"{shown(path)}: holds files of several formats ({', '.join(endings)})",
-            f"name those of one format: '{shown(path)}/*{endings[0]}'",
+            f"{display_path(path)}: holds files of several formats ({', '.join(endings)})",
+            f"name those of one format: '{display_path(path)}/*{endings[0]}'",
         )
     return files

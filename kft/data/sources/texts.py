@@ -57,9 +57,7 @@ def read_text(path: Path, name: str, data: DataConfig, place: Place = line, hint
 
 
 def of_json(path: Path, data: DataConfig) -> DataConfig:
-    """The settings for a JSON file: its encoding is UTF-8 whatever they say (RFC 8259), or what its
-    first bytes tell.
-    """
+    """The settings for a JSON file: always UTF-8 (RFC 8259), or what its first bytes say."""
     start = read_start(path)
     encoding = json.detect_encoding(start) if start.startswith(WIDE) else "utf-8"
     return data.model_copy(update={"encoding": encoding})
@@ -73,9 +71,7 @@ def read_start(path: Path, size: int = 4096) -> bytes:
 
 
 def _note_utf8(pieces: Iterable[bytes], name: str, encoding: str) -> None:
-    """Says that a file is UTF-8 beyond ASCII, though an encoding of one byte a character decodes it
-    without an error.
-    """
+    """Notes that a file is UTF-8 beyond ASCII, though a one-byte encoding decodes it too."""
     # Two characters, or three, where some have two bytes.
     if len(b"\xc3\xa9\x82\xa0".decode(encoding, "replace")) != 4:
         return

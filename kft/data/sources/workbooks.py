@@ -21,14 +21,14 @@ Cells = list[str | None]
 def read_excel(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
     """The picked columns of `data.sheet`, else of the first sheet."""
     columns, rows, _ = cells(path, name, data)
-    found = pick(columns, table=True)
+    positions = pick(columns, table=True)
     if not rows:
         raise KftError(
             f"{name}: holds column names and no rows",
             "if its first row is an example, set `data.header = false`",
         )
     return pl.DataFrame(
-        {role: strings([row[i] for row in rows], name, str(columns[i])) for role, i in found.items()}
+        {role: strings([row[i] for row in rows], name, str(columns[i])) for role, i in positions.items()}
     )
 
 

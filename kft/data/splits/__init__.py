@@ -15,7 +15,7 @@ from kft.errors import KftError
 from kft.tasks import TASKS
 from kft.tasks.record import Labels
 
-FORMAT = 1
+SPLITS_FORMAT = 1
 SPLITS = ("train", "validation", "test")
 
 
@@ -25,7 +25,7 @@ class Splits:
 
     The frames have the columns of `sources`. `test` has no rows where there is no test split.
 
-    `account` is what `data.json` holds. All counts are of rows. `read`, `dropped` and `moved` tell
+    `account` is what `data.json` holds. All counts are of rows. `read`, `dropped` and `moved` say
     how a split came about, everything else describes the rows that are left: `examples` =
     `read` - sum of `dropped` + `moved`. Where rows belong to questions (`data.group`), a question
     is dropped and counted with all its rows, as a duplicate only if another has the same rows.
@@ -99,14 +99,15 @@ def prepare(
         contradict the files.
     """
     rules = TASKS[task].labels
-    shown = {name: _shown(frame, name) for name, frame in frames.items()}
+    display_names = {name: _display_name(frame, name) for name, frame in frames.items()}
     for key, column in (("group", cleaning.GROUP), ("time", cleaning.TIME)):
         if getattr(split, key) is not None and column not in frames["train"].columns:
             raise KftError(
-                f"{shown['train']}: has no columns for `split.{key}`", "give a CSV, JSONL or Parquet file"
+                f"{display_names['train']}: has no columns for `split.{key}`",
+                "give a CSV, JSONL or Parquet file",
             )
     if rules.names is not None and not rules.several:
-        frames = unlisted(frames, shown)
+        frames = unlisted(frames, display_names)
     numbers = are_numbers(frames["train"]["label"], rules)
     excluded = []
     if clean.classes is not None or clean.exclude_classes is not None:
@@ -120,23 +121,23 @@ def prepare(
     for name, frame in frames.items():
         files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, numbers, excluded)
         if name != "test":
-            _check_left(files[name], shown[name], dropped[name])
+            _check_left(files[name], display_names[name], dropped[name])
     leaks = cleaning.leaks(files)
     files["train"], repeats = cleaning.drop_repeats(files, clean)
     dropped["train"] |= repeats
-    _check_left(files["train"], shown["train"], dropped["train"])
-    rules.check(files, shown["train"])
+    _check_left(files["train"], display_names["train"], dropped["train"])
+    rules.check(files, display_names["train"])
 
-    there = {name for name, frame in files.items() if frame.height}
-    fractions = cutting.fractions(there, split)
+    present = {name for name, frame in files.items() if frame.height}
+    fractions = cutting.fractions(present, split)
     cut = None
     parts = {"train": files["train"]}
     if any(fractions.values()):
         method = "time" if split.time is not None else split.method or rules.method
         train = files["train"]
         if method == "time":
-            train = times.with_moments(train, split.time, shown["train"])
-        parts = cutting.cut(train, split, method, fractions, shown["train"], rules)
+            train = times.with_moments(train, split.time, display_names["train"])
+        parts = cutting.cut(train, split, method, fractions, display_names["train"], rules)
         cut = {"method": method, "seed": split.seed} | {
             f"{name}_fraction": f for name, f in fractions.items()
         }
@@ -149,7 +150,7 @@ def prepare(
 
     final = {name: (files | parts)[name] for name in SPLITS if name in files or name in parts}
     account = {
-        "format": FORMAT,
+        "format": SPLITS_FORMAT,
         "splits": {
             name: _history(name, frames, dropped, parts) | _description(frame, rules)
             for name, frame in final.items()
@@ -162,16 +163,16 @@ def prepare(
     return Splits(final["train"], final["validation"], final.get("test", final["train"].clear()), account)
 
 
-def _shown(frame: pl.DataFrame, split: str) -> str:
+def _display_name(frame: pl.DataFrame, split: str) -> str:
     """What messages call a frame; a class folder has as many origins as rows."""
     return split if frame["origin"].n_unique() > 1 else frame["origin"][0]
 
 
-def _check_left(frame: pl.DataFrame, shown: str, dropped: dict[str, int]) -> None:
+def _check_left(frame: pl.DataFrame, name: str, dropped: dict[str, int]) -> None:
     if frame.is_empty():
-        told = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise KftError(
-            f"{shown}: no row is left after cleaning, dropped: {told}",
+            f"{name}: no row is left after cleaning, dropped: {reasons}",
             "`data.text`, `data.text_pair` and `data.label` name the columns, `clean` says what is dropped",
         )
 
@@ -210,8 +211,8 @@ def _description(frame: pl.DataFrame, rules: Labels) -> dict[str, Any]:
         normalized=(unit != unit.first().over(cleaning.NORMAL)).sum(),
         conflicting_labels=(answer.n_unique().over(cleaning.NORMAL) > 1).sum(),
     )
-    told = {"examples": frame.height} | rules.describe(frame)
-    return told | {"duplicates": twice.row(0, named=True), "sha256": _sha256(frame)}
+    content = {"examples": frame.height} | rules.describe(frame)
+    return content | {"duplicates": twice.row(0, named=True), "sha256": _sha256(frame)}
 
 
 def _sha256(frame: pl.DataFrame) -> str:

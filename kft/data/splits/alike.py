@@ -1,6 +1,4 @@
-"""What people and models take for equal and `==` does not: other Unicode forms, invisible
-characters, spaces, case.
-"""
+"""What people and models take for equal: Unicode forms, invisible characters, spaces, case."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -14,17 +12,13 @@ INVISIBLE = r"[\p{Default_Ignorable_Code_Point}\p{Cf}\x01-\x08\x0E-\x1F\x7F-\x84
 
 
 def normalized(text: pl.Series) -> pl.Series:
-    """The texts in one form (NFKC), small letters and single spaces, without invisible
-    characters.
-    """
+    """The texts in NFKC, small letters and single spaces, without invisible characters."""
     text = text.str.normalize("NFKC").str.replace_all(INVISIBLE, "")
     return text.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
 
 
 def alike(labels: Iterable[str]) -> list[list[str]]:
-    """Labels that are equal once normalized, or as numbers: lists of two or more, in the order of
-    the first of each.
-    """
+    """Lists of two or more labels that are equal once normalized, or as numbers, in order."""
     names = list(labels)
     forms = normalized(pl.Series(names, dtype=pl.String)).to_list()
     groups: dict[str | Decimal, list[str]] = {}
@@ -36,14 +30,14 @@ def alike(labels: Iterable[str]) -> list[list[str]]:
 def visible(label: str) -> str:
     """A label in quotes, with escapes for what cannot be seen or is in another form than usual."""
     composed = unicodedata.normalize("NFC", label) == label
-    shown = (c if _is_plain(c) or (composed and c.isprintable()) else _escaped(c) for c in label)
-    return '"' + "".join(shown) + '"'
+    characters = (c if _is_plain(c) or (composed and c.isprintable()) else _escaped(c) for c in label)
+    return '"' + "".join(characters) + '"'
 
 
 def plainly(label: str) -> str:
     """A label as it stands, but `visible` where something in it cannot be seen."""
-    shown = visible(label)
-    return label if shown == f'"{label}"' else shown
+    spelled = visible(label)
+    return label if spelled == f'"{label}"' else spelled
 
 
 def _is_plain(character: str) -> bool:

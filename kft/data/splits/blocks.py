@@ -1,6 +1,4 @@
-"""Rows that never part between splits: of one text, one question or one group; and blocks of many
-labels in balance.
-"""
+"""Rows that never part between splits (of one text, question or group), and their balance."""
 
 from collections.abc import Sequence
 
@@ -69,12 +67,12 @@ def balanced(labels: Sequence[Sequence[str]], shares: Sequence[float], order: Se
     names, ids = np.unique([label for block in labels for label in block], return_inverse=True)
     ends = np.cumsum([len(block) for block in labels])
     wanted = np.maximum(np.outer(shares, np.bincount(ids, minlength=len(names))), 1e-9)  # [parts, labels]
-    there = np.zeros_like(wanted)
+    placed = np.zeros_like(wanted)
     parts = [0] * len(labels)
     for block in order:
         own, rows = np.unique(ids[ends[block] - len(labels[block]) : ends[block]], return_counts=True)
-        short = wanted[:, own] - there[:, own]
+        short = wanted[:, own] - placed[:, own]
         growth = (rows * (rows - 2 * short) / wanted[:, own]).sum(axis=1)
         parts[block] = int(growth.argmin())
-        there[parts[block], own] += rows
+        placed[parts[block], own] += rows
     return parts

@@ -28,10 +28,10 @@ def with_keys(frame: pl.DataFrame, spans: list[list[str | int]] | None = None) -
     have the keys of all of them.
     """
     texts = [column for column in ("text", "text_pair") if column in frame.columns]
-    shown = marked_texts(frame, spans)
+    marked = marked_texts(frame, spans)
     frame = frame.with_columns(
-        _joined(shown, texts).alias(EXACT),
-        _joined(shown, texts, normalized).alias(NORMAL),
+        _joined(marked, texts).alias(EXACT),
+        _joined(marked, texts, normalized).alias(NORMAL),
         _joined(frame, texts, normalized).alias(TOGETHER),
         pl.int_range(pl.len()).alias(UNIT),
         pl.col("label").alias(ANSWER),

@@ -1,6 +1,4 @@
-"""Cuts validation and test off train: stratified by label, random, by the hash of the text, or by
-time.
-"""
+"""Cuts validation and test off train: stratified, random, by the text's hash, or by time."""
 
 import hashlib
 from collections import Counter
@@ -18,11 +16,11 @@ from kft.tasks.record import Labels
 DEFAULT_FRACTION = 0.1
 
 
-def fractions(there: set[str], split: SplitConfig) -> dict[str, float]:
+def fractions(present: set[str], split: SplitConfig) -> dict[str, float]:
     """Validation and test → share of train that is cut off for it.
 
     Args:
-        there: the splits that have rows of their own.
+        present: the splits that have rows of their own.
         split: the shares that the user wants.
 
     Raises:
@@ -30,24 +28,24 @@ def fractions(there: set[str], split: SplitConfig) -> dict[str, float]:
         on.
     """
     for name in ("validation", "test"):
-        if name in there and getattr(split, f"{name}_fraction"):
+        if name in present and getattr(split, f"{name}_fraction"):
             raise KftError(
                 f"`split.{name}_fraction` is set, and the data has a {name} split of its own",
                 f"leave out `split.{name}_fraction`, or `data.{name}`",
             )
     validation, test = split.validation_fraction, split.test_fraction
     if split.folds is not None:
-        if "validation" in there:
+        if "validation" in present:
             raise KftError(
                 "`split.folds` makes each part of train validation once, and the data has a validation split of its own",
                 "leave `split.folds` out",
             )
         return {"validation": 1 / split.folds, "test": test or 0.0}
     if validation is None:
-        validation = 0.0 if "validation" in there else DEFAULT_FRACTION
+        validation = 0.0 if "validation" in present else DEFAULT_FRACTION
     if test is None:
-        test = 0.0 if there & {"validation", "test"} else DEFAULT_FRACTION
-    if not validation and "validation" not in there:
+        test = 0.0 if present & {"validation", "test"} else DEFAULT_FRACTION
+    if not validation and "validation" not in present:
         raise KftError(
             "`split.validation_fraction = 0` leaves no validation examples to choose the best epoch by",
             "set `data.validation`, or a share above 0",
@@ -61,7 +59,12 @@ def fractions(there: set[str], split: SplitConfig) -> dict[str, float]:
 
 
 def cut(
-    train: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float], shown: str, rules: Labels
+    train: pl.DataFrame,
+    split: SplitConfig,
+    method: str,
+    shares: dict[str, float],
+    train_name: str,
+    rules: Labels,
 ) -> dict[str, pl.DataFrame]:
     """Train and the splits with a share → their rows, in file order.
 
@@ -74,7 +77,7 @@ def cut(
             every fold.
         method: stratified, random, hash or time.
         shares: what `fractions` gave.
-        shown: what messages call train.
+        train_name: what messages call train.
         rules: of labels; of names, each keeps a row in train.
 
     Raises:
@@ -99,16 +102,14 @@ def cut(
     )
     wanted = ["train", *(name for name, share in shares.items() if share)]
     parts = {name: placed.filter(pl.col("_place") == name).drop("_place", blocks.BLOCK) for name in wanted}
-    _check(parts, split, method, shown, rules)
+    _check(parts, split, method, train_name, rules)
     return parts
 
 
 def _placed(
     units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float], several: bool
 ) -> list[str]:
-    """Place of each block in a cut without folds; `several`: rows have several labels to stratify
-    by.
-    """
+    """Place of each block in a cut without folds; `several`: rows with several labels."""
     rows = units["rows"].to_list()
     if method == "time":
         return times.by_time(units["moment"].to_list(), rows, shares)
@@ -153,8 +154,7 @@ def _strata(units: pl.DataFrame) -> list[list[str]]:
 
 
 def _fill(places: list[str], units: pl.DataFrame, shares: dict[str, float], seed: int) -> list[str]:
-    """The places, with a block of train in each split that has none: the one of most fitting size,
-    at random of equal ones.
+    """The places, with a block of train of fitting size in each split that has none.
 
     A block stays in train where a label would be without any row there.
     """
@@ -163,13 +163,13 @@ def _fill(places: list[str], units: pl.DataFrame, shares: dict[str, float], seed
         if not share or name in places:
             continue
         labels = [set(block) for block in units["labels"].to_list()]
-        there = Counter(
+        counts = Counter(
             label for place, own in zip(places, labels, strict=True) if place == "train" for label in own
         )
         spare = [
             block
             for block in _order(units.height, seed, stream=2)
-            if places[block] == "train" and all(there[label] > 1 for label in labels[block])
+            if places[block] == "train" and all(counts[label] > 1 for label in labels[block])
         ]
         if spare:
             best = min(spare, key=lambda block: abs(units["rows"][block] - total * share))
@@ -178,9 +178,7 @@ def _fill(places: list[str], units: pl.DataFrame, shares: dict[str, float], seed
 
 
 def _by_hash(keys: list[str], seed: int, shares: dict[str, float]) -> list[str]:
-    """The hash of a text alone says where it goes, so that it stays there whatever rows come or
-    go.
-    """
+    """The hash of a text alone says where it goes, whatever rows come or go."""
     test, validation = shares["test"], shares["test"] + shares["validation"]
     points = (_point(f"{seed}\0{key}") for key in keys)
     return ["test" if point < test else "validation" if point < validation else "train" for point in points]
@@ -196,9 +194,7 @@ def _point(key: str) -> float:
 
 
 def _dealt(strata: list[str], rows: list[int], seed: int, folds: int) -> list[int]:
-    """Fold of each group, from 0: in a random order, each to the fold that has least of its
-    stratum, then of all.
-    """
+    """Fold of each group, from 0, at random to the fold with least of its stratum, then of all."""
     sizes = {stratum: [0] * folds for stratum in strata}
     totals = [0] * folds
     dealt = [0] * len(rows)
@@ -270,8 +266,9 @@ def _rows_of(sizes: dict[str, int], share: Fraction) -> int:
 def _largest_remainders(
     claims: dict[str, Fraction], spare: dict[str, int], total: int, ranks: dict[str, int]
 ) -> dict[str, int]:
-    """Stratum → rows, `total` in all where there are as many: those with the largest claims, each
-    less by 1 for each row it has.
+    """Stratum → rows, `total` if there are as many: those with the largest claims.
+
+    A claim is less by 1 for each row that its stratum has.
 
     These are whole claims, and then one row more for the largest remainders.
     """
@@ -292,18 +289,18 @@ def _keep_labels(places: list[str], labels: list[list[str]]) -> list[str]:
     Those of validation come first, so that test stays the same for all folds wherever it can.
     """
     for left in ("validation", "test"):
-        there = {
+        in_train = {
             label for place, group in zip(places, labels, strict=True) if place == "train" for label in group
         }
         places = [
-            "train" if place == left and not there.issuperset(group) else place
+            "train" if place == left and not in_train.issuperset(group) else place
             for place, group in zip(places, labels, strict=True)
         ]
     return places
 
 
 def _check(
-    parts: dict[str, pl.DataFrame], split: SplitConfig, method: str, shown: str, rules: Labels
+    parts: dict[str, pl.DataFrame], split: SplitConfig, method: str, train_name: str, rules: Labels
 ) -> None:
     rows = sum(part.height for part in parts.values())
     together = "rows with one text stay together"
@@ -313,7 +310,7 @@ def _check(
         if part.is_empty():
             without = ", or do without: `split.test_fraction = 0`" if name == "test" else ""
             raise KftError(
-                f"{shown}: cutting {rows} rows (`split.method` = {method}) leaves {name} empty",
+                f"{train_name}: cutting {rows} rows (`split.method` = {method}) leaves {name} empty",
                 f"set `data.{name}` or other fractions in `split`{without}; {together}",
             )
     if rules.names:
@@ -325,6 +322,6 @@ def _check(
             if method == "time":
                 hint = "no model learns a label that appears later: leave such rows out, or cut without `split.time`"
             raise KftError(
-                f"{shown}: cutting (`split.method` = {method}) leaves no row of label {strange[0]} in train",
+                f"{train_name}: cutting (`split.method` = {method}) leaves no row of label {strange[0]} in train",
                 hint,
             )

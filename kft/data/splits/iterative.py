@@ -1,6 +1,4 @@
-"""Iterative stratification: rows with several labels → parts that are near their shares of the rows
-of every label.
-"""
+"""Iterative stratification: rows with several labels → parts near their shares of each label."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,4 @@
-"""What a user should know of the data before training: a line each, and none where nothing is
-amiss.
-"""
+"""What a user should know of the data before training, a line each; none if all is well."""
 
 from collections import Counter
 from typing import Any
@@ -13,8 +11,7 @@ SHOWN_GROUPS = 10
 
 
 def notices(account: Account, max_length: int | None = None) -> list[tuple[str, str]]:
-    """(one word, what is amiss) of drops, leaks, truncated texts, classes that are never scored and
-    labels that look alike.
+    """(one word, the problem): drops, leaks, truncation, classes never scored, labels alike.
 
     Args:
         account: of the splits, with "tokens" where texts have been tokenized.
@@ -32,13 +29,13 @@ def notices(account: Account, max_length: int | None = None) -> list[tuple[str, 
 
 def dropped(account: Account) -> str:
     """How many rows were left out, by split and reason."""
-    told = []
+    lines = []
     for name, part in account["splits"].items():
         reasons = {reason: count for reason, count in part["dropped"].items() if count}
         if reasons:
             listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-            told.append(f"{name} {sum(reasons.values()):,} of {part['read']:,} rows: {listed}")
-    return "; ".join(told)
+            lines.append(f"{name} {sum(reasons.values()):,} of {part['read']:,} rows: {listed}")
+    return "; ".join(lines)
 
 
 def leaked(account: Account) -> str:
@@ -52,13 +49,13 @@ def leaked(account: Account) -> str:
     )
     if not any(counts.values()):
         return unseen
-    told = ", ".join(f"{count:,} in {name}" for name, count in counts.items() if count)
+    listing = ", ".join(f"{count:,} in {name}" for name, count in counts.items() if count)
     end = (
         f"{leaks['dropped_from_train']:,} dropped from train"
         if leaks.get("dropped_from_train")
         else 'kept; clean.leaks = "drop" drops them from train'
     )
-    return f"rows that also stand in train: {told}; {end}" + (f"; {unseen}" if unseen else "")
+    return f"rows that also stand in train: {listing}; {end}" + (f"; {unseen}" if unseen else "")
 
 
 def truncated(account: Account, max_length: int | None) -> str:
@@ -66,9 +63,9 @@ def truncated(account: Account, max_length: int | None) -> str:
     shares = {
         name: (part.get("tokens") or {}).get("truncated_fraction") for name, part in account["splits"].items()
     }
-    told = ", ".join(f"{_percent(share)} of {name}" for name, share in shares.items() if share)
+    listing = ", ".join(f"{_percent(share)} of {name}" for name, share in shares.items() if share)
     limit = "" if max_length is None else f" = {max_length}"
-    return f"texts that lose tokens at model.max_length{limit}: {told}" if told else ""
+    return f"texts that lose tokens at model.max_length{limit}: {listing}" if listing else ""
 
 
 def unscored(account: Account) -> list[str]:
@@ -79,12 +76,12 @@ def unscored(account: Account) -> list[str]:
         for name, part in account["splits"].items()
         if name in HELD_OUT and part.get("labels")
     }
-    told = ", ".join(f"{len(labels):,} in {name}" for name, labels in lacking.items() if labels)
-    if not told:
+    listing = ", ".join(f"{len(labels):,} in {name}" for name, labels in lacking.items() if labels)
+    if not listing:
         return []
     alone = len(set.intersection(*lacking.values())) if len(lacking) > 1 else 0
     return [
-        f"of {len(known):,} classes have no row: {told}"
+        f"of {len(known):,} classes have no row: {listing}"
         + (f"; {alone:,} stand in train alone" if alone else "")
     ]
 
@@ -96,9 +93,9 @@ def look_alike(account: Account) -> str:
         rows.update(part.get("labels") or {})
     groups = [" and ".join(f"{visible(label)} {rows[label]:,}" for label in group) for group in alike(rows)]
     more = f"; and {len(groups) - SHOWN_GROUPS} more" if len(groups) > SHOWN_GROUPS else ""
-    told = "; ".join(groups[:SHOWN_GROUPS]) + more
+    listing = "; ".join(groups[:SHOWN_GROUPS]) + more
     same = "labels equal but for case, spaces, Unicode form, invisible characters or the spelling of a number"
-    return f"{same}: {told}; data.label_names joins them" if groups else ""
+    return f"{same}: {listing}; data.label_names joins them" if groups else ""
 
 
 def _percent(share: float) -> str:

@@ -1,6 +1,4 @@
-"""Splits by time: the latest rows are test, those before them validation, so that no model sees
-what comes after.
-"""
+"""Splits by time: the latest rows are test, those before them validation: no model sees ahead."""
 
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -14,14 +12,13 @@ from kft.errors import KftError
 SHOWN_PROBLEMS = 5
 
 
-def with_moments(train: pl.DataFrame, column: str | int, shown: str) -> pl.DataFrame:
-    """The frame with MOMENT, the rank of each row's time: of numbers, or of dates, whose local
-    times count as UTC.
+def with_moments(train: pl.DataFrame, column: str | int, name: str) -> pl.DataFrame:
+    """The frame with MOMENT, the rank of each row's time: numbers, or dates (local ones as UTC).
 
     Args:
         train: has the column TIME as strings.
         column: what the config calls it.
-        shown: what messages call the frame.
+        name: what messages call the frame.
 
     Raises:
         KftError: times that are neither all numbers nor all dates; the first of them.
@@ -34,7 +31,7 @@ def with_moments(train: pl.DataFrame, column: str | int, shown: str) -> pl.DataF
     wrong = [row for row, time in enumerate(times) if time is None]
     if wrong:
         lines = [
-            f"{shown}, row {train['id'][row] + 1}: no time in `{column}`: {written[row]!r}"
+            f"{name}, row {train['id'][row] + 1}: no time in `{column}`: {written[row]!r}"
             for row in wrong[:SHOWN_PROBLEMS]
         ]
         more = len(wrong) - SHOWN_PROBLEMS
@@ -48,8 +45,7 @@ def with_moments(train: pl.DataFrame, column: str | int, shown: str) -> pl.DataF
 
 
 def by_time(times: list[float], rows: list[int], shares: dict[str, float]) -> list[str]:
-    """Place of each block: the latest are test, those before them validation; blocks of one time
-    stay together.
+    """Place of each block: the latest are test, those before them validation; equal times together.
 
     Args:
         times: of each block.
@@ -68,15 +64,13 @@ def by_time(times: list[float], rows: list[int], shares: dict[str, float]) -> li
 
 
 def beginnings(parts: dict[str, pl.DataFrame]) -> dict[str, dict[str, int | str]]:
-    """Of validation and test the first time, as its file writes it, and how many rows have it; what
-    data.json tells.
-    """
-    told = {}
+    """Of validation and test the first time, as its file writes it, and its rows; for data.json."""
+    result = {}
     for name in ("validation", "test"):
         if name in parts and parts[name].height:
             first = parts[name].filter(pl.col(MOMENT) == pl.col(MOMENT).min())
-            told[name] = {"from": first[TIME][0], "rows_of_that_time": first.height}
-    return told
+            result[name] = {"from": first[TIME][0], "rows_of_that_time": first.height}
+    return result
 
 
 def _first_moment(after: np.ndarray, wanted: float) -> int:

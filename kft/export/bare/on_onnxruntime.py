@@ -1,5 +1,4 @@
-"""A program of its own: what onnxruntime answers with each graph of a folder, the texts split by
-its tokenizer.json.
+"""A program: what onnxruntime answers with each graph of a folder, its tokenizer.json beside.
 
     python on_onnxruntime.py FOLDER REQUEST.json ANSWERS.json
 

@@ -1,10 +1,9 @@
-"""A program of its own: what a SavedModel answers in a process that has TensorFlow and
-tensorflow-text only.
+"""A program: what a SavedModel answers where only TensorFlow and tensorflow-text are.
 
     python on_tensorflow.py MODEL REQUEST.json ANSWERS.json
 
 REQUEST is {"names": text names, "texts": one list for each name, "rows": inputs of the signature
-`tokens`, "benchmark": texts to time}. ANSWERS tells each signature's outputs, a few texts answered
+`tokens`, "benchmark": texts to time}. ANSWERS has each signature's outputs, a few texts answered
 alone, and the benchmark; of a model that takes no texts, what `tokens` answers, which is then
 timed.
 """
@@ -20,9 +19,7 @@ _SERVER_LACKS = {"kft", "keras", "keras_hub", "jax", "torch", "transformers"}
 
 
 class _Without:
-    """A finder of modules that does not find what a server lacks. (TensorFlow imports JAX itself
-    where it finds it.)
-    """
+    """A finder of modules that a server lacks. (TensorFlow imports JAX where it can.)"""
 
     def __init__(self, finder):
         self.finder = finder
@@ -97,9 +94,9 @@ def of_texts(signatures: dict, names: list[str], texts: list[list[str]], timed: 
 
 def plain(outputs: dict) -> dict[str, list]:
     """Tensors → lists, bytes → text."""
-    found = {name: value.numpy() for name, value in outputs.items()}
+    arrays = {name: value.numpy() for name, value in outputs.items()}
     decode = np.vectorize(lambda value: value.decode("utf-8"), otypes=[object])
-    return {name: (decode(v) if v.dtype == object and v.size else v).tolist() for name, v in found.items()}
+    return {name: (decode(v) if v.dtype == object and v.size else v).tolist() for name, v in arrays.items()}
 
 
 def example(names: list[str], row: tuple[str, ...]) -> bytes:

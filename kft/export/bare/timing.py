@@ -1,6 +1,4 @@
-"""How long the calls of an artefact take; the programs beside this file, which know nothing of kft,
-use it.
-"""
+"""Times the calls of an artefact, for the programs beside this file; knows nothing of kft."""
 
 import time
 from collections.abc import Callable
@@ -15,25 +13,26 @@ SECONDS = 5  # after so many, a batch size is timed enough
 def benchmark(
     answer: Callable[[list[list[str]]], Any], columns: list[list[str]], loading: float
 ) -> dict[str, Any]:
-    """Times calls of `answer` with texts, given as one list for each text of an example; `loading`
-    is told in seconds.
+    """Times calls of `answer` with texts, one list for each text of an example.
+
+    `loading` is in seconds, and is reported.
     """
-    told: dict[str, Any] = {"load_seconds": round(loading, 3)}
-    return told | {f"batch_{size}": timed(answer, columns, size, calls) for size, calls in CALLS.items()}
+    report: dict[str, Any] = {"load_seconds": round(loading, 3)}
+    return report | {f"batch_{size}": timed(answer, columns, size, calls) for size, calls in CALLS.items()}
 
 
 def timed(answer: Callable, columns: list[list[str]], size: int, calls: int) -> dict[str, float]:
     """Milliseconds of calls with different texts, the first one (a cold start) apart."""
-    taken: list[float] = []
+    milliseconds: list[float] = []
     for call in range(calls + 1):
-        at = [(call * size + i) % len(columns[0]) for i in range(size)]
-        given = [[column[i] for i in at] for column in columns]
+        indices = [(call * size + i) % len(columns[0]) for i in range(size)]
+        given = [[column[i] for i in indices] for column in columns]
         started = time.perf_counter()
         answer(given)
-        taken.append(1000 * (time.perf_counter() - started))
-        if call and sum(taken) > 1000 * SECONDS:
+        milliseconds.append(1000 * (time.perf_counter() - started))
+        if call and sum(milliseconds) > 1000 * SECONDS:
             break
-    first, *rest = taken
+    first, *rest = milliseconds
     return {
         "calls": len(rest),
         "first_milliseconds": round(first, 2),

@@ -38,9 +38,7 @@ class Dropout:
 
 
 def _hashed_bits(seed, place: int, shape: tuple[int, ...]):
-    """uint32 bits of `shape`: murmur3's finalizer (Appleby, MurmurHash3.cpp) over counter and key,
-    twice keyed.
-    """
+    """uint32 bits of `shape`: murmur3's finalizer (Appleby, MurmurHash3.cpp), keyed twice."""
     import jax.numpy as jnp
     from jax import lax
 

@@ -1,7 +1,7 @@
-"""The blocks on Keras: several examples share a row, on any backend.
+"""The blocks on Keras: several examples share a packed row, on any backend.
 
 KerasHub's own graph takes one example a row and fixes the activation; this runs its weights.
-Letters as in `blocks`; K examples of a row, P spans of an example.
+Letters as in `blocks`; K examples of a packed row, P spans of an example.
 """
 
 from kft import backend
@@ -16,9 +16,7 @@ from keras import ops  # noqa: E402
 
 
 def _exact_gelu(x):
-    """x · Φ(x). JAX's own goes through erfc, which XLA computes on a CPU at several times the cost
-    of erf.
-    """
+    """x · Φ(x). JAX's own uses erfc, which XLA computes on a CPU several times slower than erf."""
     if keras.backend.backend() != "jax":
         return ops.gelu(x, approximate=False)
     return 0.5 * x * (1 + ops.erf(x * 2**-0.5))
@@ -176,9 +174,7 @@ class KerasBlocks:
         return ops.matmul(belongs, x) / count
 
     def spans(self, x, spans):
-        """[R, T, H] → [R, K, P * H], the mean over the tokens of each span; of an empty one
-        zeros.
-        """
+        """[R, T, H] → [R, K, P * H], the mean over each span's tokens; zeros for an empty one."""
         slots, count = spans.shape[1:3]
         place = ops.arange(x.shape[1], dtype="int32")
         begins, ends = spans[..., 0], spans[..., 1]

@@ -1,6 +1,4 @@
-"""BERT (Devlin et al. 2019): learned positions and segments, normalised after each block, a tanh
-pooler.
-"""
+"""BERT (Devlin et al. 2019): learned positions, segments, normalised last, a tanh pooler."""
 
 from typing import Any
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kft.models.families import encoders, heads
-from kft.models.families.parts import dense_parts, norm_parts, table_part
+from kft.models.families.parts import norm_parts, table_part
 from kft.models.families.record import (
     MULTIPLE_CHOICE,
     SEQUENCE,
@@ -91,25 +91,17 @@ def weights(sizes: Sizes) -> dict[str, Weight]:
 
 def parts(backbone: Any) -> dict[str, Part]:
     distances = backbone.relative_embeddings
-    result = {
+    return {
         **table_part("embeddings.word_embeddings", backbone.token_embedding),
         **norm_parts("embeddings.LayerNorm", backbone.embeddings_layer_norm),
         **table_part(DISTANCES, distances, "rel_embeddings"),
         **norm_parts(DISTANCE_NORM, distances.layer_norm),
+        **encoders.layer_parts(NAMES, backbone.transformer_layers, _dense_layers),
     }
-    for i, layer in enumerate(backbone.transformer_layers):
-        attention = layer._self_attention_layer
-        result |= {
-            **dense_parts(NAMES.part(i, "query"), attention._query_dense),
-            **dense_parts(NAMES.part(i, "key"), attention._key_dense),
-            **dense_parts(NAMES.part(i, "value"), attention._value_dense),
-            **dense_parts(NAMES.part(i, "output"), attention._output_dense),
-            **norm_parts(NAMES.part(i, "attention_norm"), layer._self_attention_layer_norm),
-            **norm_parts(NAMES.part(i, "norm"), layer._feedforward_layer_norm),
-            **dense_parts(NAMES.part(i, "inner"), layer._feedforward_intermediate_dense),
-            **dense_parts(NAMES.part(i, "outer"), layer._feedforward_output_dense),
-        }
-    return result
+
+
+def _dense_layers(attention: Any) -> tuple[Any, Any, Any, Any]:
+    return attention._query_dense, attention._key_dense, attention._value_dense, attention._output_dense
 
 
 def depth(name: str) -> int | None:

@@ -1,5 +1,4 @@
-"""What encoders of BERT's kind share: config.json, the table of weights, where KerasHub keeps them,
-the forward pass.
+"""What encoders of BERT's kind share: sizes, weights, KerasHub's names for them, forward pass.
 
 The forward pass is written in the few names of `blocks`. Letters as in `batches`: R rows, T tokens,
 M read places.
@@ -177,18 +176,23 @@ def layer_weights(names: Names, sizes: Sizes, count: int | None = None) -> dict[
     return found
 
 
-def layer_parts(names: Names, layers: list[Any]) -> dict[str, Part]:
-    """The parts of KerasHub's `TransformerEncoder`s, which hold attention kernels as [H, heads, H /
-    heads] and the other way.
+def _dense_layers(attention: Any) -> tuple[Any, Any, Any, Any]:
+    """Of Keras's `MultiHeadAttention`: query, key, value and output."""
+    return attention.query_dense, attention.key_dense, attention.value_dense, attention.output_dense
+
+
+def layer_parts(
+    names: Names, layers: list[Any], dense_layers: Callable[[Any], Any] = _dense_layers
+) -> dict[str, Part]:
+    """The parts of KerasHub's layers of attention and feed-forward, which hold attention kernels as
+    [H, heads, H / heads] and the other way.
     """
     found = {}
     for i, layer in enumerate(layers):
-        attention = layer._self_attention_layer
+        attention = dense_layers(layer._self_attention_layer)
+        for name, part in zip(("query", "key", "value", "output"), attention, strict=True):
+            found |= dense_parts(names.part(i, name), part)
         found |= {
-            **dense_parts(names.part(i, "query"), attention.query_dense),
-            **dense_parts(names.part(i, "key"), attention.key_dense),
-            **dense_parts(names.part(i, "value"), attention.value_dense),
-            **dense_parts(names.part(i, "output"), attention.output_dense),
             **norm_parts(names.part(i, "attention_norm"), layer._self_attention_layer_norm),
             **norm_parts(names.part(i, "norm"), layer._feedforward_layer_norm),
             **dense_parts(names.part(i, "inner"), layer._feedforward_intermediate_dense),
@@ -237,9 +241,7 @@ def encoder(
 
 
 def learned_positions(*tables: str) -> Callable[..., Any]:
-    """The sum of a token's vectors in some tables ("word", "position", "token_type"),
-    normalised.
-    """
+    """The normalised sum of a token's vectors in tables ("word", "position", "token_type")."""
     inputs_of = {"word": "token_ids", "position": "positions", "token_type": "segment_ids"}
 
     def embed(blocks: Any, inputs: dict[str, Any]) -> Any:

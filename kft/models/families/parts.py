@@ -11,9 +11,7 @@ def table_part(name: str, layer: Any, attribute: str = "embeddings") -> dict[str
 
 
 def dense_parts(name: str, layer: Any) -> dict[str, Part]:
-    """Of a Dense or EinsumDense: its kernel's last dimensions are outputs, as many as its bias
-    has.
-    """
+    """Of a Dense or EinsumDense; its bias says how many last dimensions are outputs."""
     outputs = tuple(layer.bias.shape)
     inputs = tuple(layer.kernel.shape)[: -len(outputs)]
     return {

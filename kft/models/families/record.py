@@ -1,6 +1,4 @@
-"""What kft knows of one kind of model, as records of data and plain functions; nothing here imports
-Keras.
-"""
+"""What kft knows of a kind of model, as data and plain functions that import no Keras."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,7 +38,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Encoding:
-    """What the shapes of the weights do not tell.
+    """What the shapes of the weights do not say.
 
     Attributes:
         activation: a key of the `ACTIVATIONS` of `blocks`.
@@ -61,7 +59,7 @@ class Weight:
 
     Attributes:
         shape: of a kernel [inputs, outputs]; PyTorch's files hold it the other way round.
-        kind: "table", "kernel", "bias", "scale" or "offset"; tells how it starts anew and whether
+        kind: "table", "kernel", "bias", "scale" or "offset"; says how it starts anew and whether
             it is turned.
     """
 
@@ -75,8 +73,7 @@ class Weight:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Where a weight lives in a Keras model: `getattr(layer, attribute)`, whose values `shape`
-    makes one or two-dimensional.
+    """Where a weight is in a Keras model: `getattr(layer, attribute)`, by `shape` two-dimensional.
 
     The attribute is read anew in each use, since a layer may compute it.
     """
@@ -158,8 +155,7 @@ def numbered_labels(count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Hub:
-    """KerasHub's classes for a family: its backbone holds the weights, its presets load, `--to
-    keras` writes one.
+    """KerasHub's classes for a family: the backbone has the weights, presets load and are written.
 
     Attributes:
         backbone, tokenizer: names in `keras_hub.models`.

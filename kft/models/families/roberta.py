@@ -35,8 +35,8 @@ def weights(sizes: Sizes) -> dict[str, Weight]:
 
 def fold(arrays: dict[str, np.ndarray], sizes: Sizes) -> dict[str, np.ndarray]:
     """Positions without the rows that no token has, and with the segment that every token has."""
-    held = {name: array for name, array in arrays.items() if name != _SEGMENTS}
-    return held | {_POSITIONS: arrays[_POSITIONS][FIRST_POSITION:] + arrays[_SEGMENTS][0]}
+    others = {name: array for name, array in arrays.items() if name != _SEGMENTS}
+    return others | {_POSITIONS: arrays[_POSITIONS][FIRST_POSITION:] + arrays[_SEGMENTS][0]}
 
 
 def unfold(arrays: dict[str, np.ndarray], sizes: Sizes) -> dict[str, np.ndarray]:

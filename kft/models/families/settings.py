@@ -1,6 +1,4 @@
-"""The values of a preset's config.json, each checked as it is read; every error names the
-preset.
-"""
+"""The values of a preset's config.json, checked as they are read; errors name the preset."""
 
 from dataclasses import dataclass
 from typing import Any

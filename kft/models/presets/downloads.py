@@ -45,8 +45,7 @@ _OFFLINE = ("ConnectionError", "Timeout", "TransportError", "OfflineModeIsEnable
 
 
 def from_kaggle(name: str, handle: str) -> tuple[Path, str | None]:
-    """(folder, activation of a KerasHub preset in it where that is not KerasHub's own); downloaded
-    unless it was before.
+    """(folder, activation of a KerasHub preset that is not KerasHub's own), downloaded once.
 
     Raises:
         KftError: the handle is malformed or cannot be downloaded.
@@ -64,8 +63,7 @@ def from_kaggle(name: str, handle: str) -> tuple[Path, str | None]:
 
 
 def kept_from_huggingface(name: str, handle: str) -> Path | None:
-    """The folder of an earlier download, which may hold only some of the files; None where there is
-    none.
+    """The folder of an earlier download, perhaps with only some of the files, or None.
 
     Raises:
         KftError: the handle is malformed.

@@ -19,7 +19,7 @@ __all__ = [
     "open_h5",
     "open_safetensors",
     "read_json",
-    "read_json_if_there",
+    "read_json_or_empty",
 ]
 
 
@@ -35,7 +35,7 @@ def read_json(name: str, path: Path, hint: str = WHOLE_HINT) -> dict[str, Any]:
     return content
 
 
-def read_json_if_there(name: str, path: Path) -> dict[str, Any]:
+def read_json_or_empty(name: str, path: Path) -> dict[str, Any]:
     """The object in a JSON file, an empty one where there is no file."""
     return read_json(name, path) if path.exists() else {}
 

@@ -86,7 +86,7 @@ def _head(settings: Settings, family: Family, checkpoint: "_Checkpoint", sizes: 
     output = f"{family.heads[kind].output}.weight"
     missing = [n for n in family.head_weights(kind, sizes, 1) if checkpoint.shape(n) is None]
     if missing:
-        raise files.damaged(name, f"config.json tells of a classifier, the weights hold no {missing[0]}")
+        raise files.damaged(name, f"config.json describes a classifier, the weights have no {missing[0]}")
     count, width = checkpoint.shape(output)
     # Whatever labels its config names, the output of a choice has none, nor those of an answer.
     nameless = kind in (MULTIPLE_CHOICE, ANSWERS)
@@ -113,18 +113,14 @@ def _labels(name: str, config: dict) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """The tensors in a folder's files: their files and shapes by key, and the prefix of the
-    encoder's.
-    """
+    """The tensors in a folder's files: files and shapes by key, and the encoder's prefix."""
 
     name: str
     tensors: dict[str, tuple[Path, tuple[int, ...]]]
     prefix: str
 
     def key(self, name: str) -> str | None:
-        """The key of a weight, which may have a name of an older time; None where it is not
-        there.
-        """
+        """The key of a weight, perhaps under a name of an older time, or None."""
         old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
         keys = (prefix + spelling for spelling in (name, old) for prefix in (self.prefix, ""))
         return next((key for key in keys if key in self.tensors), None)
@@ -166,9 +162,7 @@ def _open(name: str, folder: Path, family: Family, sizes: Sizes) -> _Checkpoint:
 
 
 def _check_tensors(checkpoint: _Checkpoint, family: Family, sizes: Sizes) -> None:
-    """Nothing that the family's table asks for is missing, and the sizes that config.json tells are
-    those of the weights.
-    """
+    """Raises KftError: a tensor is missing, or its shape differs from config.json's sizes."""
     name = checkpoint.name
     for wanted, weight in family.weights(sizes).items():
         shape = checkpoint.shape(wanted)

@@ -15,8 +15,7 @@ _FAMILIES = {family.hub.backbone: family for family in FAMILIES.values()}
 
 
 def read(name: str, folder: Path, config: dict, activation: str | None) -> Preset:
-    """The preset in a KerasHub folder, whose config tells no activation: None stands for that of
-    KerasHub's own code.
+    """The preset in a KerasHub folder, whose config has no activation: None is KerasHub's own.
 
     Raises:
         KftError: it is of no family that kft has, or files are missing or damaged.
@@ -54,11 +53,11 @@ def head_weights(preset: Preset, kind: str) -> dict[str, np.ndarray]:
     """See `presets.head_weights`; its layers are always those of a classifier."""
     if preset.head is None or kind != preset.head.kind:
         return {}
-    found: list[np.ndarray] = []
+    arrays: list[np.ndarray] = []
 
     def collect(_, item):
         if hasattr(item, "ndim"):
-            found.append(item[()].astype(np.float32))
+            arrays.append(item[()].astype(np.float32))
 
     with files.open_h5(preset.name, preset.path / "task.weights.h5") as opened:
         # The head's layers alone are here, in their order (the optimizer lies beside); how they are
@@ -67,11 +66,11 @@ def head_weights(preset: Preset, kind: str) -> dict[str, np.ndarray]:
     names = [f"{layer}.{part}" for layer in preset.family.hub.head for part in ("weight", "bias")]
     count = len(preset.head.labels)
     table = preset.family.head_weights(kind, preset.sizes, count)
-    if [array.shape for array in found] != [table[name].shape for name in names]:
+    if [array.shape for array in arrays] != [table[name].shape for name in names]:
         raise files.damaged(
             preset.name, f"task.weights.h5 does not hold a head of {preset.sizes.hidden_size} × {count}"
         )
-    return dict(zip(names, found, strict=True))
+    return dict(zip(names, arrays, strict=True))
 
 
 def _check_weights(name: str, folder: Path) -> None:
@@ -86,10 +85,8 @@ def _check_weights(name: str, folder: Path) -> None:
 
 
 def _classifier(name: str, folder: Path, family: Family) -> Settings | None:
-    """The settings of the fine-tuned classifier in a folder, None where it holds a backbone
-    only.
-    """
-    task = files.read_json_if_there(name, folder / "task.json")
+    """The settings of the fine-tuned classifier in a folder, None for a backbone only."""
+    task = files.read_json_or_empty(name, folder / "task.json")
     if not task or task.get("class_name") != family.hub.classifier:
         return None
     files.open_h5(name, folder / "task.weights.h5").close()

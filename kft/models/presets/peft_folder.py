@@ -1,6 +1,4 @@
-"""Folders that peft's `save_pretrained` wrote: low-rank adapters, and whole weights, on top of a
-checkpoint.
-"""
+"""Folders of peft's `save_pretrained`: low-rank adapters and whole weights on a checkpoint."""
 
 import re
 from collections.abc import Callable
@@ -123,8 +121,7 @@ def _scales(config: dict[str, Any]) -> Callable[[str, int], float]:
 
 @dataclass(frozen=True)
 class _Changes:
-    """What a folder's file says: adapters of dense layers, and weights that stand in place of the
-    base's.
+    """What a folder's file says: adapters of dense layers, and weights in place of the base's.
 
     Names are without the encoder's prefix; kernels are [inputs, outputs].
     """
@@ -172,15 +169,13 @@ def _head_names(family: Family) -> set[str]:
 
 
 def _head(folder: Path, preset: Preset, replaced: dict[str, np.ndarray]) -> Head | None:
-    """The head that the folder holds, else the base's. Its labels have names where kft or the base
-    gives them.
-    """
+    """The folder's head, else the base's; labels have names where kft or the base has them."""
     kind = preset.head.kind if preset.head else SEQUENCE
     kernel = replaced.get(f"{preset.family.heads[kind].output}.weight")
     if kernel is None:
         return preset.head
     count = kernel.shape[-1]
-    given = files.read_json_if_there(preset.name, folder / "export.json").get("labels") or []
+    given = files.read_json_or_empty(preset.name, folder / "export.json").get("labels") or []
     if not given and preset.head and len(preset.head.labels) == count:
         return preset.head
     labels = tuple(given) if len(given) == count else numbered_labels(count)

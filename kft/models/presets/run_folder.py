@@ -12,8 +12,9 @@ from kft.text import read_tokenizer
 
 
 def read(path: str | Path) -> Preset:
-    """The preset that a run is. Its head counts where it reads the first token alone, and has label
-    names or scores choices.
+    """The preset that a run is.
+
+    Its head counts where it reads the first token alone, and has label names or scores choices.
 
     Raises:
         KftError: the folder holds no whole, finished run.

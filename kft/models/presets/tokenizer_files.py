@@ -27,7 +27,7 @@ def huggingface(name: str, folder: Path, embeddings: int) -> Tokenizer:
     Raises:
         KftError: files are missing or damaged, or it is not a tokenizer that kft has.
     """
-    said = files.read_json_if_there(name, folder / "tokenizer_config.json")
+    said = files.read_json_or_empty(name, folder / "tokenizer_config.json")
     definition = _definition(name, folder, said)
     definition["added_tokens"] = _added_tokens(name, folder, definition, said)
     return _load(name, definition, _roles(name, folder, definition, said), embeddings)
@@ -46,7 +46,7 @@ def keras_hub(name: str, folder: Path, embeddings: int) -> Tokenizer:
             name,
             read_vocabulary(name, assets / "vocabulary.txt"),
             bool(settings.get("lowercase", False)),
-            # KerasHub leaves accents alone unless told; BERT strips them where it lower-cases, and
+            # KerasHub leaves accents alone by default; BERT strips them where it lower-cases, and
             # was trained so.
             True if settings.get("strip_accents") else None,
             bool(settings.get("split_on_cjk", True)),
@@ -101,7 +101,7 @@ def _definition(name: str, folder: Path, said: dict) -> Definition:
 
     Some classes of transformers have settings of their own.
     """
-    whole = files.read_json_if_there(name, folder / "tokenizer.json")
+    whole = files.read_json_or_empty(name, folder / "tokenizer.json")
     kind = str(said.get("tokenizer_class") or "").removesuffix("Fast")
     if (whole.get("model") or {}).get("vocab"):
         _check_vocabulary(name, whole)
@@ -156,7 +156,7 @@ def _as_roberta(whole: Definition, said: dict) -> Definition:
 
 
 def _wordpiece(name: str, vocabulary: list[str], *settings: bool | None) -> Definition:
-    """BERT's tokenizer; of a token that stands twice the later id counts, as in transformers."""
+    """BERT's tokenizer; of a token that occurs twice the later id counts, as in transformers."""
     ids = {token: i for i, token in enumerate(vocabulary)}
     return _named(name, definitions.wordpiece, ids, *settings)
 
@@ -182,7 +182,7 @@ def _check_vocabulary(name: str, whole: Definition) -> None:
 
 def _roles(name: str, folder: Path, definition: Definition, said: dict) -> dict[str, str]:
     """Role → special token: as the folder says, else as models of this kind have them."""
-    said = files.read_json_if_there(name, folder / "special_tokens_map.json") | said
+    said = files.read_json_or_empty(name, folder / "special_tokens_map.json") | said
     ids = definitions.ids_of(definition)
     kind = _named(name, definitions.kind_of, definition)
     usual = BERT_TOKENS if kind == "wordpiece" else _ALBERT_TOKENS if "[CLS]" in ids else ROBERTA_TOKENS
@@ -203,26 +203,26 @@ def _roles(name: str, folder: Path, definition: Definition, said: dict) -> dict[
 def _added_tokens(name: str, folder: Path, definition: Definition, said: dict) -> list[dict[str, Any]]:
     """The added tokens of all the files that may list some; transformers takes them together."""
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    older = files.read_json_if_there(name, folder / "added_tokens.json")
-    found = {
+    older = files.read_json_or_empty(name, folder / "added_tokens.json")
+    added = {
         i: plain | {"id": i, "content": token, "special": False, "normalized": True}
         for token, i in older.items()
     }
     for i, entry in (said.get("added_tokens_decoder") or {}).items():
-        found[int(i)] = plain | {
+        added[int(i)] = plain | {
             key: value for key, value in entry.items() if key in plain or key == "content"
         }
-        found[int(i)]["id"] = int(i)
+        added[int(i)]["id"] = int(i)
     for entry in definition.get("added_tokens") or []:
-        found[entry["id"]] = plain | entry
+        added[entry["id"]] = plain | entry
     vocabulary = definition["model"]["vocab"]
     if isinstance(
         vocabulary, dict
     ):  # a special token of its roles is an added one even where no file lists it
-        known = {entry["content"] for entry in found.values()}
+        known = {entry["content"] for entry in added.values()}
         for token in (
             BERT_TOKENS if definitions.kind_of(definition) == "wordpiece" else ROBERTA_TOKENS
         ).values():
             if token not in known and token in vocabulary:
-                found[vocabulary[token]] = plain | {"id": vocabulary[token], "content": token}
-    return [found[i] for i in sorted(found)]
+                added[vocabulary[token]] = plain | {"id": vocabulary[token], "content": token}
+    return [added[i] for i in sorted(added)]

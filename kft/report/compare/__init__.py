@@ -1,5 +1,4 @@
-"""Runs side by side on the same rows: scores, whether they differ by more than chance, and where
-the runs disagree.
+"""Runs side by side on the same rows: scores, significance, and where they disagree.
 
 Needs no Keras: it reads what runs predicted when they were trained.
 """

@@ -1,6 +1,4 @@
-"""Puts runs side by side: rows in common, scores, tests of each pair, and the rows on which the
-runs disagree.
-"""
+"""Puts runs side by side: common rows, scores, tests of each pair, disagreements."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -84,17 +82,16 @@ def read(paths: Sequence[str], split: str | None = None) -> tuple[str, dict[str,
 
 
 def compare(
-    found: dict[str, Answers],
+    predicted: dict[str, Answers],
     split: str,
     metric: str | None = None,
     seed: int = 0,
     resamples: int = significance.RESAMPLES,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Compares what two or more runs predicted for the rows that all of them have, labels matched
-    by name.
+    """Compares what runs predicted for the rows that all have, labels matched by name.
 
     Args:
-        found: {path of a run: what it predicted}.
+        predicted: {path of a run: what it predicted}.
         split: what the rows are.
         metric: that the bootstrap tests, one of `scoring.with_interval`; None takes the task's main
             one.
@@ -108,15 +105,15 @@ def compare(
         KftError: the runs predict different things, have no row in common, or other targets for the
             same row; or there is no such metric.
     """
-    names = _names(list(found))
-    matched = _in_common(dict(zip(names, found.values(), strict=True)))
+    names = _names(list(predicted))
+    matched = _in_common(dict(zip(names, predicted.values(), strict=True)))
     first = matched[0]
     kind, labels, task = first.kind, first.labels, first.task
     metric = _check_metric(kind, metric, len(labels) or None)
-    scored = [scoring.positive_second(*answers.scored(told), labels, first.positive) for told in matched]
+    scored = [scoring.positive_second(*answers.scored(one), labels, first.positive) for one in matched]
     targets, predictions = scored[0][0], [p for _, p in scored]
     scores = [scoring.scores(kind, targets, p, labels) for p in predictions]
-    groups = next((g for g in (group_numbers(told.rows) for told in matched) if g is not None), None)
+    groups = next((g for g in (group_numbers(one.rows) for one in matched) if g is not None), None)
     draws = Draws(seed, resamples, groups)
     resampled = scoring.resample(kind, targets, predictions, labels, draws)[metric]
     pairs = [
@@ -127,7 +124,7 @@ def compare(
     ]
     _correct(pairs)
     rows = list(_disagreements(matched, names))
-    told = {
+    content = {
         "split": split,
         "task": kind,
         "examples": len(first.rows),
@@ -138,13 +135,13 @@ def compare(
         "resamples": resamples,
         "seed": seed,
         "runs": [
-            {"run": path, "name": name, "examples": len(answer.rows), "metrics": told}
-            for (path, answer), name, told in zip(found.items(), names, scores, strict=True)
+            {"run": path, "name": name, "examples": len(answer.rows), "metrics": own}
+            for (path, answer), name, own in zip(predicted.items(), names, scores, strict=True)
         ],
         "pairs": pairs,
         "disagreements": {"count": len(rows) if task.scoring.right else None, "examples": rows[:SHOWN]},
     }
-    return runs.finite(told), rows
+    return runs.finite(content), rows
 
 
 def write_disagreements(rows: list[dict[str, Any]], file: str | Path) -> None:
@@ -175,61 +172,61 @@ def _check_metric(kind: str, metric: str | None, classes: int | None) -> str:
     return metric
 
 
-def _in_common(found: dict[str, Answers]) -> list[Answers]:
+def _in_common(predicted: dict[str, Answers]) -> list[Answers]:
     """The answers to the rows that all runs have, in the first one's order of rows and labels."""
-    (first_name, first), *others = found.items()
+    (first_name, first), *others = predicted.items()
     keys = _keys(first)
-    for name, told in others:
-        if told.kind != first.kind or _keys(told) != keys:
-            what = [f"{a.kind} of {', '.join(c for c in _keys(a) if c != 'id')}" for a in (first, told)]
+    for name, other in others:
+        if other.kind != first.kind or _keys(other) != keys:
+            what = [f"{a.kind} of {', '.join(c for c in _keys(a) if c != 'id')}" for a in (first, other)]
             raise KftError(
                 f"{first_name} and {name} cannot be compared: {what[0]}, and {what[1]}",
                 "compare runs of one task that read the same columns",
             )
     common = first.rows.select(*keys, pl.int_range(pl.len()).alias("_0"))
-    for i, (_, told) in enumerate(others, 1):
-        places = told.rows.select(*keys, pl.int_range(pl.len()).alias(f"_{i}"))
+    for i, (_, other) in enumerate(others, 1):
+        places = other.rows.select(*keys, pl.int_range(pl.len()).alias(f"_{i}"))
         common = common.join(places, on=keys, how="inner", nulls_equal=True, maintain_order="left")
     if first.task.grouped:
-        common = _whole_questions(common, list(found.values()))
+        common = _whole_questions(common, list(predicted.values()))
     if not len(common):
-        counts = ", ".join(f"{name} has {len(told.rows):,}" for name, told in found.items())
+        counts = ", ".join(f"{name} has {len(other.rows):,}" for name, other in predicted.items())
         raise KftError(f"the runs have no row in common: {counts}", FILE_HINT)
     matched = []
-    for i, (name, told) in enumerate(found.items()):
-        at = common[f"_{i}"].to_numpy()
+    for i, (name, other) in enumerate(predicted.items()):
+        indices = common[f"_{i}"].to_numpy()
         try:
-            predictions = answers.ordered(told.predictions, told.labels, first.labels)[at]
+            predictions = answers.ordered(other.predictions, other.labels, first.labels)[indices]
         except KftError as error:
             raise KftError(f"{first_name} and {name}: {error.message}", error.hint) from None
-        matched.append(replace(told, labels=first.labels, rows=told.rows[at], predictions=predictions))
-    _check_targets(dict(zip(found, matched, strict=True)))
+        matched.append(replace(other, labels=first.labels, rows=other.rows[indices], predictions=predictions))
+    _check_targets(dict(zip(predicted, matched, strict=True)))
     return matched
 
 
-def _keys(told: Answers) -> list[str]:
+def _keys(answer: Answers) -> list[str]:
     """The columns by which rows are the same."""
-    return [column for column in told.rows.columns if column not in ("target", GROUP)]
+    return [column for column in answer.rows.columns if column not in ("target", GROUP)]
 
 
-def _whole_questions(common: pl.DataFrame, found: list[Answers]) -> pl.DataFrame:
+def _whole_questions(common: pl.DataFrame, predicted: list[Answers]) -> pl.DataFrame:
     """Without the questions of which some run has other choices."""
     here = common.group_by("group").len("_here")
-    for told in found:
-        here = here.join(told.rows.group_by("group").len("_there"), on="group")
-        here = here.filter(pl.col("_here") == pl.col("_there")).drop("_there")
+    for other in predicted:
+        here = here.join(other.rows.group_by("group").len("_other"), on="group")
+        here = here.filter(pl.col("_here") == pl.col("_other")).drop("_other")
     return common.join(here.select("group"), on="group", how="semi", maintain_order="left")
 
 
-def _check_targets(found: dict[str, Answers]) -> None:
-    (first_name, first), *others = found.items()
-    for name, told in others:
-        differ = (first.rows["target"] != told.rows["target"]).arg_true()
+def _check_targets(predicted: dict[str, Answers]) -> None:
+    (first_name, first), *others = predicted.items()
+    for name, other in others:
+        differ = (first.rows["target"] != other.rows["target"]).arg_true()
         if len(differ):
             row = first.rows.row(differ[0], named=True)
             raise KftError(
                 f"row {row['id'] + 1} has the target {row['target']} in {first_name}, and "
-                f"{told.rows['target'][differ[0]]} in {name} ({len(differ):,} such rows)",
+                f"{other.rows['target'][differ[0]]} in {name} ({len(differ):,} such rows)",
                 f"compare runs that were trained on the same labels; {FILE_HINT}",
             )
 
@@ -251,13 +248,12 @@ def _correct(pairs: list[dict[str, Any]]) -> None:
     """Adds the p-values that are corrected for the number of pairs."""
     tests = [pairs, [pair["mcnemar"] for pair in pairs if pair["mcnemar"]]]
     for test in tests:
-        for told, p_value in zip(test, significance.holm([t["p_value"] for t in test]), strict=True):
-            told["p_value_holm"] = p_value
+        for result, p_value in zip(test, significance.holm([t["p_value"] for t in test]), strict=True):
+            result["p_value_holm"] = p_value
 
 
 def _disagreements(matched: list[Answers], names: list[str]) -> Iterator[dict[str, Any]]:
-    """The rows for which not all runs predict the same, those of which they are surest first; of
-    scores all, the farthest apart first."""
+    """The rows on which predictions differ, the surest first; of scores the farthest apart."""
     first = matched[0]
     predictions = np.stack([answer.predictions for answer in matched])  # [M, N, …]
     differ, order = first.task.differ(predictions, first.learned)

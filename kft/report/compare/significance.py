@@ -1,5 +1,4 @@
-"""Paired tests of two models on the same examples: McNemar's, and the bootstrap of a difference;
-Holm's correction.
+"""Paired tests of two models: McNemar's, the bootstrap of a difference; Holm's correction.
 
 N is the number of examples, M of models, S of resamples.
 """
@@ -35,8 +34,7 @@ class McNemar:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of scores, the second model's less the first's, with what resamples of the
-    examples tell of it.
+    """A difference of scores, second less first, and what resamples of the examples say of it.
 
     Attributes:
         value: on all examples.
@@ -70,8 +68,9 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
 
 
 def difference(first: float, second: float, resampled: np.ndarray) -> Difference:
-    """The difference of two scores, by the paired percentile bootstrap (Efron and Tibshirani 1993,
-    chapters 13 and 16).
+    """The difference of two scores, by the paired percentile bootstrap.
+
+    Efron and Tibshirani 1993, chapters 13 and 16.
 
     The p-value is the smallest level at which the interval leaves out 0: twice the smaller share of
     the resamples on one side of 0, (count + 1) / (S + 1) as Davison and Hinkley 1997, section 4.2,
@@ -92,9 +91,7 @@ def difference(first: float, second: float, resampled: np.ndarray) -> Difference
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values for several tests at a time: the chance of even one false finding stays below the
-    level (Holm 1979).
-    """
+    """P-values for several tests: any false positive at most at the level (Holm 1979)."""
     known = [i for i, p in enumerate(p_values) if p is not None]
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0

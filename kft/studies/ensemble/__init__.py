@@ -1,6 +1,4 @@
-"""One config → several runs, over seeds and the folds of a cross-validation, and one account of all
-of them.
-"""
+"""One config → several runs, over seeds and folds of a cross-validation, and their account."""
 
 from kft.studies.ensemble.results import FIELDS, text
 from kft.studies.ensemble.running import resume, train

@@ -17,7 +17,7 @@ STYLES = {"validation": "validation", "test": "train"}  # split → key of COLOR
 
 def html(
     name: str,
-    told: dict[str, Any],
+    content: dict[str, Any],
     tables: dict[str, list[tuple[str, ...]]],
     members: list[tuple[str, ...]],
     settings: str,
@@ -26,7 +26,7 @@ def html(
 
     Args:
         name: of the ensemble's folder.
-        told: the content of ensemble.json.
+        content: of ensemble.json.
         tables: {split: head and rows}.
         members: head and rows.
         settings: the content of ensemble.toml.
@@ -36,30 +36,32 @@ def html(
     )
     environment.filters |= {"number": number, "metric": metric_name}
     return environment.get_template("ensemble.html.j2").render(
-        name=name, told=told, tables=tables, members=members, settings=settings, chart=chart(told)
+        name=name, content=content, tables=tables, members=members, settings=settings, chart=chart(content)
     )
 
 
-def chart(told: dict[str, Any]) -> str:
-    """An SVG with a dot for each run and split in the main metric, over the mean and one standard
-    deviation.
-    """
-    metric = told["metric"]
-    splits = [split for split, means in told["metrics"].items() if means.get(metric) is not None]
+def chart(content: dict[str, Any]) -> str:
+    """An SVG with a dot for each run and split in the main metric, over mean and deviation."""
+    metric = content["metric"]
+    splits = [split for split, means in content["metrics"].items() if means.get(metric) is not None]
     if not splits:
         return ""
-    members = told["members"]
+    members = content["members"]
     figure = Figure(figsize=(9, 0.9 + 0.3 * len(members)), layout="constrained")
     axes = figure.subplots()
     for split in splits:
-        color, mean, sd = COLORS[STYLES[split]], told["metrics"][split][metric], told["sd"][split][metric]
+        color, mean, sd = (
+            COLORS[STYLES[split]],
+            content["metrics"][split][metric],
+            content["sd"][split][metric],
+        )
         axes.axvspan(mean - (sd or 0), mean + (sd or 0), color=color, alpha=0.12, linewidth=0)
         axes.axvline(mean, color=color, linewidth=1)
         values = [member["metrics"][split][metric] for member in members]
         axes.plot(values, range(len(members)), "o", color=color, label=split)
     axes.set_yticks(range(len(members)), [member["run"] for member in members])
     axes.set_ylim(len(members) - 0.5, -0.5)
-    axes.set_xlabel(metric_name(metric, told["positive"]))
+    axes.set_xlabel(metric_name(metric, content["positive"]))
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if len(splits) > 1:

@@ -1,6 +1,4 @@
-"""What the runs of an ensemble found together: ensemble.json, the out-of-fold predictions, and
-tables in plain text.
-"""
+"""What the runs of an ensemble give together: ensemble.json, out-of-fold predictions, tables."""
 
 from typing import Any
 
@@ -49,22 +47,21 @@ FIELDS: dict[str, dict[str, str]] = {
 
 
 def write(folder: EnsembleDir) -> dict[str, Any]:
-    """Writes ensemble.json, ensemble.html and the out-of-fold predictions from what is finished;
-    returns the first.
+    """Writes ensemble.json, ensemble.html and the out-of-fold predictions; returns the first.
 
     Raises:
         KftError: a file of a run is missing or damaged, or the disk is full.
     """
-    told = runs.finite(_gather(folder))
-    if told["out_of_fold"]:
+    content = runs.finite(_gather(folder))
+    if content["out_of_fold"]:
         pooled = answers.out_of_fold(folder)
         columns = pooled.task.columns(pooled.predictions, pooled.learned)
         runs.write_whole(folder.out_of_fold, pooled.rows.with_columns(columns).write_parquet)
-    runs.write_json(folder.results, told)
-    tables = {split: table(told, split) for split in told["metrics"]}
+    runs.write_json(folder.results, content)
+    tables = {split: table(content, split) for split in content["metrics"]}
     settings = folder.config.read_text("utf-8")
-    runs.write_text(folder.page, page.html(folder.path.name, told, tables, members(told), settings))
-    return told
+    runs.write_text(folder.page, page.html(folder.path.name, content, tables, members(content), settings))
+    return content
 
 
 def _gather(folder: EnsembleDir) -> dict[str, Any]:
@@ -73,7 +70,7 @@ def _gather(folder: EnsembleDir) -> dict[str, Any]:
     complete = len(finished) == len(everything)
     scores = [runs.read_json(member.run.metrics) for member in finished]
     run_dirs = [member.run for member in finished]
-    scored = [split for split in SPLITS if all(split in told for told in scores)]
+    scored = [split for split in SPLITS if all(split in own for own in scores)]
     shared = [split for split in scored if complete and runs.share_rows(run_dirs, split)]
     mean, sd = _spread(scores)
     return {
@@ -89,7 +86,7 @@ def _gather(folder: EnsembleDir) -> dict[str, Any]:
         "ensemble": {
             split: _scored(together([answers.of_run(run, split) for run in run_dirs])) for split in shared
         },
-        "members": [_told(member, config, told) for member, told in zip(finished, scores, strict=True)],
+        "members": [_member(member, config, own) for member, own in zip(finished, scores, strict=True)],
     }
 
 
@@ -98,7 +95,7 @@ def _positive(run_dirs: list[RunDir]) -> str | None:
     return scoring.positive_label(learned.labels, learned.positive) if learned else None
 
 
-def _told(member: Member, config: configs.Config, scores: dict[str, Any]) -> dict[str, Any]:
+def _member(member: Member, config: configs.Config, scores: dict[str, Any]) -> dict[str, Any]:
     best = [line["epoch"] for line in read_history(member.run).evaluation if line.get("best")]
     return {
         "run": member.run.path.name,
@@ -112,70 +109,68 @@ def _told(member: Member, config: configs.Config, scores: dict[str, Any]) -> dic
 def _pooled(folder: EnsembleDir, finished: list[Member]) -> dict[str, Any]:
     """Scores of the rows of all folds at once, seed by seed."""
     scored = [_scored(answers.out_of_fold(folder, seed)) for seed in dict.fromkeys(m.seed for m in finished)]
-    mean, sd = _spread([{"pooled": told["metrics"]} for told in scored])
+    mean, sd = _spread([{"pooled": one["metrics"]} for one in scored])
     return {"examples": scored[0]["examples"], "metrics": mean["pooled"], "sd": sd["pooled"]}
 
 
-def _scored(told: Answers) -> dict[str, Any]:
-    scores = scoring.scores(told.kind, *scored(told), told.labels, told.positive)
-    return {"examples": len(told.rows), "metrics": runs.finite(scores)}
+def _scored(predicted: Answers) -> dict[str, Any]:
+    scores = scoring.scores(predicted.kind, *scored(predicted), predicted.labels, predicted.positive)
+    return {"examples": len(predicted.rows), "metrics": runs.finite(scores)}
 
 
 def _spread(scores: list[dict[str, dict[str, float | None]]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """{split: {metric: mean}} and the same of the sample standard deviation; None where it is not
-    defined.
-    """
-    splits = [name for name in (scores[0] if scores else ()) if all(name in told for told in scores)]
-    made = {split: metrics.over_runs([told[split] for told in scores]) for split in splits}
-    return {split: mean for split, (mean, _) in made.items()}, {split: sd for split, (_, sd) in made.items()}
+    """{split: {metric: mean}}, and the same of the standard deviation; None if undefined."""
+    splits = [name for name in (scores[0] if scores else ()) if all(name in own for own in scores)]
+    statistics = {split: metrics.over_runs([own[split] for own in scores]) for split in splits}
+    return {split: mean for split, (mean, _) in statistics.items()}, {
+        split: sd for split, (_, sd) in statistics.items()
+    }
 
 
-def text(told: dict[str, Any]) -> str:
+def text(content: dict[str, Any]) -> str:
     """The tables for a terminal."""
     blocks = [
-        [title(told, split), *aligned(table(told, split))]
-        for split in [name for name in SPLITS if name in told["metrics"]]
+        [title(content, split), *aligned(table(content, split))]
+        for split in [name for name in SPLITS if name in content["metrics"]]
     ]
-    blocks.append([metric_name(told["metric"], told["positive"]), *aligned(members(told))])
-    left = told["planned"] - len(told["members"])
-    blocks += [[f"{left} of {told['planned']} runs are not finished"]] if left else []
+    blocks.append([metric_name(content["metric"], content["positive"]), *aligned(members(content))])
+    left = content["planned"] - len(content["members"])
+    blocks += [[f"{left} of {content['planned']} runs are not finished"]] if left else []
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
-def title(told: dict[str, Any], split: str) -> str:
+def title(content: dict[str, Any], split: str) -> str:
     """What a table of scores is of."""
-    count = len(told["members"])
+    count = len(content["members"])
     run_count = f"{count} run{'' if count == 1 else 's'}"
-    if split == "validation" and told["out_of_fold"]:
-        return f"{split}: {run_count}; pooled: {told['out_of_fold']['examples']:,} examples, each by the run that did not train on it"
-    if split in told["ensemble"]:
-        return f"{split}: {run_count}; ensemble: {told['ensemble'][split]['examples']:,} examples, by the mean of all runs"
+    if split == "validation" and content["out_of_fold"]:
+        return f"{split}: {run_count}; pooled: {content['out_of_fold']['examples']:,} examples, each by the run that did not train on it"
+    if split in content["ensemble"]:
+        return f"{split}: {run_count}; ensemble: {content['ensemble'][split]['examples']:,} examples, by the mean of all runs"
     return f"{split}: {run_count}"
 
 
-def table(told: dict[str, Any], split: str) -> list[tuple[str, ...]]:
-    """Head and rows of the scores of a split over the runs, and of the runs together where they
-    have one.
-    """
-    together = told["ensemble"].get(split, {}).get("metrics")
+def table(content: dict[str, Any], split: str) -> list[tuple[str, ...]]:
+    """Head and rows of the scores of a split over the runs, and of the runs together if any."""
+    together = content["ensemble"].get(split, {}).get("metrics")
     name = "ensemble"
-    if split == "validation" and told["out_of_fold"]:
-        together, name = told["out_of_fold"]["metrics"], "pooled"
+    if split == "validation" and content["out_of_fold"]:
+        together, name = content["out_of_fold"]["metrics"], "pooled"
     rows = [("metric", "mean", "sd", "lowest", "highest", *([name] if together else []))]
-    for metric, mean in told["metrics"][split].items():
-        values = [member["metrics"][split][metric] for member in told["members"]]
+    for metric, mean in content["metrics"][split].items():
+        values = [member["metrics"][split][metric] for member in content["members"]]
         known = [value for value in values if value is not None]
         ends = (min(known), max(known)) if known else (None, None)
-        cells = [mean, told["sd"][split][metric], *ends, *([together[metric]] if together else [])]
-        rows.append((metric_name(metric, told["positive"]), *map(number, cells)))
+        cells = [mean, content["sd"][split][metric], *ends, *([together[metric]] if together else [])]
+        rows.append((metric_name(metric, content["positive"]), *map(number, cells)))
     return rows
 
 
-def members(told: dict[str, Any]) -> list[tuple[str, ...]]:
+def members(content: dict[str, Any]) -> list[tuple[str, ...]]:
     """Head and rows of the runs, with their scores in the main metric."""
-    splits = [split for split in SPLITS if split in told["metrics"]]
+    splits = [split for split in SPLITS if split in content["metrics"]]
     rows = [("run", "best epoch", *splits)]
-    for member in told["members"]:
-        scores = [number(member["metrics"][split][told["metric"]]) for split in splits]
+    for member in content["members"]:
+        scores = [number(member["metrics"][split][content["metric"]]) for split in splits]
         rows.append((member["run"], str(member["best_epoch"] or "-"), *scores))
     return rows

@@ -30,8 +30,7 @@ FREE = {"backend", "data.source", *(f"data.{key}" for key in PATH_KEYS)}
 
 
 def train(config: Config, path: str | Path, seeds: Sequence[int] = ()) -> dict[str, Any]:
-    """Trains a run for each seed, and of a config with `split.folds` one for each fold; or goes on
-    with those in a folder.
+    """Trains a run for each seed and each fold of `split.folds`, or goes on with those in a folder.
 
     Finished runs stay as they are, a stopped one goes on from its checkpoint. More seeds may be
     added later.
@@ -67,8 +66,8 @@ def resume(path: str | Path) -> dict[str, Any]:
         return _work(folder)
 
 
-def _extended(folder: EnsembleDir, config: Config, asked: Variation) -> Variation:
-    """The plan of the runs that are there, with the seeds that are asked for besides.
+def _extended(folder: EnsembleDir, config: Config, wanted: Variation) -> Variation:
+    """The plan of the runs so far, with the seeds that are asked for besides.
 
     Raises:
         KftError: they were begun with other settings. Where none came to its first step, they are
@@ -78,20 +77,20 @@ def _extended(folder: EnsembleDir, config: Config, asked: Variation) -> Variatio
     if not any(map(_begun, run_dirs)):
         for run in run_dirs:
             shutil.rmtree(run.path, ignore_errors=True)
-        return asked
-    before, there = runs.read_config(folder), runs.read_plan(folder)
+        return wanted
+    before, known = runs.read_config(folder), runs.read_plan(folder)
     differ = [name for name in configs.differences(before, config) if name not in FREE]
     differ = [name for name in differ if not name.startswith("tune.")]
-    if bool(there.seeds) != bool(asked.seeds):
+    if bool(known.seeds) != bool(wanted.seeds):
         differ.append("--seeds")
-    if there.seeds and "train.seed" in differ:  # which --seeds overrides
+    if known.seeds and "train.seed" in differ:  # which --seeds overrides
         differ.remove("train.seed")
     if differ:
         raise KftError(
             f"{folder.path}: its runs were begun with another {', '.join(differ)}",
             "choose another folder with --run",
         )
-    return Variation(tuple(dict.fromkeys([*there.seeds, *asked.seeds])), there.folds)
+    return Variation(tuple(dict.fromkeys([*known.seeds, *wanted.seeds])), known.folds)
 
 
 def _work(folder: EnsembleDir) -> dict[str, Any]:

@@ -1,5 +1,4 @@
-"""GLUE and SuperGLUE: every task trained over seeds, scored by the benchmark's rules, answers ready
-for its server.
+"""GLUE and SuperGLUE: tasks trained over seeds, scored by their rules, answers for the server.
 
 `kft.studies.suites.running.run` trains, and needs Keras; what stands here does not.
 """

@@ -14,23 +14,25 @@ from kft.studies.suites import summary
 TEMPLATES = (Path(__file__).parent, Path(report.__file__).parent)
 
 
-def html(told: dict[str, Any]) -> str:
+def html(content: dict[str, Any]) -> str:
     """One page that needs nothing else."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("suite.html.j2").render(
-        told=told, head=summary.HEAD, rows=summary.rows(told), notes=summary.notes(told), chart=chart(told)
+        content=content,
+        head=summary.HEAD,
+        rows=summary.rows(content),
+        notes=summary.notes(content),
+        chart=chart(content),
     )
 
 
-def chart(told: dict[str, Any]) -> str:
-    """An SVG with a dot for each seed, a bar for the mean and a diamond for each published
-    score.
-    """
+def chart(content: dict[str, Any]) -> str:
+    """An SVG with a dot for each seed, a bar for the mean, diamonds for published scores."""
     scored = [
         (task["title"], name, m)
-        for task in told["tasks"]
+        for task in content["tasks"]
         for name, m in task["metrics"].items()
         if m["mean"] is not None
     ]
@@ -42,8 +44,8 @@ def chart(told: dict[str, Any]) -> str:
         axes.barh(y, metric["mean"] * 100, height=0.6, color=COLORS["train"], alpha=0.25)
         values = [value * 100 for value in metric["values"].values() if value is not None]
         axes.plot(values, [y] * len(values), "o", color=COLORS["train"], markersize=4)
-        there = [p["score"] * 100 for p in metric["published"]]
-        axes.plot(there, [y] * len(there), "D", color=COLORS["validation"], markersize=5)
+        published = [p["score"] * 100 for p in metric["published"]]
+        axes.plot(published, [y] * len(published), "D", color=COLORS["validation"], markersize=5)
     axes.set_yticks(range(len(scored)), [f"{title} {name.replace('_', ' ')}" for title, name, _ in scored])
     axes.set_xlabel("score, %")
     axes.invert_yaxis()

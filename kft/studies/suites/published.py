@@ -13,9 +13,7 @@ class Published:
 
 
 def figures(suite: str, preset: str) -> list[Published]:
-    """What is known about a preset, by its KerasHub name or hf:// handle; nothing for other
-    checkpoints.
-    """
+    """What is published of a preset, by KerasHub name or hf:// handle; else nothing."""
     return [known for known in PUBLISHED.get(suite, ()) if preset in known.presets]
 
 

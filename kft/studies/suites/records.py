@@ -14,9 +14,7 @@ from kft.studies.suites.scoring import Scorer, Scores
 
 @dataclass(frozen=True)
 class Submission:
-    """One file that the benchmark's server takes: which split it answers, its name, its form
-    (`submission.FORMS`), its rows.
-    """
+    """A file for the benchmark's server: split, name, form (`submission.FORMS`), rows."""
 
     split: str
     file: str
@@ -65,9 +63,7 @@ class Task:
         return trained.model_copy(update={"source": self.source, "text": text, "text_pair": pair})
 
     def scored(self, table: pl.DataFrame, split: str) -> Scores:
-        """The scores of a split by their names in the suite, over its labelled rows; none where no
-        row is labelled.
-        """
+        """A split's scores by their names in the suite, over its labelled rows; {} without any."""
         labelled = table.filter(pl.col("target").is_not_null())
         if not len(labelled):
             return {}

@@ -60,8 +60,8 @@ def shared(preset: str | None = None, data_dir: str | None = None) -> tuple[str,
         preset: `model.preset`.
         data_dir: `data.data_dir`: the files of the archive, or prepared TFDS data sets.
     """
-    found = [f"data.data_dir={json.dumps(str(Path(data_dir).resolve()))}"] if data_dir else []
-    return (*found, *([f"model.preset={json.dumps(preset)}"] if preset else []))
+    overrides = [f"data.data_dir={json.dumps(str(Path(data_dir).resolve()))}"] if data_dir else []
+    return (*overrides, *([f"model.preset={json.dumps(preset)}"] if preset else []))
 
 
 def run(
@@ -72,8 +72,7 @@ def run(
     folder: str | Path | None = None,
     from_mnli: bool = False,
 ) -> dict[str, Any]:
-    """Trains and scores what is not done yet, and writes suite.json, suite.md, suite.html and the
-    submission.
+    """Trains and scores what is not done, and writes suite.json, suite.md, suite.html, answers.
 
     Args:
         suite: a key of `SUITES`.
@@ -107,9 +106,7 @@ def run(
 
 
 def _run(plan: Job, preset: str) -> dict[str, Any]:
-    """Trains and scores what is not done yet, while no other process writes in the suite's
-    folder.
-    """
+    """Trains and scores what is not done, while no other process writes in the folder."""
     suite, from_mnli = plan.suite, plan.from_mnli
     done: dict[str, dict[int, dict[str, Any]]] = {task.name: {} for task in plan.tasks}
     failed: list[dict[str, Any]] = []
@@ -119,29 +116,31 @@ def _run(plan: Job, preset: str) -> dict[str, Any]:
         except train.Stopped:
             raise
         except Exception as error:  # whatever is wrong with one task, the others are still worth their time
-            told = (
+            message = (
                 f"{error.message} ({error.hint})"
                 if isinstance(error, KftError)
                 else f"{type(error).__name__}: {error}"
             )
             if not isinstance(error, KftError):
                 traceback.print_exc()
-            note(f"{task.title}, seed {seed}: failed: {told}")
-            failed.append({"task": task.name, "seed": seed, "error": told})
-    told = summary.summarize(suite, preset, plan.seeds, plan.tasks, done, failed, from_mnli)
-    told["submission"] = _write_submission(plan, done)
-    runs.write_json(plan.folder / "suite.json", told)
-    runs.write_text(plan.folder / "suite.md", summary.markdown(told))
-    runs.write_text(plan.folder / "suite.html", page.html(told))
-    return runs.finite(told | {"folder": str(plan.folder)})
+            note(f"{task.title}, seed {seed}: failed: {message}")
+            failed.append({"task": task.name, "seed": seed, "error": message})
+    content = summary.summarize(suite, preset, plan.seeds, plan.tasks, done, failed, from_mnli)
+    content["submission"] = _write_submission(plan, done)
+    runs.write_json(plan.folder / "suite.json", content)
+    runs.write_text(plan.folder / "suite.md", summary.markdown(content))
+    runs.write_text(plan.folder / "suite.html", page.html(content))
+    return runs.finite(content | {"folder": str(plan.folder)})
 
 
 def _chosen(suite: str, names: list[str] | None, from_mnli: bool) -> tuple[Task, ...]:
     known = {task.name: task for task in SUITES[suite]}
     strange = [name for name in names or () if name not in known]
     if strange:
-        told = "\n".join(f"{suite} has no task `{name}`{did_you_mean(name, list(known))}" for name in strange)
-        raise KftError(told, f"its tasks are {', '.join(known)}")
+        message = "\n".join(
+            f"{suite} has no task `{name}`{did_you_mean(name, list(known))}" for name in strange
+        )
+        raise KftError(message, f"its tasks are {', '.join(known)}")
     chosen = [task for task in SUITES[suite] if not names or task.name in names]
     if from_mnli and "mnli" not in known:
         raise KftError(f"{suite} has no MNLI to start from", "--set model.from_run=RUN starts from any run")
@@ -159,9 +158,7 @@ def _chosen(suite: str, names: list[str] | None, from_mnli: bool) -> tuple[Task,
 
 
 def _order(plan: Job) -> Iterator[tuple[Task, int]]:
-    """Every task and seed: what others start from first, seed by seed, so that an early stop leaves
-    whole columns.
-    """
+    """Every task and seed: what others start from first, seed by seed: whole columns early."""
     last = {True: 0, False: 1}
     tasks = sorted(plan.tasks, key=lambda t: last[t.name == "mnli"] if plan.from_mnli else 0)
     for seed in plan.seeds:
@@ -204,9 +201,9 @@ def _train_and_score(plan: Job, task: Task, seed: int) -> dict[str, Any]:
     elif not run.done.exists():
         raise KftError(f"the model of {task.by} is missing", f"{task.by} failed, see above")
     metrics = _score(plan, task, seed, config)
-    told = {"task": task.name, "seed": seed, "metrics": metrics, "train_seconds": seconds}
-    runs.write_json(plan.scores(task, seed), told)
-    return runs.finite(told)
+    content = {"task": task.name, "seed": seed, "metrics": metrics, "train_seconds": seconds}
+    runs.write_json(plan.scores(task, seed), content)
+    return runs.finite(content)
 
 
 def _train(run: RunDir, config: Config, title: str) -> float:
@@ -236,15 +233,13 @@ def _time_file(run: RunDir) -> Path:
 
 
 def _score(plan: Job, task: Task, seed: int, config: Config) -> dict[str, float]:
-    """Scores the task's splits, and keeps the answers to them and to the splits that are
-    submitted.
-    """
+    """Scores the task's splits, and keeps the answers to them and to those for the server."""
     data = task.data(config.data)
-    there = _splits(data)
+    available = _splits(data)
     loaded = evaluate.load_run(plan.run(task, seed).path)
     scores: dict[str, float] = {}
     for split in dict.fromkeys([*task.splits, *(s.split for s in task.submissions)]):
-        if split not in there:
+        if split not in available:
             continue
         table = _answers(loaded, *_read(data, split))
         runs.write_whole(plan.answers(task, seed, split), table.write_parquet)
@@ -276,7 +271,7 @@ def _answers(loaded: evaluate.LoadedRun, frame: pl.DataFrame, table: pl.DataFram
 
 
 def _write_submission(plan: Job, done: dict[str, dict[int, dict[str, Any]]]) -> dict[str, Any]:
-    """Zips the answers of each task's best seed; tells which files the server still lacks."""
+    """Zips the answers of each task's best seed; reports which files the server still lacks."""
     tables, seeds = [], {}
     for task in plan.tasks:
         finished = done[task.by or task.name]

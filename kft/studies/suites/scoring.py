@@ -38,18 +38,14 @@ def correlations(table: pl.DataFrame, labels: tuple[str, ...]) -> Scores:
 
 
 def multirc(table: pl.DataFrame, labels: tuple[str, ...]) -> Scores:
-    """F1 over all answers, and the share of questions with every answer right (Khashabi et al.
-    2018, section 5.1).
-    """
+    """F1 over all answers, and the share of questions all right (Khashabi et al. 2018, 5.1)."""
     right = pl.col("target") == pl.col("answer")
     questions = table.group_by("question").agg(right.all().alias("right"))
     return {"f1a": classes("f1")(table, labels)["f1"], "exact_match": questions["right"].mean()}
 
 
 def chosen(table: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """Of each question its choice with the highest score, the first of equals, in the order of the
-    table.
-    """
+    """Of each question the first choice with the highest score, in the table's order."""
     return table.group_by(by, maintain_order=True).agg(pl.all().get(pl.col("answer").arg_max()))
 
 
@@ -59,9 +55,7 @@ def copa(table: pl.DataFrame, labels: tuple[str, ...]) -> Scores:
 
 
 def record(table: pl.DataFrame, labels: tuple[str, ...]) -> Scores:
-    """Mean over queries of the best token F1 and exact match with any answer (Zhang et al. 2018,
-    section 5).
-    """
+    """Mean over queries of the best token F1 and exact match (Zhang et al. 2018, section 5)."""
     best = chosen(table, ["passage_idx", "query_idx"])
     pairs = list(zip(best["entity"], best["answers"].to_list(), strict=True))
     return {
@@ -77,9 +71,7 @@ def record(table: pl.DataFrame, labels: tuple[str, ...]) -> Scores:
 
 
 def normal(answer: str) -> str:
-    """Lower case, without punctuation, articles and repeated spaces (SQuAD's evaluation, Rajpurkar
-    et al. 2016).
-    """
+    """Lower case, no punctuation, articles, repeated spaces (SQuAD, Rajpurkar et al. 2016)."""
     bare = "".join(c for c in answer.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
@@ -91,8 +83,9 @@ def _token_f1(predicted: str, answer: str) -> float:
 
 
 def gender_parity(table: pl.DataFrame, labels: tuple[str, ...]) -> Scores:
-    """Accuracy, and the share of pairs (neighbours that differ in a pronoun's gender) with one
-    answer (Wang et al. 2019).
+    """Accuracy, and the share of pairs with one answer for both genders (Wang et al. 2019).
+
+    A pair are neighbours that differ in a pronoun's gender.
     """
     answers = table["answer"].to_numpy()
     alike = answers[0::2][: len(answers) // 2] == answers[1::2]

@@ -23,8 +23,13 @@ Labels = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Form:
-    """How a file is written: (table with `answer`, label names) → lines, and (lines, label names,
+    """How a file is written and checked.
+
+    `lines` is (table with `answer`, label names) → lines; `problems` is (lines, label names,
     rows) → what is wrong.
+
+    A row is (table with `answer`, label names) → lines, and (lines, label names, rows) → what
+    is wrong.
     """
 
     lines: Callable[[pl.DataFrame, Labels], list[str]]
@@ -51,29 +56,29 @@ def check(suite: str, path: str | Path) -> list[str]:
         KftError: a file has a wrong name, is missing, or has wrong rows or labels; all mistakes at
         once.
     """
-    held = _held(Path(path))
-    problems = file_problems(suite, held)
+    contents = _contents(Path(path))
+    problems = file_problems(suite, contents)
     if Path(path).suffix == ".zip":
         wanted = [s.file for task in SUITES[suite] for s in task.submissions]
-        problems += [f"{name}: is missing" for name in wanted if name not in held]
+        problems += [f"{name}: is missing" for name in wanted if name not in contents]
     if problems:
         raise KftError(
             f"{path}: the server of {suite} would refuse it\n"
             + "\n".join(f"  {p}" for p in _first(problems)),
             f"`kft suite {suite}` writes files that are right, for the tasks whose test splits it has",
         )
-    return list(held)
+    return list(contents)
 
 
-def file_problems(suite: str, held: dict[str, bytes]) -> list[str]:
+def file_problems(suite: str, contents: dict[str, bytes]) -> list[str]:
     """What is wrong with the names and contents of files, a line each."""
     known = {s.file: (task, s) for task in SUITES[suite] for s in task.submissions}
     problems = [
         f"{name}: the server takes no file of that name{did_you_mean(name, list(known))}"
-        for name in held
+        for name in contents
         if name not in known
     ]
-    for name, content in held.items():
+    for name, content in contents.items():
         if name in known:
             problems += [f"{name}: {problem}" for problem in _content_problems(content, *known[name])]
     return problems
@@ -81,7 +86,7 @@ def file_problems(suite: str, held: dict[str, bytes]) -> list[str]:
 
 def refused(suite: str, path: Path) -> list[str]:
     """What the server would find wrong first with the files of a zip, however many are missing."""
-    return _first(file_problems(suite, _held(path)))
+    return _first(file_problems(suite, _contents(path)))
 
 
 def _first(problems: list[str]) -> list[str]:
@@ -89,7 +94,7 @@ def _first(problems: list[str]) -> list[str]:
     return problems[:SHOWN_PROBLEMS] + ([f"and {rest} more"] if rest > 0 else [])
 
 
-def _held(path: Path) -> dict[str, bytes]:
+def _contents(path: Path) -> dict[str, bytes]:
     try:
         if path.suffix != ".zip":
             return {path.name: path.read_bytes()}
@@ -125,15 +130,17 @@ def _tsv_problems(
     allowed: Callable[[str, Labels], str | None],
 ) -> Callable[[list[str], Labels, int], list[str]]:
     def problems(lines: list[str], labels: Labels, rows: int) -> list[str]:
-        found = [] if lines[0] == HEADER else [f"line 1: must be index, tab, prediction, got: {lines[0]!r}"]
-        found += _count_problem(len(lines) - 1, rows)
+        mistakes = (
+            [] if lines[0] == HEADER else [f"line 1: must be index, tab, prediction, got: {lines[0]!r}"]
+        )
+        mistakes += _count_problem(len(lines) - 1, rows)
         for number, line in enumerate(lines[1:]):
             index, tab, prediction = line.partition("\t")
             if index != str(number) or not tab:
-                found.append(f"line {number + 2}: must be {number}, tab, prediction, got: {line[:60]!r}")
+                mistakes.append(f"line {number + 2}: must be {number}, tab, prediction, got: {line[:60]!r}")
             elif (wanted := allowed(prediction, labels)) is not None:
-                found.append(f"line {number + 2}: must be {wanted}, got: {prediction[:60]!r}")
-        return found
+                mistakes.append(f"line {number + 2}: must be {wanted}, got: {prediction[:60]!r}")
+        return mistakes
 
     return problems
 
@@ -174,7 +181,7 @@ def _json_problems(
     allowed: Callable[[Any, Labels], bool], wanted: Callable[[Labels], str]
 ) -> Callable[[list[str], Labels, int], list[str]]:
     def problems(lines: list[str], labels: Labels, rows: int) -> list[str]:
-        found = _count_problem(len(lines), rows)
+        mistakes = _count_problem(len(lines), rows)
         for number, line in enumerate(lines):
             row = _object(line)
             if (
@@ -183,12 +190,12 @@ def _json_problems(
                 or type(row["idx"]) is not int
                 or row["idx"] != number
             ):
-                found.append(
+                mistakes.append(
                     f'line {number + 1}: must be {{"idx": {number}, "label": …}}, got: {line[:60]!r}'
                 )
             elif not allowed(row["label"], labels):
-                found.append(f"line {number + 1}: label must be {wanted(labels)}, got: {row['label']!r}")
-        return found
+                mistakes.append(f"line {number + 1}: label must be {wanted(labels)}, got: {row['label']!r}")
+        return mistakes
 
     return problems
 
@@ -226,32 +233,32 @@ def _multirc_lines(table: pl.DataFrame, labels: Labels) -> list[str]:
 
 
 def _multirc_problems(lines: list[str], labels: Labels, rows: int) -> list[str]:
-    found, answers, passages, questions = [], 0, set(), set()
+    mistakes, answers, passages, questions = [], 0, set(), set()
     for number, line in enumerate(lines, 1):
         row = _object(line)
         try:
             twice = [f"passage {row['idx']}"] if row["idx"] in passages else []
             passages.add(row["idx"])
             for question in row["passage"]["questions"]:
-                at = (row["idx"], question["idx"])
-                twice += [f"question {question['idx']}"] if at in questions else []
-                questions.add(at)
+                key = (row["idx"], question["idx"])
+                twice += [f"question {question['idx']}"] if key in questions else []
+                questions.add(key)
                 labels_of = [(operator.index(a["idx"]), a["label"]) for a in question["answers"]]
                 answers += len(labels_of)
                 twice += ["an answer"] if len(dict(labels_of)) < len(labels_of) else []
-                found += [
+                mistakes += [
                     f"line {number}: label must be 0 or 1, got: {label!r}"
                     for _, label in labels_of
                     if type(label) is not int or label not in (0, 1)
                 ]
         except (KeyError, TypeError):
-            found.append(
+            mistakes.append(
                 f"line {number}: must hold idx and passage.questions[] with idx and answers[] with idx and label, "
                 f"got: {line[:60]!r}"
             )
             continue
-        found += [f"line {number}: {what} stands there twice" for what in twice]
-    return _count_problem(answers, rows, "answers") + found
+        mistakes += [f"line {number}: {what} occurs twice" for what in twice]
+    return _count_problem(answers, rows, "answers") + mistakes
 
 
 def _labels(labels: Labels) -> str:

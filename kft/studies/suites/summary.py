@@ -1,6 +1,4 @@
-"""suite.json: scores over seeds and the benchmark's average; as a table in plain text and
-Markdown.
-"""
+"""suite.json: scores over seeds and the benchmark's average, also as text and Markdown."""
 
 import math
 import statistics
@@ -50,14 +48,14 @@ def summarize(
     rows = []
     for task in tasks:
         scores = done[task.name]
-        names = dict.fromkeys(name for told in scores.values() for name in told["metrics"])
-        times = [told["train_seconds"] for told in scores.values()]
+        names = dict.fromkeys(name for result in scores.values() for name in result["metrics"])
+        times = [result["train_seconds"] for result in scores.values()]
         rows.append(
             {
                 "task": task.name,
                 "title": task.title,
                 "metrics": {
-                    name: _over_seeds({s: told["metrics"].get(name) for s, told in scores.items()})
+                    name: _over_seeds({s: result["metrics"].get(name) for s, result in scores.items()})
                     | {
                         "published": [
                             {"score": p.scores[task.name][name], "source": p.source}
@@ -104,19 +102,17 @@ def task_score(metrics: dict[str, float | None]) -> float:
     return statistics.mean([value or 0.0 for value in metrics.values()]) if metrics else 0.0
 
 
-def rows(told: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """(task, metric, mean ± deviation, training time, published), scores as percentages, as the
-    benchmarks print them.
-    """
+def rows(content: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """(task, metric, mean ± deviation, training time, published), scores as percentages."""
     table = []
-    for task in told["tasks"]:
+    for task in content["tasks"]:
         for i, (name, metric) in enumerate(task["metrics"].items()):
             published = "; ".join(f"{p['score'] * 100:.1f}" for p in metric["published"])
             time = duration(task["train_seconds"]) if i == 0 and task["train_seconds"] is not None else ""
-            table.append((task["title"] if i == 0 else "", name, _shown(metric), time, published))
+            table.append((task["title"] if i == 0 else "", name, _mean_text(metric), time, published))
         if not task["metrics"]:
             table.append((task["title"], "", "-", "", ""))
-    average = told["average"]
+    average = content["average"]
     if average["score"] is not None:
         count = len(average["tasks"])
         note = f"of {count} task{'s' * (count > 1)}" if average["missing"] else ""
@@ -124,7 +120,7 @@ def rows(told: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     return table
 
 
-def _shown(metric: dict[str, Any]) -> str:
+def _mean_text(metric: dict[str, Any]) -> str:
     if metric["mean"] is None:
         return "-"
     deviation = "" if metric["sd"] is None else f" ± {metric['sd'] * 100:.2f}"
@@ -134,9 +130,9 @@ def _shown(metric: dict[str, Any]) -> str:
 HEAD = ("task", "metric", "score, %", "training", "published")
 
 
-def text(told: dict[str, Any]) -> str:
+def text(content: dict[str, Any]) -> str:
     """The table for a terminal."""
-    table = [HEAD, *rows(told)]
+    table = [HEAD, *rows(content)]
     keep = [i for i in range(len(HEAD)) if any(row[i] for row in table[1:])]
     widths = [max(len(row[i]) for row in table) for i in keep]
     lines = [
@@ -145,28 +141,28 @@ def text(told: dict[str, Any]) -> str:
         ).rstrip()
         for row in table
     ]
-    return "\n".join([*lines, *notes(told)])
+    return "\n".join([*lines, *notes(content)])
 
 
-def notes(told: dict[str, Any]) -> list[str]:
+def notes(content: dict[str, Any]) -> list[str]:
     """What the table leaves out."""
     sources = dict.fromkeys(
-        p["source"] for task in told["tasks"] for m in task["metrics"].values() for p in m["published"]
+        p["source"] for task in content["tasks"] for m in task["metrics"].values() for p in m["published"]
     )
     lines = [f"published: {source}" for source in sources]
     if not sources:
-        lines.append(f"no published scores of {told['preset']} are known")
+        lines.append(f"no published scores of {content['preset']} are known")
     failed: dict[tuple[str, str], list[str]] = {}
-    for failure in told["failed"]:
+    for failure in content["failed"]:
         failed.setdefault((failure["task"], failure["error"]), []).append(str(failure["seed"]))
     for (task, error), seeds in failed.items():
         lines.append(f"failed: {task}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {error}")
     return lines
 
 
-def markdown(told: dict[str, Any]) -> str:
+def markdown(content: dict[str, Any]) -> str:
     """The table in Markdown."""
-    title = f"{told['suite']}, {told['preset']}, seeds {', '.join(map(str, told['seeds']))}"
+    title = f"{content['suite']}, {content['preset']}, seeds {', '.join(map(str, content['seeds']))}"
     lines = [f"# {title}", "", "| " + " | ".join(HEAD) + " |", "|---|---|--:|--:|--:|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows(told)]
-    return "\n".join([*lines, "", *("- " + " ".join(note.split()) for note in notes(told))]) + "\n"
+    lines += ["| " + " | ".join(row) + " |" for row in rows(content)]
+    return "\n".join([*lines, "", *("- " + " ".join(note.split()) for note in notes(content))]) + "\n"

@@ -1,5 +1,4 @@
-"""Searches settings: a grid, random ones, or ones that Optuna guides; any number of processes share
-a study.
+"""Searches settings by a grid, at random or with Optuna, in any number of processes.
 
 `space` and `storage` need no Keras; `working` trains.
 """

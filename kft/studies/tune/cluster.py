@@ -1,6 +1,4 @@
-"""Workers of a study on a Ray cluster, or on a Ray of this machine's own where there is no
-cluster.
-"""
+"""Workers of a study on a Ray cluster, or on this machine's own Ray if there is none."""
 
 import contextlib
 import os
@@ -37,8 +35,7 @@ Crew = dict[ray.ObjectRef, ray.actor.ActorHandle]  # what a worker will return: 
 
 
 def run_workers(opened: Study, url: str | None, stop: threading.Event) -> None:
-    """Trains until every trial has ended, by `tune.workers` workers at a time; those that die are
-    replaced.
+    """Trains until all trials ended, by `tune.workers` workers at a time, replaced when they die.
 
     Args:
         opened: the study.
@@ -58,22 +55,22 @@ def run_workers(opened: Study, url: str | None, stop: threading.Event) -> None:
             else:  # the last ones are other commands'
                 stop.wait(POLL_SECONDS)
         if not stop.is_set():
-            _score_winner_there(opened, url)
+            _score_winner_remotely(opened, url)
 
 
 def _run_crew(opened: Study, url: str | None, count: int, stop: threading.Event) -> None:
     """Starts workers, and waits until the last of them finds nothing to claim."""
     crew: Crew = dict(_start(opened, url) for _ in range(count))
-    deaths, left, asked = 0, len(storage.unfinished(opened)), False
+    deaths, left, stopping = 0, len(storage.unfinished(opened)), False
     try:
         while crew:
-            if stop.is_set() and not asked:
-                asked = True
+            if stop.is_set() and not stopping:
+                stopping = True
                 _end(list(crew.values()))
             for work in ray.wait(list(crew), timeout=POLL_SECONDS)[0]:
                 del crew[work]
                 died = _death(work)
-                if died is None or asked:
+                if died is None or stopping:
                     continue
                 note("a Ray worker died; its trial is taken over")
                 before, left = left, len(storage.unfinished(opened))
@@ -91,21 +88,21 @@ def _run_crew(opened: Study, url: str | None, count: int, stop: threading.Event)
 
 def _start(opened: Study, url: str | None) -> tuple[ray.ObjectRef, ray.actor.ActorHandle]:
     worker = node.Worker.options(**_resources(opened.config.tune)).remote()
-    return worker.work.remote(*_told(opened, url)), worker
+    return worker.work.remote(*_arguments(opened, url)), worker
 
 
-def _told(opened: Study, url: str | None) -> tuple[Any, ...]:
+def _arguments(opened: Study, url: str | None) -> tuple[Any, ...]:
     return opened.config, opened.folder.resolve(), url, kft.__version__
 
 
 def _resources(tune: TuneConfig) -> dict[str, Any]:
-    asked = {"num_cpus": tune.cpus_per_trial, "num_gpus": tune.gpus_per_trial}
+    resources = {"num_cpus": tune.cpus_per_trial, "num_gpus": tune.gpus_per_trial}
     if not 0 < tune.gpus_per_trial < 1:
-        return asked
+        return resources
     # By itself JAX takes three quarters of a GPU's memory, and leaves too little to the others that
     # share it.
     share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * tune.gpus_per_trial:.3f}"}
-    return asked | {"runtime_env": {"env_vars": share}}
+    return resources | {"runtime_env": {"env_vars": share}}
 
 
 def _death(work: ray.ObjectRef) -> RayActorError | None:
@@ -126,7 +123,7 @@ def _end(workers: list[ray.actor.ActorHandle]) -> None:
         ray.kill(answers[silent])
 
 
-def _score_winner_there(opened: Study, url: str | None) -> None:
+def _score_winner_remotely(opened: Study, url: str | None) -> None:
     """Where each node keeps the runs that it trained, the one with the best scores it on test."""
     best = results.gather(opened)["best"]
     if url is None or best is None or all(RunDir(Path(run)).done.exists() for run in best["runs"]):
@@ -134,19 +131,17 @@ def _score_winner_there(opened: Study, url: str | None) -> None:
     host = best["host"].split(":")[0]
     places = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeManagerHostname"] == host]
     if places:
-        there = NodeAffinitySchedulingStrategy(places[0], soft=False)
-        task = node.finish.options(scheduling_strategy=there, **_resources(opened.config.tune))
+        on_node = NodeAffinitySchedulingStrategy(places[0], soft=False)
+        task = node.finish.options(scheduling_strategy=on_node, **_resources(opened.config.tune))
         try:
-            ray.get(task.remote(*_told(opened, url)))
+            ray.get(task.remote(*_arguments(opened, url)))
         except RayTaskError as error:
             raise error.cause from None
 
 
 @contextlib.contextmanager
 def _connected(tune: TuneConfig) -> Iterator[None]:
-    """The cluster that RAY_ADDRESS names or that runs here, else a Ray that ends with the
-    command.
-    """
+    """The cluster of RAY_ADDRESS or of this machine, else a Ray that ends with the command."""
     on_term = signal.getsignal(signal.SIGTERM)
     if not sys.stderr.isatty():
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")

@@ -23,13 +23,13 @@ def run_workers(folder: Path, url: str | None, count: int, stop: threading.Event
         count: of workers.
         stop: lets them save their trials and end.
     """
-    told = json.dumps({"folder": str(folder.resolve()), "url": url}) + "\n"
-    workers = [_start(told) for _ in range(count)]
-    asked = False
+    request = json.dumps({"folder": str(folder.resolve()), "url": url}) + "\n"
+    workers = [_start(request) for _ in range(count)]
+    stopping = False
     try:
         while any(worker.poll() is None for worker in workers):
-            if stop.is_set() and not asked:
-                asked = True
+            if stop.is_set() and not stopping:
+                stopping = True
                 for worker in workers:
                     worker.terminate()
             time.sleep(POLL_SECONDS)
@@ -41,7 +41,7 @@ def run_workers(folder: Path, url: str | None, count: int, stop: threading.Event
             note(f"a worker ended with status {worker.returncode}; its trial is taken over")
 
 
-def _start(told: str) -> subprocess.Popen:
+def _start(request: str) -> subprocess.Popen:
     # A session of its own: Ctrl-C reaches the parent alone, which then asks each worker once.
     try:
         worker = subprocess.Popen(
@@ -52,6 +52,6 @@ def _start(told: str) -> subprocess.Popen:
         )
     except OSError as error:
         raise KftError(f"a worker cannot be started: {error.strerror}", "fewer --workers") from None
-    worker.stdin.write(told)
+    worker.stdin.write(request)
     worker.stdin.flush()
     return worker

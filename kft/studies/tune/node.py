@@ -1,6 +1,4 @@
-"""What runs on a node of a Ray cluster: a worker that trains trials, and the scoring of a winner
-that stands there.
-"""
+"""What runs on a node of a Ray cluster: a worker, and the scoring of a winner on its node."""
 
 import glob
 import os
@@ -43,7 +41,7 @@ class Worker:
 
 @ray.remote
 def finish(config: Config, folder: Path, url: str | None, version: str) -> None:
-    """Scores the winner on test where its run stands; the storage then tells the command."""
+    """Scores the winner on test where its run is; the command reads them from the storage."""
     _working(config).finish(_open(config, folder, url, version))
 
 

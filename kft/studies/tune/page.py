@@ -1,6 +1,4 @@
-"""study.html: the ranked table, and charts of a study's course, of what matters and of how the
-settings go together.
-"""
+"""study.html: the ranked table; charts of a study's course, and of what its settings do."""
 
 import io
 import json
@@ -20,19 +18,19 @@ from kft.report.history import COLORS
 TEMPLATES = (Path(__file__).parent, Path(report.__file__).parent)
 
 
-def html(told: dict[str, Any], table: list[tuple[str, ...]], importances: dict[str, float]) -> str:
+def html(content: dict[str, Any], table: list[tuple[str, ...]], importances: dict[str, float]) -> str:
     """One page that needs nothing else."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    complete = sorted((t for t in told["trials"] if t["state"] == "complete"), key=lambda t: t["number"])
+    complete = sorted((t for t in content["trials"] if t["state"] == "complete"), key=lambda t: t["number"])
     charts = [] if not complete else [
-        ("Course of the search", _course(complete, told["metric"], told["positive"])),
+        ("Course of the search", _course(complete, content["metric"], content["positive"])),
         *([("Importance of the settings", _bars(importances))] if importances else []),
-        ("Settings of the trials", _parallel(complete, told["metric"], told["positive"])),
+        ("Settings of the trials", _parallel(complete, content["metric"], content["positive"])),
     ]  # fmt: skip
     return environment.get_template("study.html.j2").render(
-        told=told, head=table[0], rows=table[1:], charts=charts, metric_name=metric_name
+        content=content, head=table[0], rows=table[1:], charts=charts, metric_name=metric_name
     )
 
 
@@ -67,21 +65,19 @@ def _bars(importances: dict[str, float]) -> str:
 
 
 def _parallel(complete: list[dict[str, Any]], metric: str, positive: str | None) -> str:
-    """A line for each trial through an axis for each setting and one for the score; the better, the
-    darker.
-    """
+    """A line for each trial through an axis for each setting and the score, dark where good."""
     names = list(complete[0]["params"])
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots()
     places = []
     for column, name in enumerate(names):
-        at, ticks = _places([t["params"][name] for t in complete])
-        places.append(at)
+        positions, ticks = _places([t["params"][name] for t in complete])
+        places.append(positions)
         for y, label in ticks:
             axes.text(column - 0.03, y, label, ha="right", va="center", fontsize=8)
     values = np.array([t["value"] for t in complete])
-    at, ticks = _places(values.tolist())
-    places.append(at)
+    positions, ticks = _places(values.tolist())
+    places.append(positions)
     for y, label in ticks:
         axes.text(len(names) + 0.03, y, label, ha="left", va="center", fontsize=8)
     order = values if metrics.METRICS[metric].greater_is_better else -values
@@ -104,12 +100,12 @@ def _places(values: list[Any]) -> tuple[list[float], list[tuple[float, str]]]:
         low, high = min(values), max(values)
         logarithmic = low > 0 and high / low >= 10
         scale = np.log if logarithmic else np.asarray
-        at = (scale(values) - scale(low)) / (scale(high) - scale(low))
-        return at.tolist(), [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")]
+        positions = (scale(values) - scale(low)) / (scale(high) - scale(low))
+        return positions.tolist(), [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")]
     texts = [f"{v:.4g}" if numbers else v if isinstance(v, str) else json.dumps(v) for v in values]
     known = sorted(set(texts))
-    at = {text: i / max(len(known) - 1, 1) if len(known) > 1 else 0.5 for i, text in enumerate(known)}
-    return [at[text] for text in texts], [(y, text) for text, y in at.items()]
+    positions = {text: i / max(len(known) - 1, 1) if len(known) > 1 else 0.5 for i, text in enumerate(known)}
+    return [positions[text] for text in texts], [(y, text) for text, y in positions.items()]
 
 
 def _svg(figure: Figure) -> str:

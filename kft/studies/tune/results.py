@@ -1,6 +1,4 @@
-"""What a study found: trials in their rank, study.json, best.toml, study.html, and a table in plain
-text.
-"""
+"""What a study gives: ranked trials, study.json, best.toml, study.html, a table as text."""
 
 import json
 from pathlib import Path
@@ -62,32 +60,32 @@ def gather(opened: Study) -> dict[str, Any]:
 
 
 def _positive(opened: Study, ended: list[dict[str, Any]]) -> str | None:
-    """The class that scores of one class are of, as the trials' runs tell."""
+    """The class that scores of one class are of, as the trials' runs say."""
     folders = (runs.RunDir(Path(folder)) for trial in ended for folder in trial["runs"])
-    there = next((run for run in folders if run.labels.exists() and run.model.exists()), None)
-    if there is None:
+    first = next((run for run in folders if run.labels.exists() and run.model.exists()), None)
+    if first is None:
         return opened.config.data.positive
-    learned = runs.read_learned(there)
+    learned = runs.read_learned(first)
     return scoring.positive_label(learned.labels, learned.positive)
 
 
-def write(opened: Study, told: dict[str, Any]) -> dict[str, Any]:
+def write(opened: Study, content: dict[str, Any]) -> dict[str, Any]:
     """Writes study.json, best.toml and study.html; returns what study.json holds.
 
     Raises:
         KftError: every trial failed.
     """
-    told = runs.finite(told)
-    runs.write_json(opened.folder / "study.json", told)
-    if told["best"]:
-        runs.write_text(opened.folder / "best.toml", _best_toml(opened, told["best"]))
-    runs.write_text(opened.folder / "study.html", page.html(told, table(told), importances(opened)))
-    if told["trials"] and len(told["trials"]) == told["planned"] and not told["best"]:
-        reasons = dict.fromkeys(t["reason"] for t in told["trials"] if t["state"] == "failed")
+    content = runs.finite(content)
+    runs.write_json(opened.folder / "study.json", content)
+    if content["best"]:
+        runs.write_text(opened.folder / "best.toml", _best_toml(opened, content["best"]))
+    runs.write_text(opened.folder / "study.html", page.html(content, table(content), importances(opened)))
+    if content["trials"] and len(content["trials"]) == content["planned"] and not content["best"]:
+        reasons = dict.fromkeys(t["reason"] for t in content["trials"] if t["state"] == "failed")
         raise KftError(
             f"{opened.folder}: no trial was completed: {'; '.join(reasons)}", "see study.json in the folder"
         )
-    return told
+    return content
 
 
 def changes(opened: Study, point: dict[str, Any]) -> list[dict[str, Any]]:
@@ -110,9 +108,7 @@ def run_folder(opened: Study, index: int, seed: int) -> Path:
 
 
 def importances(opened: Study) -> dict[str, float]:
-    """Setting → share of the metric's spread that it explains (fANOVA, Hutter et al. 2014); {}
-    where that is unknown.
-    """
+    """Setting → its share of the metric's spread (fANOVA, Hutter et al. 2014); {} if unknown."""
     from_trials = [t for t in storage.trials(opened) if t.state == TrialState.COMPLETE]
     varied = {p.name for p in opened.space if len({t.params.get(p.name) for t in from_trials}) > 1}
     if len(from_trials) < 4 or not varied or len({t.value for t in from_trials}) < 2:
@@ -120,37 +116,40 @@ def importances(opened: Study) -> dict[str, float]:
     return page.fanova(opened.study, sorted(varied))
 
 
-def text(told: dict[str, Any]) -> str:
+def text(content: dict[str, Any]) -> str:
     """The ranked table for a terminal."""
-    head, *rows = table(told)
-    left = told["planned"] - len(told["trials"])
+    head, *rows = table(content)
+    left = content["planned"] - len(content["trials"])
     lines = [*aligned([head, *rows])] if rows else []
     if left:
-        lines.append(f"{left} of {told['planned']} trials are not finished")
-    if told["best"] and told["best"]["metrics"].get("test"):
-        scores = told["best"]["metrics"]["test"]
+        lines.append(f"{left} of {content['planned']} trials are not finished")
+    if content["best"] and content["best"]["metrics"].get("test"):
+        scores = content["best"]["metrics"]["test"]
         lines += [
             "",
-            f"trial {told['best']['number']} on test",
+            f"trial {content['best']['number']} on test",
             *aligned(
                 [
                     ("metric", "score"),
-                    *((metric_name(name, told["positive"]), number(value)) for name, value in scores.items()),
+                    *(
+                        (metric_name(name, content["positive"]), number(value))
+                        for name, value in scores.items()
+                    ),
                 ]
             ),
         ]
     return "\n".join(lines)
 
 
-def table(told: dict[str, Any]) -> list[tuple[str, ...]]:
+def table(content: dict[str, Any]) -> list[tuple[str, ...]]:
     """Head and rows: rank, trial, state, score, and the settings that were searched."""
-    names = list(dict.fromkeys(name for trial in told["trials"] for name in trial["params"]))
-    rows = [("rank", "trial", "state", metric_name(told["metric"], told["positive"]), *names)]
-    for rank, trial in enumerate(told["trials"], 1):
+    names = list(dict.fromkeys(name for trial in content["trials"] for name in trial["params"]))
+    rows = [("rank", "trial", "state", metric_name(content["metric"], content["positive"]), *names)]
+    for rank, trial in enumerate(content["trials"], 1):
         spread = "" if trial["sd"] is None else f" ± {number(trial['sd'])}"
-        shown = [_value(trial["params"].get(name)) for name in names]
+        cells = [_value(trial["params"].get(name)) for name in names]
         rows.append(
-            (str(rank), str(trial["number"]), trial["state"], number(trial["value"]) + spread, *shown)
+            (str(rank), str(trial["number"]), trial["state"], number(trial["value"]) + spread, *cells)
         )
     return rows
 
@@ -162,9 +161,9 @@ def _value(value: Any) -> str:
 
 
 def _trial(opened: Study, trial: FrozenTrial) -> dict[str, Any]:
-    index, told = trial.user_attrs["index"], trial.user_attrs
+    index, attributes = trial.user_attrs["index"], trial.user_attrs
     params = storage.decoded(opened, trial)
-    scores = told.get("metrics", [])
+    scores = attributes.get("metrics", [])
     validation, deviations = metrics.over_runs(scores)
     if not scores and trial.intermediate_values:
         validation = {opened.metric: trial.intermediate_values[max(trial.intermediate_values)]}
@@ -178,15 +177,15 @@ def _trial(opened: Study, trial: FrozenTrial) -> dict[str, Any]:
         "sd": deviations[opened.metric] if complete else None,
         "metrics": {"validation": validation},
         "epochs": {str(epoch): value for epoch, value in sorted(trial.intermediate_values.items())},
-        "reason": told.get("reason"),
-        "seconds": told.get("seconds"),
+        "reason": attributes.get("reason"),
+        "seconds": attributes.get("seconds"),
         "runs": [str(run_folder(opened, index, seed)) for seed in seeds],
-        "host": told.get("host"),
+        "host": attributes.get("host"),
     }
 
 
 def _best_toml(opened: Study, best: dict[str, Any]) -> str:
     config = configs.change(opened.config, changes(opened, best["params"])[0])
-    shown = ", ".join(f"{name} = {json.dumps(value)}" for name, value in best["params"].items())
+    listing = ", ".join(f"{name} = {json.dumps(value)}" for name, value in best["params"].items())
     head = f"# Trial {best['number']} of {len(storage.trials(opened))}: {opened.metric} {number(best['value'])} on validation.\n"
-    return head + f"# {shown}\n\n" + configs.dump(config)
+    return head + f"# {listing}\n\n" + configs.dump(config)

@@ -19,7 +19,7 @@ from kft.errors import KftError, did_you_mean
 Point = dict[str, Any]
 HINT = '"train.learning_rate" = [1e-5, 5e-5], or {low = 1e-5, high = 1e-4, log = true}'
 CHECKED_POINTS = 1000  # of a search whose points are not known beforehand, or are very many
-SIGNIFICANT_DIGITS = 4  # of drawn numbers: more tells nothing, and is hard to read
+SIGNIFICANT_DIGITS = 4  # of drawn numbers: more says nothing, and is hard to read
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Range:
-    """A number from low to high, both included; `step` None is any number, `log` draws evenly in
-    the logarithm.
-    """
+    """A number from low to high, both included; `step` None is any, `log` draws logarithms."""
 
     name: str
     low: float
@@ -60,7 +58,7 @@ class Range:
     @property
     def values(self) -> tuple[float, ...]:
         """All of them; for ranges with a step."""
-        return tuple(self._at(i) for i in range(int(self.size)))
+        return tuple(self._value(i) for i in range(int(self.size)))
 
     def draw(self, share: float) -> float:
         """The value at a share, from 0 to below 1, of the range."""
@@ -69,11 +67,11 @@ class Range:
         elif self.step is None:
             drawn = self.low + share * (self.high - self.low)
         else:
-            return self._at(int(share * self.size))
+            return self._value(int(share * self.size))
         drawn = round(drawn) if self.whole else float(f"{drawn:.{SIGNIFICANT_DIGITS}g}")
         return min(max(drawn, self.low), self.high)
 
-    def _at(self, index: int) -> float:
+    def _value(self, index: int) -> float:
         value = self.low + index * self.step
         return value if self.whole else round(value, 12)
 
@@ -93,7 +91,7 @@ def read(config: Config) -> Space:
     if not items:
         problems = ["`tune` names nothing to search"]
     names = [name for name, _ in items]
-    problems += [f"`tune`: `{name}` stands there twice" for name in {n for n in names if names.count(n) > 1}]
+    problems += [f"`tune`: `{name}` is listed twice" for name in {n for n in names if names.count(n) > 1}]
     if config.tune.seeds and "train.seed" in names:
         problems.append("`tune.seeds` and a search over `train.seed` exclude each other")
     if problems:
@@ -154,8 +152,8 @@ def _conflicts(config: Config, point: Point) -> list[str]:
     try:
         configs.change(config, point)
     except KftError as error:
-        shown = ", ".join(f"{name} = {json.dumps(value)}" for name, value in point.items())
-        return [f"{line.strip()}, in the trial {shown}" for line in error.message.splitlines()[1:]]
+        listing = ", ".join(f"{name} = {json.dumps(value)}" for name, value in point.items())
+        return [f"{line.strip()}, in the trial {listing}" for line in error.message.splitlines()[1:]]
     return []
 
 

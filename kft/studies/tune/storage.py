@@ -1,5 +1,4 @@
-"""A study's trials in Optuna's storage: each is claimed by one process, and by another when that
-one dies.
+"""A study's trials in Optuna's storage, each claimed by a process, or by another if that dies.
 
 A process holds a lock of the operating system on the file of its trial, which ends with the
 process: a trial that is running and not locked was left behind, and whoever finds it goes on with
@@ -85,7 +84,7 @@ def ranking_metric(config: Config) -> str:
 
 
 def begin(config: Config, folder: Path, url: str | None) -> Study:
-    """The study in a folder, made or gone on with.
+    """The study in a folder, new or gone on with.
 
     Raises:
         KftError: the table is wrong, the folder holds something else or a study of other settings,
@@ -102,9 +101,9 @@ def begin(config: Config, folder: Path, url: str | None) -> Study:
         runs.write_text(file, configs.dump(config))
     opened = open_study(folder, url)
     with locked(folder):
-        there = {trial.user_attrs["index"] for trial in trials(opened)}
+        enqueued = {trial.user_attrs["index"] for trial in trials(opened)}
         for index, point in enumerate(spaces.points(config, space)):
-            if index not in there:
+            if index not in enqueued:
                 fixed = {p.name: _encoded(p, point[p.name]) for p in space if point}
                 opened.study.enqueue_trial(fixed, user_attrs={"index": index})
     return opened
@@ -116,7 +115,7 @@ def _others(folder: Path) -> bool:
 
 
 def open_study(folder: Path, url: str | None) -> Study:
-    """A study that `begin` has made."""
+    """A study that `begin` has created."""
     config = configs.load(folder / "study.toml")
     space = spaces.read(config)
     direction = "maximize" if metrics.METRICS[ranking_metric(config)].greater_is_better else "minimize"
@@ -139,9 +138,9 @@ def open_study(folder: Path, url: str | None) -> Study:
         except (SQLAlchemyError, ValueError, OSError) as error:
             if runs.is_full(error):
                 raise runs.cannot_write(folder, error) from error
-            shown = "the storage" if url else folder / "study.db"
+            place = "the storage" if url else folder / "study.db"
             raise KftError(
-                f"{shown}: cannot be used: {runs.reason(error)}",
+                f"{place}: cannot be used: {runs.reason(error)}",
                 "--storage takes a URL such as postgresql://user@host/database or mysql://…",
             ) from None
         settings = json.loads(_identity(config))
@@ -159,7 +158,7 @@ def _storage(url: str) -> optuna.storages.BaseStorage:
     for tries_left in (2, 1, 0):
         try:
             return optuna.storages.RDBStorage(url, engine_kwargs=options)
-        except (IntegrityError, ProgrammingError):  # two machines made the tables at the same moment
+        except (IntegrityError, ProgrammingError):  # two machines created the tables at the same moment
             if not tries_left:
                 raise
             time.sleep(SETTLE_SECONDS)
@@ -174,9 +173,9 @@ def answering() -> Iterator[None]:
     except UNREACHABLE as error:
         if runs.is_full(error):
             raise runs.cannot_write("the study's storage", error) from error
-        told = runs.reason(error.__cause__ or error)
+        reason = runs.reason(error.__cause__ or error)
         raise KftError(
-            f"the storage does not answer: {told}", "once it does, the same command goes on"
+            f"the storage does not answer: {reason}", "once it does, the same command goes on"
         ) from error
 
 
@@ -191,27 +190,25 @@ def check_same(folder: Path, before: Config, now: Config) -> None:
         != (new[section].get(key) if isinstance(new[section], dict) else new[section])
     ]
     if changed or old != new:
-        told = ", ".join(changed) or "settings"
+        names = ", ".join(changed) or "settings"
         raise KftError(
-            f"{folder}: the study was begun with another {told}", "choose another folder with --run"
+            f"{folder}: the study was begun with another {names}", "choose another folder with --run"
         )
 
 
 def _identity(config: Config) -> str:
-    """The settings that decide about the trials; how many there are and where they run may
-    change.
-    """
+    """The settings that decide about trials; how many there are, and where, may change."""
     free = {"trials", "workers", "timeout_minutes", "launcher", "cpus_per_trial", "gpus_per_trial"}
     return config.model_dump_json(exclude={"tune": free, "data": {*configs.PATH_KEYS, "source"}})
 
 
 def trials(opened: Study) -> list[FrozenTrial]:
     """The trials in the order of their numbers, each once (two machines may have made one both)."""
-    found: dict[int, FrozenTrial] = {}
+    by_index: dict[int, FrozenTrial] = {}
     for trial in opened.study.get_trials(deepcopy=False):
         if "index" in trial.user_attrs:
-            found.setdefault(trial.user_attrs["index"], trial)
-    return [found[index] for index in sorted(found)]
+            by_index.setdefault(trial.user_attrs["index"], trial)
+    return [by_index[index] for index in sorted(by_index)]
 
 
 def unfinished(opened: Study) -> list[FrozenTrial]:
@@ -219,9 +216,7 @@ def unfinished(opened: Study) -> list[FrozenTrial]:
 
 
 def claim(opened: Study) -> Claim | None:
-    """A trial to train: one that was left behind, else the next; None where all are finished or
-    others' now.
-    """
+    """A trial to train: one left behind, else the next; None where all are finished or others'."""
     with locked(opened.folder):
         left = unfinished(opened)
         for trial in sorted(left, key=lambda t: t.state == TrialState.WAITING):
@@ -233,13 +228,13 @@ def claim(opened: Study) -> Claim | None:
                 lock.close()
                 continue
             attempts = trial.user_attrs.get("attempts", 0) + 1
-            held = Claim(index, trial._trial_id, lock, attempts)
+            claimed = Claim(index, trial._trial_id, lock, attempts)
             settles = begun and opened.shared and trial.user_attrs.get("host") != _host(opened)
-            note(opened, held, attempts=attempts, host=_host(opened), alive=time.time())
-            if settles and not _stays_mine(opened, held):
+            note(opened, claimed, attempts=attempts, host=_host(opened), alive=time.time())
+            if settles and not _stays_mine(opened, claimed):
                 lock.close()
                 continue
-            return held
+            return claimed
     return None
 
 
@@ -252,12 +247,10 @@ def claimable(opened: Study) -> int:
     return len(locks)
 
 
-def _stays_mine(opened: Study, held: Claim) -> bool:
-    """Whether no other machine took the same dead trial over at the same moment: the last one to
-    say so has it.
-    """
+def _stays_mine(opened: Study, claimed: Claim) -> bool:
+    """Whether no other machine took the same dead trial at the same moment: the last one has it."""
     time.sleep(SETTLE_SECONDS)
-    return opened.storage.get_trial(held.id).user_attrs["host"] == _host(opened)
+    return opened.storage.get_trial(claimed.id).user_attrs["host"] == _host(opened)
 
 
 def _take(opened: Study, trial: FrozenTrial) -> IO | None:
@@ -267,19 +260,19 @@ def _take(opened: Study, trial: FrozenTrial) -> IO | None:
     return _lock(opened.trial_folder(trial.user_attrs["index"]).with_suffix(".lock"), wait=False)
 
 
-def note(opened: Study, held: Claim, **told: Any) -> None:
+def note(opened: Study, claimed: Claim, **values: Any) -> None:
     """Writes down something about a trial."""
-    for key, value in told.items():
-        opened.storage.set_trial_user_attr(held.id, key, value)
+    for key, value in values.items():
+        opened.storage.set_trial_user_attr(claimed.id, key, value)
 
 
-def suggest(opened: Study, held: Claim) -> tuple[optuna.Trial, spaces.Point]:
+def suggest(opened: Study, claimed: Claim) -> tuple[optuna.Trial, spaces.Point]:
     """The settings of a claimed trial; of one that was begun before the same as then."""
     # A sampler for each trial, seeded by its number: else every process would begin with the same
     # choices.
-    seed = np.random.RandomState([opened.config.tune.seed, held.index]).randint(2**31 - 1)
+    seed = np.random.RandomState([opened.config.tune.seed, claimed.index]).randint(2**31 - 1)
     opened.study.sampler = optuna.samplers.TPESampler(seed=int(seed))
-    trial = optuna.Trial(opened.study, held.id)
+    trial = optuna.Trial(opened.study, claimed.id)
     return trial, {p.name: _decoded(p, _suggest(trial, p)) for p in opened.space}
 
 
@@ -290,19 +283,19 @@ def decoded(opened: Study, trial: FrozenTrial) -> spaces.Point:
 
 
 @contextlib.contextmanager
-def alive(opened: Study, held: Claim) -> Iterator[None]:
+def alive(opened: Study, claimed: Claim) -> Iterator[None]:
     """Gives signs of life while a trial of a shared storage runs."""
     over = threading.Event()
 
-    def tell() -> None:
+    def beat() -> None:
         while not over.wait(ALIVE_SECONDS):
             # A server that is away for a moment, or a trial that has just ended: the trainer finds
             # out by itself.
             with contextlib.suppress(*UNREACHABLE, optuna.exceptions.UpdateFinishedTrialError):
-                note(opened, held, alive=time.time())
+                note(opened, claimed, alive=time.time())
 
     if opened.shared:
-        threading.Thread(target=tell, daemon=True).start()
+        threading.Thread(target=beat, daemon=True).start()
     try:
         yield
     finally:
@@ -343,9 +336,7 @@ def _open_lock(file: Path) -> IO:
 
 
 def _lock(file: Path, wait: bool) -> IO | None:
-    """A lock that ends when the file is closed or the process dies; None where another process has
-    it.
-    """
+    """A lock that ends with the file or process; None where another process has it."""
     opened = _open_lock(file)
     if _system_lock(opened, wait=wait):
         return opened

@@ -1,6 +1,4 @@
-"""`python -m kft.studies.tune.worker`: trains trials of the study that standard input names, until
-that is closed.
-"""
+"""`python -m kft.studies.tune.worker`: trains trials of a study until its standard input ends."""
 
 import json
 import os
@@ -17,11 +15,11 @@ from kft.studies.tune.launching import EXIT_STOPPED
 
 
 def main() -> None:
-    told = json.loads(sys.stdin.readline())
+    request = json.loads(sys.stdin.readline())
     with stop_signals() as stop:
         threading.Thread(target=_end_with_parent, daemon=True).start()
         try:
-            opened = storage.open_study(Path(told["folder"]), told["url"])
+            opened = storage.open_study(Path(request["folder"]), request["url"])
             backend.select(opened.config.backend)
             from kft.studies.tune import working  # only now: the backend is chosen before Keras is imported
 

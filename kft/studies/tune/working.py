@@ -1,6 +1,4 @@
-"""Trains the trials of a study, one after the other, and ends the study; any number of processes do
-so at a time.
-"""
+"""Trains the trials of a study one by one, and ends it; many processes may do so at a time."""
 
 import gc
 import json
@@ -68,8 +66,8 @@ def work(opened: Study, stop: threading.Event, wait: bool = True) -> None:
     waits = False
     with storage.answering():
         while not stop.is_set():
-            held = storage.claim(opened)
-            if held is None:
+            claimed = storage.claim(opened)
+            if claimed is None:
                 left = storage.unfinished(opened)
                 if not left or not wait:
                     return
@@ -80,55 +78,54 @@ def work(opened: Study, stop: threading.Event, wait: bool = True) -> None:
                 waits = True
                 stop.wait(POLL_SECONDS)
                 continue
-            with held.lock, storage.alive(opened, held):
+            with claimed.lock, storage.alive(opened, claimed):
                 try:
-                    _run_trial(opened, held, stop)
+                    _run_trial(opened, claimed, stop)
                 except UpdateFinishedTrialError:  # this machine was away for long, suspended perhaps
-                    note(f"trial {held.index + 1}: another process has taken it over and finished it")
+                    note(f"trial {claimed.index + 1}: another process has taken it over and finished it")
 
 
 def finish(opened: Study) -> dict[str, Any]:
-    """Ranks the trials, scores the winner on test once all are finished, and writes what the
-    study's folder tells.
+    """Ranks the trials, scores the winner on test once all are finished, and writes the results.
 
     Raises:
         KftError: every trial failed, or the storage does not answer.
     """
     with storage.answering(), storage.locked(opened.folder, "finish.lock"):
-        told = results.gather(opened)
-        best = told["best"]
+        content = results.gather(opened)
+        best = content["best"]
         known = opened.study.user_attrs.get("test")
         if best and not storage.unfinished(opened) and not (known and known["trial"] == best["number"]):
             known = _score_winner(opened, best)
         if best and known and known["trial"] == best["number"]:
             best["metrics"]["test"] = known["metrics"]
-        return results.write(opened, told)
+        return results.write(opened, content)
 
 
-def _run_trial(opened: Study, held: Claim, stop: threading.Event) -> None:
-    if held.attempts > storage.LARGEST_ATTEMPTS:
+def _run_trial(opened: Study, claimed: Claim, stop: threading.Event) -> None:
+    if claimed.attempts > storage.LARGEST_ATTEMPTS:
         _end(
             opened,
-            held,
+            claimed,
             TrialState.FAIL,
             reason="its process died again and again, perhaps for want of memory",
         )
         return
     began = time.monotonic()
-    before = opened.storage.get_trial(held.id).user_attrs.get("seconds", 0.0)
-    trial, point = storage.suggest(opened, held)
-    note(f"trial {held.index + 1} of {len(storage.trials(opened))}: {_shown(point)}")
+    before = opened.storage.get_trial(claimed.id).user_attrs.get("seconds", 0.0)
+    trial, point = storage.suggest(opened, claimed)
+    note(f"trial {claimed.index + 1} of {len(storage.trials(opened))}: {_listing(point)}")
     try:
-        scores = [_train(opened, held, trial, config, stop) for config in _configs(opened, point)]
+        scores = [_train(opened, claimed, trial, config, stop) for config in _configs(opened, point)]
         value = metrics.over_runs(scores)[0][opened.metric]
         if value is None:
             raise KftError(
                 f"{opened.metric} is not defined on the validation split", "set tune.metric to another"
             )
-        storage.note(opened, held, metrics=scores)
+        storage.note(opened, claimed, metrics=scores)
         state, reason = TrialState.COMPLETE, None
     except train.Stopped:
-        storage.note(opened, held, attempts=0, seconds=before + time.monotonic() - began)
+        storage.note(opened, claimed, attempts=0, seconds=before + time.monotonic() - began)
         return
     except Pruned:
         state, value, reason = TrialState.PRUNED, None, "worse than others at the same epoch"
@@ -141,19 +138,19 @@ def _run_trial(opened: Study, held: Claim, stop: threading.Event) -> None:
         reason = error.message if isinstance(error, KftError) else f"{type(error).__name__}: {error}"
         if not isinstance(error, KftError):
             traceback.print_exc()
-    _end(opened, held, state, value, reason=reason, seconds=before + time.monotonic() - began)
+    _end(opened, claimed, state, value, reason=reason, seconds=before + time.monotonic() - began)
     keras.backend.clear_session()
     gc.collect()
 
 
-def _end(opened: Study, held: Claim, state: TrialState, value: float | None = None, **told: Any) -> None:
+def _end(opened: Study, claimed: Claim, state: TrialState, value: float | None = None, **notes: Any) -> None:
     """Ends a trial, and drops the checkpoints that nobody will resume from."""
-    storage.note(opened, held, **{key: item for key, item in told.items() if item is not None})
-    opened.storage.set_trial_state_values(held.id, state, None if value is None else [value])
-    for checkpoints in opened.trial_folder(held.index).rglob("checkpoints"):
+    storage.note(opened, claimed, **{key: item for key, item in notes.items() if item is not None})
+    opened.storage.set_trial_state_values(claimed.id, state, None if value is None else [value])
+    for checkpoints in opened.trial_folder(claimed.index).rglob("checkpoints"):
         shutil.rmtree(checkpoints, ignore_errors=True)
-    shown = f"{opened.metric} {value:.4f}" if value is not None else state.name.lower()
-    note(f"trial {held.index + 1}: {shown}" + (f": {told['reason']}" if told.get("reason") else ""))
+    outcome = f"{opened.metric} {value:.4f}" if value is not None else state.name.lower()
+    note(f"trial {claimed.index + 1}: {outcome}" + (f": {notes['reason']}" if notes.get("reason") else ""))
 
 
 def _configs(opened: Study, point: dict[str, Any]) -> list[Config]:
@@ -161,14 +158,14 @@ def _configs(opened: Study, point: dict[str, Any]) -> list[Config]:
     return [configs.change(opened.config, change) for change in results.changes(opened, point)]
 
 
-def _train(opened: Study, held: Claim, trial, config: Config, stop: threading.Event) -> dict[str, float]:
+def _train(opened: Study, claimed: Claim, trial, config: Config, stop: threading.Event) -> dict[str, float]:
     """Trains or goes on with one run of a trial; returns its scores on validation."""
-    run = RunDir(results.run_folder(opened, held.index, config.train.seed))
+    run = RunDir(results.run_folder(opened, claimed.index, config.train.seed))
     first = not opened.config.tune.seeds or config.train.seed == opened.config.tune.seeds[0]
 
     def after_epoch(run: RunDir) -> None:
-        if held.attempts > 1:  # what goes on from epoch to epoch may be taken over as often as it must
-            storage.note(opened, held, attempts=1)
+        if claimed.attempts > 1:  # what goes on from epoch to epoch may be taken over as often as it must
+            storage.note(opened, claimed, attempts=1)
         if first:
             _watch(trial, run, opened.metric)
 
@@ -176,10 +173,10 @@ def _train(opened: Study, held: Claim, trial, config: Config, stop: threading.Ev
     if runs.checkpoint_files(run) or run.done.exists():
         if first:
             _watch(trial, run, opened.metric)
-        told = train.resume(run.path, control)
+        result = train.resume(run.path, control)
     else:
-        told = train.train(config, run.path, control)
-    return told["metrics"]["validation"]
+        result = train.train(config, run.path, control)
+    return result["metrics"]["validation"]
 
 
 def _watch(trial, run: RunDir, metric: str) -> None:
@@ -198,9 +195,7 @@ def _watch(trial, run: RunDir, metric: str) -> None:
 
 
 def _score_winner(opened: Study, best: dict[str, Any]) -> dict[str, Any] | None:
-    """The winner's scores on test, kept with the study; None where it has no test split or its run
-    is elsewhere.
-    """
+    """The winner's scores on test, kept with the study; None without a test split or its run."""
     run_dirs = [Path(run) for run in best["runs"]]
     if not all(RunDir(run).done.exists() for run in run_dirs):
         note(f"the winner's run is on another machine: {best['host']}; `kft tune` there scores it on test")
@@ -208,10 +203,10 @@ def _score_winner(opened: Study, best: dict[str, Any]) -> dict[str, Any] | None:
     if not runs.had_split(RunDir(run_dirs[0]), "test"):
         return None
     scores = [evaluate.evaluate(run, "test")["metrics"] for run in run_dirs]
-    told = {"trial": best["number"], "metrics": metrics.over_runs(scores)[0]}
-    opened.study.set_user_attr("test", told)
-    return told
+    content = {"trial": best["number"], "metrics": metrics.over_runs(scores)[0]}
+    opened.study.set_user_attr("test", content)
+    return content
 
 
-def _shown(point: dict[str, Any]) -> str:
+def _listing(point: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {json.dumps(value)}" for name, value in point.items())

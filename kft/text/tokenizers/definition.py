@@ -61,7 +61,7 @@ def vocabulary_of(definition: Definition) -> dict[str, int]:
 
 
 def ids_of(definition: Definition) -> dict[str, int]:
-    """Token → id of the added tokens: those that are found in a text as they stand there."""
+    """Token → id of the added tokens, which are searched in a text as they are."""
     return {entry["content"]: entry["id"] for entry in definition.get("added_tokens") or []}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import tokenizers
 
 from kft.errors import KftError
-from kft.text.templates import rows_of
+from kft.text.templates import sequences_of
 from kft.text.tokenizers.definition import Definition, content_of, ids_of, kind_of
 from kft.text.tokenizers.record import Tokenizer
 
@@ -49,19 +49,19 @@ def load(definition: Definition, special_tokens: Mapping[str, str]) -> Tokenizer
         ids = []
         for begin in range(0, len(texts), _BATCH_TEXTS):  # what Rust returns is larger than the ids
             batch = [_mended(text) for text in texts[begin : begin + _BATCH_TEXTS]]
-            ids += [row.ids for row in rust.encode_batch_fast(batch, add_special_tokens=False)]
+            ids += [encoding.ids for encoding in rust.encode_batch_fast(batch, add_special_tokens=False)]
         return ids
 
     def locate(text: str) -> tuple[list[int], np.ndarray]:
-        row = rust.encode(_mended(text), add_special_tokens=False)
-        offsets = np.array(row.offsets, np.int32).reshape(-1, 2)
-        return row.ids, offsets if kind == "wordpiece" else _trimmed(
+        encoding = rust.encode(_mended(text), add_special_tokens=False)
+        offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        return encoding.ids, offsets if kind == "wordpiece" else _trimmed(
             text, offsets
         )  # its tokens hold no space
 
     size = 1 + max(rust.get_vocab(with_added_tokens=True).values(), default=-1)
-    rows = rows_of(definition.get("post_processor"))
-    return Tokenizer(kind, content, dict(special_tokens), ids_of(definition), size, rows, encode, locate)
+    sequences = sequences_of(definition.get("post_processor"))
+    return Tokenizer(kind, content, dict(special_tokens), ids_of(definition), size, sequences, encode, locate)
 
 
 def _exact_unigram(model: Mapping[str, Any]) -> tokenizers.models.Unigram:

@@ -24,7 +24,7 @@ class Tokenizer:
         ids: token → id, of the tokens that are found in a text as they stand there, before it is
             split.
         size: ids are below it.
-        rows: the row of one text and that of two, as its tokenizer.json makes them (see
+        sequences: of one text and of two, as its tokenizer.json makes them (see
             `Template`); None where it does not, so that the family's template counts.
         encode: texts → their token ids, without those that a template adds.
         locate: text → its token ids and int32 [tokens, 2], the characters (Unicode code points)
@@ -36,7 +36,7 @@ class Tokenizer:
     special_tokens: Mapping[str, str]
     ids: Mapping[str, int]
     size: int
-    rows: tuple[tuple[str, ...], tuple[str, ...]] | None
+    sequences: tuple[tuple[str, ...], tuple[str, ...]] | None
     encode: Callable[[Sequence[str]], list[list[int]]] = field(repr=False, compare=False)
     locate: Callable[[str], tuple[list[int], np.ndarray]] = field(repr=False, compare=False)
 
@@ -50,10 +50,10 @@ class Tokenizer:
         return vocabulary_of(json.loads(self.content))
 
     def frame(self, template: Template, paired: bool) -> Frame:
-        """The special tokens of a row, as ids.
+        """The special tokens of an example, as ids.
 
         Raises:
             KftError: the tokenizer has no such token.
         """
-        single, pair = self.rows or (template.single, template.pair)
+        single, pair = self.sequences or (template.single, template.pair)
         return frame_of(pair if paired else single, self.ids)

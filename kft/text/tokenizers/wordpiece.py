@@ -129,8 +129,8 @@ class Characters(dict):
         self._splitter = tokenizers.pre_tokenizers.BertPreTokenizer()
 
     def __missing__(self, point: int) -> str:
-        made = self[point] = self.make(point)
-        return made
+        text = self[point] = self.make(point)
+        return text
 
     def make(self, point: int) -> str:
         """What the table holds for a code point."""

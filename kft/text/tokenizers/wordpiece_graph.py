@@ -28,15 +28,15 @@ class GraphTokenizer:
     Attributes:
         blocks: int32 [4352], row of `entries` for each 256 code points.
         entries: int32 [rows, 256], index into `starts` for each code point.
-        starts: int32 [entries + 1], where in `made` the characters of an entry begin.
-        made: int32, characters; 0 stands for the character itself.
+        starts: int32 [entries + 1], where in `outputs` the characters of an entry begin.
+        outputs: int32, characters; 0 stands for the character itself.
         wordpiece: a `tensorflow_text.FastWordpieceTokenizer`.
     """
 
     blocks: np.ndarray
     entries: np.ndarray
     starts: np.ndarray
-    made: np.ndarray
+    outputs: np.ndarray
     wordpiece: Any
 
     def tokenize(self, texts: Any) -> Any:
@@ -61,13 +61,13 @@ class GraphTokenizer:
         start = tf.gather(self.starts, entry)
         count = tf.gather(self.starts, entry + 1) - start
         ends = tf.concat([[0], tf.cumsum(count)], 0)
-        made = tf.gather(self.made, tf.repeat(start - ends[:-1], count) + tf.range(ends[-1]))
-        made = tf.where(made == 0, tf.repeat(points, count), made)
-        return made, tf.gather(ends, characters.row_splits)
+        normalized = tf.gather(self.outputs, tf.repeat(start - ends[:-1], count) + tf.range(ends[-1]))
+        normalized = tf.where(normalized == 0, tf.repeat(points, count), normalized)
+        return normalized, tf.gather(ends, characters.row_splits)
 
 
 def load_graph_tokenizer(tokenizer: Tokenizer) -> GraphTokenizer | None:
-    """The tokenizer as TensorFlow operations, made in seconds; None where it is not BERT's own.
+    """The tokenizer as TensorFlow operations, built in seconds; None where it is not BERT's own.
 
     Raises:
         KftError: the vocabulary holds a token too long for tensorflow-text.
@@ -90,10 +90,10 @@ def load_graph_tokenizer(tokenizer: Tokenizer) -> GraphTokenizer | None:
 
 @functools.lru_cache(maxsize=2)
 def _tables(*settings: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """`blocks`, `entries`, `starts` and `made` of a GraphTokenizer."""
-    made = _made_by_point(Characters(*settings))
-    outputs = {text: i for i, text in enumerate(dict.fromkeys(made))}
-    points = np.fromiter(map(outputs.__getitem__, made), np.int32).reshape(-1, 256)
+    """`blocks`, `entries`, `starts` and `outputs` of a GraphTokenizer."""
+    texts = _texts_by_point(Characters(*settings))
+    outputs = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    points = np.fromiter(map(outputs.__getitem__, texts), np.int32).reshape(-1, 256)
     entries, blocks = np.unique(points, axis=0, return_inverse=True)
     starts = np.cumsum([0, *map(len, outputs)]).astype(np.int32)
     letters = np.array([ord(character) for text in outputs for character in text], np.int32)
@@ -116,9 +116,9 @@ def _distinct_tokens(vocabulary: tuple[str, ...]) -> list[str]:
     return tokens
 
 
-def _made_by_point(characters: Characters) -> list[str]:
+def _texts_by_point(characters: Characters) -> list[str]:
     """What the table of characters holds for every code point; "\0" is the character itself."""
-    made = []
+    result = []
     for block in range(0, 0x110000, 256):
         # From plane 4 on nothing is assigned but tags (plane 14), private use and the last two of
         # each plane.
@@ -127,10 +127,10 @@ def _made_by_point(characters: Characters) -> list[str]:
             characters.make(p).replace(chr(p), "\0") if p != 32 else " "
             for p in range(block, block + (1 if alike else 256))
         ]
-        made += texts * 256 if alike else texts
+        result += texts * 256 if alike else texts
     for i, token in enumerate(SPECIAL_TOKENS):
-        made[_MARKERS + i] = f" {token} "
-    return made
+        result[_MARKERS + i] = f" {token} "
+    return result
 
 
 def _words_of(tf: Any, characters: Any, splits: Any) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ from kft.train.trackers.event_file import EventFile
 
 @dataclass(frozen=True)
 class Origin:
-    """What a tracker is told of a run.
+    """What a tracker is given of a run.
 
     Attributes:
         folder: the run's logs, where a tracker may keep files.
@@ -117,9 +117,7 @@ def check(names: list[str]) -> None:
 
 
 class Tracking:
-    """All trackers of a run. One that fails is told of and left out: training goes on without
-    it.
-    """
+    """All trackers of a run. One that fails is reported and left out; training goes on."""
 
     def __init__(self, names: list[str], folder: Path, name: str, settings: dict[str, Any]):
         """Opens them, anew or where they stopped.
