@@ -17,7 +17,7 @@ from kft.metrics import bootstrap, entities
 from kft.metrics.entities import Tagged
 from kft.tasks import labels as checks
 from kft.tasks import words
-from kft.tasks.classification import check_weights, taken_for
+from kft.tasks.classification import check_weights, mistakes_note
 from kft.tasks.record import (
     Export,
     Items,
@@ -407,7 +407,7 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
         ]
         wrong.append((error, row | {"verdict": verdict}))
     worst = sorted(wrong, key=lambda pair: -pair[0])[:most]
-    return Mistakes("Worst mistakes", taken_for(len(wrong), len(worst)), [row for _, row in worst])
+    return Mistakes("Worst mistakes", mistakes_note(len(wrong), len(worst)), [row for _, row in worst])
 
 
 def _named(row: dict[str, Any], tags: list[str], labels: list[str]) -> list[tuple[Any, ...]]:

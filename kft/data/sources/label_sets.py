@@ -44,7 +44,7 @@ def renamed(labels: pl.Series, new: dict[str, str]) -> pl.Series:
     spellings = {}
     for label in labels.drop_nulls().unique():
         if (tags := words.tags_in(label)) is not None:
-            made[label] = words.written_tags(tag and _renamed_tag(tag, new) for tag in tags)
+            spellings[label] = words.written_tags(tag and _renamed_tag(tag, new) for tag in tags)
             continue
         names = names_in(label)
         spellings[label] = new.get(label, label) if names is None else spelled(new.get(n, n) for n in names)
