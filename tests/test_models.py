@@ -1,6 +1,4 @@
-"""The encoder gives transformers' numbers, packed or not; dropout is fair; the head of a classifier
-is kept.
-"""
+"""The encoder has transformers' numbers, packed or not; fair dropout; heads are kept."""
 
 import numpy as np
 import pytest
@@ -122,14 +120,14 @@ def test_packed_equals_unpacked_forward_and_gradients(tiny_preset, pooling):
         one_hot = jax.nn.one_hot(target, 3)
         return -(jax.nn.log_softmax(logits) * one_hot).sum(-1).ravel() @ weight.ravel() / weight.sum()
 
-    found = []
+    got = []
     for packed in (True, False):
         plan = batches.plan(lengths, len(lengths), 1, 0, packed=packed)
         inputs, target, weight = next(batches.dataset(plan, rows, reads, 0))
         assert (plan.reads > 1) == packed
-        found.append(jax.jit(jax.value_and_grad(loss))(trainable, inputs, target, weight))
-    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
-    for packed_gradient, gradient in zip(found[0][1], found[1][1], strict=True):
+        got.append(jax.jit(jax.value_and_grad(loss))(trainable, inputs, target, weight))
+    np.testing.assert_allclose(got[0][0], got[1][0], rtol=1e-6)
+    for packed_gradient, gradient in zip(got[0][1], got[1][1], strict=True):
         np.testing.assert_allclose(packed_gradient, gradient, atol=1e-6)
 
 
@@ -159,20 +157,18 @@ def test_parameter_count_of_the_tiny_world(tiny_preset):
 
 
 class TestDropout:
-    """The hash that stands in for random bits: right rate, no pattern between steps, places or
-    positions.
-    """
+    """The hash in place of random bits: right rate, no pattern in steps, places, positions."""
 
     @staticmethod
     def masks(steps: int, places: int, shape=(64, 128), seed: int = 3, rate: float = 0.1) -> np.ndarray:
         import keras
 
         generator = keras.random.SeedGenerator(seed)
-        made = []
+        masks = []
         for _ in range(steps):
             dropout = dropouts.Dropout(generator)
-            made.append([np.asarray(dropout(keras.ops.ones(shape), rate)) > 0 for _ in range(places)])
-        return np.array(made)
+            masks.append([np.asarray(dropout(keras.ops.ones(shape), rate)) > 0 for _ in range(places)])
+        return np.array(masks)
 
     def test_keep_rate_and_scale(self):
         import keras
@@ -231,7 +227,7 @@ def test_real_checkpoint_gives_the_logits_of_transformers(tmp_path):
         "",
         "An ordinary sentence about films. " * 8,
     ]
-    found = build(tmp_path / "classifier", labels)
+    got = build(tmp_path / "classifier", labels)
     rows = encode(presets.locate(str(tmp_path / "classifier")), texts, texts[::-1], 64)
     expected = transformers_logits(tmp_path / "classifier", texts, texts[::-1], 64)
-    assert abs(evaluate.predict_logits(found, rows) - expected).max() < 1e-5
+    assert abs(evaluate.predict_logits(got, rows) - expected).max() < 1e-5

@@ -1,6 +1,4 @@
-"""Multi-label classification: three forms of columns, numbers equal scikit-learn's and torch's,
-from data to exports.
-"""
+"""Multi-label classification: columns, numbers equal to scikit-learn's and torch's, exports."""
 
 import json
 import subprocess
@@ -42,7 +40,7 @@ def examples(count: int = 240, seed: int = 0) -> list[tuple[str, list[str]]]:
         words = [str(w) for w in rng.choice([w for w in OTHER if w != "film"], rng.integers(1, 5))]
         words += [str(rng.choice(GOOD))] * praise + [str(rng.choice(BAD))] * blame + ["film"] * film
         named = zip(LABELS, (blame, film, praise), strict=True)
-        rows.append((" ".join(rng.permutation(words)), [name for name, there in named if there]))
+        rows.append((" ".join(rng.permutation(words)), [name for name, present in named if present]))
     return rows
 
 
@@ -170,8 +168,8 @@ class TestLabels:
             (f"text {i}", [f"l{k}" for k, rate in enumerate(rates) if rng.random() < rate])
             for i in range(1000)
         ]
-        made = self.prepared({"train": rows}, validation_fraction=0.1, test_fraction=0.2)
-        parts = made.account["splits"]
+        prepared = self.prepared({"train": rows}, validation_fraction=0.1, test_fraction=0.2)
+        parts = prepared.account["splits"]
         for k in range(4):
             total = sum(parts[name]["labels"].get(f"l{k}", 0) for name in parts)
             for name, share in (("validation", 0.1), ("test", 0.2)):
@@ -198,7 +196,7 @@ class TestLabels:
         for name in "abc":
             total = sum(name in own for own in sets)
             for part, share in enumerate(shares):
-                got = sum(name in own for own, at in zip(sets, parts, strict=True) if at == part)
+                got = sum(name in own for own, place in zip(sets, parts, strict=True) if place == part)
                 assert got <= share * total + 3
 
 
@@ -208,33 +206,31 @@ class TestNumbers:
         learned = Learned(("a", "b", "c", "d"), thresholds=(0.5, 0.4, 0.6, 0.5))
         predictions = multilabel_classification.decided(p, learned)
         chosen = (p >= np.array(learned.thresholds)).astype(int)
-        found = scoring.scores(TASK, targets, predictions, list(learned.labels))
-        assert next(iter(found)) == "f1_micro"
+        got = scoring.scores(TASK, targets, predictions, list(learned.labels))
+        assert next(iter(got)) == "f1_micro"
         for name, average in (("f1_micro", "micro"), ("f1_macro", "macro"), ("f1_samples", "samples")):
-            assert found[name] == pytest.approx(
-                sk.f1_score(targets, chosen, average=average, zero_division=0)
-            )
-        assert found["exact_match"] == pytest.approx(sk.accuracy_score(targets, chosen))
-        assert found["average_precision"] == pytest.approx(sk.average_precision_score(targets, p))
+            assert got[name] == pytest.approx(sk.f1_score(targets, chosen, average=average, zero_division=0))
+        assert got["exact_match"] == pytest.approx(sk.accuracy_score(targets, chosen))
+        assert got["average_precision"] == pytest.approx(sk.average_precision_score(targets, p))
         each = [sk.log_loss(t, q, labels=[0, 1]) for t, q in zip(targets.T, p.T, strict=True)]
-        assert found["log_loss"] == pytest.approx(np.mean(each))
+        assert got["log_loss"] == pytest.approx(np.mean(each))
         details = scoring.details(TASK, targets, predictions, list(learned.labels))
         f1 = sk.f1_score(targets, chosen, average=None)
         assert [c["f1"] for c in details["per_class"].values()] == pytest.approx(f1.tolist())
         assert set(details["intervals"]) == {"f1_micro", "f1_macro", "f1_samples", "exact_match"}
-        assert all(low <= found[name] <= high for name, (low, high) in details["intervals"].items())
+        assert all(low <= got[name] <= high for name, (low, high) in details["intervals"].items())
 
     def test_scores_of_resamples_equal_scikit_learn(self):
         targets, p = drawn(60)
         predictions = multilabel_classification.decided(p, Learned(tuple("abcd"), thresholds=(0.5,) * 4))
         rng = np.random.default_rng(1)
         counts = rng.multinomial(60, np.full(60, 1 / 60), 5)
-        found = scoring.resampled(TASK, targets, predictions, list("abcd"), counts)
+        got = scoring.resampled(TASK, targets, predictions, list("abcd"), counts)
         for s, times in enumerate(counts):
-            held = np.repeat(np.arange(60), times)
-            expected = scoring.scores(TASK, targets[held], predictions[held], list("abcd"))
-            assert {name: values[s] for name, values in found.items()} == pytest.approx(
-                {name: expected[name] for name in found}
+            repeated = np.repeat(np.arange(60), times)
+            expected = scoring.scores(TASK, targets[repeated], predictions[repeated], list("abcd"))
+            assert {name: values[s] for name, values in got.items()} == pytest.approx(
+                {name: expected[name] for name in got}
             )
 
     @pytest.mark.parametrize("weighted", [False, True])
@@ -246,20 +242,20 @@ class TestNumbers:
         targets = rng.integers(0, 2, (3, 2, 4)).astype(np.float32)
         weights = np.array([[1, 1], [1, 0], [0.5, 0]], np.float32)
         positive = (2.0, 0.5, 1.0, 3.0) if weighted else None
-        found = losses.LOSSES["binary_cross_entropy"](positive)(targets, logits, sample_weight=weights)
+        got = losses.LOSSES["binary_cross_entropy"](positive)(targets, logits, sample_weight=weights)
         theirs = torch.nn.BCEWithLogitsLoss(
             reduction="none", pos_weight=torch.tensor(positive) if positive else None
         )(torch.tensor(logits), torch.tensor(targets))
         expected = (theirs.mean(-1).numpy() * weights).sum() / weights.sum()
-        assert float(found) == pytest.approx(float(expected), rel=1e-5)
+        assert float(got) == pytest.approx(float(expected), rel=1e-5)
 
     def test_the_divergence_is_that_of_the_labels(self):
         rng = np.random.default_rng(0)
         one, two = rng.normal(size=(2, 1, 2, 3)).astype(np.float32)
         p, q = (1 / (1 + np.exp(-x.astype(float))) for x in (one, two))
         kl = lambda a, b: a * np.log(a / b) + (1 - a) * np.log((1 - a) / (1 - b))  # noqa: E731
-        found = np.asarray(losses.DIVERGENCES["labels"](None, one, two))
-        np.testing.assert_allclose(found, ((kl(p, q) + kl(q, p)) / 2).mean(-1), rtol=1e-4)
+        got = np.asarray(losses.DIVERGENCES["labels"](None, one, two))
+        np.testing.assert_allclose(got, ((kl(p, q) + kl(q, p)) / 2).mean(-1), rtol=1e-4)
 
     def test_balanced_weights_are_negatives_over_positives(self, settings_of):
         frame = pl.DataFrame({"label": ['["a"]', '["a", "b"]', "[]", '["a"]']})
@@ -341,8 +337,8 @@ class TestRun:
         np.testing.assert_allclose(both.predictions[:, :, 0], np.mean(parts, axis=0)[:, :, 0])
 
     def test_label_errors_are_for_classes(self, run):
-        told = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(run)])
-        assert told.exit_code in (0, 1) and "Traceback" not in told.output
+        result = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(run)])
+        assert result.exit_code in (0, 1) and "Traceback" not in result.output
 
 
 @pytest.mark.parametrize("to", ["savedmodel", "hf", "keras", "onnx"])
@@ -378,7 +374,7 @@ def test_exports_answer_alike(run, tmp_path, to):
 def test_go_emotions_trains_and_is_scored(tmp_path, tiny_preset):
     folder = SHARED_DATA / "go_emotions"
     names = (folder / "labels.txt").read_text().split()
-    told = train.train(
+    result = train.train(
         configs.parse(
             {
                 "task": TASK,
@@ -400,5 +396,5 @@ def test_go_emotions_trains_and_is_scored(tmp_path, tiny_preset):
         tmp_path / "run",
     )
     assert (
-        told["metrics"]["test"]["f1_micro"] > 0.05
+        result["metrics"]["test"]["f1_micro"] > 0.05
     )  # the head starts from the labels' shares, where it finds none

@@ -1,6 +1,4 @@
-"""The table of tasks: one row and one file each, light until a task is asked for, every function
-where others expect it.
-"""
+"""The table of tasks: one row and one file each, light until needed, all functions there."""
 
 import dataclasses
 
@@ -80,9 +78,7 @@ def test_what_a_task_names_is_there(name):
 
 
 def test_from_labels_to_scores(name):
-    """A model that is nearly sure of the right answers gets the best score, and its table is read
-    back.
-    """
+    """A nearly sure model gets the best score, and its table is read back."""
     task, frame = TASKS[name], frame_of(name)
     learned = task.learn(frame)
     reads, places = task.reads(frame, ROWS, learned), task.places(frame, ROWS)

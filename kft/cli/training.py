@@ -108,6 +108,7 @@ def _run_training(backend: str, work) -> dict:
     from kft import backend as backends
 
     backends.select(backend)  # before `train` imports Keras
+    backends.import_keras()
     from kft import train as training
 
     try:

@@ -43,7 +43,8 @@ def _frames(
 ) -> Iterator[pl.DataFrame]:
     if file == "-" and "format" in changes:
         return _read_spooled(loaded, data, changes)
-    if file != "-" and (sources.format_of(file) is not None or "format" in changes):
+    named = sources.is_address(file) or sources.format_of(file) is not None
+    if file != "-" and (named or "format" in changes):
         pieces = sources.read_pieces(file, data, CHUNK_EXAMPLES, changes)
         return chain.from_iterable(chunks(loaded, _named(piece, data, changes)) for piece in pieces)
     if without := [key for key in changes if key != "encoding"]:

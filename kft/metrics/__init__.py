@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from sklearn import metrics as sk
 
+from kft.later import Later
 from kft.metrics import entities
 
+sk, stats = Later("sklearn.metrics"), Later("scipy.stats")
 CALIBRATION_BINS = 15
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from seqeval import scheme as schemes
-from seqeval.metrics.sequence_labeling import get_entities
 
+from kft.later import Later
+
+schemes, labeling = Later("seqeval.scheme"), Later("seqeval.metrics.sequence_labeling")
 Found = tuple[str, int, int]  # type, first word, last word
-STRICT = {"IOB1": schemes.IOB1, "IOB2": schemes.IOB2, "IOBES": schemes.IOBES}
+STRICT = ("IOB1", "IOB2", "IOBES")  # seqeval's names of schemes
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Tagged:
         losses: float64 [N], sum over the words that the model read of -log p of the right tag.
         read: int [N], number of these words.
         lost: int [N], words that the model did not read, which count as O.
-        scheme: of the right tags, a key of STRICT.
+        scheme: of the right tags, one of STRICT.
     """
 
     gold: list[list[str]]
@@ -73,12 +74,12 @@ class Tagged:
 
 def lenient(tags: Sequence[str]) -> list[Found]:
     """The entities of a sentence as conlleval reads tags: an I may begin one."""
-    return get_entities(list(tags))
+    return labeling.get_entities(list(tags))
 
 
 def strict(rows: list[list[str]], scheme: str) -> Iterator[list[Found]]:
     """The entities of sentences whose every tag stands where its scheme allows."""
-    for found in schemes.Entities(rows, STRICT[scheme], False).entities:
+    for found in schemes.Entities(rows, getattr(schemes, scheme), False).entities:
         yield [(entity.tag, entity.start, entity.end - 1) for entity in found]
 
 

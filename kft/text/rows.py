@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 
-import joblib
 import numpy as np
 
 from kft.errors import KftError
+from kft.later import Later
 from kft.text.templates import Frame, Template, kept
 from kft.text.tokenizers import Tokenizer, load_tokenizer
 
+joblib = Later("joblib")
 PARALLEL_TEXTS = 200_000  # fewer are done before other processes would have started
 PIECE_TEXTS = 50_000  # texts that a process takes at a time
 _BATCH_TEXTS = 4096
@@ -89,12 +90,11 @@ def encode(
             f"`model.max_length` is {max_length}, a row has {parts.special} special tokens",
             f"--set model.max_length={4 * parts.special}",
         )
-    cores = joblib.cpu_count()
-    if tokenizer.kind == "wordpiece" and len(texts) >= PARALLEL_TEXTS and cores > 1:
+    if tokenizer.kind == "wordpiece" and len(texts) >= PARALLEL_TEXTS and joblib.cpu_count() > 1:
         # Only the definition travels: the tokenizer itself holds all words that it has seen.
         work = joblib.delayed(_encode_piece)
         rules = (tokenizer.content, tuple(tokenizer.special_tokens.items()))
-        pieces = joblib.Parallel(n_jobs=cores)(
+        pieces = joblib.Parallel(n_jobs=joblib.cpu_count())(
             work(rules, parts, texts[cut], pairs and pairs[cut], max_length, located)
             for cut in _cuts(len(texts))
         )

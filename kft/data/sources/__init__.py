@@ -20,6 +20,7 @@ import polars as pl
 from kft.config import FORMATS, DataConfig, SplitConfig
 from kft.config.reading import display_path
 from kft.data.sources import label_sets
+from kft.data.sources.addresses import is_address
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits, parquet_pieces, read_arrow, read_parquet
 from kft.data.sources.binary import refuse_binary
 from kft.data.sources.columns import OWN, LabelPolicy, Pick, Wanted, finish, listed, pick
@@ -35,7 +36,6 @@ from kft.data.sources.files import (
     expanded,
     format_of,
     of_splits,
-    refuse_address,
 )
 from kft.data.sources.folders import read_folder
 from kft.data.sources.marked import marked_texts
@@ -55,7 +55,9 @@ __all__ = [
     "SPLITS",
     "Wanted",
     "check_encoding",
+    "expanded",
     "format_of",
+    "is_address",
     "marked_texts",
     "read",
     "read_file",
@@ -132,8 +134,6 @@ def read_file(
     Raises:
         KftError: the file is missing or malformed.
     """
-    refuse_address(path)
-    path = Path(path)
     policy = "needed" if need_label else "optional"
     files = expanded(path)
     frame = _read_files(files, display_names({"": files}), data, policy, settings)
@@ -170,21 +170,25 @@ def read_pieces(
         KftError: the file is missing or malformed; the pieces before the mistake have been given by
         then.
     """
-    refuse_address(path)
-    path, rows = Path(path), 0
+    files = expanded(path) if is_address(path) else [Path(path)]
+    if len(files) > 1:
+        yield read_file(path, data, need_label=False, settings=settings)
+        return
+    path, rows = files[0], 0
+    name = display_names({"": files})[path]
     own = _of_file(data, path, settings)
     read = PIECES.get(own.format or format_of(path))
     if path.is_dir() or read is None or own.group is not None or own.spans or own.max_examples is not None:
         yield read_file(path, data, need_label=False, settings=settings)
         return
     check_readable(path)
-    wanted = partial(pick, where=path.name, data=own, label="optional")
+    wanted = partial(pick, where=name, data=own, label="optional")
     try:
-        for piece in read(path, path.name, own, wanted, size):
-            yield _rename_labels(finish(piece, path.name, own), own).with_columns(pl.col("id") + rows)
+        for piece in read(path, name, own, wanted, size):
+            yield _rename_labels(finish(piece, name, own), own).with_columns(pl.col("id") + rows)
             rows += piece.height
         if not rows:
-            raise KftError(f"{path.name}: holds no examples", "give a file with at least one row")
+            raise KftError(f"{name}: holds no examples", "give a file with at least one row")
     except (KftError, UnicodeError, OSError, *DAMAGES):
         # Tells where in the whole file the mistake is.
         read_file(path, data, need_label=False, settings=settings)
@@ -208,10 +212,10 @@ def _of_file(data: DataConfig, path: Path, settings: Mapping[str, Any] = NONE) -
 def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> pl.DataFrame:
     format = data.format or format_of(path)
     if format is None:
-        refuse_binary(read_start(path), path.name)
+        refuse_binary(read_start(path), name)
         reason = f"the ending {ending(path)} does not say" if ending(path) else "no ending says"
         raise KftError(
-            f"{path.name}: {reason} what the file holds", f"set `data.format` to one of {', '.join(FORMATS)}"
+            f"{name}: {reason} what the file holds", f"set `data.format` to one of {', '.join(FORMATS)}"
         )
     if format not in READERS:
         raise KftError(

@@ -64,7 +64,7 @@ def _controls(results: Any) -> Row:
     for result in results if isinstance(results, list) else ():
         if isinstance(result, dict) and isinstance(result.get("value"), dict) and result.get("from_name"):
             given.setdefault(result["from_name"], []).append(result)
-    return {name: _plain(found) for name, found in given.items()}
+    return {name: _plain(marks) for name, marks in given.items()}
 
 
 def _plain(results: list[Row]) -> Any:
