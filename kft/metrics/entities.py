@@ -1,5 +1,4 @@
-"""Scores of tagged words by the package seqeval: lenient, as conlleval reads tags, and strict, as
-their scheme demands.
+"""Scores of tagged words by seqeval: as conlleval reads tags, and as their scheme demands.
 
 N is the number of sentences, K of types of entity, S of resamples.
 """
@@ -79,16 +78,16 @@ def lenient(tags: Sequence[str]) -> list[Found]:
 
 def strict(rows: list[list[str]], scheme: str) -> Iterator[list[Found]]:
     """The entities of sentences whose every tag stands where its scheme allows."""
-    for found in schemes.Entities(rows, getattr(schemes, scheme), False).entities:
-        yield [(entity.tag, entity.start, entity.end - 1) for entity in found]
+    for predicted in schemes.Entities(rows, getattr(schemes, scheme), False).entities:
+        yield [(entity.tag, entity.start, entity.end - 1) for entity in predicted]
 
 
 def _counts(gold, predicted, kinds: list[str], rows: int) -> np.ndarray:
     place = {kind: k for k, kind in enumerate(kinds)}
     counts = np.zeros((rows, 3, len(kinds)))
-    for n, (true, found) in enumerate(zip(gold, predicted, strict=True)):
-        true, found = set(true), set(found)
-        for i, entities in enumerate((true & found, found, true)):
+    for n, (true, answered) in enumerate(zip(gold, predicted, strict=True)):
+        true, answered = set(true), set(answered)
+        for i, entities in enumerate((true & answered, answered, true)):
             for kind, *_ in entities:
                 counts[n, i, place[kind]] += 1
     return counts
@@ -102,14 +101,14 @@ def micro(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Precision, recall and F1 over all types, of sums [..., 3, K]; 0 where nothing is there, as in
     seqeval.
     """
-    right, found, true = np.moveaxis(counts.sum(axis=-1), -1, 0)
-    return _ratio(right, found), _ratio(right, true), _ratio(2 * right, found + true)
+    right, predicted, true = np.moveaxis(counts.sum(axis=-1), -1, 0)
+    return _ratio(right, predicted), _ratio(right, true), _ratio(2 * right, predicted + true)
 
 
 def by_type(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same of each type, each [..., K]."""
-    right, found, true = np.moveaxis(counts, -2, 0)
-    return _ratio(right, found), _ratio(right, true), _ratio(2 * right, found + true)
+    right, predicted, true = np.moveaxis(counts, -2, 0)
+    return _ratio(right, predicted), _ratio(right, true), _ratio(2 * right, predicted + true)
 
 
 def macro(counts: np.ndarray) -> np.ndarray:

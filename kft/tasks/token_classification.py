@@ -45,15 +45,15 @@ def _check(frames: dict[str, pl.DataFrame], shown: str) -> None:
     for frame in frames.values():
         _check_tagged(frame)
     train = frames["train"]
-    found = {tag for row in _rows(train["label"]) for tag in row if tag is not None}
-    if len(found) < 2:
+    tags = {tag for row in _rows(train["label"]) for tag in row if tag is not None}
+    if len(tags) < 2:
         raise KftError(
-            f"{shown}: every word has the tag {next(iter(found), None)}, so there is nothing to learn",
+            f"{shown}: every word has the tag {next(iter(tags), None)}, so there is nothing to learn",
             "`data.tags` names the column of the tags, `data.entities` that of the entities",
         )
     for name, frame in frames.items():
         if name != "train":
-            _check_types(frame, found)
+            _check_types(frame, tags)
 
 
 def _check_tagged(frame: pl.DataFrame) -> None:
@@ -109,9 +109,9 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def _learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = None) -> Learned:
-    found = {tag for row in _rows(train["label"]) for tag in row if tag is not None}
-    names = checks.ordered(pl.Series(sorted(found), dtype=pl.String))
-    return Learned(labels=tuple(known if known is not None and set(known) == found else names))
+    tags = {tag for row in _rows(train["label"]) for tag in row if tag is not None}
+    names = checks.ordered(pl.Series(sorted(tags), dtype=pl.String))
+    return Learned(labels=tuple(known if known is not None and set(known) == tags else names))
 
 
 def _truths(labels: pl.Series, learned: Learned) -> np.ndarray:
@@ -121,10 +121,10 @@ def _truths(labels: pl.Series, learned: Learned) -> np.ndarray:
 
 def _listed(rows: list) -> np.ndarray:
     """[N] of objects, whatever their lengths."""
-    made = np.empty(len(rows), object)
+    result = np.empty(len(rows), object)
     for i, row in enumerate(rows):
-        made[i] = row
-    return made
+        result[i] = row
+    return result
 
 
 # What is read.
@@ -267,7 +267,7 @@ def _mean(predictions: list[np.ndarray], learned: Learned, questions=None) -> np
     return _listed([np.mean(rows, axis=0) for rows in zip(*predictions, strict=True)])
 
 
-def found(
+def entities_of(
     text: str, given: str | None, tags: list[str], scores: list[float], labels: Any
 ) -> list[dict[str, Any]]:
     """The entities of a text, in its order, as conlleval reads the tags.
@@ -283,7 +283,7 @@ def found(
         given words also "words", the first one's number from 0 and the one after the last.
     """
     spans, plain = words.spans_of(text, given), words.plain_prefix(labels)
-    made = []
+    result = []
     for kind, first, last in entities.lenient([words.normal(tag, plain) for tag in tags]):
         start, end = spans[first][0], spans[last][1]
         entity = {
@@ -293,13 +293,13 @@ def found(
             "text": text[start:end],
             "score": float(np.mean(scores[first : last + 1])),
         }
-        made.append(entity | ({} if given is None else {"words": [first, last + 1]}))
-    return made
+        result.append(entity | ({} if given is None else {"words": [first, last + 1]}))
+    return result
 
 
 def _answer(row: dict[str, Any], learned: Learned) -> dict[str, Any]:
     columns = (row["text"] or "", row.get("words"), row["tags"], row["scores"])
-    return {"entities": found(*columns, learned.labels)}
+    return {"entities": entities_of(*columns, learned.labels)}
 
 
 def _conll(row: dict[str, Any], learned: Learned) -> str:
@@ -412,16 +412,16 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
 
 def _named(row: dict[str, Any], tags: list[str], labels: list[str]) -> list[tuple[Any, ...]]:
     """(text, type, start) of the entities of a row of a table."""
-    made = found(row["text"] or "", row.get("words"), tags, [1.0] * len(tags), labels)
-    return [(entity["text"], entity["label"], entity["start"]) for entity in made]
+    result = entities_of(row["text"] or "", row.get("words"), tags, [1.0] * len(tags), labels)
+    return [(entity["text"], entity["label"], entity["start"]) for entity in result]
 
 
-def _chips(style: str, made: list[tuple[Any, ...]]) -> list[tuple[str, str, str | None]]:
-    if not made:
+def _chips(style: str, result: list[tuple[Any, ...]]) -> list[tuple[str, str, str | None]]:
+    if not result:
         return [(style, "no entity", None)]
-    shown = [(style, text, kind) for text, kind, _ in made[:SHOWN_ENTITIES]]
-    return shown + (
-        [("muted", f"and {len(made) - SHOWN_ENTITIES} more", None)] if len(made) > SHOWN_ENTITIES else []
+    chips = [(style, text, kind) for text, kind, _ in result[:SHOWN_ENTITIES]]
+    return chips + (
+        [("muted", f"and {len(result) - SHOWN_ENTITIES} more", None)] if len(result) > SHOWN_ENTITIES else []
     )
 
 

@@ -36,28 +36,28 @@ def read_conll(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFr
     width = width or max((len(columns) for _, columns in rows), default=0)
     token, tag = _places(data, width, name)
     tags = {columns[tag] for _, columns in rows if len(columns) == width and columns[0][:1] != "#"}
-    found = []
+    sentences = []
     for sentence in _sentences(rows, width, tag, tags):
         for number, columns in sentence:
             if len(columns) != width:
-                told = f"expected {width} column{'s' if width > 1 else ''}, got {len(columns)}"
+                message = f"expected {width} column{'s' if width > 1 else ''}, got {len(columns)}"
                 raise KftError(
-                    f"{name}, line {number}: {told}",
+                    f"{name}, line {number}: {message}",
                     "a word and its tag stand in each line; `data.delimiter` parts the columns, such as \\t",
                 )
-        found.append(sentence)
-        if len(found) == data.max_examples:
+        sentences.append(sentence)
+        if len(sentences) == data.max_examples:
             break
-    if not found:
+    if not sentences:
         raise KftError(f"{name}: holds no words", "a CoNLL file has a word and its tag in each line")
     return pl.DataFrame(
         {
-            "tokens": [_json([columns[token] for _, columns in sentence]) for sentence in found],
+            "tokens": [_json([columns[token] for _, columns in sentence]) for sentence in sentences],
             "tags": [
                 None if tag == token else _json([columns[tag] for _, columns in sentence])
-                for sentence in found
+                for sentence in sentences
             ],
-            "line": [sentence[0][0] for sentence in found],
+            "line": [sentence[0][0] for sentence in sentences],
         },
         schema={"tokens": pl.String, "tags": pl.String, "line": pl.Int64},
     )

@@ -1,6 +1,4 @@
-"""Lists of words and tags, or texts and their entities, as text, words and label; says what is
-amiss.
-"""
+"""Words and tags, or texts and their entities → text, words and label, all mistakes at once."""
 
 import json
 from collections.abc import Callable
@@ -41,10 +39,10 @@ def _of_lists(frame: pl.DataFrame, name: str) -> pl.DataFrame:
         return f"{name}, row {row + 1}" if lines is None else f"{name}, line {lines[row] + word}"
 
     tags = frame["tags"].to_list() if "tags" in frame.columns else [None] * len(frame)
-    made, problems = [], []
+    results, problems = [], []
     for row, (given, own) in enumerate(zip(frame["tokens"].to_list(), tags, strict=True)):
         try:
-            made.append(_row(given, own))
+            results.append(_row(given, own))
         except ValueError as error:
             problems.append(f"{where(row)}: {error}")
     if problems:
@@ -55,11 +53,11 @@ def _of_lists(frame: pl.DataFrame, name: str) -> pl.DataFrame:
             "`data.tokens` and `data.tags` name columns of lists of the same length, such as "
             '["Ann", "met", "Bo"] and ["B-PER", "O", "B-PER"]',
         )
-    _note_misplaced([row_tags or [] for *_, row_tags in made], where, name)
+    _note_misplaced([row_tags or [] for *_, row_tags in results], where, name)
     columns = {
-        "text": [text for text, *_ in made],
-        "words": [words.written_spans(spans) for _, spans, _ in made],
-        "label": [None if own is None else words.written_tags(own) for *_, own in made],
+        "text": [text for text, *_ in results],
+        "words": [words.written_spans(spans) for _, spans, _ in results],
+        "label": [None if own is None else words.written_tags(own) for *_, own in results],
     }
     return frame.with_columns(pl.Series(key, values, pl.String) for key, values in columns.items())
 
@@ -81,12 +79,12 @@ def _row(given: str | None, own: str | None) -> tuple[str, words.Spans, Any]:
 
 def _list(value: str | None, key: str) -> list[Any]:
     try:
-        found = json.loads(value or "null")
+        content = json.loads(value or "null")
     except ValueError:
-        found = value
-    if not isinstance(found, list):
+        content = value
+    if not isinstance(content, list):
         raise ValueError(f"`{key}` must be a list, got: {str(value)[:60]}")
-    return found
+    return content
 
 
 def _string(value: Any, key: str) -> str:
@@ -107,12 +105,12 @@ def _note_misplaced(rows: list[words.Tags], where: Where, name: str) -> None:
     tags = rows[row]
     before = f"after {tags[word - 1]}" if word else "at the beginning"
     if word == len(tags):
-        told = f"the sentence ends inside an entity, after {tags[-1]}"
+        message = f"the sentence ends inside an entity, after {tags[-1]}"
         word -= 1
     else:
-        told = f"{tags[word]} cannot stand {before}"
+        message = f"{tags[word]} cannot stand {before}"
     note(
-        f"{where(row, word)}: {told} in {scheme} ({len(places):,} such place{'s' if len(places) > 1 else ''} in {name}); "
+        f"{where(row, word)}: {message} in {scheme} ({len(places):,} such place{'s' if len(places) > 1 else ''} in {name}); "
         "they are kept, and read as conlleval does"
     )
 
