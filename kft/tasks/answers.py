@@ -106,9 +106,9 @@ def ordered(predictions: np.ndarray, labels: Sequence[str], wanted: Sequence[str
     order = [labels.index(label) for label in wanted]
     if predictions.dtype != object:
         return predictions[:, order]
-    made = predictions.copy()  # of rows [items, C] that differ in length
-    made[:] = [row[:, order] for row in predictions]
-    return made
+    result = predictions.copy()  # of rows [items, C] that differ in length
+    result[:] = [row[:, order] for row in predictions]
+    return result
 
 
 def scored(answers: Answers) -> tuple[np.ndarray, np.ndarray]:

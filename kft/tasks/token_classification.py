@@ -41,14 +41,14 @@ def _rows(labels: pl.Series) -> list[words.Tags]:
     return [words.tags_in(label) or [] for label in labels]
 
 
-def _check(frames: dict[str, pl.DataFrame], shown: str) -> None:
+def _check(frames: dict[str, pl.DataFrame], source: str) -> None:
     for frame in frames.values():
         _check_tagged(frame)
     train = frames["train"]
     tags = {tag for row in _rows(train["label"]) for tag in row if tag is not None}
     if len(tags) < 2:
         raise KftError(
-            f"{shown}: every word has the tag {next(iter(tags), None)}, so there is nothing to learn",
+            f"{source}: every word has the tag {next(iter(tags), None)}, so there is nothing to learn",
             "`data.tags` names the column of the tags, `data.entities` that of the entities",
         )
     for name, frame in frames.items():

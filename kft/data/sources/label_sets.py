@@ -28,8 +28,8 @@ def names_in(label: str) -> list[str] | None:
     """
     tags = words.tags_in(label)
     if tags is not None:
-        there = {tag for tag in tags if tag is not None}
-        return sorted(there | words.types(there))
+        known = {tag for tag in tags if tag is not None}
+        return sorted(known | words.types(there))
     if not label.startswith("["):
         return None
     try:
