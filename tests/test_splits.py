@@ -7,6 +7,7 @@ import re
 import statistics
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 import pytest
@@ -769,3 +770,8 @@ def test_folds_make_each_row_validation_once_and_leave_test_alone(method):
     for part, texts in zip(folds, validations, strict=True):
         assert not texts & set(part.train["text"])
     assert folds[1].account["cut"]["fold"] == 2
+
+
+def test_the_setting_offers_every_method():
+    offered, _ = get_args(SplitConfig.model_fields["method"].annotation)
+    assert {*get_args(offered), "time"} == set(cutting.METHODS)  # `split.time` itself is the wish for it

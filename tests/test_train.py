@@ -241,7 +241,7 @@ def test_rows_that_are_the_same_for_the_model_are_reported(tiny_settings, tmp_pa
     assert account["leaks"]["same_tokens"] == {"validation": 0, "test": 1}
     assert account["leaks"]["test"] == 0
     assert "the same tokens for the model as a row of train, though other texts: 1 in test" in audit.text(
-        account
+        account, "classification"
     )
 
 

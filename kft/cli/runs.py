@@ -49,7 +49,7 @@ def evaluate(run, split, data, overrides, skip_unlabelled, backend, as_json) -> 
         click.echo(report.summary({scores["split"]: scores["metrics"]}, {scores["split"]: details}))
 
 
-@click.command()
+@click.command(short_help="Answer texts with a finished RUN.")
 @click.argument("run")
 @click.argument("file", default="-")
 @click.option("--output", type=click.Path(dir_okay=False), help="File for the answers, else stdout.")

@@ -66,6 +66,12 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
     return {"questions": {"count": len(counts), "choices_mean": counts.mean() or 0.0, "choices_max": most}}
 
 
+def _lines(described: dict[str, Any]) -> list[tuple[str, str]]:
+    q = described["questions"]
+    counts = f"{q['count']:,}, of {q['choices_mean']:.3g} choices each, {q['choices_max']:,} at most"
+    return [("questions", counts)]
+
+
 def _right(labels: pl.Series, learned: Learned) -> np.ndarray:
     return labels.is_in(RIGHT).to_numpy()
 
@@ -177,7 +183,7 @@ def _words(answer: dict[str, Any]) -> str:
 
 
 TASK = Task(
-    labels=Labels(_check, _describe, "random"),
+    labels=Labels(_check, _describe, "random", lines=_lines),
     learn=lambda train, known=None, settings=None: Learned(),
     outputs=lambda learned: 1,
     check=lambda frame, learned: check_questions(frame),

@@ -129,10 +129,14 @@ class Labels:
     Attributes:
         check: (clean splits, what messages call train) → raises KftError for labels that the task
             cannot have.
-        describe: frame → what data.json says of a split's labels.
+        describe: frame → what data.json says of a split's labels; {name: rows} of "labels", where
+            they have names.
+        lines: what `describe` gave → (title, words) of the lines that `kft data` prints of it,
+            beside the counts of "labels".
         method: how splits are cut unless the user says.
         names: label of a row → the names in it; None where labels are no names.
-        several: whether a row may have several names, or none.
+        several: whether a row may have several names, or none: splits are then stratified by all of
+            them at once.
     """
 
     check: Callable[[dict[str, pl.DataFrame], str], None]
@@ -140,6 +144,7 @@ class Labels:
     method: str
     names: Callable[[str], tuple[str, ...]] | None = None
     several: bool = False
+    lines: Callable[[dict[str, Any]], list[tuple[str, str]]] = lambda described: []
 
 
 @dataclass(frozen=True)
@@ -257,8 +262,9 @@ class Task:
             do), and the order, least first, in which people should see rows.
         order: that order in words.
         worst: (table of predictions, labels, most) → the mistakes.
-        issues: (targets of a table, learned) → given labels as cleanlab takes them; None where it
-            finds no errors.
+        issues: (table of predictions, learned) → the rows whose label is probably wrong, by
+            cleanlab, the likeliest first: (number in the table, what else the label should be,
+            probability of the given one). None where it finds no errors.
         scoring, export: see their classes.
         grouped: whether the rows of a question are predicted together, so that steps hold whole
             questions.
@@ -292,7 +298,7 @@ class Task:
     mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(
         predictions, axis=0
     )
-    issues: Callable[[pl.Series, Learned], Any] | None = None
+    issues: Callable[[pl.DataFrame, Learned], list[tuple[int, str, float]]] | None = None
     written: Mapping[str, Callable[[dict[str, Any], Learned], str]] = field(default_factory=dict)
     grouped: bool = False
     located: bool = False

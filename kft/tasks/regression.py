@@ -59,6 +59,11 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
     return {"values": content}
 
 
+def _lines(described: dict[str, Any]) -> list[tuple[str, str]]:
+    values = ", ".join(f"{name} {value:.4g}" for name, value in described["values"].items())
+    return [("scores", values)] if values else []
+
+
 def _values(labels: pl.Series) -> np.ndarray:
     # Float64 until they are standardised: float32 cannot tell seconds since 1970 that are a minute
     # apart.
@@ -110,7 +115,7 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
 
 
 TASK = Task(
-    labels=Labels(_check, _describe, "random"),
+    labels=Labels(_check, _describe, "random", lines=_lines),
     learn=_learn,
     outputs=lambda learned: 1,
     check=_check_each,

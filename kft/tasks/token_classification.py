@@ -108,6 +108,14 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
     }
 
 
+def _lines(described: dict[str, Any]) -> list[tuple[str, str]]:
+    counts = ", ".join(f"{kind} {count:,}" for kind, count in described["entities"].items())
+    n = described["words"]
+    scheme = f"tags in {n['scheme']}" if n["scheme"] else "tags without prefixes"
+    amiss = f"{n['misplaced_tags']:,} tags that cannot follow the one before, {n['without_tag']:,} words without a tag"
+    return [("entities", counts or "none"), ("words", f"{n['count']:,}, {scheme}; {amiss}")]
+
+
 def _learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = None) -> Learned:
     tags = {tag for row in _rows(train["label"]) for tag in row if tag is not None}
     names = checks.ordered(pl.Series(sorted(tags), dtype=pl.String))
@@ -426,7 +434,7 @@ def _chips(style: str, result: list[tuple[Any, ...]]) -> list[tuple[str, str, st
 
 
 TASK = Task(
-    labels=Labels(_check, _describe, "random"),
+    labels=Labels(_check, _describe, "random", lines=_lines),
     learn=_learn,
     outputs=lambda learned: len(learned.labels),
     check=_check_each,

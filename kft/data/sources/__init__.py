@@ -47,6 +47,7 @@ from kft.data.sources.tables import csv_pieces, read_csv, read_tsv, tsv_pieces
 from kft.data.sources.texts import check_encoding, read_start
 from kft.data.sources.workbooks import read_excel
 from kft.errors import KftError, did_you_mean
+from kft.tasks.labels import names_in
 
 __all__ = [
     "ENDINGS",
@@ -259,7 +260,8 @@ def _rename_labels(frame: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
 
 def _check_label_names(frames: dict[str, pl.DataFrame], names: dict[str, str]) -> None:
     values = {label for frame in frames.values() for label in frame["label"].drop_nulls().unique()}
-    labels = sorted({name for label in values for name in label_sets.names_in(label) or [label]})
+    sets = {label: names_in(label) for label in values}
+    labels = sorted({name for label in values for name in ([label] if sets[label] is None else sets[label])})
     problems = [
         f"`data.label_names`: no row has the label `{name}`{did_you_mean(name, labels)}"
         for name in names

@@ -12,6 +12,7 @@ import polars as pl
 from kft.config import FRAME_COLUMNS, DataConfig
 from kft.data.sources import annotated, label_sets, marked, tagged
 from kft.errors import KftError, closest
+from kft.tasks.labels import spelled
 
 # `needed`: a missing label column is a mistake. `expected`: it may be missing, but a similar name
 # is a mistake (test files often come without labels). `optional`: it may be missing.
@@ -259,7 +260,7 @@ def strings(values: list[Any], name: str, title: str = "", lists: bool = False) 
 def _as_string(value: Any, name: str, title: str, row: int, lists: bool) -> str | None:
     try:
         if lists and (names := value if isinstance(value, list) else annotated.choices(value)) is not None:
-            return label_sets.spelled(as_string(item) or "" for item in names)
+            return spelled(as_string(item) or "" for item in names)
         return as_string(value)
     except TypeError:
         raise KftError(

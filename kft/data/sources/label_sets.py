@@ -1,13 +1,12 @@
-"""The labels of rows that have several or none, in one spelling: a sorted JSON list."""
+"""Labels of rows that have several or none, from columns or parted, in their one spelling."""
 
-import json
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from kft.errors import KftError
 from kft.tasks import words
+from kft.tasks.labels import names_in, spelled
 
 if TYPE_CHECKING:
     from kft.config import DataConfig
@@ -15,28 +14,6 @@ if TYPE_CHECKING:
 YES, NO = ("1", "1.0", "true"), ("0", "0.0", "false")  # of any case
 MISSING = ("", "nan")
 PREFIX = "label "  # of the columns of a frame that hold whether a row has a label
-
-
-def spelled(names: Iterable[str]) -> str:
-    """{"joy", "love"} → '["joy", "love"]'."""
-    return json.dumps(sorted({name for name in map(str.strip, names) if name}), ensure_ascii=False)
-
-
-def names_in(label: str) -> list[str] | None:
-    """The names in a set that `spelled` wrote; of tagged words the tags and their types; None where
-    a label is one name.
-    """
-    tags = words.tags_in(label)
-    if tags is not None:
-        known = {tag for tag in tags if tag is not None}
-        return sorted(known | words.types(there))
-    if not label.startswith("["):
-        return None
-    try:
-        names = json.loads(label)
-    except ValueError:
-        return None
-    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def renamed(labels: pl.Series, new: dict[str, str]) -> pl.Series:
