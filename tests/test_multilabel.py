@@ -389,8 +389,8 @@ def test_exports_answer_alike(run, tmp_path, to):
         program = (
             "import sys, tensorflow as tf, tensorflow_text\n"
             "model = tf.saved_model.load(sys.argv[1])\n"
-            "told = model.signatures['serving_default'](text=tf.constant(['good film', 'the plot']))\n"
-            "print(told['predicted'].numpy().tolist())"
+            "outputs = model.signatures['serving_default'](text=tf.constant(['good film', 'the plot']))\n"
+            "print(outputs['predicted'].numpy().tolist())"
         )
         done = subprocess.run(
             [sys.executable, "-c", program, report["output"]], capture_output=True, text=True, check=True

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Tasks(Mapping):
     """Name → `Task`, from the file of that name, which is loaded when it is first needed.
 
-    The rules of all tasks are there at once: `kft --help` and mistakes of settings wait for no
+    The rules of all tasks are loaded at once: `kft --help` and mistakes of settings wait for no
     NumPy, no polars and no scikit-learn.
     """
 

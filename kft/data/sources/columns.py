@@ -146,9 +146,6 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
         pl.when(label != "").then(label).alias("label"),
         pl.col("origin") if "origin" in frame.columns else pl.lit(name).alias("origin"),
     )
-    if "split_group" in frame.columns:  # an empty cell is no group that rows could share
-        group = pl.col("split_group").str.strip_chars()
-        frame = frame.with_columns(split_group=pl.when(group != "").then(group))
     order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
     kept = [column for column in frame.columns if column.startswith(OWN)]
     present = [column for column in order if column in frame.columns]
