@@ -52,10 +52,10 @@ def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[s
     model = build_model(preset, "choice", [], 1, spans=len(spans or []))
     model.head.set_weights(head_of(spans))
     tokenizer = preset.tokenizer
-    rows = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(spans or ()), True, 32))
-    reads = task.reads(frame, rows, Learned())
-    plan = batches.plan(np.diff(rows.offsets), len(SIZES), 1, 0, packed=packed, reads=reads)
-    inputs, target, weight = next(batches.dataset(plan, rows, reads, 0))
+    tokens = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(spans or ()), True, 32))
+    reads = task.reads(frame, tokens, Learned())
+    plan = batches.plan(np.diff(tokens.offsets), len(SIZES), 1, 0, packed=packed, reads=reads)
+    inputs, target, weight = next(batches.dataset(plan, tokens, reads, 0))
     assert (plan.reads > 1) == packed
     assert ("spans" in inputs) == bool(spans)
     loss = losses.LOSSES[task.loss(None, reads, Learned()).name]()

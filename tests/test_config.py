@@ -1,4 +1,4 @@
-"""Settings: what is accepted, where paths lead, and how mistakes are told."""
+"""Settings: what is accepted, where paths lead, and how mistakes are reported."""
 
 import json
 import tomllib

@@ -268,12 +268,12 @@ class TestPython:
         assert same(answers, expected)
 
     def test_a_chunk_that_is_answered_leaves_memory(self, loaded):
-        rows = evaluate.encode(loaded, pl.DataFrame({"text": ["a good film", "dull"]}))
+        tokens = evaluate.encode(loaded, pl.DataFrame({"text": ["a good film", "dull"]}))
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # such as Keras's, of data that ran out
-            evaluate.predict_logits(loaded.model, rows)
-        left = weakref.ref(rows)
-        del rows
+            evaluate.predict_logits(loaded.model, tokens)
+        left = weakref.ref(tokens)
+        del tokens
         gc.collect()
         assert left() is None
 

@@ -95,7 +95,7 @@ def saved_scores(score_run, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def verified(tiny_run, tmp_path_factory):
-    """A function: format → what export tells of the tiny run in it, made once."""
+    """A function: format → the report of the tiny run's export, made once."""
     folder = tmp_path_factory.mktemp("formats")
     return functools.cache(lambda to: export.export(tiny_run, to, folder / to))
 
@@ -328,10 +328,10 @@ def transformers_logits(folder: Path, *texts: list[str]) -> np.ndarray:
 def run_logits(run: Path, *texts: list[str]) -> np.ndarray:
     """Logits of a run, scores in their own unit."""
     source = sources.load(run)
-    rows = encode(source.tokenizer, BERT, *texts, *([None] * (2 - len(texts))), source.max_length)
+    tokens = encode(source.tokenizer, BERT, *texts, *([None] * (2 - len(texts))), source.max_length)
     architecture = source.architecture
     return (
-        evaluate.predict_logits(source.loaded.model, rows) * architecture.score_scale
+        evaluate.predict_logits(source.loaded.model, tokens) * architecture.score_scale
         + architecture.score_mean
     )
 
@@ -460,10 +460,10 @@ class TestOnnx:
         texts = (TEXTS, PAIRS) if len(report["inputs"]) == 2 else (TEXTS,)
         source = sources.load(run)
         template = source.architecture.kind.template
-        rows = encode(
+        tokens = encode(
             source.loaded.tokenizer, template, *texts, *([None] * (2 - len(texts))), source.max_length
         )
-        got = onnx_folder.run_graph(tmp_path / "out" / "model.onnx", rows)
+        got = onnx_folder.run_graph(tmp_path / "out" / "model.onnx", tokens)
         np.testing.assert_allclose(got, run_logits(run, *texts), atol=1e-4)
 
 
@@ -471,9 +471,9 @@ class TestTexts:
     def test_lengths_and_alphabets(self, tiny_run):
         source = sources.load(tiny_run)
         frame = texts.sample_texts(source)
-        rows = evaluate.encode(source.loaded, frame)
-        assert {2, 3, 15, 16}.issubset(np.diff(rows.offsets))
-        assert rows.full_lengths.max() > 2 * 16
+        tokens = evaluate.encode(source.loaded, frame)
+        assert {2, 3, 15, 16}.issubset(np.diff(tokens.offsets))
+        assert tokens.full_lengths.max() > 2 * 16
         assert "" in frame["text"]
         assert any("א" <= character <= "ת" for text in frame["text"] for character in text)
         assert frame.equals(texts.sample_texts(source))

@@ -48,8 +48,8 @@ def folder(tmp_path_factory):
     return of
 
 
-def rows_of(size: int, count: int = 9, longest: int = 30) -> Tokens:
-    """Random token rows of a model that has `size` tokens, without its special ones."""
+def tokens_of(size: int, count: int = 9, longest: int = 30) -> Tokens:
+    """Random tokens for a model that has `size` tokens, without its special ones."""
     rng = np.random.default_rng(1)
     lengths = rng.integers(3, longest + 1, count).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -57,15 +57,15 @@ def rows_of(size: int, count: int = 9, longest: int = 30) -> Tokens:
     return Tokens(ids, offsets, lengths, lengths)
 
 
-def transformers_logits(folder: Path, family: str, kind: str, rows: Tokens) -> np.ndarray:
+def transformers_logits(folder: Path, family: str, kind: str, tokens: Tokens) -> np.ndarray:
     import torch
     import transformers
 
     model = getattr(transformers, FAMILIES[family].heads[kind].architecture).from_pretrained(folder).eval()
-    lengths = np.diff(rows.offsets)
+    lengths = np.diff(tokens.offsets)
     ids = np.full((len(lengths), lengths.max()), model.config.pad_token_id)
     mask = np.arange(lengths.max()) < lengths[:, None]
-    ids[mask] = rows.ids
+    ids[mask] = tokens.ids
     ids, mask = torch.tensor(ids), torch.tensor(mask.astype(int))
     if kind == MULTIPLE_CHOICE:
         ids, mask = ids[:, None], mask[:, None]
@@ -137,9 +137,9 @@ def test_what_is_unfolded_folds_back(folder, family):
 @pytest.mark.parametrize(("family", "kind", "task", "labels"), EVERY)
 def test_logits_are_those_of_transformers(folder, family, kind, task, labels):
     preset = presets.locate(str(folder(family, kind)))
-    rows = rows_of(16)
-    logits = evaluate.predict_logits(build_model(preset, task, labels, len(labels) or 1), rows)
-    expected = transformers_logits(preset.path, family, kind, rows)
+    tokens = tokens_of(16)
+    logits = evaluate.predict_logits(build_model(preset, task, labels, len(labels) or 1), tokens)
+    expected = transformers_logits(preset.path, family, kind, tokens)
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
@@ -182,18 +182,18 @@ def test_every_backend_gives_them(folder, tmp_path, backend):
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "logits.npz") as logits:
         for i, (family, kind, _, _) in enumerate(EVERY):
-            expected = transformers_logits(folder(family, kind), family, kind, rows_of(16))
+            expected = transformers_logits(folder(family, kind), family, kind, tokens_of(16))
             np.testing.assert_allclose(logits[str(i)], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("family", "pooling"), [(name, "cls") for name in FAMILIES] + [("bert", "mean")])
 def test_packed_equals_alone(folder, family, pooling):
     model = build_model(presets.locate(str(folder(family))), "classification", LABELS, 3, pooling=pooling)
-    rows = rows_of(16)
-    packed = evaluate.predict_logits(model, rows)
-    for i, (begin, end) in enumerate(zip(rows.offsets[:-1], rows.offsets[1:], strict=True)):
+    tokens = tokens_of(16)
+    packed = evaluate.predict_logits(model, tokens)
+    for i, (begin, end) in enumerate(zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)):
         length = np.array([end - begin], np.int32)
-        alone = Tokens(rows.ids[begin:end], np.array([0, end - begin]), length, length)
+        alone = Tokens(tokens.ids[begin:end], np.array([0, end - begin]), length, length)
         shape = batches.PredictionShape(1, 32, 1)
         np.testing.assert_allclose(evaluate.predict_logits(model, alone, shape)[0], packed[i], atol=1e-6)
 
@@ -289,9 +289,9 @@ def test_exports_prove_themselves(run, tmp_path, family, to):
         assert (preset.family.name, len(preset.head.labels)) == (family, 2)
         labels = ["negative", "positive"] if to == "hf" else list(preset.head.labels)
         texts = ["a good film", "the bad  plot", ""]
-        rows = encode(preset.tokenizer, preset.family.template, texts, None, 24)
-        logits = evaluate.predict_logits(build_model(preset, "classification", labels, 2), rows)
-        expected = evaluate.predict_logits(evaluate.load_run(run(family)).model, rows)
+        tokens = encode(preset.tokenizer, preset.family.template, texts, None, 24)
+        logits = evaluate.predict_logits(build_model(preset, "classification", labels, 2), tokens)
+        expected = evaluate.predict_logits(evaluate.load_run(run(family)).model, tokens)
         np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
@@ -299,7 +299,7 @@ def by_backend(jobs: list, output: str) -> None:
     logits = []
     for path, task, labels in jobs:
         model = build_model(presets.locate(path), task, labels, len(labels) or 1)
-        logits.append(evaluate.predict_logits(model, rows_of(16)))
+        logits.append(evaluate.predict_logits(model, tokens_of(16)))
     np.savez(output, **{str(i): array for i, array in enumerate(logits)})
 
 

@@ -101,7 +101,7 @@ def test_nothing_is_pushed_that_answers_otherwise(hubs, tiny_run, monkeypatch):
 
 
 def no_export(*_, **__):
-    raise AssertionError("what is wrong at once is told before the export")
+    raise AssertionError("what is wrong at once is reported before the export")
 
 
 @pytest.mark.parametrize(

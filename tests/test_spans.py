@@ -49,13 +49,15 @@ class TestTokens:
         from transformers import BertTokenizerFast
 
         texts = [text for text in TEXTS if "\ud83d" not in text]
-        rows = encode(tokenizer, BERT, texts, texts[::-1], 12, located=True)
+        tokens = encode(tokenizer, BERT, texts, texts[::-1], 12, located=True)
         batch = BertTokenizerFast.from_pretrained(tiny_preset)(
             texts, texts[::-1], truncation=True, max_length=12, return_offsets_mapping=True
         )
-        for i, (begin, end) in enumerate(zip(rows.offsets[:-1], rows.offsets[1:], strict=True)):
-            assert rows.ids[begin:end].tolist() == batch["input_ids"][i]
-            assert rows.characters[begin:end].tolist() == [list(pair) for pair in batch["offset_mapping"][i]]
+        for i, (begin, end) in enumerate(zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)):
+            assert tokens.ids[begin:end].tolist() == batch["input_ids"][i]
+            assert tokens.characters[begin:end].tolist() == [
+                list(pair) for pair in batch["offset_mapping"][i]
+            ]
 
     @pytest.mark.parametrize("max_length", [5, 12, 64])
     @pytest.mark.parametrize("paired", [True, False])
@@ -75,7 +77,9 @@ class TestTokens:
         batch = BertTokenizerFast.from_pretrained(tiny_preset)(
             frame["text"].to_list(), frame["text_pair"].to_list(), truncation=True, max_length=max_length
         )
-        rows = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(joint.SPANS or ()), True, max_length))
+        tokens = encode_frame(
+            tokenizer, BERT, frame, Inputs(True, tuple(joint.SPANS or ()), True, max_length)
+        )
         lost = 0
         for i, row in enumerate(frame.iter_rows(named=True)):
             for p, (name, start, end) in enumerate(joint.SPANS):
@@ -83,10 +87,10 @@ class TestTokens:
                     batch.char_to_token(i, c, int(name == "text_pair")) for c in range(row[start], row[end])
                 )
                 got = sorted({t for t in inside if t is not None})
-                begin, after = rows.spans[i, p]
+                begin, after = tokens.spans[i, p]
                 assert list(range(begin, after)) == (got or [0])
-            lost += (rows.spans[i, :, 0] == 0).any()
-        fraction = length_account(rows, max_length)["span_lost_fraction"]
+            lost += (tokens.spans[i, :, 0] == 0).any()
+        fraction = length_account(tokens, max_length)["span_lost_fraction"]
         assert fraction == lost / len(frame)
         assert (fraction > 0) == (max_length == 9)
 
@@ -123,8 +127,8 @@ def test_head_reads_the_pooled_vector_and_the_mean_of_each_span(tiny_preset, tok
     frame, spans = joint.questions(), joint.SPANS[:2]
     model = build_model(presets.locate(str(tiny_preset)), "regression", [], 1, pooling=pooling, spans=2)
     model.head.set_weights(joint.head_of(spans))
-    rows = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(spans or ()), True, 32))
-    got = evaluate.predict_logits(model, rows)
+    tokens = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(spans or ()), True, 32))
+    got = evaluate.predict_logits(model, tokens)
     batch = BertTokenizerFast.from_pretrained(tiny_preset)(
         frame["text"].to_list(), frame["text_pair"].to_list(), padding=True, return_tensors="pt"
     )
@@ -133,7 +137,7 @@ def test_head_reads_the_pooled_vector_and_the_mean_of_each_span(tiny_preset, tok
     hidden, pooled = output.last_hidden_state.numpy(), output.pooler_output.numpy()
     mask = batch["attention_mask"].numpy()[:, :, None]
     first = pooled if pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
-    marked = [[hidden[i, b:e].mean(0) for b, e in places] for i, places in enumerate(rows.spans)]
+    marked = [[hidden[i, b:e].mean(0) for b, e in places] for i, places in enumerate(tokens.spans)]
     features = np.concatenate([first, np.array(marked).reshape(len(frame), -1)], axis=1)
     kernel, bias = joint.head_of(spans)
     np.testing.assert_allclose(got, features @ kernel + bias, atol=2e-6)
@@ -340,13 +344,13 @@ def test_real_wic_and_wsc(tmp_path):
     for settings in (wic, wsc):
         data = config.DataConfig(**settings)
         frame = sources.read(data)["train"]
-        rows = encode_frame(
+        tokens = encode_frame(
             tokenizer, BERT, frame, Inputs(data.text_pair is not None, tuple(data.spans or ()), True, 128)
         )
-        assert length_account(rows, 128)["span_lost_fraction"] == 0
+        assert length_account(tokens, 128)["span_lost_fraction"] == 0
         wrong = 0
         for i, row in enumerate(frame.iter_rows(named=True)):
             for p, (name, start, end) in enumerate(data.spans):
-                begin, after = rows.offsets[i] + rows.spans[i, p]
-                wrong += rows.ids[begin:after].tolist() != tokenizer(row[name][row[start] : row[end]])
+                begin, after = tokens.offsets[i] + tokens.spans[i, p]
+                wrong += tokens.ids[begin:after].tolist() != tokenizer(row[name][row[start] : row[end]])
         assert wrong < 0.02 * len(frame)  # marks inside a word, such as "air" in "airs"

@@ -352,7 +352,7 @@ def test_quotas_are_within_their_classes_and_add_up(sizes, validation, test, see
         assert sum(quotas[name].values()) <= max(1, round(total * share) + 1)
 
 
-# What is told
+# What is reported
 
 
 def notices_of(account: dict) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`kft runs` and `kft completion`: what is there, and how the shell knows it."""
+"""`kft runs` and `kft completion`: what exists, and how the shell knows it."""
 
 import json
 

@@ -163,7 +163,7 @@ def _download(system: Any, path: str, aside: Path, wanted: dict[str, Any]) -> No
 
 
 def _tag(info: dict[str, Any]) -> str | None:
-    """What changes whenever a file does; None where the server tells nothing of the kind."""
+    """What changes whenever a file does; None where the server says nothing of the kind."""
     large = info.get("lfs") or {}
     return large.get("sha256") or next((info[name] for name in TAGS if info.get(name)), None)
 

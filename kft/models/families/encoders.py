@@ -118,7 +118,7 @@ def encoding(
     activation: str = "gelu",
     dropout: float = 0.1,
 ) -> Encoding:
-    """What config.json tells besides; the other arguments are those of a config that names none."""
+    """What config.json says besides; the other arguments are those of a config that names none."""
     return Encoding(
         activation=settings.activation(keys["activation"], activation),
         epsilon=settings.epsilon(keys["epsilon"], epsilon) if "epsilon" in keys else epsilon,
@@ -218,7 +218,7 @@ def encoder(
     Args:
         embed: (blocks, inputs) → x [R, T, H].
         layer: (blocks, number, x [R, M, H], context [R, T, H], sight) → [R, M, H].
-        sight: (blocks, inputs, places [R, M], None for all) → what layers are told of which tokens
+        sight: (blocks, inputs, places [R, M], None for all) → what layers are given of which tokens
             see which, and from where.
         finish: (blocks, x [R, M, H]) → what comes out.
     """

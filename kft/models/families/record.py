@@ -177,7 +177,7 @@ class Hub:
     more: dict[str, str] = field(default_factory=dict)
 
     def arguments(self, sizes: Sizes) -> dict[str, int]:
-        """What the backbone of a model of these sizes is made with."""
+        """The arguments of the backbone of a model of these sizes."""
         plain = {theirs: getattr(sizes, ours) for ours, theirs in self.sizes.items()}
         return plain | {theirs: sizes.more[ours] for ours, theirs in self.more.items()}
 
