@@ -50,7 +50,14 @@ def inputs_of(config: Config) -> Inputs:
     data = config.data
     spans = tuple(map(tuple, data.spans or []))
     grouped = TASKS[config.task].grouped
-    return Inputs(data.text_pair is not None, spans, grouped, config.model.max_length)
+    return Inputs(
+        data.text_pair is not None,
+        spans,
+        grouped,
+        config.model.max_length,
+        TASKS[config.task].located,
+        config.model.stride,
+    )
 
 
 def add_token_lengths(prepared: splits.Splits, preset: presets.Preset, inputs: Inputs) -> dict[str, Tokens]:
@@ -76,7 +83,7 @@ def _same_tokens(tokens: dict[str, Tokens]) -> dict[str, int]:
 
 def _token_keys(tokens: Tokens) -> list[bytes]:
     """Of each example its tokens, and which of them are marked."""
-    ends = tokens.offsets.tolist()
+    ends = tokens.offsets[tokens.bounds].tolist()
     spans = [b""] * (len(ends) - 1) if tokens.spans is None else [span.tobytes() for span in tokens.spans]
     return [
         tokens.ids[start:end].tobytes() + span

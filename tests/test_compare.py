@@ -82,7 +82,7 @@ class TestSignificance:
         scores = [stats.spearmanr(targets, p).statistic for p in (first, second)]
         draws = bootstrap.Draws(resamples=significance.RESAMPLES)
         resampled = scoring.resample("regression", targets, [first, second], [], draws)["spearman"]
-        difference = significance.difference(*scores, resampled)
+        difference = significance.difference(*scores, resampled, 150)
 
         def less(t, a, b):
             return stats.spearmanr(t, b).statistic - stats.spearmanr(t, a).statistic
@@ -102,18 +102,18 @@ class TestSignificance:
         predictions = [np.stack([right, ~right], axis=1).astype(float) for right in (first, second)]
         draws = bootstrap.Draws(seed=3, resamples=significance.RESAMPLES)
         resampled = scoring.resample("classification", targets, predictions, ["a", "b"], draws)["accuracy"]
-        difference = significance.difference(first.mean(), second.mean(), resampled)
+        difference = significance.difference(first.mean(), second.mean(), resampled, len(first))
         sd = np.sqrt(102 - 22**2 / len(first)) / len(first)  # of a difference of paired proportions
         assert difference.value == pytest.approx(22 / len(first))
         assert difference.interval == pytest.approx(
             (difference.value - 1.96 * sd, difference.value + 1.96 * sd), abs=0.003
         )
         assert difference.p_value == pytest.approx(2 * stats.norm.sf(difference.value / sd), abs=0.008)
-        same = significance.difference(0.5, 0.5, resampled[[0, 0]])
+        same = significance.difference(0.5, 0.5, resampled[[0, 0]], len(first))
         assert (same.value, same.interval, same.p_value) == (0, (0, 0), 1)
 
     def test_a_metric_that_is_never_defined(self):
-        difference = significance.difference(0.1, 0.2, np.full((2, 5), np.nan))
+        difference = significance.difference(0.1, 0.2, np.full((2, 5), np.nan), 50)
         assert (difference.interval, difference.p_value) == ((None, None), None)
 
 

@@ -211,6 +211,8 @@ def test_layers_thaw_from_the_top(tiny_preset):
         "head": 0,
     }
     assert_by_part(model, thaws, expected)
+    never = controls.thaw_updates(model, 1e12)  # beyond what a step of 32 bits counts
+    assert sorted(set(never.values())) == [0, 2**31 - 1]
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

@@ -9,6 +9,7 @@ from test_runs import is_documented, names
 
 from kft import config as configs
 from kft import evaluate, report, runs, train
+from kft.data import splits
 from kft.metrics.bootstrap import Draws
 from kft.report import compare
 from kft.tasks import questions, scoring
@@ -81,6 +82,13 @@ class TestIntervals:
         assert questions.group_numbers(rows).tolist() == [1, 0, 0]  # of q1, q2, q3: none, b, b
 
 
+def test_one_group_in_several_spellings():
+    """It would stand on both sides of a cut."""
+    names = ["Ann", " ann ", "ANN\u200b", "Bob", "", None, "\ufeff"]
+    frame = splits.with_groups(pl.DataFrame({"split_group": names}))
+    assert frame["split_group"].to_list() == ["ann", "ann", "ann", "bob", None, None, None]
+
+
 def answers(number, targets, predictions) -> Answers:
     rows = pl.DataFrame(
         {
@@ -111,6 +119,9 @@ def test_compare_draws_groups():
     result, _ = compare.compare(alone, "test", resamples=2000)
     assert result["groups"] is None
     assert result["pairs"][0]["p_value"] < 0.01
+    few = {name: answers(number // 5, targets, a.predictions) for name, a in scores.items()}
+    (pair,) = compare.compare(few, "test", resamples=200)[0]["pairs"]  # of eight authors
+    assert (pair["interval"], pair["p_value"], pair["p_value_holm"]) == ([None, None], None, None)
     mixed, _ = compare.compare({"a": alone["a"], "b": scores["b"]}, "test", resamples=2000)
     assert mixed["groups"] == 40
 

@@ -56,8 +56,8 @@ def evaluate(run, split, data, overrides, skip_unlabelled, backend, as_json) -> 
 @click.option(
     "--format",
     "written",
-    type=click.Choice(["jsonl", "csv", "tsv", "parquet"]),
-    help="Of the answers; tables have the input's own columns.  [default: by --output's ending, else jsonl]",
+    type=click.Choice(["jsonl", "csv", "tsv", "parquet", "conll"]),
+    help="Of the answers; tables have the input's own columns, conll is for tagged words.  [default: by --output's ending, else jsonl]",
 )
 @FILE_SET
 @BACKEND

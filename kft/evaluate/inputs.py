@@ -16,7 +16,7 @@ from kft.config import DataConfig
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.evaluate.loaded import LoadedRun
-from kft.evaluate.texts import frames
+from kft.evaluate.texts import check_columns, frames
 from kft.progress import note
 from kft.tasks.questions import GROUP
 
@@ -100,6 +100,7 @@ def chunks(loaded: LoadedRun, texts) -> Iterator[pl.DataFrame]:
                 f"the frame has no column `{lacking[0]}`, its columns are {', '.join(texts.columns)}",
                 "rename its columns: text, of pairs also text_pair",
             )
+        check_columns(texts, ("text", "text_pair")[: 1 + paired])
         # A question is never cut.
         yield from [texts] if loaded.task.grouped else texts.iter_slices(CHUNK_EXAMPLES)
         return
@@ -179,7 +180,7 @@ def rows_of_file(
         wanted = sources.Wanted(**data.model_dump(), also=also, lenient=True)
         frame = _named(sources.read_file(file, wanted, settings=changes), data, changes)
     numbers = splits.are_numbers(pl.Series(loaded.labels, dtype=pl.String), loaded.task.labels)
-    frame = splits.without_nan(frame, numbers)
+    frame = splits.with_groups(splits.without_nan(frame, numbers))
     if skip_unlabelled:
         frame = _labelled(frame, str(file))
     if not len(frame):
@@ -203,13 +204,6 @@ def _labelled(frame: pl.DataFrame, name: str) -> pl.DataFrame:
 def _data_of_files(loaded: LoadedRun) -> DataConfig:
     """How a file other than the run's own is read: whole, whatever `data.max_examples` says."""
     return loaded.config.data.model_copy(update={"max_examples": None})
-
-
-def trained_on(loaded: LoadedRun) -> list[str]:
-    """The files that the run was trained and scored on."""
-    data = loaded.config.data
-    named = (data.train, data.validation, data.test)
-    return [file for files in named if files for file in ([files] if isinstance(files, str) else files)]
 
 
 def rows_of_split(loaded: LoadedRun, split: str) -> pl.DataFrame:

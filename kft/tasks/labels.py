@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 import polars as pl
 
 from kft.errors import KftError, closest, did_you_mean
+from kft.tasks import words
 from kft.tasks.record import Learned
 
 SHOWN_LABELS = 10
@@ -31,7 +32,11 @@ def spelled(names: Iterable[str]) -> str:
 
 
 def names_in(label: str) -> list[str] | None:
-    """The names in a set that `spelled` wrote; None where a label is none."""
+    """The names in a set that `spelled` wrote, or the tags of words and their types; else None."""
+    tags = words.tags_in(label)
+    if tags is not None:
+        known = {tag for tag in tags if tag is not None}
+        return sorted(known | words.types(known))
     if not label.startswith("["):
         return None
     try:

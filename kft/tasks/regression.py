@@ -124,10 +124,10 @@ TASK = Task(
     reads=_reads,
     loss=lambda train, reads, learned: Loss("mse"),
     divergence="values",
-    predictions=lambda outputs, learned, questions=None: (
+    predictions=lambda outputs, learned, reads=None: (
         outputs.astype(np.float64)[:, 0] * learned.scale + learned.mean
     ),
-    scored=lambda truths, values, questions=None: (truths, values),
+    scored=lambda truths, values, learned, questions=None: (truths, values),
     columns=lambda values, learned: [pl.Series("value", values, pl.Float64)],
     read=lambda table, learned: table["value"].to_numpy().astype(np.float64),
     answer=lambda row, learned: {"value": row["value"]},

@@ -34,6 +34,8 @@ class Tokens:
         spans: int32 [N, P, 2] where examples have marked words: each span's first token in the
             example and the one after its last; 0, 1 (the first token of the example) where
             truncation left no token of it.
+        examples: int64 [rows], the example of each row where a long text has several, else None:
+            then each row is an example. The rows of an example stand together.
     """
 
     ids: np.ndarray
@@ -42,6 +44,16 @@ class Tokens:
     full_lengths: np.ndarray
     characters: np.ndarray | None = None
     spans: np.ndarray | None = None
+    examples: np.ndarray | None = None
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Where the rows of each example begin, int64 [N + 1]."""
+        rows = len(self.offsets) - 1
+        if self.examples is None:
+            return np.arange(rows + 1)
+        last = int(self.examples.max(initial=-1))
+        return np.append(np.searchsorted(self.examples, np.arange(last + 1)), rows)
 
 
 def encode(
@@ -205,13 +217,15 @@ def length_account(tokens: Tokens, max_length: int) -> dict[str, float | int | N
 
     With marked words also the share of examples of which at least one lost all its tokens.
     """
-    full = tokens.full_lengths
+    full = tokens.full_lengths[tokens.bounds[:-1]]
     if not len(full):
         return dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "max", "truncated_fraction"))
     spans = tokens.spans
     lost = {} if spans is None else {"span_lost_fraction": float((spans[:, :, 0] == 0).any(axis=1).mean())}
     percentiles = {f"p{q}": int(np.percentile(full, q, method="inverted_cdf")) for q in (50, 90, 95, 99)}
-    truncated = float((full > max_length).mean())
+    truncated = float((full > max_length).mean()) if tokens.examples is None else 0.0
+    if tokens.examples is not None:
+        lost |= {"windows": len(tokens.examples)}
     return {
         "mean": round(float(full.mean()), 2),
         **percentiles,

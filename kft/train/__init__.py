@@ -16,6 +16,7 @@ from kft.config import Config, TrainConfig
 from kft.errors import KftError
 from kft.progress import at_once, gently, note, stop_signals
 from kft.runs import RunDir
+from kft.tasks import TASKS
 from kft.train import controls, memory, trackers, updates
 from kft.train.account import describe, plan_account, write_inputs
 from kft.train.checkpoints import (
@@ -253,7 +254,8 @@ def _finish_epoch(model: models.Classifier, validation: Validation, epoch: Epoch
     started = time.monotonic()
     run, plan, position = course.run, course.plan, epoch.position
     with controls.averaged(model):
-        logits = evaluate.predict_logits(model, validation.tokens, validation.shape)
+        reads = validation.expected.reads
+        logits = evaluate.predict_logits(model, validation.tokens, validation.shape, reads)
         learned = validation.tuned(logits)
         scores, loss = evaluate.scores(validation.expected, logits, validation.task, learned)
         value = scores[validation.metric]
@@ -299,17 +301,23 @@ def _finish(
 ) -> dict[str, Any]:
     data, shape = prepared.data, validation.shape
     model = _best_model(prepared.model, run)
-    logits = {
-        name: evaluate.predict_logits(model, data.tokens[name], shape)
+    places = TASKS[validation.task].places
+    reads = {
+        name: places(getattr(data.splits, name), data.tokens[name])
         for name in scored_splits
         if name in data.tokens
+    }
+    logits = {
+        name: evaluate.predict_logits(model, data.tokens[name], shape, places)
+        for name, places in reads.items()
     }
     learned = validation.tuned(logits["validation"])
     if learned != validation.learned:
         runs.write_learned(run, learned)
     scores, details = {}, {}
     for name in logits:
-        scored = evaluate.score(getattr(data.splits, name), logits[name], validation.task, learned)
+        frame = getattr(data.splits, name)
+        scored = evaluate.score(frame, logits[name], validation.task, learned, reads[name])
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
     runs.write_json(run.details, details)

@@ -40,16 +40,17 @@ class Validation:
         Every epoch is scored with it: epochs are compared by what would be reported of them.
         """
         task, expected = TASKS[self.task], self.expected
-        predictions = task.predictions(logits, self.learned, expected.questions)
+        predictions = task.predictions(logits, self.learned, expected.reads)
         return task.tune(self.learned, self.settings, expected.truths, predictions)
 
 
 def validation_of(prepared: Prepared) -> Validation:
     config, data, model = prepared.config, prepared.data, prepared.model
+    tokens, others = data.tokens["validation"], [data.tokens[name] for name in data.tokens if name != "train"]
     return Validation(
-        tokens=data.tokens["validation"],
-        expected=evaluate.expected(data.splits.validation, config.task, data.learned),
-        shape=evaluate.choose_shape(model, *(r for name, r in data.tokens.items() if name != "train")),
+        tokens=tokens,
+        expected=evaluate.expected(data.splits.validation, config.task, data.learned, tokens),
+        shape=evaluate.choose_shape(model, *others, counts=data.reads.counts),
         metric=config.train.best_metric or scoring.main_metric(config.task),
         task=config.task,
         learned=data.learned,

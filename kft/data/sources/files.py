@@ -23,6 +23,9 @@ ENDINGS = {
     ".arrow": "arrow",
     ".xlsx": "excel",
     ".xlsm": "excel",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
 }
 # How the files and folders of a split are called.
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from kft.errors import KftError
+from kft.tasks import words
 from kft.tasks.labels import names_in, spelled
 
 if TYPE_CHECKING:
@@ -19,9 +20,20 @@ def renamed(labels: pl.Series, new: dict[str, str]) -> pl.Series:
     """The labels with other names, also inside of sets."""
     spellings = {}
     for label in labels.drop_nulls().unique():
+        if (tags := words.tags_in(label)) is not None:
+            spellings[label] = words.written_tags(tag and _renamed_tag(tag, new) for tag in tags)
+            continue
         names = names_in(label)
         spellings[label] = new.get(label, label) if names is None else spelled(new.get(n, n) for n in names)
     return labels.replace(list(spellings), list(spellings.values())) if spellings else labels
+
+
+def _renamed_tag(tag: str, new: dict[str, str]) -> str:
+    """A tag with another name for itself or for its type."""
+    prefix, kind = words.parts(tag)
+    if tag in new or not prefix or kind not in new:
+        return new.get(tag, tag)
+    return f"{prefix}-{new[kind]}"
 
 
 def with_sets(frame: pl.DataFrame, name: str, data: "DataConfig") -> pl.DataFrame:
