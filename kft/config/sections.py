@@ -96,6 +96,12 @@ class DataConfig(Section):
     )
     max_examples: int | None = Field(None, ge=1, description="examples read from each file at most")
 
+    @property
+    def files(self) -> list[str]:
+        """The paths, patterns and addresses of train, validation and test."""
+        named = (self.train, self.validation, self.test)
+        return [name for names in named if names for name in ([names] if isinstance(names, str) else names)]
+
 
 class SplitConfig(Section):
     """How the splits that have no file of their own are cut off train."""
