@@ -4,7 +4,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from kft import backend, runs
@@ -51,7 +50,14 @@ def inputs_of(config: Config) -> Inputs:
     data = config.data
     spans = tuple(map(tuple, data.spans or []))
     grouped = TASKS[config.task].grouped
-    return Inputs(data.text_pair is not None, spans, grouped, config.model.max_length)
+    return Inputs(
+        data.text_pair is not None,
+        spans,
+        grouped,
+        config.model.max_length,
+        TASKS[config.task].located,
+        config.model.stride,
+    )
 
 
 def add_token_lengths(prepared: splits.Splits, preset: presets.Preset, inputs: Inputs) -> dict[str, Tokens]:
@@ -77,7 +83,7 @@ def _same_tokens(tokens: dict[str, Tokens]) -> dict[str, int]:
 
 def _token_keys(tokens: Tokens) -> list[bytes]:
     """Of each example its tokens, and which of them are marked."""
-    ends = tokens.offsets.tolist()
+    ends = tokens.offsets[tokens.bounds].tolist()
     spans = [b""] * (len(ends) - 1) if tokens.spans is None else [span.tobytes() for span in tokens.spans]
     return [
         tokens.ids[start:end].tobytes() + span
@@ -93,13 +99,13 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
 
     Returns:
         [{"split", "origin", "id", "text", "label", "suggested", "probability"}], the probability
-        being that of the given label; id + 1 is the row in the file `origin`.
+        being that of the given label, of several labels that of the one which is doubted most;
+        id + 1 is the row in the file `origin`.
 
     Raises:
         KftError: the run is not finished, or predicts scores; or cleanlab is not installed.
     """
     backend.need("cleanlab", "audit", "finding label errors")
-    from cleanlab.filter import find_label_issues
 
     run = runs.open_run(run_path)
     task = TASKS[runs.read_model(run)["task"]]
@@ -120,31 +126,21 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
                 frame = frame.with_columns(origin=pl.lit(name))
             frames.append(frame)
     rows = pl.concat(frames)
-    given = task.issues(rows["target"], learned)
-    probabilities = np.array(rows["probabilities"].to_list())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of classes without rows, which small splits have
-        ranked = find_label_issues(given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
-    suspects = rows[[int(i) for i in ranked]]
+        issues = task.issues(rows, learned)
+    given = rows.select("split", "origin", "id", "text", pl.col("target").alias("label"))
     return [
-        {
-            "split": row["split"],
-            "origin": row["origin"],
-            "id": row["id"],
-            "text": row["text"],
-            "label": row["target"],
-            "suggested": row["label"],
-            "probability": row["probabilities"][learned.labels.index(row["target"])],
-        }
-        for row in suspects.iter_rows(named=True)
+        given.row(row, named=True) | {"suggested": suggested, "probability": probability}
+        for row, suggested, probability in issues
     ]
 
 
-def text(account: dict[str, Any]) -> str:
-    """An account as the lines that `kft data` prints."""
+def text(account: dict[str, Any], task: str) -> str:
+    """The account of a task's data as the lines that `kft data` prints."""
     lines = [f"warning: {line}" for line in [notices.look_alike(account)] if line]
     for name, part in account["splits"].items():
-        lines += _split_lines(name, part)
+        lines += _split_lines(name, part, task)
     lines += [f"classes: {line}" for line in notices.unscored(account)]
     lines.append(f"leaks: {_leaks(account)}")
     if "label_errors" in account:
@@ -152,7 +148,7 @@ def text(account: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
+def _split_lines(name: str, part: dict[str, Any], task: str) -> list[str]:
     dropped = sum(part["dropped"].values())
     more = len(part["origins"]) - SHOWN_ORIGINS
     origins = ", ".join(part["origins"][:SHOWN_ORIGINS]) + (f" and {more} more" if more > 0 else "")
@@ -169,20 +165,7 @@ def _split_lines(name: str, part: dict[str, Any]) -> list[str]:
         ]
         more = f", and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
         lines.append(f"  labels      {', '.join(cells)}{more}")
-    if part.get("label_sets"):
-        sets = part["label_sets"]
-        lines.append(
-            f"  label sets  {sets['without']:,} rows without a label, {sets['mean']:.3g} labels a row, {sets['most']:,} at most"
-        )
-    if part.get("values"):
-        lines.append(
-            "  scores      " + ", ".join(f"{key} {value:.4g}" for key, value in part["values"].items())
-        )
-    if part.get("questions"):
-        q = part["questions"]
-        lines.append(
-            f"  questions   {q['count']:,}, of {q['choices_mean']:.3g} choices each, {q['choices_max']:,} at most"
-        )
+    lines += [f"  {title:<11} {words}" for title, words in TASKS[task].labels.lines(part)]
     twice = part["duplicates"]
     lines.append(
         f"  duplicates  {twice['exact']:,} exact, {twice['normalized']:,} but for case, spaces and Unicode form, "

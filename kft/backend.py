@@ -1,6 +1,7 @@
 """Chooses the Keras backend, caches, devices and log noise before Keras is imported."""
 
 import ctypes
+import importlib.abc
 import importlib.metadata
 import importlib.util
 import os
@@ -62,6 +63,33 @@ def select(name: str | None = None) -> str:
         if name == "jax":
             _cache_compilations()
     return name
+
+
+def import_keras() -> None:
+    """Imports Keras without the optional packages that it takes along, half of its time.
+
+    They are for drawing images, for reading tables, and for scikit-learn to use it.
+
+    For commands alone: other code of a process of its own may want Keras with them.
+    """
+    if "keras" in sys.modules:
+        return
+    finder = _Unseen()
+    sys.meta_path.insert(0, finder)
+    try:
+        import keras  # noqa: F401
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Unseen(importlib.abc.MetaPathFinder):
+    """Says of some packages that they are not installed."""
+
+    packages = ("IPython", "matplotlib", "pandas", "sklearn")
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
+        if name.partition(".")[0] in self.packages:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def need(package: str, extra: str, purpose: str = "this") -> None:

@@ -1,5 +1,4 @@
-"""The scores of GLUE and SuperGLUE by hand, as a server computes them: from the lines of a
-submission and the right answers.
+"""The scores of GLUE and SuperGLUE by hand, as a server computes them from submissions.
 
 Nothing of kft, NumPy or scikit-learn takes part. Sources: Wang et al. 2018 and 2019 (which metrics,
 in which classes' order), Warstadt et al. 2019 (Matthews), Khashabi et al. 2018 (MultiRC), Zhang et
@@ -51,9 +50,7 @@ def score(task: str, lines: list[str], gold: list) -> dict[str, float]:
 
 
 def average(scores: dict[str, list[float]]) -> float:
-    """Metrics first average within a task (MNLI's two test sets are one task), then the tasks;
-    diagnostics stay out.
-    """
+    """Metrics average within a task (MNLI's two sets are one), then tasks; no diagnostics."""
     counted = [values for task, values in scores.items() if task not in ("ax", "axb", "axg")]
     return sum(sum(values) / len(values) for values in counted) / len(counted)
 
@@ -72,9 +69,9 @@ def _matthews(pairs: list[tuple[str, str]]) -> float:
     classes = {label for pair in pairs for label in pair}
     n, right = len(pairs), sum(g == p for g, p in pairs)
     golden = {c: sum(g == c for g, _ in pairs) for c in classes}
-    told = {c: sum(p == c for _, p in pairs) for c in classes}
-    above = right * n - sum(golden[c] * told[c] for c in classes)
-    below = (n * n - sum(v * v for v in told.values())) * (n * n - sum(v * v for v in golden.values()))
+    counts = {c: sum(p == c for _, p in pairs) for c in classes}
+    above = right * n - sum(golden[c] * counts[c] for c in classes)
+    below = (n * n - sum(v * v for v in counts.values())) * (n * n - sum(v * v for v in golden.values()))
     return above / math.sqrt(below) if below else 0.0
 
 
@@ -96,10 +93,10 @@ def _multirc(lines: list[str], gold: dict[tuple[int, int, int], int]) -> dict[st
             for answer in question["answers"]:
                 given[line["idx"], question["idx"], answer["idx"]] = answer["label"]
     assert given.keys() == gold.keys()
-    questions = {at[:2] for at in gold}
-    whole = sum(all(given[at] == gold[at] for at in gold if at[:2] == q) for q in questions)
+    questions = {key[:2] for key in gold}
+    whole = sum(all(given[key] == gold[key] for key in gold if key[:2] == q) for q in questions)
     return {
-        "f1a": _f1([(str(gold[at]), str(given[at])) for at in gold], "1"),
+        "f1a": _f1([(str(gold[key]), str(given[key])) for key in gold], "1"),
         "exact_match": whole / len(questions),
     }
 

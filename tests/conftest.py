@@ -22,9 +22,7 @@ VOCABULARY = [*SPECIAL, *GOOD, *BAD, *OTHER]
 def make_bert_folder(
     folder: Path, *, labels: list[str] | None = None, seed: int = 0, hidden_act: str = "gelu"
 ) -> Path:
-    """A Hugging Face folder of a random BERT over VOCABULARY; with `labels`, a fine-tuned
-    classifier.
-    """
+    """A Hugging Face folder of a random BERT over VOCABULARY; a classifier with `labels`."""
     rng = np.random.default_rng(seed)
     width, inner, layers, positions = 8, 16, 2, 32
 
@@ -47,7 +45,7 @@ def make_bert_folder(
             )
     norms = ["embeddings.LayerNorm"]
     for i in range(layers):
-        at = f"encoder.layer.{i}"
+        layer = f"encoder.layer.{i}"
         for name, out, into in (
             ("attention.self.query", width, width),
             ("attention.self.key", width, width),
@@ -56,8 +54,8 @@ def make_bert_folder(
             ("intermediate.dense", inner, width),
             ("output.dense", width, inner),
         ):
-            weights[f"{at}.{name}.weight"], weights[f"{at}.{name}.bias"] = draw(out, into), draw(out)
-        norms += [f"{at}.attention.output.LayerNorm", f"{at}.output.LayerNorm"]
+            weights[f"{layer}.{name}.weight"], weights[f"{layer}.{name}.bias"] = draw(out, into), draw(out)
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
     for name in norms:
         weights[f"{name}.weight"], weights[f"{name}.bias"] = 1 + draw(width), draw(width)
     weights = {prefix + name: value for name, value in weights.items()}
@@ -92,9 +90,7 @@ def make_bert_folder(
 
 
 def build_model(preset, task: str, labels: list[str], outputs: int, **options):
-    """`models.build` with the fields of its records as options: pooling, spans, freeze_layers,
-    lora, precision, …
-    """
+    """`models.build` with its records' fields as options: pooling, spans, lora, precision …"""
     from kft import models
 
     goal, start = (
@@ -106,18 +102,16 @@ def build_model(preset, task: str, labels: list[str], outputs: int, **options):
 
 
 def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
-    """(text, label) pairs that a tiny model can learn: the label is the kind of the sentence's
-    adjective.
-    """
+    """(text, label) pairs that a tiny model learns: the label is the adjective's kind."""
     rng = np.random.default_rng(seed)
-    made = []
+    pairs = []
     for i in range(count):
         label = "positive" if i % 3 else "negative"
         words = list(rng.choice(OTHER, rng.integers(1, 9))) + [
             str(rng.choice(GOOD if label == "positive" else BAD))
         ]
-        made.append((" ".join(rng.permutation(words)), label))
-    return made
+        pairs.append((" ".join(rng.permutation(words)), label))
+    return pairs
 
 
 def write_csv(path: Path, rows: list[tuple], header: tuple[str, ...] = ("text", "label")) -> Path:
@@ -144,9 +138,7 @@ def run_kft(
 
 
 def assert_not_imported(code: str, *packages: str) -> None:
-    """Runs Python code in a process of its own, which must have imported none of the packages at
-    its end.
-    """
+    """Runs Python code in a process, which must have imported none of the packages."""
     check = f"import sys\n{code}\nheavy = {set(packages)} & set(sys.modules)\nassert not heavy, heavy\n"
     subprocess.run([sys.executable, "-c", check], check=True)
 

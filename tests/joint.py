@@ -1,5 +1,4 @@
-"""Questions whose choices have marked words, in the tiny world: loss and gradients by kft on any
-backend, and by torch alone.
+"""Questions of choices with marked words: loss and gradients by kft, and by torch alone.
 
 Run as a program it writes kft's on the backend of KERAS_BACKEND: joint.py PRESET OUTPUT.npz
 """
@@ -14,9 +13,7 @@ SIZES = (2, 3, 2, 4, 2)  # choices of each question
 
 
 def questions(seed: int = 0) -> pl.DataFrame:
-    """Rows in random order; the spans are one word of the first text, one or two of the second, and
-    the whole first text.
-    """
+    """Rows in random order; spans of one word, of one or two, and of the whole first text."""
     from conftest import BAD, GOOD, OTHER
 
     rng = np.random.default_rng(seed)
@@ -27,12 +24,12 @@ def questions(seed: int = 0) -> pl.DataFrame:
             first, second = (
                 [str(w) for w in rng.choice([*GOOD, *BAD, *OTHER], rng.integers(2, 7))] for _ in "ab"
             )
-            at, to = int(rng.integers(len(first))), int(rng.integers(1, 3))
+            begin, to = int(rng.integers(len(first))), int(rng.integers(1, 3))
             text, pair = " ".join(first), " ".join(second)
-            start = len(" ".join([*first[:at], ""]))
+            start = len(" ".join([*first[:begin], ""]))
             rows.append(
                 {"text": text, "text_pair": pair, "label": str(int(choice == right)), "group": f"q{q}"}
-                | {"s1": start, "e1": start + len(first[at]), "s2": 0, "e2": len(" ".join(second[:to]))}
+                | {"s1": start, "e1": start + len(first[begin]), "s2": 0, "e2": len(" ".join(second[:to]))}
                 | {"s3": 0, "e3": len(text), "origin": "made"}
             )
     frame = pl.DataFrame(rows).with_row_index("id").with_columns(pl.col("id").cast(pl.Int64))
@@ -40,9 +37,7 @@ def questions(seed: int = 0) -> pl.DataFrame:
 
 
 def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[str, np.ndarray]]:
-    """The loss of one step that holds every question, and its gradients by the names of
-    `named_weights`.
-    """
+    """The loss of a step of all questions, and its gradients by `named_weights`' names."""
     import keras
     from conftest import build_model
 
@@ -57,10 +52,10 @@ def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[s
     model = build_model(preset, "choice", [], 1, spans=len(spans or []))
     model.head.set_weights(head_of(spans))
     tokenizer = preset.tokenizer
-    rows = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(spans or ()), True, 32))
-    reads = task.reads(frame, rows, Learned())
-    plan = batches.plan(np.diff(rows.offsets), len(SIZES), 1, 0, packed=packed, reads=reads)
-    inputs, target, weight = next(batches.dataset(plan, rows, reads, 0))
+    tokens = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(spans or ()), True, 32))
+    reads = task.reads(frame, tokens, Learned())
+    plan = batches.plan(np.diff(tokens.offsets), len(SIZES), 1, 0, packed=packed, reads=reads)
+    inputs, target, weight = next(batches.dataset(plan, tokens, reads, 0))
     assert (plan.reads > 1) == packed
     assert ("spans" in inputs) == bool(spans)
     loss = losses.LOSSES[task.loss(None, reads, Learned()).name]()
@@ -73,15 +68,15 @@ def by_kft(folder: str, spans: list | None, packed: bool) -> tuple[float, dict[s
         def value(values):
             return loss(target, model.stateless_call(values, fixed, inputs)[0], weight)
 
-        found, gradients = jax.jit(jax.value_and_grad(value))([v.value for v in variables])
+        result, gradients = jax.jit(jax.value_and_grad(value))([v.value for v in variables])
     else:
         tensors = {name: keras.ops.convert_to_tensor(array) for name, array in inputs.items()}
-        found = loss(target, model(tensors), weight)
-        found.backward()
+        result = loss(target, model(tensors), weight)
+        result.backward()
         gradients = [v.value.grad for v in variables]
     arrays = [np.zeros(v.shape) if g is None else np.asarray(keras.ops.convert_to_numpy(g)) for v, g in
               zip(variables, gradients, strict=True)]  # fmt: skip
-    return float(keras.ops.convert_to_numpy(found)), dict(enumerate(arrays))
+    return float(keras.ops.convert_to_numpy(result)), dict(enumerate(arrays))
 
 
 def head_of(spans: list | None, width: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -92,9 +87,7 @@ def head_of(spans: list | None, width: int = 8) -> tuple[np.ndarray, np.ndarray]
 
 
 def by_torch(folder: str, spans: list | None) -> tuple[float, dict[str, np.ndarray]]:
-    """The same with transformers' model and tokenizer and a head of a few lines, one example a
-    row.
-    """
+    """The same with transformers' model and tokenizer and a small head, an example a row."""
     import torch
     from transformers import BertModel, BertTokenizerFast
 
@@ -104,22 +97,22 @@ def by_torch(folder: str, spans: list | None) -> tuple[float, dict[str, np.ndarr
     batch = BertTokenizerFast.from_pretrained(folder)(
         frame["text"].to_list(), frame["text_pair"].to_list(), padding=True, return_tensors="pt"
     )
-    made = model(**batch)
+    output = model(**batch)
     features = []
     for i, row in enumerate(frame.iter_rows(named=True)):
-        parts = [made.pooler_output[i]]
+        parts = [output.pooler_output[i]]
         for name, start, end in spans or []:
             second = int(name == "text_pair")
             first = batch.char_to_token(i, row[start], second)
             last = batch.char_to_token(i, row[end] - 1, second)
-            parts.append(made.last_hidden_state[i, first : last + 1].mean(0))
+            parts.append(output.last_hidden_state[i, first : last + 1].mean(0))
         features.append(torch.cat(parts))
     score = (torch.stack(features) @ kernel + bias)[:, 0]
     losses = []
     for group in frame["group"].unique():
-        at = (frame["group"] == group).arg_true().to_list()
-        right = next(j for j, i in enumerate(at) if frame["label"][i] == "1")
-        losses.append(torch.nn.functional.cross_entropy(score[at], torch.tensor(right)))
+        rows = (frame["group"] == group).arg_true().to_list()
+        right = next(j for j, i in enumerate(rows) if frame["label"][i] == "1")
+        losses.append(torch.nn.functional.cross_entropy(score[rows], torch.tensor(right)))
     loss = torch.stack(losses).mean()
     loss.backward()
     words = model.embeddings.word_embeddings.weight.grad.numpy()
@@ -128,11 +121,11 @@ def by_torch(folder: str, spans: list | None) -> tuple[float, dict[str, np.ndarr
 
 if __name__ == "__main__":
     folder, output = sys.argv[1:]
-    made = {}
+    arrays = {}
     for name, spans in (("plain", None), ("spans", SPANS)):
         for packed in (True, False):
             loss, gradients = by_kft(folder, spans, packed)
-            made |= {f"{name}/{packed}/{i}": g for i, g in gradients.items()} | {
+            arrays |= {f"{name}/{packed}/{i}": g for i, g in gradients.items()} | {
                 f"{name}/{packed}/loss": loss
             }
-    np.savez(output, **made)
+    np.savez(output, **arrays)

@@ -99,8 +99,8 @@ def dispatch(hubs: Hubs, method: str, path: str, body: bytes, headers) -> dict:
     if headers.get("Authorization") != f"Bearer {TOKEN}":
         raise Refused(401)
     for pattern, answer in HUGGING_FACE.items():
-        if found := re.fullmatch(pattern, f"{method} {path}"):
-            return answer(hubs, body, *found.groups())
+        if match := re.fullmatch(pattern, f"{method} {path}"):
+            return answer(hubs, body, *match.groups())
     raise Refused(404)
 
 
@@ -114,13 +114,13 @@ def _info(hubs, body, name):
 
 
 def _create(hubs, body):
-    asked = json.loads(body)
-    name = f"{asked['organization']}/{asked['name']}"
-    if asked["organization"] == "strangers":
+    fields = json.loads(body)
+    name = f"{fields['organization']}/{fields['name']}"
+    if fields["organization"] == "strangers":
         raise Refused(403)
     if name in hubs.repos:
         raise Refused(409)
-    hubs.repos[name] = {"private": asked["visibility"] == "private", "main": {}}
+    hubs.repos[name] = {"private": fields["visibility"] == "private", "main": {}}
     return {"url": f"{hubs.url}/{name}", "name": name}
 
 
@@ -182,27 +182,27 @@ HUGGING_FACE = {
 # Kaggle.
 
 
-def _hello(hubs, asked, headers):
+def _hello(hubs, fields, headers):
     if headers.get("Authorization") != f"Bearer {TOKEN}":
         return {"code": 401, "message": "no"}
     return {"userName": "ann"}
 
 
-def _get_model(hubs, asked, headers):
-    if f"{asked['ownerSlug']}/{asked['modelSlug']}" not in hubs.models:
+def _get_model(hubs, fields, headers):
+    if f"{fields['ownerSlug']}/{fields['modelSlug']}" not in hubs.models:
         raise Refused(404)
-    return {"slug": asked["modelSlug"]}
+    return {"slug": fields["modelSlug"]}
 
 
-def _create_model(hubs, asked, headers):
-    if asked["ownerSlug"] == "strangers":
+def _create_model(hubs, fields, headers):
+    if fields["ownerSlug"] == "strangers":
         raise Refused(403)
-    hubs.models[f"{asked['ownerSlug']}/{asked['slug']}"] = {"private": asked["isPrivate"], "versions": []}
+    hubs.models[f"{fields['ownerSlug']}/{fields['slug']}"] = {"private": fields["isPrivate"], "versions": []}
     return {}
 
 
-def _start_upload(hubs, asked, headers):
-    token = f"{len(hubs.blobs)}-{asked['name']}"
+def _start_upload(hubs, fields, headers):
+    token = f"{len(hubs.blobs)}-{fields['name']}"
     return {"token": token, "createUrl": f"{hubs.url}/blobs/{token}"}
 
 
@@ -213,18 +213,18 @@ def _files(hubs, content: dict, prefix: str = "") -> dict[str, bytes]:
     return own
 
 
-def _create_instance(hubs, asked, headers):
-    model = hubs.models[f"{asked['ownerSlug']}/{asked['modelSlug']}"]
-    name = asked["body"]["instanceSlug"]
+def _create_instance(hubs, fields, headers):
+    model = hubs.models[f"{fields['ownerSlug']}/{fields['modelSlug']}"]
+    name = fields["body"]["instanceSlug"]
     if name in [instance for instance, _ in model["versions"]]:
         return {"error": "exists", "errorCode": 409}
-    model["versions"].append((name, _files(hubs, asked["body"])))
+    model["versions"].append((name, _files(hubs, fields["body"])))
     return {}
 
 
-def _create_version(hubs, asked, headers):
-    model = hubs.models[f"{asked['ownerSlug']}/{asked['modelSlug']}"]
-    model["versions"].append((asked["instanceSlug"], _files(hubs, asked["body"])))
+def _create_version(hubs, fields, headers):
+    model = hubs.models[f"{fields['ownerSlug']}/{fields['modelSlug']}"]
+    model["versions"].append((fields["instanceSlug"], _files(hubs, fields["body"])))
     return {}
 
 

@@ -107,11 +107,11 @@ def test_the_file_of_adapters_is_read_back(tiny_preset, tmp_path):
     model = build(tiny_preset, VARIANTS[2])
     perturb(model)
     models.save_adapters(model, tmp_path / "adapters.safetensors")
-    lora, found = low_rank.load(tmp_path / "adapters.safetensors")
+    lora, got = low_rank.load(tmp_path / "adapters.safetensors")
     assert lora == models.Lora(**VARIANTS[2])
     for name, factors in adapters.factors_of(model).items():
         for part, array in vars(factors).items():
-            assert array.tobytes() == vars(found[name])[part].tobytes()
+            assert array.tobytes() == vars(got[name])[part].tobytes()
     (tmp_path / "adapters.safetensors").write_bytes(b"nothing")
     with pytest.raises(KftError, match="is missing or damaged"):
         low_rank.load(tmp_path / "adapters.safetensors")
@@ -304,8 +304,8 @@ def test_gradients_are_those_of_peft(tiny_preset, tmp_path, lora):
 
     gradients = dict(zip((id(v) for v in ours.trainable_variables), jax.grad(score)(trained), strict=True))
     for (dense, part), parameter in places.items():
-        found = np.asarray(gradients[id(getattr(ours.adapters[dense], part))])
-        np.testing.assert_allclose(found, parameter.grad.numpy().T, atol=1e-5, err_msg=f"{dense} {part}")
+        got = np.asarray(gradients[id(getattr(ours.adapters[dense], part))])
+        np.testing.assert_allclose(got, parameter.grad.numpy().T, atol=1e-5, err_msg=f"{dense} {part}")
 
 
 @pytest.mark.parametrize(

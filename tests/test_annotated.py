@@ -1,6 +1,4 @@
-"""Exports of doccano and Label Studio, written by hand as their documentation and exporters have
-them.
-"""
+"""Exports of doccano and Label Studio, written by hand as they are documented."""
 
 import json
 import tomllib
@@ -19,9 +17,7 @@ ONE, SEVERAL = TASKS.of_problem(ONE_CLASS), TASKS.of_problem(SEVERAL_CLASSES)
 
 
 def annotation(*choices, control="sentiment", by=1, cancelled=False):
-    """An annotation of Label Studio; the last control first, since the order is that of the
-    clicks.
-    """
+    """An annotation of Label Studio; the last control first, as clicked."""
     value = {"choices": list(choices)}
     result = {
         "id": "Dx_aB91ISN",
@@ -72,9 +68,7 @@ def tasks(tmp_path):
 
 
 def test_tasks_of_label_studio(tasks):
-    """A row for each annotation that was not cancelled; a control by its name, wherever it stands
-    in the result.
-    """
+    """A row for each annotation that was not cancelled; controls by name, in any order."""
     frame = sources.read_file(tasks, DataConfig(label="sentiment"))
     assert frame.select("text", "label").rows() == [
         ("a good film", '["Positive"]'),
@@ -136,8 +130,8 @@ def test_several_choices_in_json_min_and_csv(tmp_path, ending):
         config = configs.parse({"data": {"train": str(file)}})
         splits.prepare({"train": frame, "validation": frame}, config.split, config.clean, ONE)
     own = config_of(file)
-    shown = splits.prepare({"train": frame, "validation": frame}, own.split, own.clean, SEVERAL)
-    assert shown.account["splits"]["train"]["labels"] == {"Negative": 1, "Positive": 2}
+    prepared = splits.prepare({"train": frame, "validation": frame}, own.split, own.clean, SEVERAL)
+    assert prepared.account["splits"]["train"]["labels"] == {"Negative": 1, "Positive": 2}
 
 
 def config_of(file):

@@ -30,24 +30,22 @@ def first(targets: np.ndarray, weights: np.ndarray | None = None) -> Reads:
 
 
 def read_back(inputs: dict, target, weight) -> list[tuple[tuple[int, ...], int]]:
-    """(token ids, target) of the examples in one step, read as the encoder reads them; checks each
-    array.
-    """
-    found = []
+    """(token ids, target) of a step's examples as the encoder reads them; checks all arrays."""
+    examples = []
     for r in range(inputs["token_ids"].shape[0]):
         for k in range(inputs["reads"].shape[1]):
             if weight[r, k] == 0:
                 assert not (inputs["example_ids"][r] == k + 1).any()
                 continue
-            at = np.flatnonzero(inputs["example_ids"][r] == k + 1)
-            assert at[0] == inputs["reads"][r, k]
-            assert (np.diff(at) == 1).all()
-            assert (inputs["positions"][r, at] == np.arange(len(at))).all()
-            assert (inputs["segment_ids"][r, at] == (np.arange(len(at)) >= len(at) // 2)).all()
-            found.append((tuple(inputs["token_ids"][r, at].tolist()), int(target[r, k])))
+            places = np.flatnonzero(inputs["example_ids"][r] == k + 1)
+            assert places[0] == inputs["reads"][r, k]
+            assert (np.diff(places) == 1).all()
+            assert (inputs["positions"][r, places] == np.arange(len(places))).all()
+            assert (inputs["segment_ids"][r, places] == (np.arange(len(places)) >= len(places) // 2)).all()
+            examples.append((tuple(inputs["token_ids"][r, places].tolist()), int(target[r, k])))
     padding = inputs["example_ids"] == 0
     assert not inputs["token_ids"][padding].any()
-    return found
+    return examples
 
 
 @settings(max_examples=40, deadline=None)
@@ -131,16 +129,16 @@ def test_prediction_holds_every_example_once(lengths, step_tokens):
     tokens = make_tokens(lengths)
     shape, reads = batches.prediction_shape(np.array(lengths), 128, step_tokens), read_first(len(lengths))
     where, steps = batches.prediction_steps(tokens, shape, reads)
-    found = {}
+    got = {}
     for number, (inputs,) in enumerate(batches.prediction_batches(tokens, reads, shape, where, steps)):
         for i in np.flatnonzero(steps == number):
             r, k = where.packed_rows[0, i], where.numbers[0, i]
             example = where.examples[0, i]
             ids = inputs["token_ids"][r, inputs["example_ids"][r] == k + 1]
             assert inputs["reads"][r, k] == where.starts[0, i]
-            found[example] = ids.tolist()
+            got[example] = ids.tolist()
     for example in range(len(lengths)):
-        assert found[example] == tokens.ids[tokens.offsets[example] : tokens.offsets[example + 1]].tolist()
+        assert got[example] == tokens.ids[tokens.offsets[example] : tokens.offsets[example + 1]].tolist()
 
 
 def test_prediction_shapes_are_few():
@@ -150,9 +148,7 @@ def test_prediction_shapes_are_few():
 
 
 def several(counts: np.ndarray, lengths: np.ndarray, seed: int = 0, rivals: str | None = None) -> Reads:
-    """A task made up for the test: so many places of each example are read, each with a target of
-    its own.
-    """
+    """A task for the test: so many places of each example are read, each with a target."""
     rng = np.random.default_rng(seed)
     places = [np.sort(rng.permutation(n)[:count]) for count, n in zip(counts, lengths, strict=True)]
     total = int(counts.sum())
@@ -181,7 +177,7 @@ def test_several_places_of_an_example_keep_their_targets_and_weights(examples, b
     tokens, reads = make_tokens(lengths), several(counts, lengths, rivals=rivals)
     owner = np.repeat(np.arange(len(lengths)), counts)
     plan = batches.plan(lengths, batch_size, 1, 3, packed=packed, reads=reads)
-    found = []
+    got = []
     for inputs, targets, weights in batches.dataset(plan, tokens, reads, 0):
         groups: dict[int, set[int]] = {}
         for r, m in zip(*np.nonzero(weights), strict=True):
@@ -195,9 +191,9 @@ def test_several_places_of_an_example_keep_their_targets_and_weights(examples, b
             assert same.sum() == lengths[example]
             if rivals:
                 groups.setdefault(int(targets[r, m, -1]), set()).add(int(example))
-            found.append(read)
+            got.append(read)
         assert all(len(owners) == 1 for owners in groups.values()) and 0 not in groups
-    assert sorted(found) == list(range(counts.sum()))
+    assert sorted(got) == list(range(counts.sum()))
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,6 +1,4 @@
-"""Tests of tools/bench.py in the tiny world: what is counted, each contestant, and the whole
-command.
-"""
+"""Tests of tools/bench.py in the tiny world: counts, contestants, the whole command."""
 
 import json
 import subprocess
@@ -22,18 +20,16 @@ BATCH = 8
 
 
 class Asked:
-    """Stands for the parent's end of the pipe: asks for these blocks and keeps what is told of
-    them.
-    """
+    """Stands for the parent's end of the pipe: asks for these blocks, keeps the reports."""
 
     def __init__(self, *counts: int):
-        self.counts, self.told = [*counts, None], []
+        self.counts, self.reports = [*counts, None], []
 
     def recv(self):
         return self.counts.pop(0)
 
-    def send(self, told):
-        self.told.append(told)
+    def send(self, report):
+        self.reports.append(report)
 
 
 def settings(preset: Path, data: Path, *more: str):
@@ -69,14 +65,16 @@ ON_PAIRS += [("pairs", "prediction", name) for name in ("pipeline", "loop", "ker
 
 @pytest.mark.parametrize("data, part, name", ON_TEXTS + ON_PAIRS)
 def test_contestant_does_the_blocks_it_is_asked_for(data, part, name, request):
-    asked = Asked(1, 2) if part == "training" else Asked(BATCH, 3 * BATCH)
+    pipe = Asked(1, 2) if part == "training" else Asked(BATCH, 3 * BATCH)
     job = request.getfixturevalue(data)
     with pytest.raises(bench.Finished):
-        bench.PARTS[part][name].run(job, bench.Gate(asked, job.max_length))
+        bench.PARTS[part][name].run(job, bench.Gate(pipe, job.max_length))
     expected = [BATCH, 2 * BATCH] if part == "training" else [BATCH, 3 * BATCH]
-    told = [block["examples"] for block in asked.told]
-    assert told[0] == expected[0] and 0 <= expected[1] - told[1] < BATCH  # an epoch's last batch may be short
-    assert all(block["seconds"] > 0 and block["peak_bytes"] > 50e6 for block in asked.told)
+    counts = [block["examples"] for block in pipe.reports]
+    assert (
+        counts[0] == expected[0] and 0 <= expected[1] - counts[1] < BATCH
+    )  # an epoch's last batch may be short
+    assert all(block["seconds"] > 0 and block["peak_bytes"] > 50e6 for block in pipe.reports)
 
 
 def test_prepare_counts_tokens_as_transformers_does(films, tiny_preset):
@@ -150,7 +148,7 @@ def test_command_writes_rates_of_every_contestant(tiny_preset, tiny_csv, tmp_pat
     assert len(table) == 3 and len({line.count("|") for line in table}) == 1
 
 
-def test_failed_contestant_is_told_in_its_row():
+def test_failed_contestant_is_reported_in_its_row():
     rows = {"loop": {"title": "torch loop", "error": "RuntimeError: out of luck"}}
     assert bench._table("prediction", rows)[-1] == "| torch loop | failed: RuntimeError: out of luck |"
 

@@ -1,6 +1,4 @@
-"""Questions with choices: never cut, whole in every step, softmax over their scores as transformers
-computes it.
-"""
+"""Questions with choices: whole in every step, with transformers' softmax over scores."""
 
 import json
 import os
@@ -30,9 +28,7 @@ from kft.text import BERT, encode
 
 
 def write_questions(path: Path, count: int = 40, choices: tuple[int, ...] = (2, 3), seed: int = 0) -> Path:
-    """Questions whose right choice is the one with a good word, a row for each choice, in random
-    order.
-    """
+    """Questions whose right choice has a good word, a row for each choice, shuffled."""
     rng = np.random.default_rng(seed)
     rows = []
     for q in range(count):
@@ -92,18 +88,18 @@ class TestData:
             group="question",
         )
         split = config.SplitConfig(method=method, validation_fraction=0.2, test_fraction=0.2)
-        made = splits.prepare(sources.read(data), split, config.CleanConfig(), "choice")
-        groups = [set(frame["group"]) for frame in (made.train, made.validation, made.test)]
+        prepared = splits.prepare(sources.read(data), split, config.CleanConfig(), "choice")
+        groups = [set(frame["group"]) for frame in (prepared.train, prepared.validation, prepared.test)]
         assert sum(map(len, groups)) == 200
         assert len(set.union(*groups)) == 200
-        assert made.account["splits"]["test"]["questions"] == {
+        assert prepared.account["splits"]["test"]["questions"] == {
             "count": len(groups[2]),
-            "choices_mean": pytest.approx(made.test.height / len(groups[2])),
+            "choices_mean": pytest.approx(prepared.test.height / len(groups[2])),
             "choices_max": 5,
         }
 
     def test_cleaning_drops_whole_questions(self):
-        made = prepare(
+        prepared = prepare(
             frame_of(
                 ("a", "x", "1"),
                 ("a", "y", "0"),
@@ -113,8 +109,8 @@ class TestData:
                 ("c", "w", "1"),
             )
         )
-        assert made.train["group"].to_list() == ["a", "a"]
-        assert made.account["splits"]["train"]["dropped"] == {"empty_text_pair": 2, "missing_label": 2}
+        assert prepared.train["group"].to_list() == ["a", "a"]
+        assert prepared.account["splits"]["train"]["dropped"] == {"empty_text_pair": 2, "missing_label": 2}
 
     def test_only_whole_questions_are_duplicates(self):
         rows = [("a", "x", "1"), ("a", "y", "0")]
@@ -125,15 +121,15 @@ class TestData:
         kept = prepare(frames, duplicates="exact")
         assert kept.train["group"].to_list() == ["a", "a", "c", "c"]
         assert kept.account["splits"]["train"]["dropped"] == {"conflicting_label": 2, "duplicate": 2}
-        told = prepare(frames).account["splits"]["train"]["duplicates"]
-        assert told == {"exact": 4, "normalized": 4, "conflicting_labels": 6}
+        duplicates = prepare(frames).account["splits"]["train"]["duplicates"]
+        assert duplicates == {"exact": 4, "normalized": 4, "conflicting_labels": 6}
 
     def test_a_train_question_that_is_also_validation_is_a_leak(self):
         frames = frame_of(("a", "x", "1"), ("a", "y", "0"), ("b", "x", "1"), ("b", "z", "0"))
         frames["validation"] = frames["train"].head(2)
-        made = prepare(frames, leaks="drop")
-        assert made.account["leaks"]["validation"] == 2
-        assert made.train["group"].to_list() == ["b", "b"]
+        prepared = prepare(frames, leaks="drop")
+        assert prepared.account["leaks"]["validation"] == 2
+        assert prepared.train["group"].to_list() == ["b", "b"]
 
     def test_max_examples_keeps_whole_questions(self, tmp_path):
         rows = [{"text": f"t{i}", "label": int(i % 3 == 0), "question": i // 3} for i in range(12)]
@@ -154,17 +150,17 @@ MISTAKES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("data", "rows", "told"), MISTAKES)
-def test_mistakes_in_questions(tmp_path, data, rows, told):
+@pytest.mark.parametrize(("data", "rows", "message"), MISTAKES)
+def test_mistakes_in_questions(tmp_path, data, rows, message):
     lines = [f"{q},text {i},{label}" for i, (q, label) in enumerate(rows)]
     (tmp_path / "q.csv").write_text("\n".join(["question,text,label", *lines, "y,b,1", "y,c,0"]))
     arguments = [f"--set=data.{key}={value}" for key, value in ({"train": tmp_path / "q.csv"} | data).items()]
     message = mistake(kft("data", "--set=task=choice", *arguments))
-    assert all(part in message for part in told), message
+    assert all(part in message for part in message), message
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ("train.label_smoothing=0.1", "`train.label_smoothing` needs classes, and `task` is choice"),
         ("train.class_weight=balanced", "`train.class_weight` needs classes, and `task` is choice"),
@@ -172,8 +168,8 @@ def test_mistakes_in_questions(tmp_path, data, rows, told):
         ("split.method=stratified", '"stratified" needs classes; a choice takes "random" or "hash"'),
     ],
 )
-def test_settings_that_choices_do_not_take(setting, told):
-    assert told in mistake(
+def test_settings_that_choices_do_not_take(setting, message):
+    assert message in mistake(
         kft("config", "sst2", "--set=task=choice", "--set=data.group=q", f"--set={setting}")
     )
 
@@ -208,11 +204,11 @@ class TestBatches:
         )
         assert plan.packed_rows % devices == 0
         for epoch in range(2):
-            made = batches.dataset(plan, tokens_, reads, epoch)
+            steps = batches.dataset(plan, tokens_, reads, epoch)
             seen = []
-            for _, target, weight in made:
-                held = target[weight > 0]
-                numbers, counts = np.unique(held[:, 1] - 1, return_counts=True)
+            for _, target, weight in steps:
+                real = target[weight > 0]
+                numbers, counts = np.unique(real[:, 1] - 1, return_counts=True)
                 assert (counts == np.array(sizes)[numbers]).all()
                 seen.append(numbers)
             assert [len(numbers) for numbers in seen[:-1]] == [batch_size] * (plan.steps - 1)
@@ -227,9 +223,7 @@ class TestBatches:
 
 
 def test_scores_and_loss_are_those_of_multiple_choice(tiny_preset, tmp_path):
-    """A folder of transformers' BertForMultipleChoice keeps its head, and answers as it does
-    there.
-    """
+    """A folder of transformers' BertForMultipleChoice keeps its head and its answers."""
     import torch
     from transformers import BertForMultipleChoice, BertTokenizerFast
 
@@ -259,17 +253,21 @@ def test_scores_and_loss_are_those_of_multiple_choice(tiny_preset, tmp_path):
 
     batch = BertTokenizerFast.from_pretrained(tiny_preset)(texts, pairs, padding=True, return_tensors="pt")
     with torch.no_grad():
-        made = theirs(
+        output = theirs(
             **{name: t.reshape(count, size, -1) for name, t in batch.items()}, labels=torch.tensor(right)
         )
-    np.testing.assert_allclose(logits.reshape(count, size), made.logits.numpy(), atol=2e-6)
-    assert scored.loss == pytest.approx(float(made.loss), abs=1e-6)
-    assert scored.metrics["accuracy"] == (made.logits.argmax(1).numpy() == right).mean()
-    told = scored.predictions
+    np.testing.assert_allclose(logits.reshape(count, size), output.logits.numpy(), atol=2e-6)
+    assert scored.loss == pytest.approx(float(output.loss), abs=1e-6)
+    assert scored.metrics["accuracy"] == (output.logits.argmax(1).numpy() == right).mean()
+    predictions = scored.predictions
     np.testing.assert_allclose(
-        told["probability"].to_numpy().reshape(count, size), made.logits.softmax(1).numpy(), atol=1e-6
+        predictions["probability"].to_numpy().reshape(count, size),
+        output.logits.softmax(1).numpy(),
+        atol=1e-6,
     )
-    assert (told["chosen"].to_numpy().reshape(count, size).argmax(1) == made.logits.argmax(1).numpy()).all()
+    assert (
+        predictions["chosen"].to_numpy().reshape(count, size).argmax(1) == output.logits.argmax(1).numpy()
+    ).all()
 
 
 @pytest.fixture(scope="module")
@@ -287,8 +285,8 @@ def test_loss_and_gradients_packed_unpacked_and_by_hand(tiny_preset, on_torch, n
     spans = joint.SPANS if name == "spans" else None
     loss, reference = joint.by_torch(str(tiny_preset), spans)
     for packed in (True, False):
-        found, gradients = joint.by_kft(str(tiny_preset), spans, packed)
-        assert found == pytest.approx(loss, abs=1e-6)
+        got, gradients = joint.by_kft(str(tiny_preset), spans, packed)
+        assert got == pytest.approx(loss, abs=1e-6)
         assert float(on_torch[f"{name}/{packed}/loss"]) == pytest.approx(loss, abs=1e-6)
         for i, gradient in gradients.items():
             np.testing.assert_allclose(gradient, on_torch[f"{name}/{packed}/{i}"], atol=1e-5)
@@ -307,7 +305,7 @@ def test_every_task_keeps_the_group():
 
 
 class TestRun:
-    def test_learns_and_tells_questions(self, choice_run):
+    def test_learns_and_reports_questions(self, choice_run):
         scores = json.loads((choice_run / "metrics.json").read_text())["test"]
         assert scores["accuracy"] > 0.8
         assert (
@@ -329,12 +327,12 @@ class TestRun:
         from test_runs import is_documented, names
 
         for file in ("data.json", "details.json", "metrics.json", "model.json"):
-            found = names(json.loads((choice_run / file).read_text()))
-            assert all(is_documented(name, runs.FIELDS[file]) for name in found), file
+            fields = names(json.loads((choice_run / file).read_text()))
+            assert all(is_documented(name, runs.FIELDS[file]) for name in fields), file
 
     def test_commands(self, choice_run, choice_settings, tmp_path):
         file = choice_settings["data"]["train"]
-        told = json.loads(kft("evaluate", choice_run, "--data", file, "--json").stdout)
+        content = json.loads(kft("evaluate", choice_run, "--data", file, "--json").stdout)
         answers = [json.loads(line) for line in kft("predict", choice_run, file).stdout.splitlines()]
         rows = [json.loads(line) for line in Path(file).read_text().splitlines()]
         assert [(a["text"], a["text_pair"], a["group"]) for a in answers] == [
@@ -342,7 +340,7 @@ class TestRun:
         ]
         assert set(answers[0]) == {"id", "text", "text_pair", "group", "score", "probability", "chosen"}
         right = [a["chosen"] for a, r in zip(answers, rows, strict=True) if r["label"]]
-        assert told["metrics"]["accuracy"] == pytest.approx(np.mean(right))
+        assert content["metrics"]["accuracy"] == pytest.approx(np.mean(right))
         again = json.loads(kft("evaluate", choice_run, "--split", "train", "--json").stdout)
         assert again["examples"] > 100
 
@@ -372,9 +370,7 @@ class TestRun:
 
 @pytest.mark.skipif(not (SHARED_DATA / "copa").is_dir(), reason="no ../shared/data")
 def test_real_copa_and_record(tmp_path):
-    """COPA's two choices and ReCoRD's many entities as rows: every question whole and with one
-    right choice.
-    """
+    """COPA's two choices and ReCoRD's many entities as rows: whole, one right choice each."""
     copa, record = [], []
     for line in (SHARED_DATA / "copa" / "train.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
@@ -389,15 +385,15 @@ def test_real_copa_and_record(tmp_path):
         ]
     for line in (SHARED_DATA / "record" / "train.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
-        passage, (asked,) = row["passage"], row["qas"]
+        passage, (query,) = row["passage"], row["qas"]
         names = dict.fromkeys(passage["text"][e["start"] : e["end"] + 1] for e in passage["entities"])
-        right = {answer["text"] for answer in asked["answers"]}
+        right = {answer["text"] for answer in query["answers"]}
         first = next(name for name in names if name in right)
         record += [
             {
                 "q": row["idx"],
                 "text": passage["text"],
-                "text_pair": asked["query"].replace("@placeholder", n),
+                "text_pair": query["query"].replace("@placeholder", n),
                 "label": n == first,
             }
             for n in names
@@ -405,9 +401,12 @@ def test_real_copa_and_record(tmp_path):
     for name, rows in (("copa", copa), ("record", record)):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
         data = config.DataConfig(train=str(tmp_path / f"{name}.jsonl"), text_pair="text_pair", group="q")
-        made = splits.prepare(sources.read(data), config.SplitConfig(), config.CleanConfig(), "choice")
-        count = {part: told["questions"]["count"] for part, told in made.account["splits"].items()}
+        prepared = splits.prepare(sources.read(data), config.SplitConfig(), config.CleanConfig(), "choice")
+        count = {
+            part: part_account["questions"]["count"]
+            for part, part_account in prepared.account["splits"].items()
+        }
         assert sum(count.values()) == (400 if name == "copa" else 32)
-        reads = TASKS["choice"].reads(made.train, None, Learned())
-        plan = batches.plan(np.full(made.train.height, 20), 4, 1, 0, reads=reads)
+        reads = TASKS["choice"].reads(prepared.train, None, Learned())
+        plan = batches.plan(np.full(prepared.train.height, 20), 4, 1, 0, reads=reads)
         assert plan.units == count["train"]

@@ -37,12 +37,12 @@ def mistake(result: Result, status: int = 1) -> str:
     assert result.exit_code == status, result.output
     assert "Traceback" not in result.output
     assert result.stdout == ""
-    told = result.stderr[result.stderr.index("Error: ") :]
-    message, hint = told.split("\n\nhint: ")
+    printed = result.stderr[result.stderr.index("Error: ") :]
+    message, hint = printed.split("\n\nhint: ")
     assert message.removeprefix("Error: ").strip()
     assert hint.strip()
     assert hint.endswith("\n")
-    return told
+    return message
 
 
 @pytest.fixture
@@ -179,8 +179,8 @@ def test_bad_data(world, name):
     Path("empty").mkdir()
     before = {f: f.read_bytes() for f in world.iterdir() if f.is_file()}
     sets = [argument for o in ["data.train=data.csv", *overrides] for argument in ("--set", o)]
-    told = mistake(kft("train", "films.toml", "--run", "r", *sets))
-    said, hinted = told.split("\n\nhint: ")
+    printed = mistake(kft("train", "films.toml", "--run", "r", *sets))
+    said, hinted = printed.split("\n\nhint: ")
     assert message in said
     assert hint in hinted
     # Finished work is untouched, and the same run folder works once the mistake is mended.
@@ -305,8 +305,8 @@ class TestDamagedRuns:
         Path("r/config.toml").write_text(
             text.replace(tomllib.loads(text)["data"]["train"], str(Path.cwd() / "films.csv"))
         )
-        told = mistake(kft("train", "--resume", "r"))
-        assert "data is not what this run was started with" in told
+        message = mistake(kft("train", "--resume", "r"))
+        assert "data is not what this run was started with" in message
 
 
 class TestConfigCommand:
@@ -356,13 +356,13 @@ class TestDataCommand:
 
     def test_json(self, world):
         result = kft("data", "films.toml", "--json")
-        told = json.loads(result.stdout)
-        assert sum(part["examples"] for part in told["splits"].values()) == 40
-        assert told["splits"]["train"]["tokens"]["max"] > 3
+        content = json.loads(result.stdout)
+        assert sum(part["examples"] for part in content["splits"].values()) == 40
+        assert content["splits"]["train"]["tokens"]["max"] > 3
 
     def test_label_errors_of_a_run(self, copied):
-        told = json.loads(kft("data", "films.toml", "--run", "r", "--json").stdout)
-        for row in told["label_errors"]:
+        content = json.loads(kft("data", "films.toml", "--run", "r", "--json").stdout)
+        for row in content["label_errors"]:
             assert set(row) == {"split", "origin", "id", "text", "label", "suggested", "probability"}
             assert row["label"] != row["suggested"]
         assert "label errors: " in kft("data", "films.toml", "--run", "r").stdout
@@ -371,17 +371,17 @@ class TestDataCommand:
 class TestEvaluateCommand:
     def test_json_is_one_object_and_alone(self, tiny_run):
         result = kft("evaluate", tiny_run, "--json")
-        told = json.loads(result.stdout)
+        content = json.loads(result.stdout)
         assert result.stdout.count("\n") == 1
-        assert list(told) == ["run", "split", "examples", "metrics"]
-        assert (told["split"], told["examples"]) == ("test", 20)
-        assert told["metrics"] == runs.read_json(tiny_run / "metrics.json")["test"]
+        assert list(content) == ["run", "split", "examples", "metrics"]
+        assert (content["split"], content["examples"]) == ("test", 20)
+        assert content["metrics"] == runs.read_json(tiny_run / "metrics.json")["test"]
 
     def test_other_splits_and_data(self, tiny_run, world):
-        told = json.loads(kft("evaluate", tiny_run, "--split", "train", "--json").stdout)
-        assert (told["split"], told["examples"]) == ("train", 160)
-        told = json.loads(kft("evaluate", tiny_run, "--data", "films.csv", "--json").stdout)
-        assert (told["split"], told["examples"]) == ("data", 40)
+        content = json.loads(kft("evaluate", tiny_run, "--split", "train", "--json").stdout)
+        assert (content["split"], content["examples"]) == ("train", 160)
+        content = json.loads(kft("evaluate", tiny_run, "--data", "films.csv", "--json").stdout)
+        assert (content["split"], content["examples"]) == ("data", 40)
 
     def test_text(self, tiny_run):
         result = kft("evaluate", tiny_run, "--split", "validation")
@@ -406,7 +406,7 @@ class TestEvaluateCommand:
 
 
 class TestTrainCommand:
-    def test_resume_of_a_finished_run_tells_its_metrics(self, tiny_run):
+    def test_resume_of_a_finished_run_reports_its_metrics(self, tiny_run):
         before = {f: f.stat().st_mtime_ns for f in tiny_run.rglob("*")}
         result = kft("train", "--resume", tiny_run, "--json")
         assert json.loads(result.stdout) == {
@@ -433,17 +433,17 @@ class TestStreams:
         reader, writer = os.pipe()
         os.close(reader)
         command = [sys.executable, "-m", "kft.cli", "configs", "bbc_news"]
-        made = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
         os.close(writer)
-        assert (made.returncode, made.stderr) == (141, "")
+        assert (done.returncode, done.stderr) == (141, "")
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
     def test_a_full_disk_behind_stdout(self):
         command = f"{sys.executable} -m kft.cli configs bbc_news > /dev/full"
-        made = subprocess.run(command, shell=True, capture_output=True, text=True)
-        assert made.returncode == 1
+        done = subprocess.run(command, shell=True, capture_output=True, text=True)
+        assert done.returncode == 1
         assert (
-            made.stderr
+            done.stderr
             == "Error: standard output: cannot be written: no space left on the disk\n\nhint: free some space\n"
         )
 

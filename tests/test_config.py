@@ -1,4 +1,4 @@
-"""Settings: what is accepted, where paths lead, and how mistakes are told."""
+"""Settings: what is accepted, where paths lead, and how mistakes are reported."""
 
 import json
 import tomllib
@@ -17,7 +17,7 @@ from kft.errors import KftError
 MINIMAL = {"data": {"train": "/films.csv"}}
 
 
-def told(*overrides: str, **sections) -> KftError:
+def mistakes_of(*overrides: str, **sections) -> KftError:
     """The mistake in minimal settings with overrides or other sections."""
     with pytest.raises(KftError) as caught:
         config.parse(MINIMAL | sections, overrides)
@@ -107,7 +107,7 @@ def test_the_example_of_the_style_guide(tmp_path, monkeypatch):
     ],
 )
 def test_a_mistake_is_one_line(override, message):
-    error = told(override)
+    error = mistakes_of(override)
     first, line = error.message.split("\n")
     assert first == "settings and --set: 1 to fix"
     assert line.startswith(f"  {message}")
@@ -118,33 +118,33 @@ def test_a_mistake_is_one_line(override, message):
     "override", ["train.epochs", "=3", "train.=3", ".train=3", "train..epochs=3", "", "a b"]
 )
 def test_an_override_that_is_none(override):
-    error = told(override)
+    error = mistakes_of(override)
     assert error.message == f"--set {override}: must look like train.epochs=2"
     assert error.hint
 
 
-def test_all_mistakes_are_told_at_once():
-    error = told("train.epoch=1", "data.text=[1]", "backend=x", "train.class_weight=3")
+def test_all_mistakes_are_reported_at_once():
+    error = mistakes_of("train.epoch=1", "data.text=[1]", "backend=x", "train.class_weight=3")
     assert error.message.startswith("settings and --set: 4 to fix\n")
     assert len(error.message.split("\n")) == 5
 
 
-def test_contradictions_are_told_at_once():
-    error = told(
+def test_contradictions_are_reported_at_once():
+    error = mistakes_of(
         "task=regression", "train.loss=cross_entropy", "split.method=stratified", "train.label_smoothing=0.1"
     )
     assert error.message.startswith("settings and --set: 3 to fix\n")
 
 
 def test_numbered_columns():
-    error = told("data.header=false")
+    error = mistakes_of("data.header=false")
     assert error.message.count("must be a column number (from 0) where `data.header` is false") == 2
-    made = config.parse(MINIMAL, ["data.header=false", "data.text=1", "data.label=0"])
-    assert (made.data.text, made.data.label) == (1, 0)
+    parsed = config.parse(MINIMAL, ["data.header=false", "data.text=1", "data.label=0"])
+    assert (parsed.data.text, parsed.data.label) == (1, 0)
 
 
 def test_settings_without_data():
-    error = told("task=regression", data={})
+    error = mistakes_of("task=regression", data={})
     assert "`data` names no examples: set `data.train`" in error.message
 
 
@@ -171,55 +171,55 @@ class TestOverrides:
     )
     def test_values_are_toml_or_bare_words(self, override, name, value):
         numbers = ["data.text=0", "data.label=1"] if name == "header" else []
-        made = config.parse(MINIMAL, [*numbers, f"data.{override}"])
-        assert getattr(made.data, name) == value
+        parsed = config.parse(MINIMAL, [*numbers, f"data.{override}"])
+        assert getattr(parsed.data, name) == value
 
     def test_a_later_override_wins_and_tables_grow(self):
         overrides = ["train.epochs=3", "train.epochs=4", "train.class_weight.a=1", "train.class_weight.b=2.5"]
-        made = config.parse(MINIMAL, overrides)
-        assert made.train.epochs == 4
-        assert made.train.class_weight == {"a": 1.0, "b": 2.5}
+        parsed = config.parse(MINIMAL, overrides)
+        assert parsed.train.epochs == 4
+        assert parsed.train.class_weight == {"a": 1.0, "b": 2.5}
 
     def test_lines_do_not_smuggle_in_settings(self):
-        assert "must be a whole number, got: '3\\nseed=4'" in told("train.epochs=3\nseed=4").message
+        assert "must be a whole number, got: '3\\nseed=4'" in mistakes_of("train.epochs=3\nseed=4").message
 
     def test_a_value_and_a_table(self):
-        assert told("train=4", "train.epochs=3").message.endswith(
+        assert mistakes_of("train=4", "train.epochs=3").message.endswith(
             "`train` is set twice, as a value and as a table"
         )
 
     def test_other_data_replace_those_of_the_file(self):
-        made = config.load(None, ["data.train=mine.csv"])
-        assert made.data.source is None
-        assert made.data.train == str(Path.cwd() / "mine.csv")
-        made = config.parse({"data": {"train": "a.csv", "test": "b.csv"}}, ["data.source=bbc_news"])
-        assert (made.data.train, made.data.test, made.data.source) == (None, None, "bbc_news")
+        parsed = config.load(None, ["data.train=mine.csv"])
+        assert parsed.data.source is None
+        assert parsed.data.train == str(Path.cwd() / "mine.csv")
+        parsed = config.parse({"data": {"train": "a.csv", "test": "b.csv"}}, ["data.source=bbc_news"])
+        assert (parsed.data.train, parsed.data.test, parsed.data.source) == (None, None, "bbc_news")
 
     def test_both_at_once_are_a_mistake(self):
-        assert "exclude each other" in told("data.source=bbc_news", "data.train=a.csv").message
+        assert "exclude each other" in mistakes_of("data.source=bbc_news", "data.train=a.csv").message
 
 
 class TestPaths:
     def test_of_a_file_are_relative_to_it_and_of_overrides_to_the_current_folder(self, tmp_path, monkeypatch):
-        here, there = tmp_path / "here", tmp_path / "there"
-        for folder in (here, there, there / "preset", here / "preset"):
+        here, elsewhere = tmp_path / "here", tmp_path / "there"
+        for folder in (here, elsewhere, elsewhere / "preset", here / "preset"):
             folder.mkdir()
-        (there / "c.toml").write_text(
+        (elsewhere / "c.toml").write_text(
             '[data]\ntrain = "a.csv"\ntest = "../b.csv"\n[model]\npreset = "preset"\n'
         )
         monkeypatch.chdir(here)
-        made = config.load("../there/c.toml", ["data.validation=v.csv"])
-        assert made.data.train == str(there / "a.csv")
-        assert made.data.test == str(tmp_path / "b.csv")
-        assert made.data.validation == str(here / "v.csv")
-        assert made.model.preset == str(there / "preset")
+        parsed = config.load("../there/c.toml", ["data.validation=v.csv"])
+        assert parsed.data.train == str(elsewhere / "a.csv")
+        assert parsed.data.test == str(tmp_path / "b.csv")
+        assert parsed.data.validation == str(here / "v.csv")
+        assert parsed.model.preset == str(elsewhere / "preset")
         assert config.load("../there/c.toml", ["model.preset=preset"]).model.preset == str(here / "preset")
 
     def test_home(self, monkeypatch, tmp_path):
         monkeypatch.setenv("HOME", str(tmp_path))
-        made = config.parse(MINIMAL, ["data.test=~/t.csv", "data.validation=~nobody-of-this-name/v.csv"])
-        assert made.data.test == str(tmp_path / "t.csv")
-        assert made.data.validation.endswith("~nobody-of-this-name/v.csv")
+        parsed = config.parse(MINIMAL, ["data.test=~/t.csv", "data.validation=~nobody-of-this-name/v.csv"])
+        assert parsed.data.test == str(tmp_path / "t.csv")
+        assert parsed.data.validation.endswith("~nobody-of-this-name/v.csv")
 
     def test_a_name_of_a_preset_stays_a_name(self):
         for name in ("bert_base_en", "hf://google/bert", "kaggle://a/b/c/d"):
@@ -264,7 +264,7 @@ class TestFiles:
         Path("films.csv").write_text("text,label\ngood,a\n")
         with pytest.raises(KftError) as caught:
             config.load("films.csv")
-        assert caught.value.hint == "CONFIG is a TOML file; data are a setting: --set data.train=films.csv"
+        assert "`kft init films.csv` writes one for these data; or --set data.train=" in caught.value.hint
 
     @pytest.mark.parametrize(
         ("name", "message", "hint"),
@@ -295,8 +295,8 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", config.builtin())
     def test_built_in_configs_load_and_round_trip(self, name):
-        made = config.load(name)
-        assert config.parse(tomllib.loads(config.dump(made))) == made
+        parsed = config.load(name)
+        assert config.parse(tomllib.loads(config.dump(parsed))) == parsed
 
     def test_a_mistake_in_an_override_names_the_built_in_config(self):
         with pytest.raises(KftError, match=r"^bbc_news and --set: 1 to fix"):
@@ -304,9 +304,9 @@ class TestFiles:
 
 
 def test_settings_are_frozen():
-    made = config.parse(MINIMAL)
+    parsed = config.parse(MINIMAL)
     with pytest.raises(ValidationError):
-        made.train.epochs = 4
+        parsed.train.epochs = 4
 
 
 def values(field) -> st.SearchStrategy:
@@ -341,14 +341,14 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 def test_what_is_dumped_is_read_back(train, names, weight, columns, delimiter, method):
     text, pair, label = columns
     data = {"train": "/a.csv", "text": text, "text_pair": pair, "label": label, "label_names": names}
-    made = config.parse(
+    parsed = config.parse(
         {
             "data": data | {"delimiter": delimiter},
             "train": train | {"class_weight": weight},
             "split": {"method": method},
         }
     )
-    assert config.parse(tomllib.loads(config.dump(made))) == made
+    assert config.parse(tomllib.loads(config.dump(parsed))) == parsed
 
 
 def test_the_table_and_the_schema_hold_every_setting():

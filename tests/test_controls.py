@@ -24,13 +24,11 @@ def build(folder, **options):
     return build_model(presets.locate(str(folder)), "classification", ["a", "b"], 2, **options)
 
 
-def assert_by_part(model, told: dict[int, float], expected: dict[str, float]) -> None:
-    """What is told of each variable, by its id, is what is expected of its part; each variable has
-    something told.
-    """
+def assert_by_part(model, values: dict[int, float], expected: dict[str, float]) -> None:
+    """Each variable, by its id, has the value expected of its part, and no other."""
     for part, value in expected.items():
-        assert {told[id(v)] for v in model.trainable_variables if part in v.path} == {value}, part
-    assert len(told) == len(model.trainable_variables)
+        assert {values[id(v)] for v in model.trainable_variables if part in v.path} == {value}, part
+    assert len(values) == len(model.trainable_variables)
 
 
 def test_layer_decay_is_beits(tiny_preset):
@@ -122,10 +120,10 @@ def test_a_killed_run_with_controls_ends_as_if_nothing_had_happened(
         ({}, {"optimizer": "optax:lion", "unfreeze_every_epochs": 1.0}, "needs an optimizer of Keras"),
     ],
 )  # fmt: skip
-def test_combinations_that_exclude_each_other_are_told_at_once(model, controlled, message):
-    with pytest.raises(KftError, match="1 to fix") as told:
+def test_combinations_that_exclude_each_other_are_reported_at_once(model, controlled, message):
+    with pytest.raises(KftError, match="1 to fix") as error:
         configs.parse({"data": {"source": "bbc_news"}, "model": model, "train": controlled})
-    assert message in told.value.message
+    assert message in error.value.message
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
@@ -137,8 +135,8 @@ def test_focal_loss_is_the_papers(gamma):
     for row, target, weight in zip(logits.reshape(-1, 4), targets.flat, weights.flat, strict=True):
         p = np.exp(row[target]) / np.exp(row).sum()
         total -= weight * (1 - p) ** gamma * np.log(p)
-    found = losses.LOSSES["focal"](gamma)(targets, logits, sample_weight=weights)
-    assert float(found) == pytest.approx(total / weights.sum(), rel=1e-5)
+    got = losses.LOSSES["focal"](gamma)(targets, logits, sample_weight=weights)
+    assert float(got) == pytest.approx(total / weights.sum(), rel=1e-5)
 
 
 def test_new_top_layers_are_drawn_and_the_others_kept(tiny_preset):
@@ -213,6 +211,8 @@ def test_layers_thaw_from_the_top(tiny_preset):
         "head": 0,
     }
     assert_by_part(model, thaws, expected)
+    never = controls.thaw_updates(model, 1e12)  # beyond what a step of 32 bits counts
+    assert sorted(set(never.values())) == [0, 2**31 - 1]
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
@@ -256,9 +256,7 @@ def packed_batch() -> tuple:
 
 
 def test_r_drop_is_the_papers(tiny_preset):
-    """The step's gradient on JAX: that of two passes by hand, from the same states of the dropout
-    seed.
-    """
+    """A step's gradient on JAX is that of two passes by hand, with the same dropout seed."""
     import jax
     import jax.numpy as jnp
 
@@ -322,10 +320,10 @@ def test_divergence_of_choices_and_scores():
     rng = np.random.default_rng(0)
     one, two = rng.normal(size=(2, 2, 3, 1)).astype(np.float32)
     question = np.array([[1, 2, 1], [2, 1, 0]])  # 0: an empty slot
-    found = np.asarray(losses.DIVERGENCES["rivals"](np.stack([question > 0, question], -1), one, two))
+    got = np.asarray(losses.DIVERGENCES["rivals"](np.stack([question > 0, question], -1), one, two))
     for number in (1, 2):
-        at = question == number
-        p, q = (np.exp(x[..., 0][at]) / np.exp(x[..., 0][at]).sum() for x in (one, two))
-        np.testing.assert_allclose(found[at], (entropy(p, q) + entropy(q, p)) / 2, rtol=1e-4)
+        mask = question == number
+        p, q = (np.exp(x[..., 0][mask]) / np.exp(x[..., 0][mask]).sum() for x in (one, two))
+        np.testing.assert_allclose(got[mask], (entropy(p, q) + entropy(q, p)) / 2, rtol=1e-4)
     squared = losses.DIVERGENCES["values"](None, one, two)
     np.testing.assert_allclose(np.asarray(squared), (one - two)[..., 0] ** 2, rtol=1e-5)

@@ -27,8 +27,8 @@ def prepared(rows: list[tuple], task: str = "classification", clean: dict | None
         },
         orient="row",
     )
-    made = splits.prepare({"train": frame}, SplitConfig(**split), CleanConfig(**clean or {}), task)
-    return made, {name: [rows[i] for i in getattr(made, name)["id"]] for name in PARTS}
+    result = splits.prepare({"train": frame}, SplitConfig(**split), CleanConfig(**clean or {}), task)
+    return result, {name: [rows[i] for i in getattr(result, name)["id"]] for name in PARTS}
 
 
 def authors_of(rows: list[tuple]) -> set[str]:
@@ -51,13 +51,13 @@ def test_groups_never_part(method, task):
     if method == "stratified" and task == "regression":
         pytest.skip("scores have no classes")
     rows = books([5, 9, 1, 14, 3, 8, 20, 2] * 20, labels="01")
-    made, parts = prepared(rows, task, group="author", method=method)
+    result, parts = prepared(rows, task, group="author", method=method)
     sides = [authors_of(parts[name]) for name in PARTS]
     assert all(sides)
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
     assert sum(map(len, parts.values())) == len(rows)
-    assert made.account["cut"]["group"] == "author"
-    assert made.test.columns == ["id", "text", "label", "split_group", "origin"]
+    assert result.account["cut"]["group"] == "author"
+    assert result.test.columns == ["id", "text", "label", "split_group", "origin"]
 
 
 def test_groups_are_cut_near_their_shares_of_each_label():
@@ -97,8 +97,8 @@ def test_a_text_of_two_groups_joins_them():
     rows.append(("Text 0  0", "a", "author 11", "0"))
     for seed in range(20):
         _, parts = prepared(rows, group="author", seed=seed)
-        there = [name for name in PARTS if authors_of(parts[name]) & {"author 0", "author 11"}]
-        assert len(there) == 1
+        holders = [name for name in PARTS if authors_of(parts[name]) & {"author 0", "author 11"}]
+        assert len(holders) == 1
 
 
 def test_rows_without_a_group_stand_alone():
@@ -109,11 +109,11 @@ def test_rows_without_a_group_stand_alone():
 
 def test_one_row_of_a_group_is_dropped_alone_and_duplicates_count():
     rows = [*books([20] * 10), ("", "a", "author 1", "0"), ("text 2 3", "a", "author 2", "0")]
-    made, _ = prepared(rows, group="author")
-    assert made.account["splits"]["train"]["dropped"] == {"empty_text": 1}
-    assert sum(part["duplicates"]["exact"] for part in made.account["splits"].values()) == 1
-    made, _ = prepared(rows, clean={"duplicates": "exact"}, group="author")
-    assert sum(made.account["splits"]["train"]["dropped"].values()) == 2
+    result, _ = prepared(rows, group="author")
+    assert result.account["splits"]["train"]["dropped"] == {"empty_text": 1}
+    assert sum(part["duplicates"]["exact"] for part in result.account["splits"].values()) == 1
+    result, _ = prepared(rows, clean={"duplicates": "exact"}, group="author")
+    assert sum(result.account["splits"]["train"]["dropped"].values()) == 2
 
 
 def test_folds_keep_groups_together_and_hold_each_row_once():
@@ -138,15 +138,15 @@ def test_blocks_are_what_texts_and_groups_connect(rows):
         {"_together": [str(text) for text, _ in rows], "split_group": [group for _, group in rows]},
         schema={"_together": pl.String, "split_group": pl.String},
     )
-    found = blocks.block_of(frame).to_list()
+    got = blocks.block_of(frame).to_list()
     block = list(range(len(rows)))
     for _ in rows:  # the smallest number that each row's neighbours have, until nothing changes
         block = [
             min(block[j] for j, other in enumerate(rows) if _linked(row, other) or i == j)
             for i, row in enumerate(rows)
         ]
-    pairs = {(a, b) for a, b in zip(found, block, strict=True)}
-    assert len(pairs) == len(set(found)) == len(set(block))
+    pairs = {(a, b) for a, b in zip(got, block, strict=True)}
+    assert len(pairs) == len(set(got)) == len(set(block))
 
 
 def _linked(one: tuple, other: tuple) -> bool:
@@ -175,23 +175,23 @@ def days(count: int, write=lambda day: f"2024-{1 + day // 28:02}-{1 + day % 28:0
 )
 def test_the_latest_rows_are_test(write):
     rows = days(100, write)
-    made, parts = prepared(rows, time="day")
+    result, parts = prepared(rows, time="day")
     number = {name: sorted(int(text.split()[1]) for text, *_ in parts[name]) for name in PARTS}
     assert number == {
         "train": list(range(80)),
         "validation": list(range(80, 90)),
         "test": list(range(90, 100)),
     }
-    assert made.account["cut"]["method"] == "time"
-    assert made.account["cut"]["beginnings"]["test"] == {"from": write(90), "rows_of_that_time": 1}
+    assert result.account["cut"]["method"] == "time"
+    assert result.account["cut"]["beginnings"]["test"] == {"from": write(90), "rows_of_that_time": 1}
 
 
 def test_rows_of_one_time_stay_together():
     rows = days(100, lambda day: str(day // 15))
-    made, parts = prepared(rows, time="day")
+    result, parts = prepared(rows, time="day")
     times = [{time for *_, time in parts[name]} for name in PARTS]
     assert times == [{"0", "1", "2", "3", "4"}, {"5"}, {"6"}]
-    assert made.account["cut"]["beginnings"]["validation"] == {"from": "5", "rows_of_that_time": 15}
+    assert result.account["cut"]["beginnings"]["validation"] == {"from": "5", "rows_of_that_time": 15}
 
 
 def test_a_repeated_text_goes_with_its_latest_row():
@@ -200,7 +200,7 @@ def test_a_repeated_text_goes_with_its_latest_row():
     assert sum(text == "text 99" for text, *_ in parts["test"]) == 2
 
 
-def test_times_that_are_none_are_told():
+def test_times_that_are_none_are_reported():
     rows = [
         (f"t{i}", "ab"[i % 2], None, day) for i, day in enumerate(["2024-01-01", "soon", "", None, "3"] * 3)
     ]

@@ -1,6 +1,4 @@
-"""Runs over seeds and folds: each once however often stopped, their spread, out-of-fold scores, and
-averaged answers.
-"""
+"""Runs over seeds and folds: each once, spread, out-of-fold scores, averaged answers."""
 
 import json
 import os
@@ -56,35 +54,35 @@ def predictions(folder: Path, member: str, split: str) -> pl.DataFrame:
 
 class TestScores:
     def test_mean_and_deviation_are_over_the_runs(self, seeds):
-        _, folder, told = seeds
+        _, folder, content = seeds
         scores = [runs.read_json(folder / name / "metrics.json") for name in ("seed-1", "seed-2")]
-        assert [m["metrics"] for m in told["members"]] == scores
-        assert [(m["seed"], m["fold"]) for m in told["members"]] == [(1, None), (2, None)]
+        assert [m["metrics"] for m in content["members"]] == scores
+        assert [(m["seed"], m["fold"]) for m in content["members"]] == [(1, None), (2, None)]
         for split in ("validation", "test"):
             for metric in ("accuracy", "f1_macro", "log_loss"):
                 values = [s[split][metric] for s in scores]
-                assert told["metrics"][split][metric] == pytest.approx(np.mean(values))
-                assert told["sd"][split][metric] == pytest.approx(np.std(values, ddof=1))
-        assert told["out_of_fold"] is None
-        assert told["run"] == str(folder)
+                assert content["metrics"][split][metric] == pytest.approx(np.mean(values))
+                assert content["sd"][split][metric] == pytest.approx(np.std(values, ddof=1))
+        assert content["out_of_fold"] is None
+        assert content["run"] == str(folder)
 
     def test_a_member_is_the_run_of_that_seed_alone(self, seeds, tmp_path):
-        config, _, told = seeds
+        config, _, content = seeds
         alone = train.train(configs.change(config, {"train.seed": 2}), tmp_path / "alone")
-        assert alone["metrics"] == told["members"][1]["metrics"]
+        assert alone["metrics"] == content["members"][1]["metrics"]
 
     def test_out_of_fold_predicts_each_row_once_by_the_run_that_did_not_see_it(self, folds):
-        _, folder, told = folds
+        _, folder, content = folds
         parts = [predictions(folder, f"fold-{n}", "validation") for n in (1, 2, 3)]
         pooled = pl.concat(parts)
         test = predictions(folder, "fold-1", "test")
         assert sorted([*pooled["id"], *test["id"]]) == list(range(200))
-        assert told["out_of_fold"]["examples"] == 160
-        scores = told["out_of_fold"]["metrics"]
+        assert content["out_of_fold"]["examples"] == 160
+        scores = content["out_of_fold"]["metrics"]
         probabilities = np.array(pooled["probabilities"].to_list())
         assert scores["accuracy"] == accuracy_score(pooled["target"], pooled["label"])
         assert scores["log_loss"] == pytest.approx(log_loss(pooled["target"], probabilities))
-        assert told["out_of_fold"]["sd"]["accuracy"] is None
+        assert content["out_of_fold"]["sd"]["accuracy"] is None
         written = pl.read_parquet(folder / "predictions.out-of-fold.parquet")
         assert written.drop("probabilities").equals(pooled.drop("probabilities"))
         for n, part in enumerate(parts, 1):
@@ -93,33 +91,35 @@ class TestScores:
             assert set(part["text"]).isdisjoint(test["text"])
 
     def test_the_ensemble_is_the_mean_of_the_probabilities(self, seeds, folds):
-        for (_, folder, told), run_dirs in (
+        for (_, folder, content), run_dirs in (
             (seeds, ("seed-1", "seed-2")),
             (folds, ("fold-1", "fold-2", "fold-3")),
         ):
             tables = [predictions(folder, run, "test") for run in run_dirs]
             mean = np.mean([t["probabilities"].to_list() for t in tables], axis=0)
             targets = tables[0]["target"].to_list()
-            found = told["ensemble"]["test"]
-            assert found["examples"] == len(targets)
-            assert found["metrics"]["log_loss"] == pytest.approx(log_loss(targets, mean))
+            got = content["ensemble"]["test"]
+            assert got["examples"] == len(targets)
+            assert got["metrics"]["log_loss"] == pytest.approx(log_loss(targets, mean))
             labels = np.array(["negative", "positive"])[mean.argmax(axis=1)]
-            assert found["metrics"]["accuracy"] == accuracy_score(targets, labels)
+            assert got["metrics"]["accuracy"] == accuracy_score(targets, labels)
         assert list(seeds[2]["ensemble"]) == ["validation", "test"]
         assert list(folds[2]["ensemble"]) == ["test"]
 
     def test_seeds_times_folds(self, tiny_settings, tmp_path):
         config = shorter(tiny_settings, split={"folds": 2})
-        told = ensemble.train(config, tmp_path / "both", (3, 4))
-        assert [m["run"] for m in told["members"]] == [f"seed-{s}-fold-{f}" for s in (3, 4) for f in (1, 2)]
-        assert "test" not in told["metrics"]
+        content = ensemble.train(config, tmp_path / "both", (3, 4))
+        assert [m["run"] for m in content["members"]] == [
+            f"seed-{s}-fold-{f}" for s in (3, 4) for f in (1, 2)
+        ]
+        assert "test" not in content["metrics"]
         pooled = [
             pl.concat(predictions(tmp_path / "both", f"seed-{s}-fold-{f}", "validation") for f in (1, 2))
             for s in (3, 4)
         ]
         accuracies = [accuracy_score(p["target"], p["label"]) for p in pooled]
-        assert told["out_of_fold"]["metrics"]["accuracy"] == pytest.approx(statistics.mean(accuracies))
-        assert told["out_of_fold"]["sd"]["accuracy"] == pytest.approx(statistics.stdev(accuracies))
+        assert content["out_of_fold"]["metrics"]["accuracy"] == pytest.approx(statistics.mean(accuracies))
+        assert content["out_of_fold"]["sd"]["accuracy"] == pytest.approx(statistics.stdev(accuracies))
         mean = np.mean([p["probabilities"].to_list() for p in pooled], axis=0)
         written = pl.read_parquet(tmp_path / "both" / "predictions.out-of-fold.parquet")
         np.testing.assert_allclose(np.array(written["probabilities"].to_list()), mean, atol=1e-12)
@@ -130,14 +130,14 @@ class TestScores:
 
 class TestFiles:
     def test_every_field_is_documented(self, seeds, folds):
-        found: dict[str, set] = {"plan.json": set(), "ensemble.json": set()}
-        for _, folder, told in (seeds, folds):
-            for name in found:
-                found[name] |= names(runs.read_json(folder / name))
-            assert {"run": str(folder)} | runs.read_json(folder / "ensemble.json") == told
+        got: dict[str, set] = {"plan.json": set(), "ensemble.json": set()}
+        for _, folder, content in (seeds, folds):
+            for name in got:
+                got[name] |= names(runs.read_json(folder / name))
+            assert {"run": str(folder)} | runs.read_json(folder / "ensemble.json") == content
         for name, fields in ensemble.FIELDS.items():
-            assert not [field for field in found[name] if not is_documented(field, fields)]
-            assert not [f for f in fields if not any(is_documented(field, [f]) for field in found[name])]
+            assert not [field for field in got[name] if not is_documented(field, fields)]
+            assert not [f for f in fields if not any(is_documented(field, [f]) for field in got[name])]
 
     def test_the_page_links_the_runs_and_needs_nothing_else(self, folds):
         _, folder, _ = folds
@@ -150,22 +150,22 @@ class TestFiles:
         assert "src=" not in page
 
     def test_a_folder_moves(self, seeds, tmp_path):
-        _, folder, told = seeds
+        _, folder, content = seeds
         shutil.copytree(folder, tmp_path / "moved")
         again = evaluate.evaluate(tmp_path / "moved", "test")
         assert again["run"] == str(tmp_path / "moved")
-        assert again["metrics"]["accuracy"] == told["ensemble"]["test"]["metrics"]["accuracy"]
+        assert again["metrics"]["accuracy"] == content["ensemble"]["test"]["metrics"]["accuracy"]
 
 
 class TestEvaluateAndPredict:
     def test_evaluate(self, seeds, folds, tiny_csv):
-        for _, folder, told in (seeds, folds):
+        for _, folder, content in (seeds, folds):
             scores = json.loads(kft("evaluate", folder, "--json").stdout)
             assert list(scores) == ["run", "split", "examples", "metrics"]
             assert (scores["split"], scores["run"]) == ("test", str(folder))
-            assert scores["metrics"] == pytest.approx(told["ensemble"]["test"]["metrics"], abs=1e-5)
-        told = json.loads(kft("evaluate", folds[1], "--data", tiny_csv, "--json").stdout)
-        assert (told["split"], told["examples"]) == ("data", 200)
+            assert scores["metrics"] == pytest.approx(content["ensemble"]["test"]["metrics"], abs=1e-5)
+        content = json.loads(kft("evaluate", folds[1], "--data", tiny_csv, "--json").stdout)
+        assert (content["split"], content["examples"]) == ("data", 200)
 
     def test_rows_that_some_runs_trained_on_are_refused(self, seeds, folds):
         for split in ("validation", "train"):
@@ -173,8 +173,8 @@ class TestEvaluateAndPredict:
             assert f"the runs have other {split} rows each, and some were trained on those of others" in said
             assert "ensemble.json holds the out-of-fold scores" in said
             assert "--split test or --data FILE" in said
-        told = evaluate.evaluate(seeds[1], "validation")["metrics"]
-        assert told == pytest.approx(seeds[2]["ensemble"]["validation"]["metrics"], abs=1e-5)
+        content = evaluate.evaluate(seeds[1], "validation")["metrics"]
+        assert content == pytest.approx(seeds[2]["ensemble"]["validation"]["metrics"], abs=1e-5)
 
     def test_predict(self, seeds, monkeypatch):
         _, folder, _ = seeds
@@ -184,16 +184,16 @@ class TestEvaluateAndPredict:
         )  # several chunks, so that weights come and go
         result = kft("predict", folder, stdin="\n".join(TEXTS))
         assert (result.exit_code, result.stderr) == (0, "")
-        found = [json.loads(line) for line in result.stdout.splitlines()]
-        assert [a["text"] for a in found] == TEXTS
-        for one, two, both in zip(*single, found, strict=True):
+        got = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [a["text"] for a in got] == TEXTS
+        for one, two, both in zip(*single, got, strict=True):
             for label in ("negative", "positive"):
                 mean = (one["probabilities"][label] + two["probabilities"][label]) / 2
                 assert both["probabilities"][label] == pytest.approx(mean, abs=1e-5)
             assert both["label"] == max(both["probabilities"], key=both["probabilities"].get)
 
     def test_labels_travel_by_name(self, seeds, tmp_path):
-        _, folder, told = seeds
+        _, folder, content = seeds
         shutil.copytree(folder, tmp_path / "e")
         run = runs.RunDir(tmp_path / "e" / "seed-2")
         loaded = evaluate.load_run(run.path)
@@ -217,13 +217,13 @@ class TestEvaluateAndPredict:
 
     def test_values(self, tiny_preset, tmp_path):
         settings = pair_settings(tiny_preset, tmp_path) | {"split": {"folds": 2}}
-        told = ensemble.train(configs.parse(settings), tmp_path / "e")
+        content = ensemble.train(configs.parse(settings), tmp_path / "e")
         pairs = [("a good film", "bad"), ("the plot", "fine")]
         single = [[a["value"] for a in evaluate.predict(tmp_path / "e" / f"fold-{n}", pairs)] for n in (1, 2)]
-        found = [a["value"] for a in evaluate.predict(tmp_path / "e", pairs)]
-        np.testing.assert_allclose(found, np.mean(single, axis=0), atol=1e-5)
-        assert told["out_of_fold"]["examples"] == 60
-        assert told["metric"] == "spearman"
+        got = [a["value"] for a in evaluate.predict(tmp_path / "e", pairs)]
+        np.testing.assert_allclose(got, np.mean(single, axis=0), atol=1e-5)
+        assert content["out_of_fold"]["examples"] == 60
+        assert content["metric"] == "spearman"
 
     def test_choices_are_averaged_within_their_question(self):
         rows = pl.DataFrame({"id": range(5), "group": list("aabbb"), "target": list("10010")})
@@ -273,22 +273,22 @@ class TestStops:
         assert "1 of 2 runs are not finished: seed-2" in mistake(kft("evaluate", folder))
         before = {f: f.stat().st_mtime_ns for f in (folder / "seed-1").rglob("*")}
         result = kft("train", "--resume", folder, "--json")
-        told = json.loads(result.stdout)
+        content = json.loads(result.stdout)
         assert {f: f.stat().st_mtime_ns for f in (folder / "seed-1").rglob("*")} == before
-        assert told == whole | {"run": str(folder)}
+        assert content == whole | {"run": str(folder)}
         weights = [Path(run, "seed-2", "model.weights.h5") for run in (whole["run"], folder)]
         loaded = [models.load(runs.RunDir(w.parent)).get_weights() for w in weights]
         assert all(np.array_equal(a, b) for a, b in zip(*loaded, strict=True))
         again = kft("train", "c.toml", "--seeds", "1,2", "--json")  # the same command, when all is done
-        assert json.loads(again.stdout) == told
+        assert json.loads(again.stdout) == content
         assert again.stderr.count("finished before") == 2
 
     def test_more_seeds_may_come_later(self, seeds, tmp_path):
         config, folder, _ = seeds
         shutil.copytree(folder, tmp_path / "e")
         before = (tmp_path / "e" / "seed-1" / "DONE").stat().st_mtime_ns
-        told = ensemble.train(config, tmp_path / "e", (2, 3))
-        assert [m["seed"] for m in told["members"]] == [1, 2, 3]
+        content = ensemble.train(config, tmp_path / "e", (2, 3))
+        assert [m["seed"] for m in content["members"]] == [1, 2, 3]
         assert (tmp_path / "e" / "seed-1" / "DONE").stat().st_mtime_ns == before
 
     def test_other_settings_are_refused(self, seeds):
@@ -319,15 +319,15 @@ class TestCommand:
 
     def test_folds_are_all_trained_unless_one_is_named(self, config):
         result = kft("train", config, "--json")
-        told = json.loads(result.stdout)
-        assert told["run"] == str(Path("runs/films-folds").resolve())
-        assert [m["fold"] for m in told["members"]] == [1, 2]
-        assert set(told["metrics"]["validation"]) == set(told["sd"]["validation"])
-        shown = kft("train", config).stdout
-        assert "pooled: 200 examples, each by the run that did not train on it" in shown
-        assert "best epoch" in shown
+        content = json.loads(result.stdout)
+        assert content["run"] == str(Path("runs/films-folds").resolve())
+        assert [m["fold"] for m in content["members"]] == [1, 2]
+        assert set(content["metrics"]["validation"]) == set(content["sd"]["validation"])
+        text = kft("train", config).stdout
+        assert "pooled: 200 examples, each by the run that did not train on it" in text
+        assert "best epoch" in text
         one = json.loads(kft("train", config, "--set", "split.fold=2", "--run", "one", "--json").stdout)
-        assert one["metrics"] == told["members"][1]["metrics"]
+        assert one["metrics"] == content["members"][1]["metrics"]
         assert runs.open_run("one")
         for command in (
             ["export", "runs/films-folds", "--to", "hf", "--output", "o"],

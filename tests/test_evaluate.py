@@ -1,6 +1,4 @@
-"""Evaluating and predicting with finished runs: every format, pairs and scores, moved runs, full
-disks.
-"""
+"""Evaluating and predicting with finished runs: formats, pairs, moved runs, full disks."""
 
 import gc
 import json
@@ -87,11 +85,11 @@ def same(some: list[dict], others: list[dict]) -> bool:
 
 class TestPlainText:
     def test_one_answer_a_line(self, tiny_run):
-        told = answers(tiny_run, stdin="\n".join(TEXTS))
-        assert [list(answer) for answer in told] == [["id", "text", "label", "probabilities"]] * 4
-        assert [answer["id"] for answer in told] == [0, 1, 2, 3]
-        assert [answer["text"] for answer in told] == TEXTS
-        for answer in told:
+        lines = answers(tiny_run, stdin="\n".join(TEXTS))
+        assert [list(answer) for answer in lines] == [["id", "text", "label", "probabilities"]] * 4
+        assert [answer["id"] for answer in lines] == [0, 1, 2, 3]
+        assert [answer["text"] for answer in lines] == TEXTS
+        for answer in lines:
             assert list(answer["probabilities"]) == ["negative", "positive"]
             assert sum(answer["probabilities"].values()) == pytest.approx(1)
             assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
@@ -213,10 +211,10 @@ class TestOutput:
 
 class TestPairsAndScores:
     def test_lines_with_a_tab(self, pair_run):
-        told = answers(pair_run, stdin="good film\tbad plot\nfine\t\n")
-        assert [list(answer) for answer in told] == [["id", "text", "text_pair", "value"]] * 2
-        assert (told[0]["text"], told[0]["text_pair"]) == ("good film", "bad plot")
-        assert all(isinstance(answer["value"], float) for answer in told)
+        lines = answers(pair_run, stdin="good film\tbad plot\nfine\t\n")
+        assert [list(answer) for answer in lines] == [["id", "text", "text_pair", "value"]] * 2
+        assert (lines[0]["text"], lines[0]["text_pair"]) == ("good film", "bad plot")
+        assert all(isinstance(answer["value"], float) for answer in lines)
 
     def test_files_with_the_columns_of_the_run(self, pair_run, tmp_path):
         file = write_csv(tmp_path / "a.csv", [("bad plot", "good film")], ("second", "first"))
@@ -235,9 +233,9 @@ class TestPairsAndScores:
         file = write_csv(
             tmp_path / "a.csv", [("a", "b", 1), ("c", "d", 2.5)], ("first", "second", "similarity")
         )
-        told = json.loads(kft("evaluate", pair_run, "--data", file, "--json").stdout)
-        assert (told["split"], told["examples"]) == ("data", 2)
-        assert "mean_squared_error" in told["metrics"]
+        content = json.loads(kft("evaluate", pair_run, "--data", file, "--json").stdout)
+        assert (content["split"], content["examples"]) == ("data", 2)
+        assert "mean_squared_error" in content["metrics"]
         write_csv(file, [("a", "b", "high")], ("first", "second", "similarity"))
         result = kft("evaluate", pair_run, "--data", file)
         assert result.exit_code == 1
@@ -259,23 +257,23 @@ class TestPairsAndScores:
 
 class TestPython:
     def test_predict_takes_texts_and_frames(self, loaded):
-        told = list(evaluate.predict(loaded, TEXTS))
-        assert same(told, list(evaluate.predict(loaded, pl.DataFrame({"text": TEXTS}))))
+        answers = list(evaluate.predict(loaded, TEXTS))
+        assert same(answers, list(evaluate.predict(loaded, pl.DataFrame({"text": TEXTS}))))
 
     def test_chunks_count_on(self, loaded, monkeypatch):
         expected = list(evaluate.predict(loaded, TEXTS * 3))
         monkeypatch.setattr(evaluate.inputs, "CHUNK_EXAMPLES", 5)
-        told = list(evaluate.predict(loaded, TEXTS * 3))
-        assert [answer["id"] for answer in told] == list(range(12))
-        assert same(told, expected)
+        answers = list(evaluate.predict(loaded, TEXTS * 3))
+        assert [answer["id"] for answer in answers] == list(range(12))
+        assert same(answers, expected)
 
     def test_a_chunk_that_is_answered_leaves_memory(self, loaded):
-        rows = evaluate.encode(loaded, pl.DataFrame({"text": ["a good film", "dull"]}))
+        tokens = evaluate.encode(loaded, pl.DataFrame({"text": ["a good film", "dull"]}))
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # such as Keras's, of data that ran out
-            evaluate.predict_logits(loaded.model, rows)
-        left = weakref.ref(rows)
-        del rows
+            evaluate.predict_logits(loaded.model, tokens)
+        left = weakref.ref(tokens)
+        del tokens
         gc.collect()
         assert left() is None
 
@@ -301,10 +299,10 @@ class TestPython:
             next(evaluate.predict(loaded_pairs, ["ab"]))
         assert next(evaluate.predict(loaded_pairs, [("a", "b")]))["text_pair"] == "b"
 
-    def test_evaluate_tells_the_details(self, loaded):
-        told = evaluate.evaluate(loaded, "validation")
-        assert set(told) == {"run", "split", "examples", "metrics", "details"}
-        assert told["details"]["examples"] == told["examples"] == 20
+    def test_evaluate_reports_the_details(self, loaded):
+        content = evaluate.evaluate(loaded, "validation")
+        assert set(content) == {"run", "split", "examples", "metrics", "details"}
+        assert content["details"]["examples"] == content["examples"] == 20
 
 
 class TestRuns:
@@ -316,18 +314,18 @@ class TestRuns:
         (moved / "config.toml").write_text(text.replace(data, "/no/longer/there.csv"))
         shutil.move(moved, tmp_path / "renamed")
         for split in ("test", "validation"):
-            told = json.loads(kft("evaluate", tmp_path / "renamed", "--split", split, "--json").stdout)
-            assert told["run"] == str(tmp_path / "renamed")
-            assert told["metrics"] == pytest.approx(runs.read_json(tiny_run / "metrics.json")[split])
+            content = json.loads(kft("evaluate", tmp_path / "renamed", "--split", split, "--json").stdout)
+            assert content["run"] == str(tmp_path / "renamed")
+            assert content["metrics"] == pytest.approx(runs.read_json(tiny_run / "metrics.json")[split])
         assert same(answers(tmp_path / "renamed", stdin="good\n"), answers(tiny_run, stdin="good\n"))
 
     def test_written_predictions_are_those_of_predict(self, tiny_run, loaded):
         written = pl.read_parquet(tiny_run / "predictions.test.parquet")
         rows = pl.read_parquet(tiny_run / "splits" / "test.parquet")
-        told = list(evaluate.predict(loaded, rows["text"].to_list()))
-        assert written["label"].to_list() == [answer["label"] for answer in told]
+        answers = list(evaluate.predict(loaded, rows["text"].to_list()))
+        assert written["label"].to_list() == [answer["label"] for answer in answers]
         assert written["target"].to_list() == rows["label"].to_list()
-        expected = np.array([list(answer["probabilities"].values()) for answer in told])
+        expected = np.array([list(answer["probabilities"].values()) for answer in answers])
         np.testing.assert_allclose(np.array(written["probabilities"].to_list()), expected, atol=1e-5)
 
     def test_metrics_can_be_computed_again_from_the_predictions(self, tiny_run):

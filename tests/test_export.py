@@ -1,6 +1,4 @@
-"""Every exported artefact answers as the run does, in programs that kft did not write; nothing is
-overwritten or left half.
-"""
+"""Every exported artefact answers as the run does, in programs that kft did not write."""
 
 import functools
 import importlib.util
@@ -42,9 +40,7 @@ def trained(settings: dict, folder: Path, **changes) -> Path:
 
 @pytest.fixture(scope="session")
 def score_run(tiny_settings, tmp_path_factory) -> Path:
-    """A regression on pairs, with scores far from 0 and 1, another activation and another
-    epsilon.
-    """
+    """A regression on pairs, scores far from 0 and 1, another activation and epsilon."""
     folder = tmp_path_factory.mktemp("scores")
     preset = make_bert_folder(folder / "preset", hidden_act="silu")
     content = json.loads((preset / "config.json").read_text())
@@ -99,7 +95,7 @@ def saved_scores(score_run, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def verified(tiny_run, tmp_path_factory):
-    """A function: format → what export tells of the tiny run in it, made once."""
+    """A function: format → the report of the tiny run's export, made once."""
     folder = tmp_path_factory.mktemp("formats")
     return functools.cache(lambda to: export.export(tiny_run, to, folder / to))
 
@@ -118,34 +114,34 @@ def methods(path: Path) -> dict[str, str]:
     from tensorflow.core.protobuf import saved_model_pb2
 
     proto = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    return {name: made.method_name for name, made in proto.meta_graphs[0].signature_def.items()}
+    return {name: signature.method_name for name, signature in proto.meta_graphs[0].signature_def.items()}
 
 
 class TestSavedModel:
     def test_files_and_account(self, saved, tiny_run):
-        found = {str(file.relative_to(saved)) for file in saved.rglob("*") if file.is_file()}
-        assert found == {
+        files = {str(file.relative_to(saved)) for file in saved.rglob("*") if file.is_file()}
+        assert files == {
             "saved_model.pb",
             "fingerprint.pb",
             "export.json",
             "variables/variables.index",
             "variables/variables.data-00000-of-00001",
         }
-        told = json.loads((saved / "export.json").read_text())
+        content = json.loads((saved / "export.json").read_text())
         assert saved.name == "1"
-        assert told["labels"] == ["negative", "positive"]
-        assert (told["task"], told["inputs"], told["max_length"]) == ("classification", ["text"], 16)
-        assert told["comparison"]["max_difference"] <= 1e-5
-        assert told["comparison"]["examples"] > 80
-        assert told["comparison"]["labels_that_differ"] == 0
-        assert set(told["sha256"]) == found - {"export.json"}
+        assert content["labels"] == ["negative", "positive"]
+        assert (content["task"], content["inputs"], content["max_length"]) == ("classification", ["text"], 16)
+        assert content["comparison"]["max_difference"] <= 1e-5
+        assert content["comparison"]["examples"] > 80
+        assert content["comparison"]["labels_that_differ"] == 0
+        assert set(content["sha256"]) == files - {"export.json"}
         assert (
-            told["run_sha256"]["model.weights.h5"]
+            content["run_sha256"]["model.weights.h5"]
             == json.loads((tiny_run / "DONE").read_text())["sha256"]["model.weights.h5"]
         )
         for size in (1, 32):
-            assert 0 < told["benchmark"][f"batch_{size}"]["median_milliseconds"] < 10_000
-        assert told["signatures"]["serving_default"] == {
+            assert 0 < content["benchmark"][f"batch_{size}"]["median_milliseconds"] < 10_000
+        assert content["signatures"]["serving_default"] == {
             "inputs": {"text": "string [*]"},
             "outputs": {
                 "label": "string [*]",
@@ -158,11 +154,13 @@ class TestSavedModel:
     def test_answers_as_kft_predict(self, saved, tiny_run):
         tf = backend.tensorflow()
         model = load(saved)
-        told = {k: v.numpy() for k, v in model.signatures["serving_default"](text=tf.constant(TEXTS)).items()}
+        answers = {
+            k: v.numpy() for k, v in model.signatures["serving_default"](text=tf.constant(TEXTS)).items()
+        }
         for i, answer in enumerate(evaluate.predict(tiny_run, TEXTS)):
-            assert told["label"][i].decode() == answer["label"]
-            assert told["score"][i] == pytest.approx(max(answer["probabilities"].values()), abs=1e-6)
-            named = dict(zip(told["labels"][i], told["probabilities"][i], strict=True))
+            assert answers["label"][i].decode() == answer["label"]
+            assert answers["score"][i] == pytest.approx(max(answer["probabilities"].values()), abs=1e-6)
+            named = dict(zip(answers["labels"][i], answers["probabilities"][i], strict=True))
             assert {k.decode(): float(v) for k, v in named.items()} == pytest.approx(
                 answer["probabilities"], abs=1e-6
             )
@@ -217,10 +215,10 @@ class TestSavedModel:
         assert methods(saved)["serving_default"] == "tensorflow/serving/predict"
         feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"a good film"]))
         example = tf.train.Example(features=tf.train.Features(feature={"text": feature})).SerializeToString()
-        told = model.signatures["classify"](inputs=tf.constant([example]))
+        answers = model.signatures["classify"](inputs=tf.constant([example]))
         wanted = model.signatures["serving_default"](text=tf.constant(["a good film"]))
-        assert told["classes"].numpy().tolist() == [[b"negative", b"positive"]]
-        np.testing.assert_allclose(told["scores"], wanted["probabilities"], atol=1e-6)
+        assert answers["classes"].numpy().tolist() == [[b"negative", b"positive"]]
+        np.testing.assert_allclose(answers["scores"], wanted["probabilities"], atol=1e-6)
 
     def test_regression_on_pairs(self, saved_scores, score_run):
         tf = backend.tensorflow()
@@ -247,23 +245,23 @@ class TestSavedModel:
 
     def test_mean_pooling_and_labels_in_any_script(self, mean_run, tmp_path):
         tf = backend.tensorflow()
-        told = export.export(mean_run, "savedmodel", tmp_path / "mean", verify=False)
-        model = load(Path(told["output"]))
-        found = model.signatures["serving_default"](text=tf.constant(TEXTS))
+        report = export.export(mean_run, "savedmodel", tmp_path / "mean", verify=False)
+        model = load(Path(report["output"]))
+        got = model.signatures["serving_default"](text=tf.constant(TEXTS))
         answers = list(evaluate.predict(mean_run, TEXTS))
-        assert [label.decode() for label in found["label"].numpy()] == [answer["label"] for answer in answers]
+        assert [label.decode() for label in got["label"].numpy()] == [answer["label"] for answer in answers]
         wanted = [list(answer["probabilities"].values()) for answer in answers]
-        np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-6)
-        assert told["labels"] == ["schön", "无聊"]
+        np.testing.assert_allclose(got["probabilities"], wanted, atol=1e-6)
+        assert report["labels"] == ["schön", "无聊"]
 
     def test_many_texts_of_mixed_lengths_keep_their_order(self, saved, tiny_run):
         """More tokens than one chunk of the graph holds."""
         tf = backend.tensorflow()
         model = load(saved)
         many = [text for text, _ in sentences(3 * graph.CHUNK_TOKENS // 10, seed=3)]
-        told = model.signatures["serving_default"](text=tf.constant(many))["label"].numpy()
+        answers = model.signatures["serving_default"](text=tf.constant(many))["label"].numpy()
         wanted = [answer["label"] for answer in evaluate.predict(tiny_run, many)]
-        assert [label.decode() for label in told] == wanted
+        assert [label.decode() for label in answers] == wanted
         assert len(set(wanted)) == 2
 
     def test_versions_are_added_and_never_overwritten(self, tiny_run, tmp_path):
@@ -274,9 +272,9 @@ class TestSavedModel:
             )
         (folder / "7").mkdir()
         before = {file: file.read_bytes() for file in (folder / "1").rglob("*") if file.is_file()}
-        told = export.export(tiny_run, "savedmodel", folder, verify=False)
-        assert told["output"] == str(folder / "8")
-        assert told["comparison"] is None
+        report = export.export(tiny_run, "savedmodel", folder, verify=False)
+        assert report["output"] == str(folder / "8")
+        assert report["comparison"] is None
         assert sorted(entry.name for entry in folder.iterdir()) == ["1", "2", "7", "8"]
         assert {file: file.read_bytes() for file in before} == before
 
@@ -292,9 +290,7 @@ class TestSavedModel:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_server_needs_tensorflow_and_one_operation(self, saved, tiny_run):
-        """Not even Keras, which `import tensorflow_text` needs: the tokenizer's compiled operation
-        is enough.
-        """
+        """The tokenizer's compiled operation is enough; not even Keras is needed."""
         folder = Path(importlib.util.find_spec("tensorflow_text").origin).parent
         (operation,) = folder.rglob("_fast_wordpiece_tokenizer.so")
         code = (
@@ -332,10 +328,10 @@ def transformers_logits(folder: Path, *texts: list[str]) -> np.ndarray:
 def run_logits(run: Path, *texts: list[str]) -> np.ndarray:
     """Logits of a run, scores in their own unit."""
     source = sources.load(run)
-    rows = encode(source.tokenizer, BERT, *texts, *([None] * (2 - len(texts))), source.max_length)
+    tokens = encode(source.tokenizer, BERT, *texts, *([None] * (2 - len(texts))), source.max_length)
     architecture = source.architecture
     return (
-        evaluate.predict_logits(source.loaded.model, rows) * architecture.score_scale
+        evaluate.predict_logits(source.loaded.model, tokens) * architecture.score_scale
         + architecture.score_mean
     )
 
@@ -344,16 +340,16 @@ class TestHuggingFace:
     def test_transformers_and_its_pipeline_load_it(self, verified, tiny_run):
         from transformers import pipeline
 
-        told = verified("hf")
-        folder = Path(told["output"])
-        assert told["comparison"]["read_by"] == ["kft", "transformers"]
-        assert told["comparison"]["max_logit_difference"] < 1e-5
+        report = verified("hf")
+        folder = Path(report["output"])
+        assert report["comparison"]["read_by"] == ["kft", "transformers"]
+        assert report["comparison"]["max_logit_difference"] < 1e-5
         np.testing.assert_allclose(transformers_logits(folder, TEXTS), run_logits(tiny_run, TEXTS), atol=1e-5)
         classify = pipeline("text-classification", model=str(folder))
         given = [text for text, _ in sentences(8)]
-        for found, answer in zip(classify(given), evaluate.predict(tiny_run, given), strict=True):
-            assert found["label"] == answer["label"]
-            assert found["score"] == pytest.approx(max(answer["probabilities"].values()), abs=1e-5)
+        for got, answer in zip(classify(given), evaluate.predict(tiny_run, given), strict=True):
+            assert got["label"] == answer["label"]
+            assert got["score"] == pytest.approx(max(answer["probabilities"].values()), abs=1e-5)
         content = json.loads((folder / "config.json").read_text())
         assert content["id2label"] == {"0": "negative", "1": "positive"}
         assert (content["hidden_act"], content["layer_norm_eps"]) == ("gelu", 1e-12)
@@ -364,8 +360,8 @@ class TestHuggingFace:
         export.export(tiny_run, "hf", tmp_path / "films", verify=False)
         preset = presets.locate(str(tmp_path / "films"))
         assert preset.head.labels == ("negative", "positive")
-        told = (preset.encoding.activation, rules_of(preset.tokenizer).lowercase, preset.sizes.max_length)
-        assert told == ("gelu_exact", True, 32)
+        traits = (preset.encoding.activation, rules_of(preset.tokenizer).lowercase, preset.sizes.max_length)
+        assert traits == ("gelu_exact", True, 32)
         model = build_model(preset, "classification", ["negative", "positive"], 2)
         source = sources.load(tiny_run)
         for mine, theirs in zip(model.weights, source.loaded.model.weights, strict=True):
@@ -373,8 +369,8 @@ class TestHuggingFace:
                 np.testing.assert_array_equal(mine.numpy(), theirs.numpy(), mine.path)
 
     def test_regression_on_pairs_gives_values(self, score_run, tmp_path):
-        told = export.export(score_run, "hf", tmp_path / "scores", verify=False)
-        values = transformers_logits(Path(told["output"]), TEXTS, PAIRS)
+        report = export.export(score_run, "hf", tmp_path / "scores", verify=False)
+        values = transformers_logits(Path(report["output"]), TEXTS, PAIRS)
         np.testing.assert_allclose(values, run_logits(score_run, TEXTS, PAIRS), atol=1e-4)
         content = json.loads((tmp_path / "scores" / "config.json").read_text())
         assert (content["problem_type"], content["hidden_act"], content["num_labels"]) == (
@@ -397,23 +393,23 @@ class TestHuggingFace:
 
 class TestKeras:
     def test_exact_where_the_run_uses_tanh(self, tanh_run, tmp_path):
-        told = export.export(tanh_run, "keras", tmp_path / "films")
-        assert told["comparison"]["exact"]
-        assert told["comparison"]["max_difference"] < 1e-5
-        classifier = backend.keras_hub().models.BertTextClassifier.from_preset(told["output"])
+        report = export.export(tanh_run, "keras", tmp_path / "films")
+        assert report["comparison"]["exact"]
+        assert report["comparison"]["max_difference"] < 1e-5
+        classifier = backend.keras_hub().models.BertTextClassifier.from_preset(report["output"])
         given = ["a good film", "the plot"]
         np.testing.assert_allclose(
             classifier.predict(given, verbose=0), run_logits(tanh_run, given), atol=1e-5
         )
 
-    def test_an_approximation_is_measured_and_told(self, verified):
-        told = verified("keras")
-        assert not told["comparison"]["exact"]
-        assert 1e-6 < told["comparison"]["max_difference"] < 0.02
+    def test_an_approximation_is_measured_and_reported(self, verified):
+        report = verified("keras")
+        assert not report["comparison"]["exact"]
+        assert 1e-6 < report["comparison"]["max_difference"] < 0.02
         assert re.search(
-            r"approximates GELU, the run does not: answers differ by up to \S+e-0\d", export.summary(told)
+            r"approximates GELU, the run does not: answers differ by up to \S+e-0\d", export.summary(report)
         )
-        assert presets.locate(told["output"]).head.problem_type == "single_label_classification"
+        assert presets.locate(report["output"]).head.problem_type == "single_label_classification"
 
     def test_too_coarse_an_approximation_is_refused(self, tiny_run, tmp_path, monkeypatch):
         monkeypatch.setattr(keras_preset, "APPROXIMATION_TOLERANCE", 1e-9)
@@ -425,8 +421,8 @@ class TestKeras:
 class TestOnnx:
     def test_graph_and_int8(self, verified, tiny_run):
         onnxruntime = pytest.importorskip("onnxruntime")
-        told = verified("onnx")
-        folder = Path(told["output"])
+        report = verified("onnx")
+        folder = Path(report["output"])
         assert sorted(file.name for file in folder.iterdir()) == [
             "config.json",
             "export.json",
@@ -436,13 +432,14 @@ class TestOnnx:
             "tokenizer_config.json",
             "vocab.txt",
         ]
-        assert told["comparison"]["max_logit_difference"] < 1e-5
-        scores = told["int8"]["validation_metrics"]
+        assert report["comparison"]["max_logit_difference"] < 1e-5
+        scores = report["int8"]["validation_metrics"]
         metrics = json.loads((tiny_run / "metrics.json").read_text())["validation"]
         assert scores["float32"]["accuracy"] == metrics["accuracy"]
         assert abs(scores["int8"]["accuracy"] - metrics["accuracy"]) < 0.2
         assert re.search(
-            r"int8 +accuracy 0\.\d{4} on the validation split, float32 0\.\d{4} \([+-]", export.summary(told)
+            r"int8 +accuracy 0\.\d{4} on the validation split, float32 0\.\d{4} \([+-]",
+            export.summary(report),
         )
         session = onnxruntime.InferenceSession(folder / "model.onnx")
         for ids in ([[2, 5, 3]], [[2, 5, 7, 9, 3], [2, 6, 3, 0, 0]]):
@@ -458,25 +455,25 @@ class TestOnnx:
     def test_every_kind_of_model(self, name, request, tmp_path):
         pytest.importorskip("onnxruntime")
         run = request.getfixturevalue(name)
-        told = export.export(run, "onnx", tmp_path / "out")
-        assert told["comparison"]["max_difference"] <= told["comparison"]["tolerance"] <= 5e-3
-        texts = (TEXTS, PAIRS) if len(told["inputs"]) == 2 else (TEXTS,)
+        report = export.export(run, "onnx", tmp_path / "out")
+        assert report["comparison"]["max_difference"] <= report["comparison"]["tolerance"] <= 5e-3
+        texts = (TEXTS, PAIRS) if len(report["inputs"]) == 2 else (TEXTS,)
         source = sources.load(run)
         template = source.architecture.kind.template
-        rows = encode(
+        tokens = encode(
             source.loaded.tokenizer, template, *texts, *([None] * (2 - len(texts))), source.max_length
         )
-        found = onnx_folder.run_graph(tmp_path / "out" / "model.onnx", rows)
-        np.testing.assert_allclose(found, run_logits(run, *texts), atol=1e-4)
+        got = onnx_folder.run_graph(tmp_path / "out" / "model.onnx", tokens)
+        np.testing.assert_allclose(got, run_logits(run, *texts), atol=1e-4)
 
 
 class TestTexts:
     def test_lengths_and_alphabets(self, tiny_run):
         source = sources.load(tiny_run)
         frame = texts.sample_texts(source)
-        rows = evaluate.encode(source.loaded, frame)
-        assert {2, 3, 15, 16}.issubset(np.diff(rows.offsets))
-        assert rows.full_lengths.max() > 2 * 16
+        tokens = evaluate.encode(source.loaded, frame)
+        assert {2, 3, 15, 16}.issubset(np.diff(tokens.offsets))
+        assert tokens.full_lengths.max() > 2 * 16
         assert "" in frame["text"]
         assert any("א" <= character <= "ת" for text in frame["text"] for character in text)
         assert frame.equals(texts.sample_texts(source))
@@ -503,17 +500,17 @@ class TestCompare:
         source, expected = known
         answers = list(evaluate.predict(tiny_run, expected.frame))
         assert decisions(source, expected) == [answer["label"] for answer in answers]
-        told = [list(answer["probabilities"].values()) for answer in answers]
-        np.testing.assert_allclose(expected.predictions, told, atol=1e-7)
+        probabilities = [list(answer["probabilities"].values()) for answer in answers]
+        np.testing.assert_allclose(expected.predictions, probabilities, atol=1e-7)
 
     def test_a_difference_above_the_tolerance_fails(self, known):
         source, expected = known
         moved = expected.predictions.copy()
         moved[3] += (2e-4, -2e-4)
-        told = proof.compare(source, expected, moved)
-        assert told["max_difference"] == pytest.approx(2e-4)
+        comparison = proof.compare(source, expected, moved)
+        assert comparison["max_difference"] == pytest.approx(2e-4)
         with pytest.raises(KftError, match="differs from the run by up to 0.0002"):
-            proof.check(told, "the export")
+            proof.check(comparison, "the export")
 
     def test_not_a_number_fails(self, known):
         source, expected = known
@@ -525,10 +522,10 @@ class TestCompare:
         labels = decisions(source, expected)
         sure = int(np.abs(expected.predictions[:, 0] - 0.5).argmax())
         labels[sure] = "positive" if labels[sure] == "negative" else "negative"
-        told = proof.compare(source, expected, expected.predictions, labels)
-        assert (told["labels_that_differ"], told["near_ties"]) == (1, 0)
+        comparison = proof.compare(source, expected, expected.predictions, labels)
+        assert (comparison["labels_that_differ"], comparison["near_ties"]) == (1, 0)
         with pytest.raises(KftError, match=f"answers 1 of {len(labels)} texts with another label"):
-            proof.check(told, "the export")
+            proof.check(comparison, "the export")
 
 
 def test_command_prints_the_folder_on_torch_too(tiny_run, tmp_path):
@@ -561,26 +558,26 @@ def test_command_prints_json(tiny_run, tmp_path):
 
 class TestFields:
     @pytest.fixture(scope="class")
-    def told(self, saved, saved_scores, verified) -> list[dict]:
+    def reports(self, saved, saved_scores, verified) -> list[dict]:
         """export.json of every format, of classes and of scores."""
         pytest.importorskip("onnxruntime")
-        made = [runs.read_json(path / "export.json") for path in (saved, saved_scores)]
-        made += [
+        reports = [runs.read_json(path / "export.json") for path in (saved, saved_scores)]
+        reports += [
             runs.read_json(Path(verified(to)["output"], "export.json")) for to in ("hf", "keras", "onnx")
         ]
         # Adapters: tests/test_adapters.py.
-        assert {one["to"] for one in made} | {"peft"} == set(export.EXPORTERS)
-        return made
+        assert {one["to"] for one in reports} | {"peft"} == set(export.EXPORTERS)
+        return reports
 
-    def test_every_export_has_the_documented_fields_and_no_others(self, told):
-        found = set().union(*map(names, told))
-        assert not [field for field in found if not is_documented(field, export.FIELDS)]
-        absent = {field for field in export.FIELDS if not any(is_documented(f, [field]) for f in found)}
+    def test_every_export_has_the_documented_fields_and_no_others(self, reports):
+        fields = set().union(*map(names, reports))
+        assert not [field for field in fields if not is_documented(field, export.FIELDS)]
+        absent = {field for field in export.FIELDS if not any(is_documented(f, [field]) for f in fields)}
         assert absent <= {"comparison"}  # null without a comparison
         assert all(export.FIELDS.values())
 
-    def test_every_format_is_compared_and_timed_in_a_fresh_process(self, told):
-        for one in told:
+    def test_every_format_is_compared_and_timed_in_a_fresh_process(self, reports):
+        for one in reports:
             assert one["comparison"]["examples"] > 60, one["to"]
             for timed in (one["benchmark"], one.get("int8", one)["benchmark"]):
                 assert {"batch_1", "batch_32"} < set(timed), one["to"]
@@ -601,9 +598,9 @@ def test_a_run_in_bfloat16_is_exported_in_float32(tiny_run, tmp_path):
     assert 'precision = "float32"' in settings
     (run / "config.toml").write_text(settings.replace('"float32"', '"mixed_bfloat16"'))
     runs.finish(runs.open_run(run, finished=False))
-    told = export.export(run, "hf", tmp_path / "out")
-    assert told["comparison"]["max_logit_difference"] < 1e-5
-    assert told["notes"] == [
+    report = export.export(run, "hf", tmp_path / "out")
+    assert report["comparison"]["max_logit_difference"] < 1e-5
+    assert report["notes"] == [
         "trained in mixed_bfloat16; the export computes in float32, as does the run it is compared with"
     ]
 
@@ -664,9 +661,9 @@ class TestMistakes:
             export.export(score_run, "keras", tmp_path / "out")
 
     def test_missing_packages(self, tiny_run, tmp_path, monkeypatch):
-        found = importlib.util.find_spec
+        got = importlib.util.find_spec
         monkeypatch.setattr(
-            importlib.util, "find_spec", lambda name, *more: None if name == "onnx" else found(name, *more)
+            importlib.util, "find_spec", lambda name, *more: None if name == "onnx" else got(name, *more)
         )
         with pytest.raises(KftError, match="needs onnx") as raised:
             export.export(tiny_run, "onnx", tmp_path / "out")
@@ -692,8 +689,8 @@ def test_all_minilm(tmp_path):
         "train": {"epochs": 1, "batch_size": 8},
     }
     train.train(config.parse(settings), tmp_path / "run")
-    told = export.export(tmp_path / "run", "savedmodel", tmp_path / "saved")
-    assert told["comparison"]["max_difference"] < 1e-5
-    told = export.export(tmp_path / "run", "hf", tmp_path / "hf")
-    assert told["comparison"]["max_logit_difference"] < 1e-4
+    report = export.export(tmp_path / "run", "savedmodel", tmp_path / "saved")
+    assert report["comparison"]["max_difference"] < 1e-5
+    report = export.export(tmp_path / "run", "hf", tmp_path / "hf")
+    assert report["comparison"]["max_logit_difference"] < 1e-4
     assert runs.read_json(tmp_path / "hf" / "export.json")["run"] == "run"

@@ -1,6 +1,4 @@
-"""Every family: its table is transformers', its numbers are transformers' on every backend, packed
-or not; it comes back whole.
-"""
+"""Every family: its table and numbers are transformers', on every backend, packed or not."""
 
 import json
 import os
@@ -41,19 +39,19 @@ HEADS = [(name, kind) for name in FAMILIES for kind in FAMILIES[name].heads]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A function: (family, kind of head or None) → a checkpoint's folder, made once."""
-    root, made = tmp_path_factory.mktemp("families"), {}
+    root, written = tmp_path_factory.mktemp("families"), {}
 
     def of(family: str, kind: str | None = None) -> Path:
-        if (family, kind) not in made:
+        if (family, kind) not in written:
             labels = LABELS if kind in (SEQUENCE, TOKEN_CLASSES) else None
-            made[family, kind] = tiny.make(root / f"{family}-{kind}", family, kind, labels)
-        return made[family, kind]
+            written[family, kind] = tiny.make(root / f"{family}-{kind}", family, kind, labels)
+        return written[family, kind]
 
     return of
 
 
-def rows_of(size: int, count: int = 9, longest: int = 30) -> Tokens:
-    """Random token rows of a model that has `size` tokens, without its special ones."""
+def tokens_of(size: int, count: int = 9, longest: int = 30) -> Tokens:
+    """Random tokens for a model that has `size` tokens, without its special ones."""
     rng = np.random.default_rng(1)
     lengths = rng.integers(3, longest + 1, count).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -61,15 +59,15 @@ def rows_of(size: int, count: int = 9, longest: int = 30) -> Tokens:
     return Tokens(ids, offsets, lengths, lengths)
 
 
-def transformers_logits(folder: Path, family: str, kind: str, rows: Tokens) -> np.ndarray:
+def transformers_logits(folder: Path, family: str, kind: str, tokens: Tokens) -> np.ndarray:
     import torch
     import transformers
 
     model = getattr(transformers, FAMILIES[family].heads[kind].architecture).from_pretrained(folder).eval()
-    lengths = np.diff(rows.offsets)
+    lengths = np.diff(tokens.offsets)
     ids = np.full((len(lengths), lengths.max()), model.config.pad_token_id)
     mask = np.arange(lengths.max()) < lengths[:, None]
-    ids[mask] = rows.ids
+    ids[mask] = tokens.ids
     ids, mask = torch.tensor(ids), torch.tensor(mask.astype(int))
     if kind == MULTIPLE_CHOICE:
         ids, mask = ids[:, None], mask[:, None]
@@ -120,20 +118,20 @@ def test_depth_and_adapters_name_what_the_model_holds(folder, family):
     patterns = {pattern for target in record.adapters.values() for pattern in target}
     assert len(set(adapted)) == len(adapted) == len(patterns) * layers
     # Every variable of the model has a name, and only one.
-    held = [id(part.value) for part in model.named.parts.values()]
-    assert sorted(held) == sorted(id(v) for v in model.weights if "seed" not in v.path)
+    ids = [id(part.value) for part in model.named.parts.values()]
+    assert sorted(ids) == sorted(id(v) for v in model.weights if "seed" not in v.path)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_unfolded_folds_back(folder, family):
     preset = presets.locate(str(folder(family)))
-    record, held = preset.family, presets.encoder_weights(preset)
-    file = record.unfold(held, preset.sizes)
+    record, arrays = preset.family, presets.encoder_weights(preset)
+    file = record.unfold(arrays, preset.sizes)
     assert {name: array.shape for name, array in file.items()} == {
         name: weight.shape for name, weight in record.weights(preset.sizes).items()
     }
     for name, array in record.fold(file, preset.sizes).items():
-        np.testing.assert_array_equal(array, held[name])
+        np.testing.assert_array_equal(array, arrays[name])
 
 
 # --- Numbers
@@ -142,9 +140,9 @@ def test_what_is_unfolded_folds_back(folder, family):
 @pytest.mark.parametrize(("family", "kind", "task", "labels"), EVERY)
 def test_logits_are_those_of_transformers(folder, family, kind, task, labels):
     preset = presets.locate(str(folder(family, kind)))
-    rows = rows_of(16)
-    logits = evaluate.predict_logits(build_model(preset, task, labels, len(labels) or 1), rows)
-    expected = transformers_logits(preset.path, family, kind, rows)
+    tokens = tokens_of(16)
+    logits = evaluate.predict_logits(build_model(preset, task, labels, len(labels) or 1), tokens)
+    expected = transformers_logits(preset.path, family, kind, tokens)
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
@@ -172,32 +170,34 @@ def test_heads_that_read_every_token(folder, family, kind):
     logits = heads.logits(blocks, model, inputs, np.arange(7, dtype=np.int32)[None])
     theirs = getattr(transformers, layers.architecture).from_pretrained(preset.path).eval()
     with torch.no_grad():
-        made = theirs(input_ids=torch.tensor(ids))
-    expected = made.logits if kind == TOKEN_CLASSES else torch.stack([made.start_logits, made.end_logits], -1)
+        output = theirs(input_ids=torch.tensor(ids))
+    expected = (
+        output.logits if kind == TOKEN_CLASSES else torch.stack([output.start_logits, output.end_logits], -1)
+    )
     np.testing.assert_allclose(np.array(logits), expected.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", ["torch", "tensorflow"])
 def test_every_backend_gives_them(folder, tmp_path, backend):
-    asked = [[str(folder(family, kind)), task, labels] for family, kind, task, labels in EVERY]
-    command = [sys.executable, __file__, json.dumps(asked), str(tmp_path / "logits.npz")]
+    jobs = [[str(folder(family, kind)), task, labels] for family, kind, task, labels in EVERY]
+    command = [sys.executable, __file__, json.dumps(jobs), str(tmp_path / "logits.npz")]
     environment = os.environ | {"KERAS_BACKEND": backend}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "logits.npz") as logits:
         for i, (family, kind, _, _) in enumerate(EVERY):
-            expected = transformers_logits(folder(family, kind), family, kind, rows_of(16))
+            expected = transformers_logits(folder(family, kind), family, kind, tokens_of(16))
             np.testing.assert_allclose(logits[str(i)], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("family", "pooling"), [(name, "cls") for name in FAMILIES] + [("bert", "mean")])
 def test_packed_equals_alone(folder, family, pooling):
     model = build_model(presets.locate(str(folder(family))), "classification", LABELS, 3, pooling=pooling)
-    rows = rows_of(16)
-    packed = evaluate.predict_logits(model, rows)
-    for i, (begin, end) in enumerate(zip(rows.offsets[:-1], rows.offsets[1:], strict=True)):
+    tokens = tokens_of(16)
+    packed = evaluate.predict_logits(model, tokens)
+    for i, (begin, end) in enumerate(zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)):
         length = np.array([end - begin], np.int32)
-        alone = Tokens(rows.ids[begin:end], np.array([0, end - begin]), length, length)
+        alone = Tokens(tokens.ids[begin:end], np.array([0, end - begin]), length, length)
         shape = batches.PredictionShape(1, 32, 1)
         np.testing.assert_allclose(evaluate.predict_logits(model, alone, shape)[0], packed[i], atol=1e-6)
 
@@ -207,9 +207,7 @@ def test_packed_equals_alone(folder, family, pooling):
     [("roberta", "RobertaForMaskedLM"), ("roberta", "RobertaForSequenceClassification")],
 )
 def test_the_encoder_of_another_checkpoint_is_read(tmp_path, family, name):
-    """Of a masked language model, and of a classifier with other labels, whose own dense layer is
-    kept.
-    """
+    """Of a masked language model, and of a classifier of other labels: keeps its dense layer."""
     import torch
     import transformers
 
@@ -219,13 +217,13 @@ def test_the_encoder_of_another_checkpoint_is_read(tmp_path, family, name):
     theirs.save_pretrained(tmp_path)
     tiny.TOKENIZERS[family](tmp_path)
     model = build_model(presets.locate(str(tmp_path)), "classification", LABELS, 3)
-    state, held = theirs.state_dict(), model.named.arrays()
+    state, arrays = theirs.state_dict(), model.named.arrays()
     query = "encoder.layer.1.attention.self.query.weight"
-    np.testing.assert_array_equal(held[query], state["roberta." + query].numpy().T)
+    np.testing.assert_array_equal(arrays[query], state["roberta." + query].numpy().T)
     own = "classifier.dense.weight"
     if own in state:
-        np.testing.assert_array_equal(held[own], state[own].numpy().T)
-    assert held["classifier.out_proj.weight"].shape == (8, 3)
+        np.testing.assert_array_equal(arrays[own], state[own].numpy().T)
+    assert arrays["classifier.out_proj.weight"].shape == (8, 3)
 
 
 def test_names_of_an_older_time_are_read(folder, tmp_path):
@@ -292,13 +290,13 @@ def settings_of(tiny_settings, preset: Path, **train) -> configs.Config:
 @pytest.fixture(scope="module")
 def run(folder, tiny_settings, tmp_path_factory):
     """A function: family → a run of one epoch on the tiny films, trained once."""
-    made = {}
+    trained = {}
 
     def of(family: str) -> Path:
-        if family not in made:
-            made[family] = tmp_path_factory.mktemp("runs") / family
-            train.train(settings_of(tiny_settings, folder(family), epochs=1), made[family])
-        return made[family]
+        if family not in trained:
+            trained[family] = tmp_path_factory.mktemp("runs") / family
+            train.train(settings_of(tiny_settings, folder(family), epochs=1), trained[family])
+        return trained[family]
 
     return of
 
@@ -320,27 +318,25 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(folder, tiny_settings, tmp
     + [("distilbert", "keras"), ("roberta", "keras")],
 )
 def test_exports_prove_themselves(run, tmp_path, family, to):
-    """`hf` is read by transformers, `onnx` by onnxruntime, `savedmodel` by TensorFlow, `keras` by
-    KerasHub.
-    """
-    told = export.export(run(family), to, tmp_path / "out")
-    assert told["comparison"]["max_difference"] <= 1e-5
+    """transformers, onnxruntime, TensorFlow and KerasHub read what each export writes."""
+    report = export.export(run(family), to, tmp_path / "out")
+    assert report["comparison"]["max_difference"] <= 1e-5
     if to in ("hf", "keras"):  # and kft goes on from it, with its head
-        preset = presets.locate(told["output"])
+        preset = presets.locate(report["output"])
         assert (preset.family.name, len(preset.head.labels)) == (family, 2)
         labels = ["negative", "positive"] if to == "hf" else list(preset.head.labels)
         texts = ["a good film", "the bad  plot", ""]
-        rows = encode(preset.tokenizer, preset.family.template, texts, None, 24)
-        logits = evaluate.predict_logits(build_model(preset, "classification", labels, 2), rows)
-        expected = evaluate.predict_logits(evaluate.load_run(run(family)).model, rows)
+        tokens = encode(preset.tokenizer, preset.family.template, texts, None, 24)
+        logits = evaluate.predict_logits(build_model(preset, "classification", labels, 2), tokens)
+        expected = evaluate.predict_logits(evaluate.load_run(run(family)).model, tokens)
         np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-def by_backend(asked: list, output: str) -> None:
+def by_backend(jobs: list, output: str) -> None:
     logits = []
-    for path, task, labels in asked:
+    for path, task, labels in jobs:
         model = build_model(presets.locate(path), task, labels, len(labels) or 1)
-        logits.append(evaluate.predict_logits(model, rows_of(16)))
+        logits.append(evaluate.predict_logits(model, tokens_of(16)))
     np.savez(output, **{str(i): array for i, array in enumerate(logits)})
 
 

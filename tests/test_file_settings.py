@@ -1,6 +1,4 @@
-"""Settings of the file that a finished run reads, its encoding, and its labels, which are looked at
-first.
-"""
+"""Settings of the file that a finished run reads, its encoding, and its labels."""
 
 import json
 from pathlib import Path
@@ -61,7 +59,7 @@ def test_json_is_utf_8_whatever_the_training_file_was(latin, folder):
     assert "JSON is UTF-8 whatever `data.encoding` says" in mistake(kft("predict", latin, "bad.jsonl"))
 
 
-def test_utf_8_in_place_of_a_one_byte_encoding_is_told(latin, folder):
+def test_utf_8_in_place_of_a_one_byte_encoding_is_reported(latin, folder):
     Path("a.csv").write_text("review;stars\ncafé good;positive\n", "utf-8")
     assert "a.csv: is UTF-8 text, and is read as latin-1" in kft("predict", latin, "a.csv").stderr
     result = kft("predict", latin, "a.csv", "--set", "data.encoding=utf-8")
@@ -75,15 +73,15 @@ def test_a_file_of_another_layout(latin, folder):
     Path("a.csv").write_text("text,label\ngood film,positive\n")
     settings = []
     for setting in ("data.delimiter=,", "data.text=text", "data.label=label"):
-        told = mistake(kft("evaluate", latin, "--data", "a.csv", *settings))
-        assert "go with --set" in told
+        content = mistake(kft("evaluate", latin, "--data", "a.csv", *settings))
+        assert "go with --set" in content
         settings += ["--set", setting]
-    told = json.loads(kft("evaluate", latin, "--data", "a.csv", "--json", *settings).stdout)
-    assert told["examples"] == 1
+    content = json.loads(kft("evaluate", latin, "--data", "a.csv", "--json", *settings).stdout)
+    assert content["examples"] == 1
     assert texts(latin, "a.csv", *settings) == ["good film"]
     other = train_copy(latin, folder)
-    told = json.loads(kft("compare", latin, other, "--data", "a.csv", "--json", *settings).stdout)
-    assert told
+    content = json.loads(kft("compare", latin, other, "--data", "a.csv", "--json", *settings).stdout)
+    assert content
 
 
 def train_copy(run: Path, folder: Path) -> Path:
@@ -103,13 +101,13 @@ def test_a_run_without_a_header_reads_named_columns(numbered, folder):
 def test_standard_input(latin, folder):
     assert texts(latin, "--set", "data.format=csv", stdin="review;stars\ngood;x\n") == ["good"]
     assert texts(latin, "--set", "data.encoding=latin-1", stdin="café\n".encode("latin-1")) == ["café"]
-    told = mistake(kft("predict", latin, "--set", "data.text=text", stdin="good\n"))
-    assert "`data.text` is set, and standard input holds one text a line" in told
+    message = mistake(kft("predict", latin, "--set", "data.text=text", stdin="good\n"))
+    assert "`data.text` is set, and standard input holds one text a line" in message
 
 
 def test_settings_that_are_not_of_a_file(latin, folder):
     wrong = ["data.delimter=,", "train.epochs=2", "data.header=5", "data.text_pair=b"]
-    told = mistake(kft("predict", latin, "a.csv", *(a for w in wrong for a in ("--set", w))))
+    message = mistake(kft("predict", latin, "a.csv", *(a for w in wrong for a in ("--set", w))))
     for words in (
         "--set: 4 to fix",
         "`train` is not about the file that is read",
@@ -117,7 +115,7 @@ def test_settings_that_are_not_of_a_file(latin, folder):
         "`data.header` must be true or false, got: 5",
         "`data.text_pair` is set, and the run does not read such a column",
     ):
-        assert words in told
+        assert words in message
     for option in (("--set", "data.text=a"), ("--skip-unlabelled",)):
         result = kft("evaluate", latin, *option)
         assert result.exit_code == 2

@@ -1,6 +1,4 @@
-"""Runs that an older kft wrote (run format 1): they answer, export, resume and start others as they
-did then.
-"""
+"""Runs of an older kft (run format 1) answer, export, resume and start others as then."""
 
 import json
 import shutil
@@ -29,20 +27,20 @@ def read(path: Path):
     return json.loads(path.read_text("utf-8"))
 
 
-def assert_close(found, expected, where: str = "") -> None:
+def assert_close(got, expected, where: str = "") -> None:
     """Equal, but for the last digits of numbers."""
     if isinstance(expected, dict):
-        assert set(found) == set(expected), where
+        assert set(got) == set(expected), where
         for key in expected:
-            assert_close(found[key], expected[key], f"{where}.{key}")
+            assert_close(got[key], expected[key], f"{where}.{key}")
     elif isinstance(expected, list):
-        assert len(found) == len(expected), where
-        for i, pair in enumerate(zip(found, expected, strict=True)):
+        assert len(got) == len(expected), where
+        for i, pair in enumerate(zip(got, expected, strict=True)):
             assert_close(*pair, f"{where}[{i}]")
     elif isinstance(expected, float):
-        assert found == pytest.approx(expected, abs=TOLERANCE, rel=TOLERANCE), where
+        assert got == pytest.approx(expected, abs=TOLERANCE, rel=TOLERANCE), where
     else:
-        assert found == expected, where
+        assert got == expected, where
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,17 +51,17 @@ def test_it_is_scored_as_it_was(kept, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_answers_as_it_did(kept, name):
-    (asked,) = (kept / name).glob("ask.*")
-    evaluate.predict_file(kept / name / "run", str(asked), kept / name / "again.jsonl")
-    found, expected = (
+    (wanted,) = (kept / name).glob("ask.*")
+    evaluate.predict_file(kept / name / "run", str(wanted), kept / name / "again.jsonl")
+    got, expected = (
         [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         for path in (kept / name / "again.jsonl", KEPT / name / "answers.jsonl")
     )
-    assert_close(found, expected)
+    assert_close(got, expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_model_is_told_in_the_form_of_today(kept, name):
+def test_its_model_is_reported_in_the_form_of_today(kept, name):
     run = RunDir(kept / name / "run")
     content = runs.read_model(run)
     fields = {field.split(".")[0].removesuffix("[]") for field in FIELDS["model.json"]}
@@ -92,8 +90,8 @@ def test_it_goes_on_where_it_stopped(kept, name):
     for split in ("validation", "test"):
         frames = [pl.read_parquet(part.predictions(split)) for part in (run, once)]
         for column in frames[1].columns:
-            found, expected = (frame[column].to_list() for frame in frames)
-            assert_close(found, expected, column)
+            got, expected = (frame[column].to_list() for frame in frames)
+            assert_close(got, expected, column)
 
 
 @pytest.mark.parametrize(

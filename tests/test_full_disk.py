@@ -1,6 +1,4 @@
-"""A disk that becomes full: every kind of file that is written fails with one message, and nothing
-half stays.
-"""
+"""A disk that becomes full: every kind of file fails with one message, nothing half stays."""
 
 import subprocess
 from pathlib import Path
@@ -28,9 +26,9 @@ def disk(tmp_path):
     def mount(kilobytes: int) -> Path:
         subprocess.run(["umount", folder], capture_output=True)
         command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder]
-        made = subprocess.run(command, capture_output=True, text=True)
-        if made.returncode:
-            pytest.skip(f"needs the right to mount a disk: {made.stderr.strip()}")
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"needs the right to mount a disk: {done.stderr.strip()}")
         return folder
 
     yield mount
@@ -99,9 +97,9 @@ def test_training(disk, tiny_preset, tmp_path, kilobytes):
         "train": {"epochs": 1, "batch_size": 16},
     }
     (tmp_path / "films.toml").write_text(tomli_w.dumps(settings))
-    made = run_kft("train", tmp_path / "films.toml", "--run", folder / "run")
-    assert made.returncode == 1
-    assert "Traceback" not in made.stderr
-    message, hint = made.stderr[made.stderr.index("Error: ") :].split("\n\nhint: ")
+    done = run_kft("train", tmp_path / "films.toml", "--run", folder / "run")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    message, hint = done.stderr[done.stderr.index("Error: ") :].split("\n\nhint: ")
     assert message.endswith(FULL)
     assert hint == "free some space, or choose another folder\n"

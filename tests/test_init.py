@@ -102,6 +102,20 @@ def test_values_decide_between_scores_and_classes(tmp_path):
         assert (decision["setting"], decision["value"], bool(decision["others"])) == ("task", task, unsure)
 
 
+def test_numbers_with_a_decimal_comma(tmp_path):
+    rows = [(text, f"{i % 9},{i % 2 * 5}" if i else "1.234,5") for i, (text, _) in enumerate(ROWS)]
+    lines = [f'"{text}";{i % 12 + 1:02}.05.2024;{stars}' for i, (text, stars) in enumerate(rows)]
+    path = write(tmp_path / "d.csv", "\n".join(["text;day;stars", *lines]))
+    result = guess.init(path, output=str(tmp_path / "d.toml"))
+    told = {d["setting"]: d["value"] for d in result["settings"]}
+    assert (told["task"], told["data.decimal"], told["data.delimiter"]) == ("regression", ",", ";")
+    # Lists of numbers, and no numbers.
+    lines = [f'"{text}";{("1,2", "2", "1", "2,3", "3")[i % 5]}' for i, (text, _) in enumerate(ROWS)]
+    path = write(tmp_path / "e.csv", "\n".join(["text;tags", *lines]))
+    result = guess.init(path, output=str(tmp_path / "e.toml"))
+    assert result["settings"][0]["value"] == "multilabel_classification"
+
+
 def test_the_users_task_counts(tmp_path):
     rows = [(text, i % 5) for i, (text, _) in enumerate(ROWS)]
     path = write(tmp_path / "d.csv", table(rows, ("text", "stars")))

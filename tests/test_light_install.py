@@ -1,6 +1,4 @@
-"""tools/light.txt, which is installed without looking at dependencies, holds all that kft and the
-demo need.
-"""
+"""tools/light.txt, installed without dependencies, has all that kft and the demo need."""
 
 import importlib.metadata
 import tomllib
@@ -22,35 +20,31 @@ def listed() -> dict[str, Requirement]:
 
 
 def needed() -> list[tuple[str, Requirement]]:
-    """(who asks, what for) of kft, the demo, and everything that is asked for by them, as far as it
-    is here.
-    """
+    """(who needs it, what) of kft, the demo, and all that they need, if it is installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    asked = [
+    required = [
         ("kft", Requirement(line))
         for line in (*project["dependencies"], *project["optional-dependencies"]["demo"])
     ]
-    found, seen = [], set()
-    while asked:
-        who, requirement = asked.pop()
+    result, seen = [], set()
+    while required:
+        who, requirement = required.pop()
         name = canonicalize_name(requirement.name)
         if name in LEFT_OUT or not _applies(requirement, frozenset()):
             continue
-        found.append((who, requirement))
+        result.append((who, requirement))
         key = (name, frozenset(requirement.extras))
         if key in seen:
             continue
         seen.add(key)
         lines = importlib.metadata.requires(name) or [] if _as_listed(name) else []
         inner = [Requirement(line) for line in lines]
-        asked += [(name, r) for r in inner if _applies(r, key[1])]
-    return found
+        required += [(name, r) for r in inner if _applies(r, key[1])]
+    return result
 
 
 def _as_listed(name: str) -> bool:
-    """Whether a package is installed here in the version that is listed: another one may need other
-    things.
-    """
+    """Whether a package is here in the listed version: another may need other things."""
     own = listed().get(INSTEAD.get(name, name))
     try:
         return own is not None and own.specifier.contains(importlib.metadata.version(name), prereleases=True)

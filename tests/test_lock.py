@@ -48,8 +48,8 @@ def record(folder: Path, **changed) -> None:
     folder.mkdir(exist_ok=True)
     file = folder / ".lock"
     file.touch()
-    told = lock._here() | {"inode": file.stat().st_ino, "token": "other", "host": "far"} | changed
-    file.write_text(json.dumps(told))
+    content = lock._here() | {"inode": file.stat().st_ino, "token": "other", "host": "far"} | changed
+    file.write_text(json.dumps(content))
 
 
 def test_a_second_process_is_refused_by_name(tmp_path, holder):

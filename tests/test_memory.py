@@ -42,11 +42,11 @@ def test_a_run_keeps_the_size_that_was_found(tiny_settings, tmp_path, monkeypatc
     planned = {}
     whole = memory.compiled_bytes
 
-    def asked(model, batch):
+    def compiled(model, batch):
         planned[batch[2].shape] = whole(model, batch)
         return planned[batch[2].shape]
 
-    monkeypatch.setattr(memory, "compiled_bytes", asked)
+    monkeypatch.setattr(memory, "compiled_bytes", compiled)
     monkeypatch.setattr(memory, "estimate", lambda *_: 0)
     monkeypatch.setattr(memory, "room_bytes", lambda: 2**40)
     with monkeypatch.context() as patched, pytest.raises(Killed):
@@ -61,8 +61,8 @@ def test_a_run_keeps_the_size_that_was_found(tiny_settings, tmp_path, monkeypatc
 
     (largest,) = planned.values()
     monkeypatch.setattr(memory, "room_bytes", lambda: largest - 1)
-    told = train.dry_run(config)
-    assert told["batches"]["examples"] == 4
+    result = train.dry_run(config)
+    assert result["batches"]["examples"] == 4
     assert min(planned.values()) < largest
 
 
@@ -70,6 +70,6 @@ def test_a_run_keeps_the_size_that_was_found(tiny_settings, tmp_path, monkeypatc
     ("value", "message"), [(0, "at least 1, got: 0"), ("big", "a whole number or 'auto', got: 'big'")]
 )
 def test_other_values_are_mistakes(value, message):
-    with pytest.raises(KftError, match="1 to fix") as told:
+    with pytest.raises(KftError, match="1 to fix") as error:
         configs.parse({"data": {"source": "bbc_news"}, "train": {"batch_size": value}})
-    assert f"`train.batch_size` must be {message}" in told.value.message
+    assert f"`train.batch_size` must be {message}" in error.value.message

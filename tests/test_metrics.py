@@ -1,6 +1,4 @@
-"""Scores against scikit-learn, scipy and hand-computed cases; intervals against plain
-resampling.
-"""
+"""Scores against scikit-learn, scipy and cases by hand; intervals by plain resampling."""
 
 import json
 import math
@@ -48,27 +46,27 @@ def test_scores_of_three_classes_equal_scikit_learn():
     expected["matthews_correlation"] = sk.matthews_corrcoef(targets, predicted)
     expected["roc_auc"] = sk.roc_auc_score(targets, probabilities, multi_class="ovr", average="macro")
     expected["log_loss"] = sk.log_loss(targets, probabilities)
-    made = scoring.scores("classification", targets, probabilities, labels)
-    assert list(made)[:1] == ["accuracy"]
-    assert made.keys() - expected.keys() == {"expected_calibration_error"}
+    scores = scoring.scores("classification", targets, probabilities, labels)
+    assert list(scores)[:1] == ["accuracy"]
+    assert scores.keys() - expected.keys() == {"expected_calibration_error"}
     for name, value in expected.items():
-        assert made[name] == pytest.approx(value, abs=1e-12), name
+        assert scores[name] == pytest.approx(value, abs=1e-12), name
 
 
 def test_scores_of_two_classes_take_the_second_as_positive():
     targets, probabilities, labels = make_classes(classes=2)
     predicted = probabilities.argmax(axis=1)
-    made = scoring.scores("classification", targets, probabilities, labels)
-    assert made["precision"] == pytest.approx(sk.precision_score(targets, predicted))
-    assert made["recall"] == pytest.approx(sk.recall_score(targets, predicted))
-    assert made["f1"] == pytest.approx(sk.f1_score(targets, predicted))
-    assert made["roc_auc"] == pytest.approx(sk.roc_auc_score(targets, probabilities[:, 1]))
+    scores = scoring.scores("classification", targets, probabilities, labels)
+    assert scores["precision"] == pytest.approx(sk.precision_score(targets, predicted))
+    assert scores["recall"] == pytest.approx(sk.recall_score(targets, predicted))
+    assert scores["f1"] == pytest.approx(sk.f1_score(targets, predicted))
+    assert scores["roc_auc"] == pytest.approx(sk.roc_auc_score(targets, probabilities[:, 1]))
 
 
 def test_scores_of_values_equal_scikit_learn_and_scipy():
     targets, values = make_values()
-    made = scoring.scores("regression", targets, values)
-    assert made == pytest.approx(
+    scores = scoring.scores("regression", targets, values)
+    assert scores == pytest.approx(
         {
             "spearman": stats.spearmanr(targets, values).statistic,
             "pearson": stats.pearsonr(targets, values).statistic,
@@ -78,14 +76,14 @@ def test_scores_of_values_equal_scikit_learn_and_scipy():
             "r2": sk.r2_score(targets, values),
         }
     )
-    assert next(iter(made)) == scoring.main_metric("regression") == "spearman"
+    assert next(iter(scores)) == scoring.main_metric("regression") == "spearman"
 
 
 def test_calibration_error_by_hand():
     # Confidences 0.9 (right), 0.9 (wrong) and 0.65 (right): bins (13/15, 14/15] and (9/15, 10/15].
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.35, 0.65]])
-    made = scoring.scores("classification", np.array([0, 1, 1]), probabilities, ["no", "yes"])
-    assert made["expected_calibration_error"] == pytest.approx(2 / 3 * (0.9 - 0.5) + 1 / 3 * (1 - 0.65))
+    scores = scoring.scores("classification", np.array([0, 1, 1]), probabilities, ["no", "yes"])
+    assert scores["expected_calibration_error"] == pytest.approx(2 / 3 * (0.9 - 0.5) + 1 / 3 * (1 - 0.65))
 
 
 def test_calibration_bins_are_closed_above():
@@ -141,14 +139,14 @@ def test_predictions_that_are_not_finite_are_a_mistake():
 def test_details_of_classes():
     targets, probabilities, labels = make_classes(count=500)
     predicted = probabilities.argmax(axis=1)
-    made = scoring.details("classification", targets, probabilities, labels)
-    assert json.loads(json.dumps(made, allow_nan=False)) == made
-    assert made["examples"] == 500 and made["labels"] == labels
-    assert made["confusion_matrix"] == sk.confusion_matrix(targets, predicted).tolist()
+    details = scoring.details("classification", targets, probabilities, labels)
+    assert json.loads(json.dumps(details, allow_nan=False)) == details
+    assert details["examples"] == 500 and details["labels"] == labels
+    assert details["confusion_matrix"] == sk.confusion_matrix(targets, predicted).tolist()
     report = sk.classification_report(targets, predicted, target_names=labels, output_dict=True)
     for label in labels:
         expected = report[label]
-        assert made["per_class"][label] == pytest.approx(
+        assert details["per_class"][label] == pytest.approx(
             {
                 "precision": expected["precision"],
                 "recall": expected["recall"],
@@ -156,10 +154,10 @@ def test_details_of_classes():
                 "support": expected["support"],
             }
         )
-    assert sum(b["count"] for b in made["calibration"]) == 500
+    assert sum(b["count"] for b in details["calibration"]) == 500
     scores = scoring.scores("classification", targets, probabilities, labels)
-    assert list(made["intervals"]) == ["accuracy", "f1_macro", "matthews_correlation"]
-    for name, (low, high) in made["intervals"].items():
+    assert list(details["intervals"]) == ["accuracy", "f1_macro", "matthews_correlation"]
+    for name, (low, high) in details["intervals"].items():
         assert low < scores[name] < high
 
 
@@ -189,16 +187,16 @@ def test_class_intervals_agree_with_plain_resampling():
     targets, probabilities, labels = make_classes(count=300)
     predicted, random = probabilities.argmax(axis=1), np.random.default_rng(7)
     drawn = [random.integers(300, size=300) for _ in range(800)]
-    made = scoring.details("classification", targets, probabilities, labels, resamples=4000)["intervals"]
+    intervals = scoring.details("classification", targets, probabilities, labels, resamples=4000)["intervals"]
     accuracy = np.percentile([sk.accuracy_score(targets[i], predicted[i]) for i in drawn], [2.5, 97.5])
     matthews = np.percentile([sk.matthews_corrcoef(targets[i], predicted[i]) for i in drawn], [2.5, 97.5])
-    assert made["accuracy"] == pytest.approx(accuracy.tolist(), abs=0.01)
-    assert made["matthews_correlation"] == pytest.approx(matthews.tolist(), abs=0.015)
+    assert intervals["accuracy"] == pytest.approx(accuracy.tolist(), abs=0.01)
+    assert intervals["matthews_correlation"] == pytest.approx(matthews.tolist(), abs=0.015)
 
 
 def test_value_intervals_agree_with_scipy_bootstrap():
     targets, values = make_values()
-    made = scoring.details("regression", targets, values, resamples=3000)["intervals"]
+    intervals = scoring.details("regression", targets, values, resamples=3000)["intervals"]
     expected = stats.bootstrap(
         (targets, values),
         lambda x, y: stats.spearmanr(x, y).statistic,
@@ -208,7 +206,7 @@ def test_value_intervals_agree_with_scipy_bootstrap():
         method="percentile",
         rng=np.random.default_rng(3),
     ).confidence_interval
-    assert made["spearman"] == pytest.approx(list(expected), abs=0.015)
+    assert intervals["spearman"] == pytest.approx(list(expected), abs=0.015)
 
 
 matrices = st.integers(2, 5).flatmap(
@@ -228,20 +226,20 @@ def test_scores_from_a_confusion_matrix_equal_scikit_learn(matrix):
     targets, predicted = (
         side.ravel().repeat(matrix.ravel().astype(int)) for side in np.indices(matrix.shape)
     )
-    made = bootstrap.class_scores(np.diag(matrix)[None], matrix.sum(axis=1)[None], matrix.sum(axis=0)[None])
+    scores = bootstrap.class_scores(np.diag(matrix)[None], matrix.sum(axis=1)[None], matrix.sum(axis=0)[None])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert made["accuracy"][0] == pytest.approx(sk.accuracy_score(targets, predicted))
-        assert made["f1_macro"][0] == pytest.approx(
+        assert scores["accuracy"][0] == pytest.approx(sk.accuracy_score(targets, predicted))
+        assert scores["f1_macro"][0] == pytest.approx(
             sk.f1_score(targets, predicted, average="macro", zero_division=0)
         )
-        assert made["matthews_correlation"][0] == pytest.approx(
+        assert scores["matthews_correlation"][0] == pytest.approx(
             sk.matthews_corrcoef(targets, predicted), abs=1e-12
         )
         expected = sk.f1_score(targets, predicted, labels=[1], average="macro", zero_division=0)
-    assert ("f1" in made) == (classes == 2)
+    assert ("f1" in scores) == (classes == 2)
     if classes == 2:
-        assert made["f1"][0] == pytest.approx(expected)
+        assert scores["f1"][0] == pytest.approx(expected)
 
 
 @settings(max_examples=80, deadline=None)
@@ -252,29 +250,29 @@ def test_scores_of_a_resample_equal_scipy_on_the_repeated_examples(rows):
     targets, values, counts = np.array(rows, float).T
     if not counts.sum():
         return
-    made = bootstrap.value_scores(targets, values, counts[None])
+    scores = bootstrap.value_scores(targets, values, counts[None])
     x, y = targets.repeat(counts.astype(int)), values.repeat(counts.astype(int))
-    assert made["root_mean_squared_error"][0] == pytest.approx(sk.root_mean_squared_error(x, y))
+    assert scores["root_mean_squared_error"][0] == pytest.approx(sk.root_mean_squared_error(x, y))
     if len(set(x)) == 1 or len(set(y)) == 1:
-        assert np.isnan(made["spearman"][0]) and np.isnan(made["pearson"][0])
+        assert np.isnan(scores["spearman"][0]) and np.isnan(scores["pearson"][0])
     else:
-        assert made["spearman"][0] == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-9)
-        assert made["pearson"][0] == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-9)
+        assert scores["spearman"][0] == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-9)
+        assert scores["pearson"][0] == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-9)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 60), st.integers(2, 6), st.integers(0, 1000))
 def test_invariants_of_class_scores(count, classes, seed):
     targets, probabilities, labels = make_classes(count, classes, seed)
-    made = scoring.scores("classification", targets, probabilities, labels)
+    scores = scoring.scores("classification", targets, probabilities, labels)
     order = np.random.default_rng(seed).permutation(count)
     assert scoring.scores("classification", targets[order], probabilities[order], labels) == pytest.approx(
-        made, nan_ok=True
+        scores, nan_ok=True
     )
-    assert all(-1 <= value <= 1 for name, value in made.items() if name not in ("log_loss", "roc_auc"))
-    assert made["recall_weighted"] == pytest.approx(made["accuracy"])
+    assert all(-1 <= value <= 1 for name, value in scores.items() if name not in ("log_loss", "roc_auc"))
+    assert scores["recall_weighted"] == pytest.approx(scores["accuracy"])
     details = scoring.details("classification", targets, probabilities, labels, resamples=20)
-    assert np.trace(details["confusion_matrix"]) == pytest.approx(made["accuracy"] * count)
+    assert np.trace(details["confusion_matrix"]) == pytest.approx(scores["accuracy"] * count)
     assert (
         np.sum(details["confusion_matrix"])
         == sum(c["support"] for c in details["per_class"].values())
@@ -286,11 +284,11 @@ def test_invariants_of_class_scores(count, classes, seed):
 @given(st.integers(3, 60), st.integers(0, 1000))
 def test_a_rising_map_of_the_values_leaves_spearman_alone(count, seed):
     targets, values = make_values(count, seed)
-    made = scoring.scores("regression", targets, values)["spearman"]
+    scores = scoring.scores("regression", targets, values)["spearman"]
     assert scoring.scores("regression", targets, np.exp(values))["spearman"] == pytest.approx(
-        made, nan_ok=True
+        scores, nan_ok=True
     )
-    assert scoring.scores("regression", targets, -values)["spearman"] == pytest.approx(-made, nan_ok=True)
+    assert scoring.scores("regression", targets, -values)["spearman"] == pytest.approx(-scores, nan_ok=True)
 
 
 def test_better_knows_the_direction_and_that_undefined_is_worst():
@@ -361,29 +359,31 @@ def one_hot(classes: list[int], count: int) -> np.ndarray:
 
 def test_all_right_is_no_certainty():
     targets = np.arange(40) % 2
-    made = scoring.details("classification", targets, one_hot(targets, 2), ["a", "b"])["intervals"]
+    intervals = scoring.details("classification", targets, one_hot(targets, 2), ["a", "b"])["intervals"]
     exact = stats.binomtest(40, 40).proportion_ci(method="exact")
-    assert made["accuracy"] == [pytest.approx(exact.low), 1.0]
-    assert made["accuracy"][0] == pytest.approx(0.025 ** (1 / 40))
-    assert made["f1"] == made["f1_macro"] == made["matthews_correlation"] == [None, None]
+    assert intervals["accuracy"] == [pytest.approx(exact.low), 1.0]
+    assert intervals["accuracy"][0] == pytest.approx(0.025 ** (1 / 40))
+    assert intervals["f1"] == intervals["f1_macro"] == intervals["matthews_correlation"] == [None, None]
 
 
 def test_all_wrong_is_no_certainty():
     targets = np.arange(30) % 3
-    made = scoring.details("classification", targets, one_hot((targets + 1) % 3, 3), list("abc"))["intervals"]
-    assert made["accuracy"] == [0.0, pytest.approx(1 - 0.025 ** (1 / 30))]
-    assert made["f1_macro"] == [None, None]
+    intervals = scoring.details("classification", targets, one_hot((targets + 1) % 3, 3), list("abc"))[
+        "intervals"
+    ]
+    assert intervals["accuracy"] == [0.0, pytest.approx(1 - 0.025 ** (1 / 30))]
+    assert intervals["f1_macro"] == [None, None]
 
 
 @pytest.mark.parametrize("count", [1, 3, 9])
-def test_few_examples_tell_little(count):
+def test_few_examples_say_little(count):
     targets = np.arange(count) % 2
     predicted = targets.copy()
     predicted[0] = 1
-    made = scoring.details("classification", targets, one_hot(predicted, 2), ["a", "b"])["intervals"]
+    intervals = scoring.details("classification", targets, one_hot(predicted, 2), ["a", "b"])["intervals"]
     exact = stats.binomtest(count - 1, count).proportion_ci(method="exact")
-    assert made["accuracy"] == [pytest.approx(exact.low), pytest.approx(exact.high)]
-    assert made["f1"] == [None, None]
+    assert intervals["accuracy"] == [pytest.approx(exact.low), pytest.approx(exact.high)]
+    assert intervals["f1"] == [None, None]
     values = scoring.details("regression", np.arange(count, dtype=float), np.arange(count) ** 2.0)[
         "intervals"
     ]
@@ -392,8 +392,8 @@ def test_few_examples_tell_little(count):
 
 def test_questions_that_are_all_right():
     targets, probabilities = np.zeros(12, int), np.tile([0.9, 0.1], (12, 1))
-    made = scoring.details("choice", targets, probabilities)["intervals"]["accuracy"]
-    assert made == [pytest.approx(0.025 ** (1 / 12)), 1.0]
+    intervals = scoring.details("choice", targets, probabilities)["intervals"]["accuracy"]
+    assert intervals == [pytest.approx(0.025 ** (1 / 12)), 1.0]
 
 
 def test_output_does_not_grow_with_the_square_of_the_classes():
@@ -402,17 +402,17 @@ def test_output_does_not_grow_with_the_square_of_the_classes():
     predicted = np.where(rng.random(3000) < 0.5, targets, (targets + 1) % classes)
     targets[:30], predicted[:30] = 7, 3
     labels = [f"label {i}" for i in range(classes)]
-    told = scoring.details("classification", targets, one_hot(predicted, classes), labels, resamples=20)
-    assert "confusion_matrix" not in told
-    assert len(json.dumps(told)) < 300_000
-    first = told["confusions"][0]
+    details = scoring.details("classification", targets, one_hot(predicted, classes), labels, resamples=20)
+    assert "confusion_matrix" not in details
+    assert len(json.dumps(details)) < 300_000
+    first = details["confusions"][0]
     assert (first["target"], first["label"], first["count"]) == ("label 7", "label 3", 30)
-    assert len(told["confusions"]) <= 1000
+    assert len(details["confusions"]) <= 1000
     wrong = int((predicted != targets).sum())
-    assert sum(c["count"] for c in told["confusions"]) == wrong or len(told["confusions"]) == 1000
+    assert sum(c["count"] for c in details["confusions"]) == wrong or len(details["confusions"]) == 1000
 
 
 def test_a_hundred_classes_have_their_matrix():
     targets = np.arange(100)
-    told = scoring.details("classification", targets, np.eye(100), list(map(str, range(100))), resamples=5)
-    assert np.trace(told["confusion_matrix"]) == 100
+    details = scoring.details("classification", targets, np.eye(100), list(map(str, range(100))), resamples=5)
+    assert np.trace(details["confusion_matrix"]) == 100

@@ -23,8 +23,8 @@ def test_not_a_number_is_a_missing_score_in_every_format(tmp_path, ending):
     frame.write_csv(file) if ending == "csv" else frame.write_parquet(file)
     assert ending == "parquet" or "t0,NaN" in file.read_text()
     config = configs.parse({"task": "regression", "data": {"train": str(file), "label": "score"}})
-    made = splits.prepare(sources.read(config.data), config.split, config.clean, config.task)
-    assert made.account["splits"]["train"]["dropped"] == {"missing_label": 10}
+    prepared = splits.prepare(sources.read(config.data), config.split, config.clean, config.task)
+    assert prepared.account["splits"]["train"]["dropped"] == {"missing_label": 10}
     loaded = SimpleNamespace(config=config, labels=[], task=TASKS["regression"])
     rows = inputs.rows_of_file(loaded, file)
     assert rows["label"].null_count() == 10

@@ -1,6 +1,4 @@
-"""The encoder gives transformers' numbers, packed or not; dropout is fair; the head of a classifier
-is kept.
-"""
+"""The encoder has transformers' numbers, packed or not; fair dropout; heads are kept."""
 
 import numpy as np
 import pytest
@@ -51,8 +49,8 @@ def test_classifier_folder_gives_the_logits_of_transformers(tmp_path, hidden_act
 
 def test_kept_head_follows_the_label_names_not_their_order(tmp_path):
     folder = make_bert_folder(tmp_path / "bert", labels=["no", "yes", "maybe"])
-    rows = encode(presets.locate(str(folder)))
-    logits = evaluate.predict_logits(build(folder, ["maybe", "no", "yes"]), rows)
+    tokens = encode(presets.locate(str(folder)))
+    logits = evaluate.predict_logits(build(folder, ["maybe", "no", "yes"]), tokens)
     np.testing.assert_allclose(logits, transformers_logits(folder)[:, [2, 0, 1]], atol=2e-6)
 
 
@@ -92,17 +90,17 @@ def test_mean_pooling_is_the_mean_of_each_examples_tokens(tmp_path, tiny_preset)
 def test_tanh_gelu_equals_keras_hubs_own_model(tmp_path):
     folder = make_bert_folder(tmp_path / "bert", hidden_act="gelu_new")
     model = build(folder)
-    rows = encode(presets.locate(str(folder)))
-    width = int(np.diff(rows.offsets).max())
+    tokens = encode(presets.locate(str(folder)))
+    width = int(np.diff(tokens.offsets).max())
     inputs = {
         name: np.zeros((len(TEXTS), width), np.int32) for name in ("token_ids", "padding_mask", "segment_ids")
     }
-    for i, (begin, end) in enumerate(zip(rows.offsets[:-1], rows.offsets[1:], strict=True)):
-        inputs["token_ids"][i, : end - begin] = rows.ids[begin:end]
+    for i, (begin, end) in enumerate(zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)):
+        inputs["token_ids"][i, : end - begin] = tokens.ids[begin:end]
         inputs["padding_mask"][i, : end - begin] = 1
     pooled = model.backbone.predict(inputs, verbose=0)["pooled_output"]
     kernel, bias = model.head.get_weights()
-    np.testing.assert_allclose(evaluate.predict_logits(model, rows), pooled @ kernel + bias, atol=2e-6)
+    np.testing.assert_allclose(evaluate.predict_logits(model, tokens), pooled @ kernel + bias, atol=2e-6)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -110,8 +108,8 @@ def test_packed_equals_unpacked_forward_and_gradients(tiny_preset, pooling):
     import jax
 
     model = build(tiny_preset, pooling=pooling)
-    rows = encode(presets.locate(str(tiny_preset)), TEXTS * 4)
-    lengths = np.diff(rows.offsets)
+    tokens = encode(presets.locate(str(tiny_preset)), TEXTS * 4)
+    lengths = np.diff(tokens.offsets)
     targets, weights = np.arange(len(lengths), dtype=np.int32) % 3, np.ones(len(lengths), np.float32)
     reads = read_first(len(lengths), targets=targets, weights=weights)
     trainable = [v.value for v in model.trainable_variables]
@@ -122,21 +120,21 @@ def test_packed_equals_unpacked_forward_and_gradients(tiny_preset, pooling):
         one_hot = jax.nn.one_hot(target, 3)
         return -(jax.nn.log_softmax(logits) * one_hot).sum(-1).ravel() @ weight.ravel() / weight.sum()
 
-    found = []
+    got = []
     for packed in (True, False):
         plan = batches.plan(lengths, len(lengths), 1, 0, packed=packed)
-        inputs, target, weight = next(batches.dataset(plan, rows, reads, 0))
+        inputs, target, weight = next(batches.dataset(plan, tokens, reads, 0))
         assert (plan.reads > 1) == packed
-        found.append(jax.jit(jax.value_and_grad(loss))(trainable, inputs, target, weight))
-    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
-    for packed_gradient, gradient in zip(found[0][1], found[1][1], strict=True):
+        got.append(jax.jit(jax.value_and_grad(loss))(trainable, inputs, target, weight))
+    np.testing.assert_allclose(got[0][0], got[1][0], rtol=1e-6)
+    for packed_gradient, gradient in zip(got[0][1], got[1][1], strict=True):
         np.testing.assert_allclose(packed_gradient, gradient, atol=1e-6)
 
 
 def test_bfloat16_stays_near_float32(tiny_preset):
-    rows = encode(presets.locate(str(tiny_preset)))
-    exact = evaluate.predict_logits(build(tiny_preset), rows)
-    rough = evaluate.predict_logits(build(tiny_preset, precision="mixed_bfloat16"), rows)
+    tokens = encode(presets.locate(str(tiny_preset)))
+    exact = evaluate.predict_logits(build(tiny_preset), tokens)
+    rough = evaluate.predict_logits(build(tiny_preset, precision="mixed_bfloat16"), tokens)
     assert rough.dtype == np.float32
     assert 0 < abs(rough - exact).max() < 0.02
 
@@ -159,20 +157,18 @@ def test_parameter_count_of_the_tiny_world(tiny_preset):
 
 
 class TestDropout:
-    """The hash that stands in for random bits: right rate, no pattern between steps, places or
-    positions.
-    """
+    """The hash in place of random bits: right rate, no pattern in steps, places, positions."""
 
     @staticmethod
     def masks(steps: int, places: int, shape=(64, 128), seed: int = 3, rate: float = 0.1) -> np.ndarray:
         import keras
 
         generator = keras.random.SeedGenerator(seed)
-        made = []
+        masks = []
         for _ in range(steps):
             dropout = dropouts.Dropout(generator)
-            made.append([np.asarray(dropout(keras.ops.ones(shape), rate)) > 0 for _ in range(places)])
-        return np.array(made)
+            masks.append([np.asarray(dropout(keras.ops.ones(shape), rate)) > 0 for _ in range(places)])
+        return np.array(masks)
 
     def test_keep_rate_and_scale(self):
         import keras
@@ -231,7 +227,7 @@ def test_real_checkpoint_gives_the_logits_of_transformers(tmp_path):
         "",
         "An ordinary sentence about films. " * 8,
     ]
-    found = build(tmp_path / "classifier", labels)
-    rows = encode(presets.locate(str(tmp_path / "classifier")), texts, texts[::-1], 64)
+    got = build(tmp_path / "classifier", labels)
+    tokens = encode(presets.locate(str(tmp_path / "classifier")), texts, texts[::-1], 64)
     expected = transformers_logits(tmp_path / "classifier", texts, texts[::-1], 64)
-    assert abs(evaluate.predict_logits(found, rows) - expected).max() < 1e-5
+    assert abs(evaluate.predict_logits(got, tokens) - expected).max() < 1e-5

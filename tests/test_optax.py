@@ -1,6 +1,4 @@
-"""optax's optimizers by name: their own updates, and mistakes that are told before anything
-trains.
-"""
+"""optax's optimizers by name: their own updates, and mistakes before anything trains."""
 
 import numpy as np
 import optax
@@ -91,13 +89,13 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("settings", "message"), MISTAKES)
-def test_mistakes_are_told_with_the_config(settings, message):
-    with pytest.raises(KftError, match="1 to fix") as told:
+def test_mistakes_are_reported_with_the_config(settings, message):
+    with pytest.raises(KftError, match="1 to fix") as error:
         configs.parse({"data": {"source": "bbc_news"}, "train": settings})
-    assert message in told.value.message
+    assert message in error.value.message
 
 
-def test_a_value_that_optax_does_not_take_is_told_before_the_first_step():
+def test_a_value_that_optax_does_not_take_is_reported_before_the_first_step():
     optimizer = build_optimizer("optax:lion", optax={"b1": "much"}, learning_rate=0.1, steps=1)
     with pytest.raises(KftError, match="optax:lion does not take b1 = 'much'"):
         optimizer.build([keras.Variable(np.ones(3, np.float32), name="kernel")])

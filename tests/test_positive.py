@@ -1,6 +1,4 @@
-"""Which of two classes precision, recall and f1 are of: said wherever they stand, and set by
-`data.positive`.
-"""
+"""The class that precision, recall and f1 are of: said with them, set by `data.positive`."""
 
 import json
 
@@ -29,31 +27,31 @@ def answers() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("positive", ["fraud", "ok", None])
 def test_scores_are_those_of_the_positive_class(answers, positive):
     targets, probabilities = answers
-    found = scoring.scores("classification", targets, probabilities, LABELS, positive)
+    got = scoring.scores("classification", targets, probabilities, LABELS, positive)
     class_id = 0 if positive == "fraud" else 1
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
         targets, probabilities.argmax(axis=1), pos_label=class_id, average="binary"
     )
-    assert (found["precision"], found["recall"], found["f1"]) == (precision, recall, f1)
+    assert (got["precision"], got["recall"], got["f1"]) == (precision, recall, f1)
     other = scoring.scores("classification", targets, probabilities, LABELS)
-    for name in set(found) - {"precision", "recall", "f1"}:
-        assert found[name] == pytest.approx(other[name], abs=1e-12), name
+    for name in set(got) - {"precision", "recall", "f1"}:
+        assert got[name] == pytest.approx(other[name], abs=1e-12), name
 
 
 def test_details_name_it_and_keep_the_order_of_labels(answers):
-    told = scoring.details("classification", *answers, LABELS, "fraud", resamples=300)
+    details = scoring.details("classification", *answers, LABELS, "fraud", resamples=300)
     other = scoring.details("classification", *answers, LABELS, resamples=300)
-    assert (told["positive"], other["positive"]) == ("fraud", "ok")
+    assert (details["positive"], other["positive"]) == ("fraud", "ok")
     for key in ("labels", "per_class", "confusion_matrix", "calibration"):
-        assert told[key] == other[key]
-    low, high = told["intervals"]["f1"]
-    assert low < told["per_class"]["fraud"]["f1"] < high
-    assert not low < told["per_class"]["ok"]["f1"] < high
+        assert details[key] == other[key]
+    low, high = details["intervals"]["f1"]
+    assert low < details["per_class"]["fraud"]["f1"] < high
+    assert not low < details["per_class"]["ok"]["f1"] < high
 
 
 def test_of_three_classes_there_is_none():
-    told = scoring.details("classification", np.array([0, 1, 2]), np.eye(3), ["a", "b", "c"], resamples=10)
-    assert "positive" not in told
+    details = scoring.details("classification", np.array([0, 1, 2]), np.eye(3), ["a", "b", "c"], resamples=10)
+    assert "positive" not in details
 
 
 def test_the_label_as_the_files_hold_it_is_taken_for_its_new_name():
@@ -85,15 +83,15 @@ def pair(tiny_settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("positive")
     rows = [(text, "1" if label == "negative" else "2") for text, label in sentences(120)]
     data = {"train": str(write_csv(folder / "a.csv", rows)), "label_names": {"1": "bad", "2": "good"}}
-    found = []
+    got = []
     for name, positive in (("given", {"positive": "bad"}), ("plain", {})):
         settings = tiny_settings | {
             "data": data | positive,
             "train": tiny_settings["train"] | {"best_metric": "f1"},
         }
         train.train(configs.parse(settings), folder / name)
-        found.append(folder / name)
-    return found
+        got.append(folder / name)
+    return got
 
 
 def test_training_is_the_same_and_the_choice_of_the_epoch_goes_by_it(pair):
@@ -110,24 +108,24 @@ def test_training_is_the_same_and_the_choice_of_the_epoch_goes_by_it(pair):
             assert scores[split]["f1"] == details[split]["per_class"][positive]["f1"]
 
 
-def test_it_is_told_wherever_the_scores_stand(pair):
+def test_it_is_reported_wherever_the_scores_stand(pair):
     given, plain = pair
     run = runs.RunDir(given)
     assert "f1 of bad" in report.summary(runs.read_json(run.metrics), runs.read_json(run.details))
     page = run.report.read_text("utf-8")
     assert "F1 of bad" in page
     assert "recall of bad" in page
-    told = evaluate.evaluate(given, "validation")
-    assert told["details"]["positive"] == "bad"
-    assert told["metrics"] == runs.read_json(run.metrics)["validation"]
-    split, found = compare.read([str(given), str(plain)], "validation")
-    compared, _ = compare.compare(found, split, "f1")
+    content = evaluate.evaluate(given, "validation")
+    assert content["details"]["positive"] == "bad"
+    assert content["metrics"] == runs.read_json(run.metrics)["validation"]
+    split, predicted = compare.read([str(given), str(plain)], "validation")
+    compared, _ = compare.compare(predicted, split, "f1")
     assert compared["positive"] == "bad"
-    assert compared["runs"][0]["metrics"]["f1"] == told["metrics"]["f1"]
+    assert compared["runs"][0]["metrics"]["f1"] == content["metrics"]["f1"]
     assert "F1 of bad" in compare.text(compared)
 
 
-def test_mistakes_are_told_before_training(tiny_settings, tmp_path):
+def test_mistakes_are_reported_before_training(tiny_settings, tmp_path):
     settings = tiny_settings | {"data": tiny_settings["data"] | {"positive": "fraud"}}
     for work in (audit.audit, lambda config: train.train(config, tmp_path / "run")):
         with pytest.raises(KftError, match="`data.positive`: 'fraud' is no label"):
@@ -140,9 +138,9 @@ def test_the_command_says_which_class_it_is(tiny_settings, tmp_path):
         f'[data]\ntrain = "{data}"\n[model]\npreset = "{model["preset"]}"\nmax_length = 16\n'
         "[train]\nepochs = 1\nbatch_size = 16\n"
     )
-    told = run_kft("train", tmp_path / "c.toml", "--run", tmp_path / "run")
+    result = run_kft("train", tmp_path / "c.toml", "--run", tmp_path / "run")
     assert (
         "precision, recall and f1 are those of positive; data.positive names the other, negative"
-        in told.stderr
+        in result.stderr
     )
-    assert "f1 of positive" in told.stdout
+    assert "f1 of positive" in result.stdout

@@ -138,9 +138,7 @@ def test_a_hugging_face_classifier(folder):
 
 
 def test_a_folder_that_transformers_saved(tmp_path):
-    """transformers 5 writes tokenizer.json and no vocab.txt, and leaves the names of two unnamed
-    labels out.
-    """
+    """transformers 5 writes tokenizer.json, no vocab.txt, and no names of two unnamed labels."""
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
         vocab_size=len(VOCABULARY),
@@ -493,8 +491,10 @@ def test_a_missing_package_is_named_when_its_preset_cannot_be_downloaded(monkeyp
 def test_keras_hub_names_and_kaggle_handles_are_downloaded(monkeypatch, keras_folder):
     import kagglehub
 
-    asked = []
-    monkeypatch.setattr(kagglehub, "model_download", lambda handle: asked.append(handle) or str(keras_folder))
+    requests = []
+    monkeypatch.setattr(
+        kagglehub, "model_download", lambda handle: requests.append(handle) or str(keras_folder)
+    )
     by_name = presets.locate("bert_tiny_en_uncased")
     assert (by_name.name, by_name.path, by_name.encoding.activation) == (
         "bert_tiny_en_uncased",
@@ -507,8 +507,8 @@ def test_keras_hub_names_and_kaggle_handles_are_downloaded(monkeypatch, keras_fo
     # Converted from a checkpoint that was trained with the exact GELU, which KerasHub's config does
     # not tell.
     assert presets.locate("bge_small_en").encoding.activation == "gelu_exact"
-    assert asked[0].startswith("keras/bert/keras/bert_tiny_en_uncased")
-    assert asked[2].startswith("keras/bge/keras/bge_small_en")
+    assert requests[0].startswith("keras/bert/keras/bert_tiny_en_uncased")
+    assert requests[2].startswith("keras/bge/keras/bge_small_en")
 
 
 def test_hugging_face_handles_are_downloaded_once(monkeypatch, folder):
@@ -545,7 +545,7 @@ def test_a_partial_hugging_face_download_is_completed(monkeypatch, folder, tmp_p
     assert presets.locate("hf://somebody/bert").path == folder
 
 
-def test_a_machine_without_a_network_is_told_so_soon(monkeypatch, tmp_path):
+def test_a_machine_without_a_network_is_reported_soon(monkeypatch, tmp_path):
     """The hubs' own clients, with every connection refused."""
     import socket
 

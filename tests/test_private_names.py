@@ -1,6 +1,4 @@
-"""The private names of other packages that kft relies on: each is listed here, and fails here when
-it is gone.
-"""
+"""The private names of other packages that kft relies on, listed; fails when one is gone."""
 
 import ast
 import re
@@ -36,9 +34,7 @@ PUBLIC = {"_exit", "_replace", "_asdict", "_fields"}  # Python documents these o
 
 
 def private_names() -> dict[str, set[str]]:
-    """Names with one underscore that a file of kft reads of some object, or defines again, and that
-    no file of kft makes.
-    """
+    """Names with an underscore that a file of kft reads or defines, and that kft never makes."""
     uses, own = {}, set()
     for file in sorted(KFT.rglob("*.py")):
         tree = ast.parse(file.read_text("utf-8"))
@@ -100,9 +96,7 @@ def test_optuna_trials_have_it(name):
 
 
 def test_keras_hub_is_known_in_the_families_alone():
-    """Its backbones' attributes and its classes; the bare programs of an export take the class from
-    the request.
-    """
+    """Its backbones' attributes and classes; bare programs take the class from the request."""
     names = "|".join(
         (
             r"\w+Backbone\b(?! )",
@@ -114,10 +108,10 @@ def test_keras_hub_is_known_in_the_families_alone():
             r"_self_attention|_feedforward",
         )
     )
-    found = {
+    got = {
         f"{file.relative_to(KFT).as_posix()}: {match}"
         for file in KFT.rglob("*.py")
         if "families" not in file.parts
         for match in re.findall(rf"(?:{names})", file.read_text("utf-8"))
     }
-    assert not found
+    assert not got

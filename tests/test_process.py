@@ -1,6 +1,4 @@
-"""The process around a command: signals at any moment, and standard streams that are not as
-usual.
-"""
+"""The process around a command: signals at any moment, standard streams unlike usual."""
 
 import json
 import os
@@ -35,10 +33,10 @@ def start(command: list[str], folder: Path, **options) -> subprocess.Popen:
 def run(command: str, **environment: str) -> subprocess.CompletedProcess:
     """A line of a shell, in which `kft` is the command under test."""
     line = command.replace("kft ", f"'{sys.executable}' -m kft.cli ")
-    made = subprocess.run(["bash", "-c", line], capture_output=True, env=os.environ | environment)
-    assert b"Traceback" not in made.stderr + made.stdout, made.stderr
-    assert b"Exception ignored" not in made.stderr, made.stderr
-    return made
+    done = subprocess.run(["bash", "-c", line], capture_output=True, env=os.environ | environment)
+    assert b"Traceback" not in done.stderr + done.stdout, done.stderr
+    assert b"Exception ignored" not in done.stderr, done.stderr
+    return done
 
 
 @pytest.fixture
@@ -77,9 +75,7 @@ class TestSignals:
     @pytest.mark.parametrize("number", SIGNALS)
     @pytest.mark.parametrize("where", ["callback", "finalizer", "swallows", "library"])
     def test_where_an_exception_gets_lost(self, films, number, where):
-        """In a callback of the collector, a finalizer, code that catches everything, and a call
-        that does not return.
-        """
+        """In a collector's callback, a finalizer, a catch-all, a call that does not return."""
         code = textwrap.dedent(f"""
             import ctypes, gc, os, signal, sys, threading, time
             sys.argv = ["kft"]
@@ -127,8 +123,8 @@ class TestSignals:
 class TestStreams:
     @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-16", "utf-8"])
     def test_answers_are_utf_8_whatever_the_terminal(self, tiny_run, encoding):
-        made = run(f"echo '{STRANGE}' | kft predict {tiny_run}", PYTHONIOENCODING=encoding)
-        assert json.loads(made.stdout.decode("utf-8"))["text"] == STRANGE
+        done = run(f"echo '{STRANGE}' | kft predict {tiny_run}", PYTHONIOENCODING=encoding)
+        assert json.loads(done.stdout.decode("utf-8"))["text"] == STRANGE
 
     @pytest.mark.parametrize(
         "command", ["data films.toml --json", "config films.toml --json", "config films.toml"]
@@ -139,32 +135,32 @@ class TestStreams:
         (films / "films.toml").write_text(
             (films / "films.toml").read_text().replace("films.csv", f"{STRANGE}.csv"), "utf-8"
         )
-        made = run(f"cd '{films}'; kft {command}", PYTHONIOENCODING="latin-1")
-        assert STRANGE in made.stdout.decode("utf-8")
+        done = run(f"cd '{films}'; kft {command}", PYTHONIOENCODING="latin-1")
+        assert STRANGE in done.stdout.decode("utf-8")
 
     def test_tables_leave_out_what_the_terminal_lacks(self, films):
         rows = [(text, f"{label} {STRANGE}") for text, label in sentences(40)]
         write_csv(films / "films.csv", rows)
-        made = run(f"cd '{films}'; kft data films.toml", PYTHONIOENCODING="latin-1")
-        assert "positive café ?" in made.stdout.decode("latin-1")
+        done = run(f"cd '{films}'; kft data films.toml", PYTHONIOENCODING="latin-1")
+        assert "positive café ?" in done.stdout.decode("latin-1")
 
     def test_a_closed_output(self, tiny_run):
-        made = run(f"echo good | kft predict {tiny_run} >&-")
-        assert made.returncode == 1
-        assert made.stderr.decode() == (
+        done = run(f"echo good | kft predict {tiny_run} >&-")
+        assert done.returncode == 1
+        assert done.stderr.decode() == (
             "Error: standard output is closed\n\nhint: give a file for the answers with --output\n"
         )
 
     def test_a_closed_input(self, tiny_run):
-        made = run(f"kft predict {tiny_run} <&-")
-        assert made.returncode == 1
-        assert made.stderr.decode() == "Error: standard input is closed\n\nhint: give a file with texts\n"
+        done = run(f"kft predict {tiny_run} <&-")
+        assert done.returncode == 1
+        assert done.stderr.decode() == "Error: standard input is closed\n\nhint: give a file with texts\n"
 
     @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
     def test_commands_whose_streams_are_closed(self, tiny_run, tmp_path, closed):
         assert run(f"kft configs {closed}").returncode == 0
-        made = run(f"kft predict {tiny_run} /etc/hostname --output {tmp_path / 'answers.jsonl'} {closed}")
-        assert (made.returncode, made.stdout) == (0, b"")
+        done = run(f"kft predict {tiny_run} /etc/hostname --output {tmp_path / 'answers.jsonl'} {closed}")
+        assert (done.returncode, done.stdout) == (0, b"")
         assert json.loads((tmp_path / "answers.jsonl").read_text().splitlines()[0])["label"]
         assert run(f"kft data none.toml {closed}").returncode == 1
 
@@ -175,8 +171,8 @@ class TestStreams:
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
     def test_a_full_disk_behind_the_output(self, tiny_run):
-        made = run(f"echo good | kft predict {tiny_run} > /dev/full")
-        assert made.returncode == 1
-        assert made.stderr.decode() == (
+        done = run(f"echo good | kft predict {tiny_run} > /dev/full")
+        assert done.returncode == 1
+        assert done.stderr.decode() == (
             "Error: standard output: cannot be written: no space left on the disk\n\nhint: free some space\n"
         )

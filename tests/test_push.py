@@ -42,11 +42,11 @@ def quick(monkeypatch):
 
 
 def test_a_run_goes_to_the_hugging_face_hub_with_its_card(hubs, quick, tiny_run):
-    asked = ["export", str(tiny_run), "--push", "hf://ann/films", "--json"]
-    result = CliRunner().invoke(main, asked)
+    command = ["export", str(tiny_run), "--push", "hf://ann/films", "--json"]
+    result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, (result.output, result.exception)
-    told = json.loads(result.stdout)
-    assert told["pushed"] == f"{hubs.url}/ann/films" and told["output"] is None
+    content = json.loads(result.stdout)
+    assert content["pushed"] == f"{hubs.url}/ann/films" and content["output"] is None
     repo = hubs.repos["ann/films"]
     assert repo["private"]
     assert set(repo["main"]) >= {"README.md", "config.json", "model.safetensors", "export.json"}
@@ -57,8 +57,8 @@ def test_a_run_goes_to_the_hugging_face_hub_with_its_card(hubs, quick, tiny_run)
     scores = json.loads((tiny_run / "metrics.json").read_text())["test"]
     data = card.data.to_dict()
     assert (data["library_name"], data["pipeline_tag"]) == ("transformers", "text-classification")
-    told = {m["type"]: m["value"] for m in data["model-index"][0]["results"][0]["metrics"]}
-    assert told == {name: value for name, value in scores.items() if value is not None}
+    content = {m["type"]: m["value"] for m in data["model-index"][0]["results"][0]["metrics"]}
+    assert content == {name: value for name, value in scores.items() if value is not None}
     assert f"| **accuracy** | {scores['accuracy']:.4f} (" in card.text
     account = json.loads((tiny_run / "data.json").read_text())["splits"]["train"]
     assert f"| train | {account['read']:,} | " in card.text
@@ -67,8 +67,8 @@ def test_a_run_goes_to_the_hugging_face_hub_with_its_card(hubs, quick, tiny_run)
 
 
 def test_a_branch_is_made_and_the_main_one_left_alone(hubs, quick, tiny_run, tmp_path):
-    told = export.push(tiny_run, None, "hf://ann/films@short", tmp_path / "kept", public=True)
-    assert told["pushed"] == f"{hubs.url}/ann/films/tree/short"
+    report = export.push(tiny_run, None, "hf://ann/films@short", tmp_path / "kept", public=True)
+    assert report["pushed"] == f"{hubs.url}/ann/films/tree/short"
     assert not hubs.repos["ann/films"]["private"]
     assert not hubs.repos["ann/films"]["main"]
     pushed = hubs.repos["ann/films"]["short"]
@@ -79,8 +79,8 @@ def test_a_branch_is_made_and_the_main_one_left_alone(hubs, quick, tiny_run, tmp
 
 def test_a_run_goes_to_kaggle_and_then_a_second_version(hubs, quick, tiny_run, capfd):
     for _ in range(2):
-        told = export.push(tiny_run, None, "kaggle://ann/films/keras/tiny")
-    assert told["to"] == "keras" and told["pushed"].endswith("/models/ann/films/keras/tiny")
+        report = export.push(tiny_run, None, "kaggle://ann/films/keras/tiny")
+    assert report["to"] == "keras" and report["pushed"].endswith("/models/ann/films/keras/tiny")
     model = hubs.models["ann/films"]
     assert model["private"] and [name for name, _ in model["versions"]] == ["tiny", "tiny"]
     files = model["versions"][1][1]
@@ -101,7 +101,7 @@ def test_nothing_is_pushed_that_answers_otherwise(hubs, tiny_run, monkeypatch):
 
 
 def no_export(*_, **__):
-    raise AssertionError("what is wrong at once is told before the export")
+    raise AssertionError("what is wrong at once is reported before the export")
 
 
 @pytest.mark.parametrize(

@@ -138,10 +138,10 @@ def _write_history(run, kind, scores, epochs, random, steps=60):
         lines.append(train)
         if step % steps == 0:
             epoch = step // steps
-            shown = {name: value and value - 0.05 * (epochs - epoch) for name, value in scores.items()}
+            lower = {name: value and value - 0.05 * (epochs - epoch) for name, value in scores.items()}
             lines.append(
                 {"event": "evaluation", "epoch": epoch, "step": step, "train_loss": loss, "loss": loss + 0.1}
-                | {"metrics": runs.finite(shown), "seconds": 4.2, "best": True}
+                | {"metrics": runs.finite(lower), "seconds": 4.2, "best": True}
             )
     run.history.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
 
@@ -173,7 +173,7 @@ def bbc(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("bbc"))
 
 
-def test_page_tells_the_run(bbc):
+def test_page_reports_the_run(bbc):
     page, scores = read_page(bbc), runs.read_json(bbc.metrics)
     assert "Classification of train.csv on JAX" in page.text and "all_minilm_l6_v2_en" in page.text
     for split in ("test", "validation"):
@@ -247,9 +247,9 @@ def test_worst_mistakes_are_the_surest_wrong_predictions(bbc):
         .sort("score", descending=True)
     )
     worst = wrong.row(0, named=True)
-    told = worst["probabilities"][BBC.index(worst["target"])]
+    probability = worst["probabilities"][BBC.index(worst["target"])]
     listed = read_page(bbc).text.partition("Worst mistakes")[2]
-    start = f"{worst['target']} {told:.1%} taken for {worst['label']} {worst['score']:.1%} row {worst['id'] + 1} {worst['text']}"
+    start = f"{worst['target']} {probability:.1%} taken for {worst['label']} {worst['score']:.1%} row {worst['id'] + 1} {worst['text']}"
     assert start in listed
     assert f"{len(wrong)} wrong prediction" in listed
 
@@ -290,9 +290,9 @@ def test_odd_labels(tmp_path, labels):
         page = read_page(run)
         report.curves(run)
     assert " ".join(labels[0].split()) in page.text
-    told = report.summary(runs.read_json(run.metrics), runs.read_json(run.details))
-    assert labels[0][:5].replace("\n", " ").replace("\t", " ") in told
-    assert "\x1b" not in told and "\t" not in told and max(map(len, told.splitlines())) < 90
+    text = report.summary(runs.read_json(run.metrics), runs.read_json(run.details))
+    assert labels[0][:5].replace("\n", " ").replace("\t", " ") in text
+    assert "\x1b" not in text and "\t" not in text and max(map(len, text.splitlines())) < 90
 
 
 def test_many_classes(tmp_path):
@@ -359,7 +359,7 @@ def test_empty_run_folder(tmp_path):
     assert report.curves(RunDir(tmp_path)).exists()
 
 
-def test_damaged_files_are_told(tmp_path):
+def test_damaged_files_are_reported(tmp_path):
     run = make_run(tmp_path, count=40)
     whole = run.predictions("test").read_bytes()
     run.predictions("test").write_bytes(whole[: len(whole) // 2])
@@ -434,6 +434,6 @@ def test_summary_without_details_and_of_many_classes():
     labels = [f"class {i}" for i in range(60)]
     targets, predictions = _predict(labels, 300, np.random.default_rng(0))
     details = scoring.details("classification", targets, predictions, labels, resamples=10)
-    told = report.summary({"test": {"accuracy": 0.5}}, {"test": details})
-    assert "the 30 of 60 classes with the lowest F1" in told and "confusion matrix" not in told
-    assert max(map(len, told.splitlines())) < 80
+    text = report.summary({"test": {"accuracy": 0.5}}, {"test": details})
+    assert "the 30 of 60 classes with the lowest F1" in text and "confusion matrix" not in text
+    assert max(map(len, text.splitlines())) < 80

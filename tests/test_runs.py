@@ -27,16 +27,14 @@ def copied(tiny_run, tmp_path) -> RunDir:
     return RunDir(tmp_path / "copied")
 
 
-def names(value, at: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
-    """The names of all fields in a JSON value, each with those around it; `[]` for the items of a
-    list.
-    """
+def names(value, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+    """The names of all fields in a JSON value, each with those around it; `[]` for items."""
     if isinstance(value, dict):
-        return {name for key, inner in value.items() for name in names(inner, (*at, key))}
+        return {name for key, inner in value.items() for name in names(inner, (*path, key))}
     if isinstance(value, list):
-        items = (*at[:-1], f"{at[-1]}[]")
+        items = (*path[:-1], f"{path[-1]}[]")
         return {name for inner in value for name in names(inner, items)} or {items}
-    return {at}
+    return {path}
 
 
 def is_documented(name: tuple[str, ...], fields: Iterable[str]) -> bool:
@@ -52,23 +50,23 @@ def is_documented(name: tuple[str, ...], fields: Iterable[str]) -> bool:
 class TestFields:
     def documents(self, run: RunDir) -> dict[str, list]:
         """Every JSON file of a run and the values in it."""
-        made = {
+        result = {
             name: [runs.read_json(run.path / name)] for name in FIELDS if not name.startswith("history.jsonl")
         }
         lines = [json.loads(line) for line in run.history.read_text("utf-8").splitlines()]
         for event in ("train", "evaluation"):
-            made[f"history.jsonl, event {event}"] = [line for line in lines if line["event"] == event]
-        assert sum(map(len, made.values())) == len(lines) + len(made) - 2
-        return made
+            result[f"history.jsonl, event {event}"] = [line for line in lines if line["event"] == event]
+        assert sum(map(len, result.values())) == len(lines) + len(result) - 2
+        return result
 
     def test_a_run_has_the_documented_fields_and_no_others(self, tiny_run):
         for name, values in self.documents(RunDir(tiny_run)).items():
             assert values, name
             fields = FIELDS[name]
-            found = set().union(*map(names, values))
-            strange = sorted(field for field in found if not is_documented(field, fields))
+            got = set().union(*map(names, values))
+            strange = sorted(field for field in got if not is_documented(field, fields))
             assert not strange, f"{name} has fields that are not documented: {strange}"
-            absent = [field for field in fields if not any(is_documented(f, [field]) for f in found)]
+            absent = [field for field in fields if not any(is_documented(f, [field]) for f in got)]
             # Not in a run of classes whose splits were all cut off one file with nothing dropped.
             absent = set(absent) - {"splits.*.dropped.*", "splits.*.values.*", "cut", "cut.folds", "cut.fold"}
             absent = {field for field in absent if not field.startswith("resumed[]")}
@@ -171,12 +169,12 @@ class TestCreate:
             "    try: action(sys.argv[1] + '/run')\n"
             "    except KftError as error: print(error.message.split(': ', 1)[1])\n"
         )
-        made = subprocess.run([sys.executable, "-c", code, str(closed)], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code, str(closed)], capture_output=True, text=True)
         closed.chmod(0o700)
-        assert made.stdout.splitlines() == [
+        assert done.stdout.splitlines() == [
             "cannot be written: Permission denied",
             "cannot be read: Permission denied",
-        ], made.stderr
+        ], done.stderr
 
 
 class TestOpen:
@@ -324,7 +322,7 @@ class TestWriteWhole:
             RuntimeError("Unable to flush file's cached information (errno = 28)"),
         ],
     )
-    def test_a_full_disk_as_each_library_tells_it(self, tmp_path, error):
+    def test_a_full_disk_as_each_library_reports_it(self, tmp_path, error):
         file = tmp_path / "new" / "a.txt"
 
         def write(path: Path) -> None:

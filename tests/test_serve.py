@@ -1,6 +1,4 @@
-"""`kft serve` answers as TensorFlow Serving does, as `kft predict` says, whatever comes and
-whenever it is stopped.
-"""
+"""`kft serve` answers as TensorFlow Serving and `kft predict` do, whatever comes."""
 
 import asyncio
 import base64
@@ -73,19 +71,19 @@ def fake(version: int = 1, call=None, inputs: tuple[str, ...] = ("text",)) -> Mo
 @contextlib.contextmanager
 def client(model: Model | None, **settings):
     """A client of a server in this process, and the server's service."""
-    held = Versions(Path("nowhere"), "films")
-    held.current = model
-    held._states = {model.version: versions.State("AVAILABLE")} if model else {}
-    app, service = build(Settings(**settings), held)
-    with TestClient(app, raise_server_exceptions=False) as made:
-        made.service = service
-        yield made
+    served = Versions(Path("nowhere"), "films")
+    served.current = model
+    served._states = {model.version: versions.State("AVAILABLE")} if model else {}
+    app, service = build(Settings(**settings), served)
+    with TestClient(app, raise_server_exceptions=False) as http:
+        http.service = service
+        yield http
 
 
 @pytest.fixture(scope="module")
 def films(loaded):
-    with client(loaded) as made:
-        yield made
+    with client(loaded) as http:
+        yield http
 
 
 @pytest.fixture
@@ -101,14 +99,14 @@ class TestAnswers:
         response = films.post(f"{AT}:predict", json={"instances": TEXTS})
         assert response.status_code == 200
         assert response.headers["content-type"] == "application/json"
-        told = response.json()
-        assert set(told) == {"predictions"}
-        for found, wanted in zip(told["predictions"], evaluate.predict(tiny_run, TEXTS), strict=True):
-            assert set(found) == {"label", "score", "probabilities", "labels"}
-            assert found["label"] == wanted["label"]
-            named = dict(zip(found["labels"], found["probabilities"], strict=True))
+        reply = response.json()
+        assert set(reply) == {"predictions"}
+        for got, wanted in zip(reply["predictions"], evaluate.predict(tiny_run, TEXTS), strict=True):
+            assert set(got) == {"label", "score", "probabilities", "labels"}
+            assert got["label"] == wanted["label"]
+            named = dict(zip(got["labels"], got["probabilities"], strict=True))
             assert named == pytest.approx(wanted["probabilities"], abs=1e-5)
-            assert found["score"] == max(found["probabilities"])
+            assert got["score"] == max(got["probabilities"])
 
     @pytest.mark.parametrize(
         "body",
@@ -123,15 +121,15 @@ class TestAnswers:
     )
     def test_every_form_of_a_request_has_the_same_answer(self, films, body):
         rows = films.post(f"{AT}:predict", json={"instances": TEXTS}).json()["predictions"]
-        told = films.post(f"{AT}/versions/1:predict", json=body).json()
-        columns = told["outputs"] if "inputs" in body else None
+        reply = films.post(f"{AT}/versions/1:predict", json=body).json()
+        columns = reply["outputs"] if "inputs" in body else None
         if columns:
-            told = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            reply = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         else:
-            told = told["predictions"]
-        assert [answer["label"] for answer in told] == [answer["label"] for answer in rows]
+            reply = reply["predictions"]
+        assert [answer["label"] for answer in reply] == [answer["label"] for answer in rows]
         np.testing.assert_allclose(
-            [a["probabilities"] for a in told], [a["probabilities"] for a in rows], atol=1e-6
+            [a["probabilities"] for a in reply], [a["probabilities"] for a in rows], atol=1e-6
         )
 
     def test_tokens_give_logits_without_a_name(self, films):
@@ -141,32 +139,32 @@ class TestAnswers:
             "outputs"
         ]
         rows = [{"token_ids": i, "padding_mask": m} for i, m in zip(ids, mask, strict=True)]
-        told = films.post(f"{AT}:predict", json={"signature_name": "tokens", "instances": rows}).json()
-        np.testing.assert_allclose(told["predictions"], outputs, atol=1e-6)
+        reply = films.post(f"{AT}:predict", json={"signature_name": "tokens", "instances": rows}).json()
+        np.testing.assert_allclose(reply["predictions"], outputs, atol=1e-6)
         assert np.shape(outputs) == (2, 2)
 
     def test_classify(self, films):
         wanted = films.post(f"{AT}:predict", json={"instances": ["a good film"]}).json()["predictions"][0]
         for examples, context in (([{"text": "a good film"}], {}), ([{}], {"text": ["a good film"]})):
-            told = films.post(f"{AT}:classify", json={"examples": examples, "context": context}).json()
+            reply = films.post(f"{AT}:classify", json={"examples": examples, "context": context}).json()
             key = (
                 "results" if context else "result"
             )  # what the server writes, and what its documentation says
-            assert [label for label, _ in told[key][0]] == wanted["labels"]
-            assert [score for _, score in told[key][0]] == pytest.approx(wanted["probabilities"])
+            assert [label for label, _ in reply[key][0]] == wanted["labels"]
+            assert [score for _, score in reply[key][0]] == pytest.approx(wanted["probabilities"])
 
     def test_pairs_and_values(self):
-        with client(fake(inputs=("text", "text_pair"))) as made:
+        with client(fake(inputs=("text", "text_pair"))) as http:
             rows = [{"text": "ab", "text_pair": "c"}, {"text": "", "text_pair": "é"}]
-            assert made.post(f"{AT}:predict", json={"instances": rows}).json() == {"predictions": [3.0, 2.0]}
+            assert http.post(f"{AT}:predict", json={"instances": rows}).json() == {"predictions": [3.0, 2.0]}
             columns = {"text": ["ab", ""], "text_pair": ["c", "é"]}
-            assert made.post(f"{AT}:predict", json={"inputs": columns}).json() == {"outputs": [3.0, 2.0]}
+            assert http.post(f"{AT}:predict", json={"inputs": columns}).json() == {"outputs": [3.0, 2.0]}
             for wrong in (["ab"], [{"text": "ab"}], [{"text": "a", "text_pair": "b", "third": "c"}]):
-                told = made.post(f"{AT}:predict", json={"instances": wrong})
-                assert told.status_code == 400
-                assert "'text', 'text_pair'" in told.json()["error"]
+                reply = http.post(f"{AT}:predict", json={"instances": wrong})
+                assert reply.status_code == 400
+                assert "'text', 'text_pair'" in reply.json()["error"]
             columns["text"].append("more")
-            assert made.post(f"{AT}:predict", json={"inputs": columns}).status_code == 400
+            assert http.post(f"{AT}:predict", json={"inputs": columns}).status_code == 400
 
     def test_regress(self):
         examples = Signature(models.REGRESS, {"inputs": TEXT}, {"outputs": VALUE}, None)
@@ -184,9 +182,9 @@ class TestAnswers:
         wanted = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
         for path in (AT, f"{AT}/versions/1"):
             assert films.get(path).json() == {"model_version_status": [wanted]}
-        told = films.get(f"{AT}/metadata").json()
-        assert told["model_spec"] == {"name": "films", "signature_name": "", "version": "1"}
-        signature = told["metadata"]["signature_def"]["signature_def"]["serving_default"]
+        reply = films.get(f"{AT}/metadata").json()
+        assert reply["model_spec"] == {"name": "films", "signature_name": "", "version": "1"}
+        signature = reply["metadata"]["signature_def"]["signature_def"]["serving_default"]
         assert signature["method_name"] == "tensorflow/serving/predict"
         text = signature["inputs"]["text"]
         assert text["dtype"] == "DT_STRING"
@@ -301,58 +299,58 @@ class TestRefusals:
         assert message in response.json()["error"]
 
     def test_long_bodies_and_many_texts(self):
-        with client(fake(), max_body_bytes=100, max_texts=3) as made:
-            assert made.post(f"{AT}:predict", json={"instances": ["a"] * 3}).status_code == 200
-            assert made.post(f"{AT}:predict", json={"instances": ["a"] * 4}).status_code == 413
-            assert made.post(f"{AT}:predict", content=b"x" * 101).status_code == 413
+        with client(fake(), max_body_bytes=100, max_texts=3) as http:
+            assert http.post(f"{AT}:predict", json={"instances": ["a"] * 3}).status_code == 200
+            assert http.post(f"{AT}:predict", json={"instances": ["a"] * 4}).status_code == 413
+            assert http.post(f"{AT}:predict", content=b"x" * 101).status_code == 413
             chunks = (b"x" * 60 for _ in range(2))  # no length is declared
-            assert made.post(f"{AT}:predict", content=chunks).status_code == 413
+            assert http.post(f"{AT}:predict", content=chunks).status_code == 413
             assert (
-                made.post(f"{AT}:predict", content=b"x", headers={"Content-Encoding": "gzip"}).status_code
+                http.post(f"{AT}:predict", content=b"x", headers={"Content-Encoding": "gzip"}).status_code
                 == 415
             )
 
     def test_a_late_answer_is_504(self):
         late = threading.Event()
-        with client(fake(call=lambda columns: late.wait(10)), timeout_seconds=0.1) as made:
-            response = made.post(f"{AT}:predict", json={"instances": ["a"]})
+        with client(fake(call=lambda columns: late.wait(10)), timeout_seconds=0.1) as http:
+            response = http.post(f"{AT}:predict", json={"instances": ["a"]})
             late.set()
             assert response.status_code == 504
-            assert made.post(f"{AT}:predict", json={"instances": ["a"]}).json() == {"predictions": [1.0]}
+            assert http.post(f"{AT}:predict", json={"instances": ["a"]}).json() == {"predictions": [1.0]}
 
     def test_an_error_inside_is_500_and_keeps_the_text_out_of_the_log(self, log):
         def fail(columns):
             if SECRET.encode() in columns["text"]:
                 raise RuntimeError(f"cannot compute {columns}")
 
-        with client(fake(call=fail)) as made:
-            response = made.post(f"{AT}:predict", json={"instances": [SECRET]})
-            assert made.post(f"{AT}:predict", json={"instances": ["a"]}).status_code == 200
+        with client(fake(call=fail)) as http:
+            response = http.post(f"{AT}:predict", json={"instances": [SECRET]})
+            assert http.post(f"{AT}:predict", json={"instances": ["a"]}).status_code == 200
         assert (response.status_code, response.json()) == (500, {"error": "internal error"})
         assert "RuntimeError" in log.text
         assert SECRET not in log.text
 
     def test_no_version_and_draining_are_503(self):
-        with client(None) as made:
-            assert made.get("/healthz").status_code == 503
-            assert made.post(f"{AT}:predict", json={"instances": ["a"]}).headers["Retry-After"] == "1"
-        with client(fake()) as made:
-            made.service.draining = time.monotonic()
-            response = made.post(f"{AT}:predict", json={"instances": ["a"]})
-            assert (response.status_code, made.get("/healthz").status_code) == (503, 503)
+        with client(None) as http:
+            assert http.get("/healthz").status_code == 503
+            assert http.post(f"{AT}:predict", json={"instances": ["a"]}).headers["Retry-After"] == "1"
+        with client(fake()) as http:
+            http.service.draining = time.monotonic()
+            response = http.post(f"{AT}:predict", json={"instances": ["a"]})
+            assert (response.status_code, http.get("/healthz").status_code) == (503, 503)
             assert (response.headers["Retry-After"], response.headers["Connection"]) == ("1", "close")
 
     def test_token(self):
-        with client(fake(), token="s3cret") as made:
+        with client(fake(), token="s3cret") as http:
             for wrong in (None, "Bearer", "Bearer s3cre", "Basic s3cret", "s3cret", "Bearer é"):
                 headers = {"Authorization": wrong.encode()} if wrong else {}
                 for path in (AT, "/metrics"):
-                    response = made.get(path, headers=headers)
+                    response = http.get(path, headers=headers)
                     assert response.status_code == 401
                     assert response.headers["WWW-Authenticate"] == "Bearer"
-            assert made.get("/healthz").status_code == 200
+            assert http.get("/healthz").status_code == 200
             right = {"Authorization": "Bearer s3cret"}
-            assert made.post(f"{AT}:predict", json={"instances": ["a"]}, headers=right).status_code == 200
+            assert http.post(f"{AT}:predict", json={"instances": ["a"]}, headers=right).status_code == 200
 
 
 def together(model: Model, requests: list[list[str]], **settings) -> list:
@@ -361,13 +359,13 @@ def together(model: Model, requests: list[list[str]], **settings) -> list:
     async def ask() -> list:
         batcher = Batcher(**{"max_batch_size": 4, "max_delay_seconds": 0.05, "queue_size": 100} | settings)
         running = asyncio.create_task(batcher.run())
-        made = [
+        result = [
             batcher.call(
                 model, "serving_default", {"text": np.array([t.encode() for t in texts], object)}, len(texts)
             )
             for texts in requests
         ]
-        answers = await asyncio.gather(*made, return_exceptions=True)
+        answers = await asyncio.gather(*result, return_exceptions=True)
         running.cancel()
         return answers
 
@@ -447,8 +445,8 @@ class TestBatching:
             batcher = Batcher(8, 0.05, 100)
             running = asyncio.create_task(batcher.run())
             text = {"text": np.array([b"a"], object)}
-            made = [batcher.call(m, "serving_default", text, 1) for m in (old, new, old)]
-            answers = await asyncio.gather(*made)
+            result = [batcher.call(m, "serving_default", text, 1) for m in (old, new, old)]
+            answers = await asyncio.gather(*result)
             running.cancel()
             return [answer["value"].tolist() for answer in answers]
 
@@ -473,47 +471,47 @@ class TestVersions:
             raise ValueError("broken file")
         return fake(int(path.name))
 
-    def states(self, held: Versions) -> dict[str, str]:
-        return {told["version"]: told["state"] for told in held.status(None)["model_version_status"]}
+    def states(self, versions: Versions) -> dict[str, str]:
+        return {state["version"]: state["state"] for state in versions.status(None)["model_version_status"]}
 
     def test_the_newest_is_served_and_swapped(self, folder):
         for other in ("notes", "02", "9"):  # no version, or not yet one
             (folder / other).mkdir()
-        held = Versions(folder, "films", self.load)
-        held.refresh()
-        old = held.get(None)
+        versions = Versions(folder, "films", self.load)
+        versions.refresh()
+        old = versions.get(None)
         self.add(folder, 10)
-        held.refresh()
-        assert (old.version, held.get(None).version, held.get(10).version) == (1, 10, 10)
-        assert self.states(held) == {"1": "END", "10": "AVAILABLE"}
+        versions.refresh()
+        assert (old.version, versions.get(None).version, versions.get(10).version) == (1, 10, 10)
+        assert self.states(versions) == {"1": "END", "10": "AVAILABLE"}
         with pytest.raises(Refused) as refused:
-            held.get(1)
+            versions.get(1)
         assert refused.value.status == 404
         assert old.call("serving_default", {"text": [b"ab"]})["value"] == [2]  # what it had accepted
 
     def test_a_broken_version_is_logged_and_the_old_one_stays_until_it_is_mended(self, folder, log):
-        held = Versions(folder, "films", self.load)
+        versions = Versions(folder, "films", self.load)
         self.add(folder, 2, "half a fi")
         for _ in range(3):
-            held.refresh()
-        assert held.get(None).version == 1
+            versions.refresh()
+        assert versions.get(None).version == 1
         assert log.text.count("films version 2 does not load: ValueError: broken file") == 1
-        broken = held.status(2)["model_version_status"][0]
+        broken = versions.status(2)["model_version_status"][0]
         assert (broken["state"], broken["status"]["error_code"]) == ("END", "UNKNOWN")
         self.add(folder, 2)
-        held.refresh()
-        assert held.get(None).version == 2
+        versions.refresh()
+        assert versions.get(None).version == 2
 
     def test_a_removed_version_gives_way_to_the_newest_left(self, folder):
         self.add(folder, 2)
-        held = Versions(folder, "films", self.load)
-        held.refresh()
+        versions = Versions(folder, "films", self.load)
+        versions.refresh()
         shutil.rmtree(folder / "2")
-        held.refresh()
-        assert held.get(None).version == 1
+        versions.refresh()
+        assert versions.get(None).version == 1
         shutil.rmtree(folder / "1")
-        held.refresh()
-        assert held.get(None).version == 1
+        versions.refresh()
+        assert versions.get(None).version == 1
 
 
 class TestPages:
@@ -525,9 +523,9 @@ class TestPages:
         assert not re.findall(r"https?://|//cdn|@import|innerHTML", response.text)
 
     def test_openapi_lists_the_paths_and_the_models_inputs(self, films):
-        told = films.get("/openapi.json").json()
-        assert told["openapi"].startswith("3.1")
-        assert set(told["paths"]) == {
+        reply = films.get("/openapi.json").json()
+        assert reply["openapi"].startswith("3.1")
+        assert set(reply["paths"]) == {
             f"{AT}:predict",
             AT,
             f"{AT}/metadata",
@@ -535,14 +533,14 @@ class TestPages:
             "/healthz",
             "/metrics",
         }
-        schema = told["paths"][f"{AT}:predict"]["post"]["requestBody"]["content"]["application/json"][
+        schema = reply["paths"][f"{AT}:predict"]["post"]["requestBody"]["content"]["application/json"][
             "schema"
         ]
         assert schema["properties"]["inputs"]["properties"] == {
             "text": {"type": "array", "items": {"type": "string"}}
         }
         example = films.post(f"{AT}:predict", json=schema["example"])
-        answer = told["paths"][f"{AT}:predict"]["post"]["responses"]["200"]["content"]["application/json"][
+        answer = reply["paths"][f"{AT}:predict"]["post"]["responses"]["200"]["content"]["application/json"][
             "schema"
         ]
         assert set(example.json()["predictions"][0]) == set(
@@ -593,9 +591,9 @@ class Server:
     def wait_for(self, pattern: str) -> str:
         end = time.monotonic() + 120
         while time.monotonic() < end:
-            found = re.search(pattern, self.log.read_text())
-            if found:
-                return found[found.lastindex or 0]
+            match = re.search(pattern, self.log.read_text())
+            if match:
+                return match[match.lastindex or 0]
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.05)
         raise TimeoutError(self.log.read_text())
@@ -605,19 +603,19 @@ def ask(port: int, text: str, connection: http.client.HTTPConnection | None = No
     connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("POST", f"{AT}:predict", json.dumps({"instances": [text]}))
     response = connection.getresponse()
-    told = json.loads(response.read())
-    return told["predictions"][0] if response.status == 200 else told | {"status": response.status}
+    reply = json.loads(response.read())
+    return reply["predictions"][0] if response.status == 200 else reply | {"status": response.status}
 
 
 @pytest.fixture(scope="module")
 def server(exported, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served") / "films"
     shutil.copytree(exported, folder)
-    made = Server(folder, folder.parent / "log", "--poll-seconds", "0.1", "--timeout-seconds", "1")
-    made.folder = folder
-    yield made
-    made.process.kill()
-    made.process.wait()
+    process = Server(folder, folder.parent / "log", "--poll-seconds", "0.1", "--timeout-seconds", "1")
+    process.folder = folder
+    yield process
+    process.process.kill()
+    process.process.wait()
 
 
 def talk(port: int, *parts: bytes) -> bytes:
@@ -652,9 +650,9 @@ class TestProcess:
         last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
             connection.sendall(b"".join(head % (len(body), body) for body in bodies) + last)
-            told = connection.makefile("rb").read()
-        assert re.findall(rb"HTTP/1.1 (\d+)", told) == [b"200"] * len(TEXTS) + [b"400", b"200"]
-        answers = [json.loads(line) for line in re.findall(rb'{"predictions".*?}]}', told)]
+            replies = connection.makefile("rb").read()
+        assert re.findall(rb"HTTP/1.1 (\d+)", replies) == [b"200"] * len(TEXTS) + [b"400", b"200"]
+        answers = [json.loads(line) for line in re.findall(rb'{"predictions".*?}]}', replies)]
         for answer, text in zip(answers, TEXTS, strict=True):
             wanted = ask(server.port, text)["probabilities"]
             assert answer["predictions"][0]["probabilities"] == pytest.approx(wanted, abs=1e-5)
@@ -731,14 +729,14 @@ class TestProcess:
             "--texts",
             tmp_path / "texts",
         ]
-        told = json.loads(
+        report = json.loads(
             subprocess.run(
                 [sys.executable, program, address, *options], capture_output=True, check=True
             ).stdout
         )
         for phase in ("alone", "together"):
-            assert told[phase]["requests"] >= 20
-            assert (told[phase]["wrong_answers"], told[phase]["errors"]) == (0, 0)
+            assert report[phase]["requests"] >= 20
+            assert (report[phase]["wrong_answers"], report[phase]["errors"]) == (0, 0)
 
     def test_sigterm_under_load_loses_no_accepted_request(self, server):
         texts = [text for text, _ in sentences(40, seed=5)]
@@ -797,8 +795,8 @@ class TestStart:
         assert f"serve the folder above it: {exported}" in mistake(kft("serve", exported / "1"))
         assert "cannot be the name of a model" in mistake(kft("serve", exported, "--name", "a/b"))
         assert "would never fit a queue of 5" in mistake(kft("serve", exported, "--queue-size", "5"))
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
             assert f"cannot listen on 127.0.0.1:{port}" in mistake(kft("serve", exported, "--port", port))
         (tmp_path / "bad" / "1").mkdir(parents=True)
         (tmp_path / "bad" / "1" / "saved_model.pb").write_bytes(b"\xff")
@@ -808,9 +806,9 @@ class TestStart:
 
     def test_a_missing_extra_is_named(self, exported, monkeypatch):
         monkeypatch.setattr("kft.serve.settings.PACKAGES", ("uvicorn", "nosuchpackage"))
-        told = mistake(kft("serve", exported))
-        assert "serving needs nosuchpackage" in told
-        assert "pip install 'kft[serve]'" in told
+        message = mistake(kft("serve", exported))
+        assert "serving needs nosuchpackage" in message
+        assert "pip install 'kft[serve]'" in message
 
     def test_a_token_must_be_ascii(self):
         with pytest.raises(KftError, match="not ASCII"):
@@ -838,42 +836,42 @@ class TestTokenizerBeside:
         return folder / "run"
 
     @pytest.fixture(scope="class")
-    def made(self, run, tmp_path_factory):
+    def http(self, run, tmp_path_factory):
         folder = tmp_path_factory.mktemp("served") / "films"
         content = export.export(run, "savedmodel", folder)
         assert set(content["signatures"]) == {"tokens", "answers_of_tokens"}
         assert any("no exact TensorFlow graph" in note for note in content["notes"])
-        with client(models.load(folder / "1")) as made:
-            yield made
+        with client(models.load(folder / "1")) as http:
+            yield http
 
-    def test_it_answers_raw_texts_as_kft_predict_does(self, made, run):
+    def test_it_answers_raw_texts_as_kft_predict_does(self, http, run):
         texts = [*TEXTS, "x" * 500, "<s> in </s> the <mask> text"]
-        found = made.post(f"{AT}:predict", json={"instances": texts}).json()["predictions"]
-        for answer, expected in zip(found, evaluate.predict(run, texts), strict=True):
+        got = http.post(f"{AT}:predict", json={"instances": texts}).json()["predictions"]
+        for answer, expected in zip(got, evaluate.predict(run, texts), strict=True):
             assert answer["label"] == expected["label"]
             probabilities = dict(zip(answer["labels"], answer["probabilities"], strict=True))
             assert probabilities == pytest.approx(expected["probabilities"], abs=1e-5)
 
-    def test_columns_and_examples_answer_alike(self, made):
-        rows = made.post(f"{AT}:predict", json={"instances": TEXTS}).json()["predictions"]
-        columns = made.post(f"{AT}:predict", json={"inputs": {"text": TEXTS}}).json()["outputs"]
+    def test_columns_and_examples_answer_alike(self, http):
+        rows = http.post(f"{AT}:predict", json={"instances": TEXTS}).json()["predictions"]
+        columns = http.post(f"{AT}:predict", json={"inputs": {"text": TEXTS}}).json()["outputs"]
         assert columns["label"] == [row["label"] for row in rows]
         examples = [{"text": text} for text in TEXTS]
-        classified = made.post(f"{AT}:classify", json={"examples": examples}).json()["results"]
+        classified = http.post(f"{AT}:classify", json={"examples": examples}).json()["results"]
         for pairs, row in zip(classified, rows, strict=True):
             assert dict(pairs) == pytest.approx(dict(zip(row["labels"], row["probabilities"], strict=True)))
 
-    def test_bytes_that_are_not_text_count_as_replacement_characters(self, made):
+    def test_bytes_that_are_not_text_count_as_replacement_characters(self, http):
         odd = {"b64": base64.b64encode(b"good\xff film").decode()}
-        found = made.post(f"{AT}:predict", json={"instances": [odd, "good\ufffd film"]}).json()["predictions"]
-        assert found[0] == found[1]
+        got = http.post(f"{AT}:predict", json={"instances": [odd, "good\ufffd film"]}).json()["predictions"]
+        assert got[0] == got[1]
 
-    def test_metadata_names_every_signature(self, made):
-        described = made.get(f"{AT}/metadata").json()["metadata"]["signature_def"]["signature_def"]
+    def test_metadata_names_every_signature(self, http):
+        described = http.get(f"{AT}/metadata").json()["metadata"]["signature_def"]["signature_def"]
         assert set(described) >= {"serving_default", "classify", "tokens", "answers_of_tokens"}
         assert described["serving_default"]["inputs"]["text"]["dtype"] == "DT_STRING"
         assert described["serving_default"]["method_name"] == models.PREDICT
 
-    def test_an_example_without_text_is_refused(self, made):
-        answer = made.post(f"{AT}:classify", json={"examples": [{"title": "good"}]})
+    def test_an_example_without_text_is_refused(self, http):
+        answer = http.post(f"{AT}:classify", json={"examples": [{"title": "good"}]})
         assert answer.status_code == 400

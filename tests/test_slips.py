@@ -1,6 +1,4 @@
-"""Slips of the command line that would lose data or be obeyed by half, and data that changed behind
-a run.
-"""
+"""Slips of the command line that would lose data, and data that changed behind a run."""
 
 import json
 import shutil
@@ -29,8 +27,8 @@ class TestOutputs:
         Path("link.csv").symlink_to("films.csv")
         Path("hard.csv").hardlink_to("films.csv")
         for output in ("films.csv", "./films.csv", "link.csv", "hard.csv"):
-            told = mistake(kft("predict", tiny_run, "films.csv", "--output", output))
-            assert f"{output}: is read, and would be lost" in told
+            message = mistake(kft("predict", tiny_run, "films.csv", "--output", output))
+            assert f"{output}: is read, and would be lost" in message
         assert Path("films.csv").read_bytes() == before
 
     def test_the_files_of_a_run_and_its_training_data(self, tiny_run, tiny_csv, folder):
@@ -99,9 +97,9 @@ class TestMoreEpochs:
     def test_a_new_run_goes_on_from_the_weights_of_a_finished_one(self, tiny_run, folder):
         shutil.copytree(tiny_run, "r")
         before = {file: file.read_bytes() for file in Path("r").rglob("*") if file.is_file()}
-        told = kft("train", "--resume", "r", "--set", "train.epochs=3", "--run", "more", "--json")
-        assert told.exit_code == 0, told.stderr
-        assert "had 2 epochs; a new run trains its weights for 1 more" in told.stderr
+        result = kft("train", "--resume", "r", "--set", "train.epochs=3", "--run", "more", "--json")
+        assert result.exit_code == 0, result.stderr
+        assert "had 2 epochs; a new run trains its weights for 1 more" in result.stderr
         new, old = runs.RunDir(Path("more")), runs.RunDir(Path("r").resolve())
         assert runs.read_config(new).train.epochs == 1
         origin = runs.read_json(new.model)["from_run"]
@@ -117,9 +115,9 @@ class TestMoreEpochs:
         Path("fewer.csv").write_text("".join(lines))
         config = Path("r/config.toml")
         config.write_text(config.read_text().replace(str(tiny_csv), str(Path("fewer.csv").resolve())))
-        told = kft("train", "--resume", "r", "--set", "train.epochs=3", "--run", "more")
-        assert "r: the train data is not what this run was trained on" in mistake(told)
-        assert "put the old data back, or start a new run from its weights" in told.stderr
+        result = kft("train", "--resume", "r", "--set", "train.epochs=3", "--run", "more")
+        assert "r: the train data is not what this run was trained on" in mistake(result)
+        assert "put the old data back, or start a new run from its weights" in result.stderr
         assert not Path("more/model.json").exists()
 
     @pytest.mark.parametrize(

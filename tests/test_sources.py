@@ -1079,7 +1079,7 @@ def test_pieces_of_parquet(tmp_path):
         ("a.parquet", b""),
     ],
 )
-def test_pieces_tell_a_mistake_as_the_whole_does(tmp_path, name, content):
+def test_pieces_report_a_mistake_as_the_whole_does(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(KftError) as whole:
         sources.read_file(tmp_path / name, DataConfig(), need_label=False)

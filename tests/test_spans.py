@@ -1,6 +1,4 @@
-"""Marked words: their offsets are checked, their tokens found as transformers finds them, their
-vectors in the head.
-"""
+"""Marked words: checked offsets, transformers' tokens, and their vectors in the head."""
 
 import json
 from pathlib import Path
@@ -51,13 +49,15 @@ class TestTokens:
         from transformers import BertTokenizerFast
 
         texts = [text for text in TEXTS if "\ud83d" not in text]
-        rows = encode(tokenizer, BERT, texts, texts[::-1], 12, located=True)
+        tokens = encode(tokenizer, BERT, texts, texts[::-1], 12, located=True)
         batch = BertTokenizerFast.from_pretrained(tiny_preset)(
             texts, texts[::-1], truncation=True, max_length=12, return_offsets_mapping=True
         )
-        for i, (begin, end) in enumerate(zip(rows.offsets[:-1], rows.offsets[1:], strict=True)):
-            assert rows.ids[begin:end].tolist() == batch["input_ids"][i]
-            assert rows.characters[begin:end].tolist() == [list(at) for at in batch["offset_mapping"][i]]
+        for i, (begin, end) in enumerate(zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)):
+            assert tokens.ids[begin:end].tolist() == batch["input_ids"][i]
+            assert tokens.characters[begin:end].tolist() == [
+                list(pair) for pair in batch["offset_mapping"][i]
+            ]
 
     @pytest.mark.parametrize("max_length", [5, 12, 64])
     @pytest.mark.parametrize("paired", [True, False])
@@ -77,20 +77,22 @@ class TestTokens:
         batch = BertTokenizerFast.from_pretrained(tiny_preset)(
             frame["text"].to_list(), frame["text_pair"].to_list(), truncation=True, max_length=max_length
         )
-        rows = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(joint.SPANS or ()), True, max_length))
+        tokens = encode_frame(
+            tokenizer, BERT, frame, Inputs(True, tuple(joint.SPANS or ()), True, max_length)
+        )
         lost = 0
         for i, row in enumerate(frame.iter_rows(named=True)):
             for p, (name, start, end) in enumerate(joint.SPANS):
                 inside = (
                     batch.char_to_token(i, c, int(name == "text_pair")) for c in range(row[start], row[end])
                 )
-                found = sorted({t for t in inside if t is not None})
-                begin, after = rows.spans[i, p]
-                assert list(range(begin, after)) == (found or [0])
-            lost += (rows.spans[i, :, 0] == 0).any()
-        told = length_account(rows, max_length)["span_lost_fraction"]
-        assert told == lost / len(frame)
-        assert (told > 0) == (max_length == 9)
+                got = sorted({t for t in inside if t is not None})
+                begin, after = tokens.spans[i, p]
+                assert list(range(begin, after)) == (got or [0])
+            lost += (tokens.spans[i, :, 0] == 0).any()
+        fraction = length_account(tokens, max_length)["span_lost_fraction"]
+        assert fraction == lost / len(frame)
+        assert (fraction > 0) == (max_length == 9)
 
     def test_cache_keeps_the_places(self, tokenizer, tmp_path):
         plain = encode_cached(tokenizer, BERT, TEXTS, None, 16, tmp_path)
@@ -125,36 +127,34 @@ def test_head_reads_the_pooled_vector_and_the_mean_of_each_span(tiny_preset, tok
     frame, spans = joint.questions(), joint.SPANS[:2]
     model = build_model(presets.locate(str(tiny_preset)), "regression", [], 1, pooling=pooling, spans=2)
     model.head.set_weights(joint.head_of(spans))
-    rows = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(spans or ()), True, 32))
-    found = evaluate.predict_logits(model, rows)
+    tokens = encode_frame(tokenizer, BERT, frame, Inputs(True, tuple(spans or ()), True, 32))
+    got = evaluate.predict_logits(model, tokens)
     batch = BertTokenizerFast.from_pretrained(tiny_preset)(
         frame["text"].to_list(), frame["text_pair"].to_list(), padding=True, return_tensors="pt"
     )
     with torch.no_grad():
-        made = BertModel.from_pretrained(tiny_preset).eval()(**batch)
-    hidden, pooled = made.last_hidden_state.numpy(), made.pooler_output.numpy()
+        output = BertModel.from_pretrained(tiny_preset).eval()(**batch)
+    hidden, pooled = output.last_hidden_state.numpy(), output.pooler_output.numpy()
     mask = batch["attention_mask"].numpy()[:, :, None]
     first = pooled if pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
-    marked = [[hidden[i, b:e].mean(0) for b, e in places] for i, places in enumerate(rows.spans)]
+    marked = [[hidden[i, b:e].mean(0) for b, e in places] for i, places in enumerate(tokens.spans)]
     features = np.concatenate([first, np.array(marked).reshape(len(frame), -1)], axis=1)
     kernel, bias = joint.head_of(spans)
-    np.testing.assert_allclose(found, features @ kernel + bias, atol=2e-6)
+    np.testing.assert_allclose(got, features @ kernel + bias, atol=2e-6)
 
 
 def write_marked(path: Path, count: int = 120, seed: int = 0) -> Path:
-    """Sentences with a good and a bad word, of which the marked one decides: nothing else tells the
-    label.
-    """
+    """Sentences with a good and a bad word, of which the marked one alone decides."""
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(count):
         words = [str(w) for w in [rng.choice(GOOD), rng.choice(BAD), *rng.choice(OTHER, 3)]]
-        at = i % 2
-        marked = words[at]
+        place = i % 2
+        marked = words[place]
         order = rng.permutation(len(words))
         words = [words[j] for j in order]
         start = len(" ".join([*words[: words.index(marked)], ""]))
-        rows.append({"text": " ".join(words), "from": start, "to": start + len(marked), "label": "ab"[at]})
+        rows.append({"text": " ".join(words), "from": start, "to": start + len(marked), "label": "ab"[place]})
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
     return path
 
@@ -194,17 +194,17 @@ class TestRun:
             )
             other.append(row | {"from": start, "to": row["text"].find(" ", start) % (len(row["text"]) + 1)})
         (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, other)))
-        told = kft("evaluate", marked_run, "--data", tmp_path / "other.jsonl", "--json")
-        assert json.loads(told.stdout)["metrics"]["accuracy"] < 0.1
+        result = kft("evaluate", marked_run, "--data", tmp_path / "other.jsonl", "--json")
+        assert json.loads(result.stdout)["metrics"]["accuracy"] < 0.1
 
     def test_a_copy_predicts_as_training_did(self, marked_run, marked_settings, tmp_path):
         stored = pl.read_parquet(marked_run / "predictions.test.parquet")
         answers = list(evaluate.predict(marked_run, pl.read_parquet(marked_run / "splits" / "test.parquet")))
         assert [a["label"] for a in answers] == stored["label"].to_list()
-        told = json.loads((marked_run / "model.json").read_text())
-        assert told["inputs"]["spans"] == [["text", "from", "to"]]
+        content = json.loads((marked_run / "model.json").read_text())
+        assert content["inputs"]["spans"] == [["text", "from", "to"]]
 
-    def test_texts_without_their_columns_are_told(self, marked_run):
+    def test_texts_without_their_columns_are_reported(self, marked_run):
         assert "standard input: the run also reads from, to" in mistake(
             kft("predict", marked_run, stdin="a film\n")
         )
@@ -235,8 +235,8 @@ MISTAKES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("spans", "row", "told"), MISTAKES)
-def test_mistakes_in_offsets(tmp_path, spans, row, told):
+@pytest.mark.parametrize(("spans", "row", "message"), MISTAKES)
+def test_mistakes_in_offsets(tmp_path, spans, row, message):
     """Counted in characters: the text has 6 of them in 13 bytes."""
     good = {"text": "a film", "from": 2, "to": 6, "label": "x"}
     rows = [good, good | {"text": "它是 film"[:6]} | row, good | {"label": "y"}]
@@ -244,12 +244,12 @@ def test_mistakes_in_offsets(tmp_path, spans, row, told):
     message = mistake(
         kft("data", f"--set=data.train={tmp_path / 'm.jsonl'}", f"--set=data.spans={json.dumps(spans)}")
     )
-    assert told in message
-    if "column" not in told:
+    assert message in message
+    if "column" not in message:
         assert "m.jsonl, row 2" in message
 
 
-def test_every_wrong_row_is_told_at_once(tmp_path):
+def test_every_wrong_row_is_reported_at_once(tmp_path):
     rows = [{"text": "a film", "from": i, "to": 6, "label": "x"} for i in range(6, 14)]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     data = config.DataConfig(train=str(tmp_path / "m.jsonl"), spans=[["text", "from", "to"]])
@@ -270,9 +270,9 @@ CONFLICTS = [
 ]
 
 
-@pytest.mark.parametrize(("spans", "told"), CONFLICTS)
-def test_mistakes_in_the_setting(spans, told):
-    assert told in mistake(kft("config", "bbc_news", f"--set=data.spans={spans}"))
+@pytest.mark.parametrize(("spans", "message"), CONFLICTS)
+def test_mistakes_in_the_setting(spans, message):
+    assert message in mistake(kft("config", "bbc_news", f"--set=data.spans={spans}"))
 
 
 def test_columns_by_number(tmp_path):
@@ -299,33 +299,31 @@ def test_other_marked_words_are_no_duplicates_but_stay_together(tmp_path):
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     spans = [["text", "from", "to"]]
     data = config.DataConfig(train=str(tmp_path / "m.jsonl"), spans=spans)
-    made = splits.prepare(
+    prepared = splits.prepare(
         sources.read(data),
         config.SplitConfig(),
         config.CleanConfig(duplicates="normalized"),
         "classification",
         spans,
     )
-    assert made.account["splits"]["train"]["dropped"] == {"duplicate": 40}
-    texts = [set(frame["text"]) for frame in (made.train, made.validation, made.test)]
+    assert prepared.account["splits"]["train"]["dropped"] == {"duplicate": 40}
+    texts = [set(frame["text"]) for frame in (prepared.train, prepared.validation, prepared.test)]
     assert sum(map(len, texts)) == 40
-    assert made.train.height == 2 * len(texts[0])
+    assert prepared.train.height == 2 * len(texts[0])
 
 
 def wsc_rows(file: Path) -> list[dict]:
-    """WSC counts words; here the words' characters. Rows whose index does not point at the text are
-    left out.
-    """
+    """WSC's words as characters, without rows whose index does not point at the text."""
     rows = []
     for line in file.read_text("utf-8").splitlines():
         row = json.loads(line)
-        found = {"text": row["text"], "label": row["label"]}
+        fields = {"text": row["text"], "label": row["label"]}
         for p in (1, 2):
             words, marked = row["text"].split(), row["target"][f"span{p}_text"]
             start = len(" ".join([*words[: row["target"][f"span{p}_index"]], ""]))
             if " ".join(words) == row["text"] and row["text"][start : start + len(marked)] == marked:
-                found |= {f"start{p}": start, f"end{p}": start + len(marked)}
-        rows += [found] if len(found) == 6 else []
+                fields |= {f"start{p}": start, f"end{p}": start + len(marked)}
+        rows += [fields] if len(fields) == 6 else []
     return rows
 
 
@@ -334,9 +332,9 @@ def test_real_wic_and_wsc(tmp_path):
     """The tokens of each span spell the marked words."""
     preset = presets.locate("all_minilm_l6_v2_en")
     tokenizer = preset.tokenizer
-    made = wsc_rows(SHARED_DATA / "wsc" / "train.jsonl")
-    assert len(made) > 450
-    (tmp_path / "wsc.jsonl").write_text("\n".join(map(json.dumps, made)))
+    result = wsc_rows(SHARED_DATA / "wsc" / "train.jsonl")
+    assert len(result) > 450
+    (tmp_path / "wsc.jsonl").write_text("\n".join(map(json.dumps, result)))
     wsc = {
         "train": str(tmp_path / "wsc.jsonl"),
         "spans": [["text", "start1", "end1"], ["text", "start2", "end2"]],
@@ -346,13 +344,13 @@ def test_real_wic_and_wsc(tmp_path):
     for settings in (wic, wsc):
         data = config.DataConfig(**settings)
         frame = sources.read(data)["train"]
-        rows = encode_frame(
+        tokens = encode_frame(
             tokenizer, BERT, frame, Inputs(data.text_pair is not None, tuple(data.spans or ()), True, 128)
         )
-        assert length_account(rows, 128)["span_lost_fraction"] == 0
+        assert length_account(tokens, 128)["span_lost_fraction"] == 0
         wrong = 0
         for i, row in enumerate(frame.iter_rows(named=True)):
             for p, (name, start, end) in enumerate(data.spans):
-                begin, after = rows.offsets[i] + rows.spans[i, p]
-                wrong += rows.ids[begin:after].tolist() != tokenizer(row[name][row[start] : row[end]])
+                begin, after = tokens.offsets[i] + tokens.spans[i, p]
+                wrong += tokens.ids[begin:after].tolist() != tokenizer(row[name][row[start] : row[end]])
         assert wrong < 0.02 * len(frame)  # marks inside a word, such as "air" in "airs"

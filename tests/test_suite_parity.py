@@ -1,6 +1,4 @@
-"""Tests of tools/suite_parity.py in the tiny world: kft and the loop learn the same tasks, choices,
-marks and diagnostics too.
-"""
+"""Tests of tools/suite_parity.py in the tiny world: kft and the loop learn the same tasks."""
 
 import json
 import sys
@@ -23,9 +21,7 @@ NLI = {"positive": "entailment", "negative": "contradiction"}
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """MNLI and its diagnostics, STS-B, COPA and WiC in the archives' layouts; what counts is the
-    kind of an adjective.
-    """
+    """MNLI, its diagnostics, STS-B, COPA and WiC as archives; an adjective's kind counts."""
     root = tmp_path_factory.mktemp("archive")
 
     def write(name: str, lines: list[str]) -> None:
@@ -39,16 +35,16 @@ def archive(tmp_path_factory):
     def choice(i, text, kind):
         other = " ".join(OTHER[i % 5 :])
         right = int((kind == "positive") == (i % 2 == 0))
-        shown = [text, other] if i % 2 == 0 else [other, text]
-        told = {"premise": "the film", "choice1": shown[0], "choice2": shown[1], "question": "cause"}
-        return json.dumps(told | {"label": 1 - right, "idx": i})
+        choices = [text, other] if i % 2 == 0 else [other, text]
+        row = {"premise": "the film", "choice1": choices[0], "choice2": choices[1], "question": "cause"}
+        return json.dumps(row | {"label": 1 - right, "idx": i})
 
     def marked(i, text, kind):
         word = next(word for word in text.split() if word not in OTHER)
         start = text.index(word)
-        told = {"word": word, "sentence1": text, "sentence2": "the film", "idx": i, "label": word in GOOD}
+        row = {"word": word, "sentence1": text, "sentence2": "the film", "idx": i, "label": word in GOOD}
         return json.dumps(
-            told | {"start1": start, "end1": start + len(word), "start2": 4, "end2": 8, "version": 1.1}
+            row | {"start1": start, "end1": start + len(word), "start2": 4, "end2": 8, "version": 1.1}
         )
 
     for rows, tsv, jsonl in ((ROWS, "train", "train"), (HELD, "dev", "val")):
@@ -80,10 +76,10 @@ def archive(tmp_path_factory):
 )
 def test_both_learn_every_task(suite, tasks, least, archive, tiny_preset, tmp_path, monkeypatch, capsys):
     settings = ("train.epochs=10", "train.batch_size=16", "model.max_length=24", "train.learning_rate=0.01")
-    told = running.run(
+    content = running.run(
         suite, tasks, (1,), (*running.shared(str(tiny_preset), str(archive)), *settings), tmp_path
     )
-    assert told["failed"] == []
+    assert content["failed"] == []
     monkeypatch.setattr(sys, "argv", ["suite_parity", str(tmp_path)])
     suite_parity.main()
     for task in tasks:

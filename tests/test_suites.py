@@ -1,6 +1,4 @@
-"""GLUE and SuperGLUE: readers of the archives' files, the benchmarks' metrics, submissions, and a
-suite from end to end.
-"""
+"""GLUE and SuperGLUE: archives' readers, the benchmarks' metrics, submissions, suites."""
 
 import json
 import math
@@ -51,9 +49,9 @@ class TestReaders:
             CoLA__train_tsv='gj04\t1\t\tHe said "no.\ngj04\t0\t*\tHim said.\n',
             CoLA__test_tsv="index\tsentence\n0\tBill slept.\n",
         )
-        told = table_of(data, "glue/cola", "train", text="sentence")
-        assert told["sentence"].to_list() == ['He said "no.', "Him said."]
-        assert told["label"].to_list() == ["acceptable", "unacceptable"]
+        table = table_of(data, "glue/cola", "train", text="sentence")
+        assert table["sentence"].to_list() == ['He said "no.', "Him said."]
+        assert table["label"].to_list() == ["acceptable", "unacceptable"]
         assert table_of(data, "glue/cola", "test", text="sentence")["label"].to_list() == [None]
 
     def test_mnli_labels_travel_by_name(self, tmp_path):
@@ -76,8 +74,8 @@ class TestReaders:
     def test_qqp_leaves_out_broken_rows_as_tfds_does(self, tmp_path):
         head = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
         data = files(tmp_path, QQP__train_tsv=head + "5\t1\t2\tWhy?\tHow?\t1\n6\t1\t2\tWhy\n")
-        told = table_of(data, "glue/qqp", "train", text="question1", text_pair="question2")
-        assert told["label"].to_list() == ["duplicate"]
+        table = table_of(data, "glue/qqp", "train", text="question1", text_pair="question2")
+        assert table["label"].to_list() == ["duplicate"]
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -139,7 +137,7 @@ class TestReaders:
         assert boolq["label"].to_list() == ["True"]
 
     @pytest.mark.parametrize(
-        ("text", "span", "index", "found"),
+        ("text", "span", "index", "expected"),
         [
             ("Mark told Pete lies.", "Pete", 2, "Pete"),
             ("Mark told Pete lies.", "pete", 1, "Pete"),  # index and capitals off
@@ -148,9 +146,9 @@ class TestReaders:
             ("a b c", "not there", 1, "b c"),
         ],
     )
-    def test_spans_of_words(self, text, span, index, found):
+    def test_spans_of_words(self, text, span, index, expected):
         start, end = word_span(text, span, index)
-        assert text[start:end] == found
+        assert text[start:end] == expected
 
     @needs_data
     @pytest.mark.parametrize(
@@ -199,12 +197,12 @@ class TestReaders:
         ]
         for row, line in zip(table.iter_rows(named=True), lines, strict=True):
             for n in (1, 2):
-                found, stated = (
+                got, stated = (
                     row["text"][row[f"start{n}"] : row[f"end{n}"]],
                     line["target"][f"span{n}_text"],
                 )
-                assert found.split()[0].lower().strip(".,") == stated.split()[0].lower().strip(".,"), (
-                    found,
+                assert got.split()[0].lower().strip(".,") == stated.split()[0].lower().strip(".,"), (
+                    got,
                     stated,
                 )
 
@@ -309,21 +307,21 @@ def answered(task, rows: int) -> pl.DataFrame:
     if task.name == "stsb":
         return pl.DataFrame({"answer": np.linspace(-1, 6, rows)})
     if task.name == "multirc":
-        at = np.arange(rows)
+        index = np.arange(rows)
         return pl.DataFrame(
             {
-                "paragraph_idx": at // 50,
-                "question_idx": at // 5,
-                "answer_idx": at,
+                "paragraph_idx": index // 50,
+                "question_idx": index // 5,
+                "answer_idx": index,
                 "answer": ["True", "False", "True"] * (rows // 3),
             }
         )
     if task.name in ("copa", "record"):
-        at = np.repeat(np.arange(rows), 2)
+        index = np.repeat(np.arange(rows), 2)
         frame = {
-            "idx": at,
-            "passage_idx": at,
-            "query_idx": at,
+            "idx": index,
+            "passage_idx": index,
+            "query_idx": index,
             "option": [0, 1] * rows,
             "answer": np.sin(np.arange(2 * rows)),
         }
@@ -334,9 +332,7 @@ def answered(task, rows: int) -> pl.DataFrame:
 
 
 def guessed(task, rows: int, seed: int) -> tuple[pl.DataFrame, list | dict]:
-    """`answered` with random targets and answers, and the right answers as the server's own file
-    spells them.
-    """
+    """`answered` with random targets and answers, and right answers as the server spells them."""
     rng = np.random.default_rng(seed)
     if task.name == "stsb":  # with ties, and rounded as the file is
         target, answer = np.round(rng.uniform(0, 5, rows), 1), np.round(rng.uniform(0, 5, rows), 3)
@@ -359,8 +355,8 @@ def guessed(task, rows: int, seed: int) -> tuple[pl.DataFrame, list | dict]:
     table = answered(task, rows).with_columns(pl.Series("target", target), pl.Series("answer", answer))
     if task.name == "multirc":
         table = table.with_columns(pl.format("{}-{}", "paragraph_idx", "question_idx").alias("question"))
-        at = table.select("paragraph_idx", "question_idx", "answer_idx").rows()
-        return table, dict(zip(at, (int(t == "True") for t in target), strict=True))
+        index = table.select("paragraph_idx", "question_idx", "answer_idx").rows()
+        return table, dict(zip(index, (int(t == "True") for t in target), strict=True))
     form = task.submissions[0].form
     spell = {"tsv_ids": lambda t: str(task.labels.index(t)), "json_lower": str.lower}.get(form, str)
     return table, [spell(t) for t in target]
@@ -513,9 +509,9 @@ class TestRecords:
             for task, values in scores.items()
         }
         tasks = tuple(task for task in SUITES[suite] if task.name in scores)
-        told = summary.summarize(suite, "x", (1,), tasks, done, [], False)["average"]
-        assert round(told["score"], 1) == average
-        assert told["score"] == pytest.approx(benchmark_scorer.average(scores), abs=1e-9)
+        result = summary.summarize(suite, "x", (1,), tasks, done, [], False)["average"]
+        assert round(result["score"], 1) == average
+        assert result["score"] == pytest.approx(benchmark_scorer.average(scores), abs=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -568,44 +564,44 @@ def arguments(archive, tiny_preset) -> dict:
 
 class TestSuite:
     def test_scores_and_average(self, suite_run):
-        told, folder = suite_run
-        tasks = {task["task"]: task for task in told["tasks"]}
+        content, folder = suite_run
+        tasks = {task["task"]: task for task in content["tasks"]}
         assert set(tasks["mnli"]["metrics"]) == {"accuracy_matched", "accuracy_mismatched"}
         rte = tasks["rte"]["metrics"]["accuracy"]
         values = list(rte["values"].values())
         assert rte["mean"] == pytest.approx(sum(values) / 2)
         assert rte["sd"] == pytest.approx(abs(values[0] - values[1]) / math.sqrt(2))
         mnli = sum(m["mean"] for m in tasks["mnli"]["metrics"].values()) / 2
-        assert told["average"]["score"] == pytest.approx((rte["mean"] + mnli) / 2)
+        assert content["average"]["score"] == pytest.approx((rte["mean"] + mnli) / 2)
         assert {"suite.json", "suite.md", "suite.html", "submission.zip"} <= {
             f.name for f in folder.iterdir()
         }
 
     def test_a_failing_task_does_not_stop_the_others(self, suite_run):
-        told, _ = suite_run
-        assert {(f["task"], f["seed"]) for f in told["failed"]} == {("wnli", 1), ("wnli", 2)}
-        assert "failed: wnli, seeds 1, 2: " in summary.text(told)
+        content, _ = suite_run
+        assert {(f["task"], f["seed"]) for f in content["failed"]} == {("wnli", 1), ("wnli", 2)}
+        assert "failed: wnli, seeds 1, 2: " in summary.text(content)
 
     def test_the_score_is_that_of_the_run(self, suite_run):
-        told, folder = suite_run
-        score = next(t for t in told["tasks"] if t["task"] == "rte")["metrics"]["accuracy"]["values"]["1"]
+        content, folder = suite_run
+        score = next(t for t in content["tasks"] if t["task"] == "rte")["metrics"]["accuracy"]["values"]["1"]
         assert score == pytest.approx(
             runs.read_json(folder / "runs/rte-from-mnli-seed1/metrics.json")["validation"]["accuracy"]
         )
 
     def test_finished_pairs_are_not_trained_again(self, suite_run, archive, tiny_preset, monkeypatch):
-        told, folder = suite_run
+        content, folder = suite_run
         monkeypatch.setattr(train, "_train", lambda *_, **__: pytest.fail("trains again"))
-        asked = arguments(archive, tiny_preset) | {"tasks": ["rte", "mnli", "ax"]}
-        again = running.run("glue", folder=folder, **asked)
-        assert again["average"] == told["average"]
-        other = asked | {"overrides": (*asked["overrides"], "train.weight_decay=0.5")}
+        wanted = arguments(archive, tiny_preset) | {"tasks": ["rte", "mnli", "ax"]}
+        again = running.run("glue", folder=folder, **wanted)
+        assert again["average"] == content["average"]
+        other = wanted | {"overrides": (*wanted["overrides"], "train.weight_decay=0.5")}
         failed = running.run("glue", folder=folder, **other)["failed"]
         assert any("was trained with another train.weight_decay" in f["error"] for f in failed)
 
     def test_what_was_stopped_goes_on(self, archive, tiny_preset, tmp_path, monkeypatch):
-        asked = arguments(archive, tiny_preset) | {"tasks": ["rte"], "seeds": (1,), "from_mnli": False}
-        asked["overrides"] = (*asked["overrides"], "train.epochs=3")
+        wanted = arguments(archive, tiny_preset) | {"tasks": ["rte"], "seeds": (1,), "from_mnli": False}
+        wanted["overrides"] = (*wanted["overrides"], "train.epochs=3")
         finish = train._finish_epoch
 
         def stop(model, validation, epoch, course):
@@ -615,12 +611,12 @@ class TestSuite:
         with monkeypatch.context() as patch:
             patch.setattr(train, "_finish_epoch", stop)
             with pytest.raises(train.Stopped):
-                running.run("glue", folder=tmp_path / "a", **asked)
+                running.run("glue", folder=tmp_path / "a", **wanted)
         assert not (tmp_path / "a/scores").exists()
-        told = running.run("glue", folder=tmp_path / "a", **asked)
-        assert told["failed"] == []
-        whole = running.run("glue", folder=tmp_path / "b", **asked)
-        assert told["tasks"][0]["metrics"] == whole["tasks"][0]["metrics"]
+        content = running.run("glue", folder=tmp_path / "a", **wanted)
+        assert content["failed"] == []
+        whole = running.run("glue", folder=tmp_path / "b", **wanted)
+        assert content["tasks"][0]["metrics"] == whole["tasks"][0]["metrics"]
 
     def test_starts_from_mnli(self, suite_run):
         _, folder = suite_run
@@ -630,9 +626,9 @@ class TestSuite:
         assert start["head_kept"] is False  # two labels, not three
 
     def test_answers(self, suite_run):
-        told, folder = suite_run
-        assert told["submission"]["seeds"].keys() == {"RTE.tsv", "AX.tsv"}
-        assert told["submission"]["refused"] == [
+        content, folder = suite_run
+        assert content["submission"]["seeds"].keys() == {"RTE.tsv", "AX.tsv"}
+        assert content["submission"]["refused"] == [
             "RTE.tsv: must have 3,000 rows, got 2",
             "AX.tsv: must have 1,104 rows, got 1",
         ]
@@ -645,9 +641,9 @@ class TestSuite:
     def test_every_field_is_documented(self, suite_run):
         from test_runs import is_documented, names
 
-        told, folder = suite_run
-        found = names(json.loads((folder / "suite.json").read_text()))
-        assert not [name for name in found if not is_documented(name, summary.FIELDS)]
+        content, folder = suite_run
+        fields = names(json.loads((folder / "suite.json").read_text()))
+        assert not [name for name in fields if not is_documented(name, summary.FIELDS)]
 
     def test_mistakes(self):
         result = CliRunner().invoke(main, ["suite", "glue", "--tasks", "colla,ax"])
@@ -662,12 +658,12 @@ class TestFromRun:
             "model": tiny_settings["model"] | {"from_run": str(tiny_run)},
             "train": tiny_settings["train"] | {"epochs": 1, "learning_rate": 1e-9},
         }
-        told = train.train(configs.parse(settings), tmp_path / "next")
+        result = train.train(configs.parse(settings), tmp_path / "next")
         start, end = (models.load(RunDir(path)) for path in (tiny_run, tmp_path / "next"))
         for a, b in zip(start.get_weights(), end.get_weights(), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-6)
         assert runs.read_json(tmp_path / "next" / "model.json")["from_run"]["head_kept"] is True
-        assert told["metrics"]["validation"] == pytest.approx(
+        assert result["metrics"]["validation"] == pytest.approx(
             runs.read_json(tiny_run / "metrics.json")["validation"], abs=1e-3
         )
 
@@ -685,8 +681,9 @@ class TestFromRun:
 
 
 def prepare_offline(source: str, folder, root: str, **lines: str) -> DataConfig:
-    """Puts an archive (`train_tsv` is the file train.tsv) where TFDS keeps its downloads: it then
-    needs no network.
+    """Puts an archive where TFDS keeps its downloads, so that it needs no network.
+
+    `train_tsv` is the file train.tsv.
     """
     tfds = pytest.importorskip("tensorflow_datasets")
     from tensorflow_datasets.core.download import resource
@@ -748,9 +745,9 @@ def test_a_suite_over_what_tfds_prepared(tmp_path, tiny_preset):
     assert read_benchmark(data, "test_matched")[0]["label"].to_list() == [None] * 5
     overrides = ("train.epochs=1", "train.batch_size=16", "model.max_length=16")
     shared = running.shared(str(tiny_preset), str(tmp_path / "tfds"))
-    told = running.run("glue", ["mnli"], (1,), (*shared, *overrides), tmp_path / "run")
-    assert told["failed"] == []
-    assert set(told["tasks"][0]["metrics"]) == {"accuracy_matched", "accuracy_mismatched"}
+    content = running.run("glue", ["mnli"], (1,), (*shared, *overrides), tmp_path / "run")
+    assert content["failed"] == []
+    assert set(content["tasks"][0]["metrics"]) == {"accuracy_matched", "accuracy_mismatched"}
     with zipfile.ZipFile(tmp_path / "run" / "submission.zip") as zipped:
         lines = [zipped.read(f"MNLI-{kind}.tsv").decode().splitlines() for kind in ("m", "mm")]
     assert [len(part) for part in lines] == [1 + 5, 1 + 4]

@@ -1,6 +1,4 @@
-"""The table of tasks: one row and one file each, light until a task is asked for, every function
-where others expect it.
-"""
+"""The table of tasks: one row and one file each, light until needed, all functions there."""
 
 import dataclasses
 
@@ -13,16 +11,27 @@ from kft import metrics
 from kft.export import EXPORTERS
 from kft.models import losses
 from kft.report import charts
-from kft.tasks import DEFAULT, TASKS, scoring
-from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, VALUE
+from kft.tasks import DEFAULT, TASKS, scoring, words
+from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, TOKEN_CLASSES, VALUE
+from kft.tasks.questions import numbered
 from kft.tasks.record import Learned, Reads, Task
+from kft.text import Tokens
 
 FRAMES = {
     "classification": ["x", "y", "x", "y"],
     "multilabel_classification": ['["x"]', "[]", '["x", "y"]', '["y"]'],
     "regression": ["1", "2.5", "-3", "0"],
     "choice": ["1", "0", "0", "1"],
+    "token_classification": [words.written_tags([tag]) for tag in ("B-X", "O", "B-Y", "B-X")],
 }
+# [CLS] a [SEP] and so on, with the characters of each token.
+ROWS = Tokens(
+    ids=np.resize(np.int32([2, 5, 3]), 12),
+    offsets=3 * np.arange(5),
+    second_starts=np.full(4, 3, np.int32),
+    full_lengths=np.full(4, 3, np.int32),
+    characters=np.resize(np.int32([[0, 0], [0, 1], [0, 0]]), (12, 2)),
+)
 
 
 @pytest.fixture(params=list(TASKS))
@@ -48,8 +57,9 @@ def test_names_and_rules_need_nothing_heavy():
 
 
 def test_a_task_is_found_by_hugging_faces_name():
-    found = [TASKS.of_problem(problem) for problem in (ONE_CLASS, SEVERAL_CLASSES, VALUE, MULTIPLE_CHOICE)]
-    assert found == ["classification", "multilabel_classification", "regression", "choice"]
+    problems = (ONE_CLASS, SEVERAL_CLASSES, VALUE, MULTIPLE_CHOICE, TOKEN_CLASSES)
+    found = [TASKS.of_problem(problem) for problem in problems]
+    assert found == list(FRAMES) and len({*found}) == len(found)
     assert TASKS.of_problem("none of them") is None
     assert DEFAULT == "classification"
     with pytest.raises(KeyError):
@@ -68,22 +78,21 @@ def test_what_a_task_names_is_there(name):
 
 
 def test_from_labels_to_scores(name):
-    """A model that is nearly sure of the right answers gets the best score, and its table is read
-    back.
-    """
+    """A nearly sure model gets the best score, and its table is read back."""
     task, frame = TASKS[name], frame_of(name)
     learned = task.learn(frame)
-    reads = task.reads(frame, None, learned)
+    reads, places = task.reads(frame, ROWS, learned), task.places(frame, ROWS)
     assert isinstance(reads, Reads) and reads.counts.tolist() == [1, 1, 1, 1]
-    questions = reads.questions
+    np.testing.assert_array_equal(places.places, reads.places)
+    questions = numbered(frame) if task.grouped else None
     truths = task.truths(frame["label"], learned)
     outputs = outputs_for(name, truths, learned)
-    predictions = task.predictions(outputs, learned, questions)
+    predictions = task.predictions(outputs, learned, places)
     table = frame.select("id", "text", "group").with_columns(
         task.target_column(frame["label"], truths).alias("target"), *task.columns(predictions, learned)
     )
-    np.testing.assert_allclose(task.read(table, learned), predictions)
-    scored = task.scored(truths, predictions, questions)
+    np.testing.assert_allclose(numbers(task.read(table, learned)), numbers(predictions))
+    scored = task.scored(truths, predictions, learned, questions)
     values = scoring.scores(name, *scored, list(learned.labels))
     best = values[scoring.main_metric(name)]
     assert best == pytest.approx(1.0)
@@ -98,7 +107,12 @@ def test_from_labels_to_scores(name):
     line = task.answer(table.row(0, named=True), learned)
     assert task.answered in line
     both = task.mean([predictions, predictions], learned, questions)
-    np.testing.assert_allclose(both, predictions)
+    np.testing.assert_allclose(numbers(both), numbers(predictions))
+
+
+def numbers(predictions: np.ndarray) -> np.ndarray:
+    """Predictions, those of tagged words all in one."""
+    return np.concatenate(list(predictions)) if predictions.dtype == object else predictions
 
 
 def outputs_for(name: str, truths: np.ndarray, learned: Learned) -> np.ndarray:
@@ -109,6 +123,8 @@ def outputs_for(name: str, truths: np.ndarray, learned: Learned) -> np.ndarray:
         return np.where(truths == 1, 9.0, -9.0)
     if name == "regression":
         return ((truths - learned.mean) / learned.scale)[:, None]
+    if name == "token_classification":
+        return 9.0 * np.eye(len(learned.labels))[[learned.labels.index(tag) for (tag,) in truths]]
     return np.where(truths, 9.0, -9.0)[:, None]
 
 

@@ -1,6 +1,4 @@
-"""Tokens: the same ids as transformers for every text, in Python and in a TensorFlow graph; kept on
-disk.
-"""
+"""Tokens: transformers' ids for every text, in Python and in TensorFlow; kept on disk."""
 
 import json
 import os
@@ -85,9 +83,7 @@ def texts_of(file: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def corpus() -> list[str]:
-    """Texts of every file in shared/data: all that look hard, and a part of the plain English
-    ones.
-    """
+    """Texts of every file in shared/data: all that look hard, a part of the plain English."""
     if not SHARED_DATA.is_dir():
         pytest.skip("the data sets of shared/data are not here")
     files = [f for f in sorted(SHARED_DATA.rglob("*")) if f.is_file() and f.suffix != ".gz"]
@@ -103,9 +99,7 @@ def vocabulary() -> list[str]:
 
 @pytest.fixture(scope="module")
 def cased_vocabulary() -> list[str]:
-    """Words of the hard texts and of English, their letters, and pieces that follow others; some
-    odd, one twice.
-    """
+    """Words of hard and English texts, letters, and following pieces; some odd, one twice."""
     words = Counter(re.findall(r"\w+|[^\w\s]", " ".join(HARD)))
     words.update(
         [
@@ -147,7 +141,7 @@ def cased_vocabulary() -> list[str]:
 @pytest.fixture(scope="module")
 def pairs_of_tokenizers(vocabulary, cased_vocabulary):
     """name → (ours, transformers')."""
-    made = {}
+    pairs = {}
     for name, options in SETTINGS.items():
         words = vocabulary if name == "uncased" else cased_vocabulary
         theirs = transformers.BertTokenizerFast(
@@ -156,8 +150,8 @@ def pairs_of_tokenizers(vocabulary, cased_vocabulary):
             strip_accents=options.get("strip_accents"),
             tokenize_chinese_chars=options.get("tokenize_chinese_chars", True),
         )
-        made[name] = (bert_tokenizer(words, **options), theirs)
-    return made
+        pairs[name] = (bert_tokenizer(words, **options), theirs)
+    return pairs
 
 
 @pytest.fixture(scope="module")
@@ -184,13 +178,13 @@ def expected_ids(theirs, texts: list[str]) -> list[list[int]]:
     return [row.ids for row in theirs.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def assert_same(texts, found, expected):
-    wrong = [(text, f, e) for text, f, e in zip(texts, found, expected, strict=True) if f != e]
+def assert_same(texts, got, expected):
+    wrong = [(text, f, e) for text, f, e in zip(texts, got, expected, strict=True) if f != e]
     assert not wrong, f"{len(wrong)} of {len(texts)} texts differ, the first one: {wrong[0]}"
 
 
-def rows(made: Tokens) -> list[list[int]]:
-    return [made.ids[a:b].tolist() for a, b in zip(made.offsets, made.offsets[1:], strict=False)]
+def rows(tokens: Tokens) -> list[list[int]]:
+    return [tokens.ids[a:b].tolist() for a, b in zip(tokens.offsets, tokens.offsets[1:], strict=False)]
 
 
 # --- Equal to transformers
@@ -199,10 +193,10 @@ def rows(made: Tokens) -> list[list[int]]:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_hard_texts(pairs_of_tokenizers, name):
     ours, theirs = pairs_of_tokenizers[name]
-    found = [ours(text) for text in HARD]
-    assert_same(HARD, found, expected_ids(theirs, HARD))
+    got = [ours(text) for text in HARD]
+    assert_same(HARD, got, expected_ids(theirs, HARD))
     # encode_batch_fast is not what users call
-    assert_same(HARD, found, theirs(HARD, add_special_tokens=False)["input_ids"])
+    assert_same(HARD, got, theirs(HARD, add_special_tokens=False)["input_ids"])
 
 
 @pytest.mark.parametrize("name", ["uncased", "cased"])
@@ -244,22 +238,20 @@ def test_any_text_in_a_graph(pairs_of_tokenizers, graphs, name, texts):
 
 
 def test_every_character(pairs_of_tokenizers, graph_tokenizers):
-    """Words that each character makes beside others, in Python, in the graph's tables and in
-    transformers.
-    """
+    """The words of each character beside others, in Python, in the graph, in transformers."""
     from kft import backend
 
     tf = backend.tensorflow()
     for name, step in (("uncased", 1), ("cased", 16)):
         ours, theirs = pairs_of_tokenizers[name]
-        made = graph_tokenizers[name]
+        graph = graph_tokenizers[name]
         whole = theirs.backend_tokenizer
         # Above plane 3 nearly nothing is assigned, and every seventh character lies in each block
         # of the tables.
         everything = [*range(0, 0x40000, step), *range(0x40000, 0x110000, 7)]
         points = [p for p in everything if not (0xD800 <= p < 0xE000 or 0x10FFF0 <= p <= 0x10FFF4)]
         texts = ["".join(f"a{chr(p)}b " for p in points[i : i + 4096]) for i in range(0, len(points), 4096)]
-        flat, splits = made._normalize(tf.strings.unicode_decode(texts, "UTF-8"))
+        flat, splits = graph._normalize(tf.strings.unicode_decode(texts, "UTF-8"))
         spelled = tf.strings.unicode_encode(tf.RaggedTensor.from_row_splits(flat, splits), "UTF-8").numpy()
         for text, in_graph in zip(texts, spelled, strict=True):
             translated = text.translate(ours.encode.__self__.characters)
@@ -290,12 +282,12 @@ def test_memory_of_words_is_bounded(monkeypatch, vocabulary):
 def test_rows_of_single_texts(pairs_of_tokenizers):
     ours, theirs = pairs_of_tokenizers["uncased"]
     for max_length in (3, 4, 9, 512):
-        made = encode(ours, BERT, HARD, None, max_length)
-        assert_same(HARD, rows(made), theirs(HARD, truncation=True, max_length=max_length)["input_ids"])
-        assert made.second_starts.tolist() == np.diff(made.offsets).tolist()
-        assert made.full_lengths.tolist() == [len(ids) for ids in theirs(HARD)["input_ids"]]
-    assert (made.ids.dtype, made.offsets.dtype) == (np.int32, np.int64)
-    assert made.second_starts.dtype == made.full_lengths.dtype == np.int32
+        tokens = encode(ours, BERT, HARD, None, max_length)
+        assert_same(HARD, rows(tokens), theirs(HARD, truncation=True, max_length=max_length)["input_ids"])
+        assert tokens.second_starts.tolist() == np.diff(tokens.offsets).tolist()
+        assert tokens.full_lengths.tolist() == [len(ids) for ids in theirs(HARD)["input_ids"]]
+    assert (tokens.ids.dtype, tokens.offsets.dtype) == (np.int32, np.int64)
+    assert tokens.second_starts.dtype == tokens.full_lengths.dtype == np.int32
 
 
 LENGTHS = range(12)
@@ -306,11 +298,11 @@ SECONDS = ["good " * b for _ in LENGTHS for b in LENGTHS]
 @pytest.mark.parametrize("max_length", range(3, 28))
 def test_pairs_are_truncated_as_in_transformers(pairs_of_tokenizers, max_length):
     ours, theirs = pairs_of_tokenizers["uncased"]
-    made = encode(ours, BERT, FIRSTS, SECONDS, max_length)
+    tokens = encode(ours, BERT, FIRSTS, SECONDS, max_length)
     expected = theirs(FIRSTS, SECONDS, truncation="longest_first", max_length=max_length)
-    assert rows(made) == expected["input_ids"]
-    assert made.second_starts.tolist() == [segments.index(1) for segments in expected["token_type_ids"]]
-    assert made.full_lengths.tolist() == [a + b + 3 for a in LENGTHS for b in LENGTHS]
+    assert rows(tokens) == expected["input_ids"]
+    assert tokens.second_starts.tolist() == [segments.index(1) for segments in expected["token_type_ids"]]
+    assert tokens.full_lengths.tolist() == [a + b + 3 for a in LENGTHS for b in LENGTHS]
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -336,11 +328,11 @@ def test_a_graph_packs_as_encode_does(pairs_of_tokenizers, graph_tokenizers):
     first, second = graph.tokenize(tf.constant(FIRSTS)), graph.tokenize(tf.constant(SECONDS))
     for max_length in (3, 4, 5, 8, 9, 16, 17, 28):
         ids, segments = pack(first, second, ours.frame(BERT, True), max_length)
-        made = encode(ours, BERT, FIRSTS, SECONDS, max_length)
-        assert ids.to_list() == rows(made)
-        starts = made.second_starts.tolist()
+        tokens = encode(ours, BERT, FIRSTS, SECONDS, max_length)
+        assert ids.to_list() == rows(tokens)
+        starts = tokens.second_starts.tolist()
         assert segments.to_list() == [
-            [0] * s + [1] * (n - s) for s, n in zip(starts, np.diff(made.offsets), strict=True)
+            [0] * s + [1] * (n - s) for s, n in zip(starts, np.diff(tokens.offsets), strict=True)
         ]
         ids, segments = pack(first, None, ours.frame(BERT, False), max_length)
         assert ids.to_list() == rows(encode(ours, BERT, FIRSTS, None, max_length))
@@ -392,8 +384,8 @@ def test_a_saved_model_tokenizes_alike_in_another_language(pairs_of_tokenizers, 
 
 def test_account(pairs_of_tokenizers):
     ours, _ = pairs_of_tokenizers["uncased"]
-    made = encode(ours, BERT, ["film " * n for n in range(1, 101)], None, 50)  # 3 to 102 tokens
-    assert length_account(made, 50) == {
+    tokens = encode(ours, BERT, ["film " * n for n in range(1, 101)], None, 50)  # 3 to 102 tokens
+    assert length_account(tokens, 50) == {
         "mean": 52.5,
         "p50": 52,
         "p90": 92,
@@ -437,8 +429,8 @@ def test_a_second_call_reads_the_same_rows_from_disk(tokenizer, tmp_path, monkey
 
 def test_no_texts_can_be_kept(tokenizer, tmp_path):
     for _ in range(2):
-        made = encode_cached(tokenizer, BERT, [], None, 16, tmp_path)
-        assert (len(made.ids), made.offsets.tolist()) == (0, [0])
+        tokens = encode_cached(tokenizer, BERT, [], None, 16, tmp_path)
+        assert (len(tokens.ids), tokens.offsets.tolist()) == (0, [0])
 
 
 def test_half_a_surrogate_pair_can_be_kept(tokenizer, tmp_path):
@@ -448,7 +440,7 @@ def test_half_a_surrogate_pair_can_be_kept(tokenizer, tmp_path):
     )
 
 
-def test_the_cache_is_the_users_unless_told(tokenizer, tmp_path, monkeypatch):
+def test_the_cache_is_the_users_unless_set(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setenv("KFT_CACHE_DIR", str(tmp_path / "mine"))
     encode_cached(tokenizer, BERT, ["film"], None, 16)
     assert len(list((tmp_path / "mine" / "tokens").glob("*.npy"))) == 1
@@ -491,8 +483,8 @@ def test_a_damaged_file_is_made_again(tokenizer, tmp_path, caplog, spoil):
 
 def test_a_folder_that_cannot_be_used_only_costs_time(tokenizer, tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
-    made = encode_cached(tokenizer, BERT, HARD, None, 16, tmp_path / "file" / "cache")
-    assert same(made, encode(tokenizer, BERT, HARD, None, 16))
+    tokens = encode_cached(tokenizer, BERT, HARD, None, 16, tmp_path / "file" / "cache")
+    assert same(tokens, encode(tokenizer, BERT, HARD, None, 16))
     assert "tokens are not kept" in caplog.text
 
 
@@ -501,8 +493,8 @@ def test_a_full_disk_only_costs_time(tokenizer, tmp_path, monkeypatch, caplog):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
-    made = encode_cached(tokenizer, BERT, HARD, None, 16, tmp_path)
-    assert same(made, encode(tokenizer, BERT, HARD, None, 16))
+    tokens = encode_cached(tokenizer, BERT, HARD, None, 16, tmp_path)
+    assert same(tokens, encode(tokenizer, BERT, HARD, None, 16))
     assert "No space left on device" in caplog.text
     assert not list(tmp_path.iterdir())
 
@@ -511,19 +503,19 @@ def test_the_files_unused_for_longest_make_room(tokenizer, tmp_path, monkeypatch
     def kept() -> set[Path]:
         return set(tmp_path.iterdir())
 
-    made = []
+    files = []
     for i in range(3):
         before = kept()
         encode_cached(tokenizer, BERT, [f"text {i}"], None, 16, tmp_path)
-        made += kept() - before
-    for age, file in enumerate(made):
+        files += kept() - before
+    for age, file in enumerate(files):
         os.utime(file, (1000 - age, 1000 - age))  # the first one is the youngest
-    size = made[0].stat().st_size
+    size = files[0].stat().st_size
     monkeypatch.setattr(cache, "CACHE_BYTES", 3 * size)
     encode_cached(tokenizer, BERT, ["text 1"], None, 16, tmp_path)  # used now
     encode_cached(tokenizer, BERT, ["text 3"], None, 16, tmp_path)
     assert len(kept()) == 3
-    assert made[2] not in kept()
+    assert files[2] not in kept()
     monkeypatch.setattr(cache, "CACHE_BYTES", 10)
     encode_cached(tokenizer, BERT, ["text 4"], None, 16, tmp_path)  # alone too big to keep
     assert len(kept()) == 3

@@ -1,4 +1,4 @@
-"""What Python programs give as texts: every kind of list is taken, and what is none is told."""
+"""What Python programs give as texts: every kind of list is taken, and what is none is refused."""
 
 import numpy as np
 import polars as pl
@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from kft.errors import KftError
-from kft.evaluate.texts import frames
+from kft.evaluate.texts import check_columns, frames
 
 WORDS = ["good film", "", "bad plot"]
 
@@ -89,3 +89,19 @@ def test_what_is_no_list_of_texts(texts, message):
 def test_what_is_no_pair(pair):
     with pytest.raises(KftError, match="pair 2 is"):
         texts_of([("a", "b"), pair], paired=True)
+
+
+def test_half_a_character_and_an_array_without_a_dimension():
+    with pytest.raises(KftError, match="text 2 holds half a character"):
+        texts_of(["good", "caf\ud83d"])
+    with pytest.raises(KftError, match="pair 1 holds half a character"):
+        texts_of([("good", "\ud83d")], paired=True)
+    with pytest.raises(KftError, match="the texts must be a list, got a ndarray"):
+        texts_of(np.array("good film"))
+
+
+@pytest.mark.parametrize("values", [[["good"], ["bad"]], [b"good"], [{"a": "good"}]])
+def test_a_frame_without_texts(values):
+    with pytest.raises(KftError, match="the frame's column `text` holds .*, not texts"):
+        check_columns(pl.DataFrame({"text": values}), ["text"])
+    check_columns(pl.DataFrame({"text": pl.Series(["a"], dtype=pl.Categorical)}), ["text"])

@@ -1,6 +1,4 @@
-"""Tokenizers of every kind: the ids of transformers for every text, places in the text, and rows as
-its templates make them.
-"""
+"""Tokenizers of every kind: transformers' ids, places in the text, and templates."""
 
 import json
 import shutil
@@ -42,8 +40,8 @@ WORDS = " ".join(NASTY).split()
 
 def byte_bpe(folder: Path) -> Path:
     """A RoBERTa tokenizer of its own merges, as transformers saves it."""
-    made = tokenizers.Tokenizer(tokenizers.models.BPE())
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     special = ["<s>", "<pad>", "</s>", "<unk>"]
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=800,
@@ -51,8 +49,8 @@ def byte_bpe(folder: Path) -> Path:
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    made.train_from_iterator([*NASTY, *WORDS], trainer)
-    model = json.loads(made.to_str())["model"]
+    tokenizer.train_from_iterator([*NASTY, *WORDS], trainer)
+    model = json.loads(tokenizer.to_str())["model"]
     vocabulary = model["vocab"] | {"<mask>": len(model["vocab"])}
     merges = [tuple(pair) for pair in model["merges"]]
     transformers.RobertaTokenizerFast(vocab=vocabulary, merges=merges).save_pretrained(folder)
@@ -61,12 +59,12 @@ def byte_bpe(folder: Path) -> Path:
 
 def unigram(folder: Path, kind: str) -> Path:
     """An XLM-RoBERTa or ALBERT tokenizer of its own pieces, as transformers saves it."""
-    made = tokenizers.Tokenizer(tokenizers.models.Unigram())
-    made.normalizer = tokenizers.normalizers.NFKC()
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    tokenizer.normalizer = tokenizers.normalizers.NFKC()
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
     trainer = tokenizers.trainers.UnigramTrainer(vocab_size=700, unk_token="<unk>", show_progress=False)
-    made.train_from_iterator([*NASTY, *WORDS, *map(str.lower, WORDS)], trainer)
-    pieces = [(p, s) for p, s in json.loads(made.to_str())["model"]["vocab"] if p != "<unk>"]
+    tokenizer.train_from_iterator([*NASTY, *WORDS, *map(str.lower, WORDS)], trainer)
+    pieces = [(p, s) for p, s in json.loads(tokenizer.to_str())["model"]["vocab"] if p != "<unk>"]
     special, maker = {
         "xlm-roberta": (["<s>", "<pad>", "</s>", "<unk>"], transformers.XLMRobertaTokenizer),
         "albert": (["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], transformers.AlbertTokenizer),
@@ -80,12 +78,12 @@ def unigram(folder: Path, kind: str) -> Path:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("tokenizers")
-    made = {kind: unigram(root / kind, kind) for kind in ("xlm-roberta", "albert")}
+    written = {kind: unigram(root / kind, kind) for kind in ("xlm-roberta", "albert")}
     added = transformers.BertTokenizerFast(vocab={token: i for i, token in enumerate(VOCABULARY)})
     added.add_tokens(["newword", "Two Words"])
     added.add_special_tokens({"additional_special_tokens": ["<user>"]})
     added.save_pretrained(root / "added")
-    return made | {"roberta": byte_bpe(root / "roberta"), "added": root / "added"}
+    return written | {"roberta": byte_bpe(root / "roberta"), "added": root / "added"}
 
 
 NAMES = {"roberta": "byte_bpe", "xlm-roberta": "unigram", "albert": "unigram", "added": "wordpiece"}
@@ -169,10 +167,10 @@ def test_rows_are_cut_as_in_transformers(pairs, name, max_length):
     seconds = [NASTY[(7 * i) % len(NASTY)] for i in range(len(firsts))]
     cut = {"truncation": "longest_first", "max_length": max_length}
     assert rows(encode(ours, template, firsts, None, max_length)) == theirs(firsts, **cut)["input_ids"]
-    made = encode(ours, template, firsts, seconds, max_length)
+    tokens = encode(ours, template, firsts, seconds, max_length)
     expected = theirs(firsts, seconds, **cut)
-    assert rows(made) == expected["input_ids"]
-    for i, start in enumerate(made.second_starts):
+    assert rows(tokens) == expected["input_ids"]
+    for i, start in enumerate(tokens.second_starts):
         belongs = [word == 1 for word in expected.sequence_ids(i)]
         end = len(belongs) - 1
         assert belongs == [start <= place < end for place in range(len(belongs))]
@@ -188,9 +186,7 @@ def test_a_row_needs_room_for_its_special_tokens(pairs):
 
 
 def test_older_files_of_byte_bpe(folders, tmp_path):
-    """vocab.json and merges.txt, as transformers reads them; KerasHub's assets have the same
-    content.
-    """
+    """vocab.json and merges.txt, as transformers reads them and as KerasHub's assets."""
     model = json.loads((folders["roberta"] / "tokenizer.json").read_text("utf-8"))["model"]
     hub = tmp_path / "hub" / "assets" / "tokenizer"
     hub.mkdir(parents=True)
@@ -206,8 +202,8 @@ def test_older_files_of_byte_bpe(folders, tmp_path):
         tokenizer_files.keras_hub("x", tmp_path / "hub", 1000),
     ):
         assert_same(NASTY, ours.encode(NASTY), expected_ids(theirs, NASTY))
-        made = encode(ours, ROBERTA, NASTY, NASTY[::-1], 24)
-        assert rows(made) == theirs(NASTY, NASTY[::-1], truncation=True, max_length=24)["input_ids"]
+        tokens = encode(ours, ROBERTA, NASTY, NASTY[::-1], 24)
+        assert rows(tokens) == theirs(NASTY, NASTY[::-1], truncation=True, max_length=24)["input_ids"]
         assert ours.special_tokens["cls_token"] == "<s>"
 
 

@@ -40,7 +40,7 @@ def test_event_file_has_the_checksums_of_tfrecord(tmp_path):
 
 @pytest.fixture
 def fake(monkeypatch):
-    """A tracker that keeps what it is told."""
+    """A tracker that keeps what it is given."""
     calls = []
 
     def start(origin):

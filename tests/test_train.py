@@ -51,12 +51,12 @@ def history(run: Path, event: str) -> list[dict]:
 
 
 def weights_of(run: Path) -> dict[str, np.ndarray]:
-    found = {}
+    got = {}
     with h5py.File(run / "model.weights.h5") as file:
         file.visititems(
-            lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            lambda name, item: got.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
         )
-    return found
+    return got
 
 
 def assert_same_run(a: Path, b: Path) -> None:
@@ -76,11 +76,11 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 class TestRun:
     def test_leaves_exactly_these_files(self, tiny_run):
-        found = sorted(str(p.relative_to(tiny_run)) for p in tiny_run.rglob("*") if p.is_file())
-        kept = [name for name in found if not name.startswith("logs/")]
+        files = sorted(str(p.relative_to(tiny_run)) for p in tiny_run.rglob("*") if p.is_file())
+        kept = [name for name in files if not name.startswith("logs/")]
         assert kept == sorted(FILES)
         assert not (tiny_run / "checkpoints").exists()  # it holds the optimizer's state, twice the weights
-        assert any(name.startswith("logs/events") for name in found)
+        assert any(name.startswith("logs/events") for name in files)
 
     def test_learns(self, tiny_run):
         metrics = json.loads((tiny_run / "metrics.json").read_text())
@@ -204,7 +204,7 @@ class TestRun:
         assert "the run is finished, nothing to do" in capsys.readouterr().err
         assert not (run / "checkpoints").exists()
 
-    def test_infinite_loss_is_told(self, tiny_settings, tmp_path):
+    def test_infinite_loss_is_reported(self, tiny_settings, tmp_path):
         config = settings_with(
             tiny_settings, train={"learning_rate": 1e30, "gradient_clip_norm": 0, "optimizer": "sgd"}
         )
@@ -213,14 +213,14 @@ class TestRun:
 
     def test_dry_run_writes_nothing(self, tiny_settings, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        told = train.dry_run(settings_with(tiny_settings))
+        result = train.dry_run(settings_with(tiny_settings))
         assert list(tmp_path.iterdir()) == []
-        assert told["batches"]["steps"] == 10
-        assert told["data"]["splits"]["train"]["examples"] == 160
-        assert 0.3 < told["first_loss"] < 2
+        assert result["batches"]["steps"] == 10
+        assert result["data"]["splits"]["train"]["examples"] == 160
+        assert 0.3 < result["first_loss"] < 2
 
 
-def test_what_is_amiss_with_the_data_is_told(tiny_settings, tmp_path, capsys):
+def test_what_is_amiss_with_the_data_is_reported(tiny_settings, tmp_path, capsys):
     rows = sentences(60)
     several = write_csv(tmp_path / "several.csv", [*rows, ("", "positive"), ("film", "")])
     given = {"train": str(several), "test": str(write_csv(tmp_path / "test.csv", rows[:7]))}
@@ -230,7 +230,7 @@ def test_what_is_amiss_with_the_data_is_told(tiny_settings, tmp_path, capsys):
     assert lines[0][1] == "train 2 of 62 rows: 1 empty_text, 1 missing_label"
 
 
-def test_rows_that_are_the_same_for_the_model_are_told(tiny_settings, tmp_path, capsys):
+def test_rows_that_are_the_same_for_the_model_are_reported(tiny_settings, tmp_path, capsys):
     given = {
         "train": str(write_csv(tmp_path / "train.csv", [*sentences(60), ("good caf\u00e9", "positive")])),
         "test": str(
@@ -241,7 +241,7 @@ def test_rows_that_are_the_same_for_the_model_are_told(tiny_settings, tmp_path, 
     assert account["leaks"]["same_tokens"] == {"validation": 0, "test": 1}
     assert account["leaks"]["test"] == 0
     assert "the same tokens for the model as a row of train, though other texts: 1 in test" in audit.text(
-        account
+        account, "classification"
     )
 
 
@@ -300,9 +300,7 @@ class TestResume:
     def test_resumed_run_writes_the_history_of_the_whole_one(
         self, tiny_settings, tmp_path, monkeypatch, step
     ):
-        """Each line is about the steps since the line before, also where a checkpoint stood between
-        them.
-        """
+        """Each line is of the steps since the last one, even over a checkpoint."""
         changes = {"checkpoint_every_steps": 2, "log_every_steps": 5, "batch_size": 12}  # 14 steps an epoch
         config = settings_with(tiny_settings, train=changes)
         train.train(config, tmp_path / "whole")
@@ -327,11 +325,11 @@ class TestResume:
             patched.setattr(classification, "TASK", older)
             _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 20)
             train.train(config, tmp_path / "run")
-        told = train.resume(tmp_path / "run")
+        result = train.resume(tmp_path / "run")
         assert runs.read_labels(runs.RunDir(tmp_path / "run")) == names
-        assert told["metrics"]["test"]["accuracy"] == 1.0
+        assert result["metrics"]["test"]["accuracy"] == 1.0
 
-    def test_what_is_not_as_it_was_is_told_and_kept(self, tiny_settings, tmp_path, monkeypatch, capsys):
+    def test_what_is_not_as_it_was_is_reported_and_kept(self, tiny_settings, tmp_path, monkeypatch, capsys):
         config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3})
         with monkeypatch.context() as patched, pytest.raises(Killed):
             _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 5)
@@ -395,7 +393,7 @@ class TestResume:
         assert "damaged" in capsys.readouterr().err
         assert_same_run(tiny_run, tmp_path / "run")
 
-    def test_changed_data_is_told(self, tiny_settings, tmp_path, monkeypatch):
+    def test_changed_data_is_reported(self, tiny_settings, tmp_path, monkeypatch):
         file = write_csv(tmp_path / "films.csv", sentences(200))
         config = settings_with(tiny_settings, data={"train": str(file)}, train={"checkpoint_every_steps": 3})
         with monkeypatch.context() as patched, pytest.raises(Killed):
@@ -472,13 +470,13 @@ class TestControls:
             ).numpy()  # fmt: skip
             expected = (each * weights.ravel()).sum() / weights.sum()
             loss = losses.LOSSES["cross_entropy"](smoothing)
-            found = loss(ops.convert_to_tensor(targets), ops.convert_to_tensor(logits), sample_weight=weights)
-            assert float(found) == pytest.approx(expected, rel=1e-5)
+            got = loss(ops.convert_to_tensor(targets), ops.convert_to_tensor(logits), sample_weight=weights)
+            assert float(got) == pytest.approx(expected, rel=1e-5)
         values = rng.normal(size=(3, 4, 1)).astype(np.float32)
         scores = rng.normal(size=(3, 4, 1)).astype(np.float32)
-        found = losses.LOSSES["mse"]()(scores, values, sample_weight=weights)
+        got = losses.LOSSES["mse"]()(scores, values, sample_weight=weights)
         expected = (((values - scores)[..., 0] ** 2) * weights).sum() / weights.sum()
-        assert float(found) == pytest.approx(expected, rel=1e-5)
+        assert float(got) == pytest.approx(expected, rel=1e-5)
 
     @pytest.mark.parametrize(
         ("name", "options", "reference"),
@@ -533,7 +531,7 @@ class TestControls:
         with pytest.raises(KftError, match="is 21, and the whole training has 20 steps: nothing is learnt"):
             train.train(config, tmp_path / "run")
 
-    def test_an_average_that_forgets_nothing_is_told(self, tiny_settings, tmp_path, capsys):
+    def test_an_average_that_forgets_nothing_is_reported(self, tiny_settings, tmp_path, capsys):
         train.train(settings_with(tiny_settings, train={"ema_momentum": 0.999}), tmp_path / "run")
         assert "after 20 updates the averaged weights are still 98% the first ones" in capsys.readouterr().err
 
@@ -598,14 +596,14 @@ class TestParity:
         for backend in backends:
             scored = run_kft("evaluate", str(run), "--backend", backend, "--json")
             assert scored.returncode == 0, scored.stderr
-            told = json.loads((run / "metrics.json").read_text())["test"]
-            assert json.loads(scored.stdout)["metrics"] == pytest.approx(told, abs=1e-6)
+            content = json.loads((run / "metrics.json").read_text())["test"]
+            assert json.loads(scored.stdout)["metrics"] == pytest.approx(content, abs=1e-6)
             predicted = run_kft("predict", str(run), "-", "--backend", backend, stdin=texts)
             assert predicted.returncode == 0, predicted.stderr
             rows = [json.loads(line)["probabilities"] for line in predicted.stdout.splitlines()]
             # Log-probabilities are logits up to a constant of the row.
-            found = np.log([list(row.values()) for row in rows])
-            np.testing.assert_allclose(found, np.log(np.array(stored["probabilities"].to_list())), atol=1e-4)
+            got = np.log([list(row.values()) for row in rows])
+            np.testing.assert_allclose(got, np.log(np.array(stored["probabilities"].to_list())), atol=1e-4)
 
     @pytest.mark.slow
     def test_losses_of_the_plain_torch_loop(self):

@@ -1,6 +1,4 @@
-"""kft tune: the table of what is searched, points, shared studies that are stopped, and what comes
-out.
-"""
+"""kft tune: what is searched, points, shared studies that are stopped, and results."""
 
 import json
 import threading
@@ -66,8 +64,8 @@ def test_a_typo_is_named_before_keras_loads(tmp_path, tiny_settings):
     )
     code = (
         "from click.testing import CliRunner; from kft.cli import main\n"
-        f"told = CliRunner().invoke(main, ['tune', {str(tmp_path / 'c.toml')!r}])\n"
-        "assert told.exit_code == 1 and 'did you mean `train.epochs`?' in told.stderr, told.stderr"
+        f"result = CliRunner().invoke(main, ['tune', {str(tmp_path / 'c.toml')!r}])\n"
+        "assert result.exit_code == 1 and 'did you mean `train.epochs`?' in result.stderr, result.stderr"
     )
     assert_not_imported(code, "keras", "jax", "tensorflow", "torch", "optuna")
 
@@ -86,14 +84,16 @@ def test_random_points_stay_as_trials_are_added_and_never_repeat(tiny_settings):
         "train.learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
         "train.epochs": {"low": 1, "high": 3},
     }
-    made = {
+    points = {
         trials: space.points(c, space.read(c))
         for trials in (10, 40)
         for c in [settings(tiny_settings, trials=trials, seed=3, **table)]
     }
-    assert made[40][:10] == made[10]
-    assert all(1e-5 <= p["train.learning_rate"] <= 1e-3 and p["train.epochs"] in (1, 2, 3) for p in made[40])
-    below = sum(p["train.learning_rate"] < 1e-4 for p in made[40])
+    assert points[40][:10] == points[10]
+    assert all(
+        1e-5 <= p["train.learning_rate"] <= 1e-3 and p["train.epochs"] in (1, 2, 3) for p in points[40]
+    )
+    below = sum(p["train.learning_rate"] < 1e-4 for p in points[40])
     assert 10 <= below <= 30  # half, since the draw is even in the logarithm
     config = settings(tiny_settings, trials=40, **{"train.epochs": {"low": 1, "high": 3}})
     assert len(space.points(config, space.read(config))) == 3
@@ -108,25 +108,27 @@ def finished(tiny_settings, tmp_path_factory):
 
 
 def test_a_study_ranks_its_trials_and_scores_the_winner_alone(finished):
-    config, told, folder = finished
-    assert Counter(t["state"] for t in told["trials"]) == {"complete": 3}
-    assert sorted(t["params"]["train.learning_rate"] for t in told["trials"]) == RATES
-    values = [t["value"] for t in told["trials"]]
+    config, content, folder = finished
+    assert Counter(t["state"] for t in content["trials"]) == {"complete": 3}
+    assert sorted(t["params"]["train.learning_rate"] for t in content["trials"]) == RATES
+    values = [t["value"] for t in content["trials"]]
     assert values == sorted(values, reverse=True)
-    assert told == json.loads((folder / "study.json").read_text())
-    assert told["best"]["number"] == told["trials"][0]["number"]
-    assert told["best"]["metrics"]["test"] == evaluate.evaluate(told["best"]["runs"][0], "test")["metrics"]
-    assert not any("test" in t["metrics"] for t in told["trials"])
+    assert content == json.loads((folder / "study.json").read_text())
+    assert content["best"]["number"] == content["trials"][0]["number"]
+    assert (
+        content["best"]["metrics"]["test"] == evaluate.evaluate(content["best"]["runs"][0], "test")["metrics"]
+    )
+    assert not any("test" in t["metrics"] for t in content["trials"])
     assert not list(folder.rglob("predictions.test.parquet"))
     page = (folder / "study.html").read_text()
     assert page.count("<svg") >= 2
-    assert f"trial {told['best']['number']} on test" in results.text(told)
+    assert f"trial {content['best']['number']} on test" in results.text(content)
 
 
 def test_best_toml_trains_the_winner_again(finished, tmp_path):
-    _, told, folder = finished
+    _, content, folder = finished
     again = train.train(configs.load(folder / "best.toml"), tmp_path / "again")
-    assert again["metrics"]["validation"] == told["best"]["metrics"]["validation"]
+    assert again["metrics"]["validation"] == content["best"]["metrics"]["validation"]
 
 
 def test_a_study_stopped_and_shared_by_two_equals_a_whole_one(finished, tmp_path):
@@ -142,21 +144,21 @@ def test_a_study_stopped_and_shared_by_two_equals_a_whole_one(finished, tmp_path
     again = storage.open_study(tmp_path / "parts", None)
     other.lock.close()
     working._run_trial(again, storage.claim(again), threading.Event())
-    told = working.finish(again)  # as a command does that is stopped: best so far, not yet scored on test
-    assert (len(told["trials"]), list(told["best"]["metrics"])) == (1, ["validation"])
-    assert "2 of 3 trials are not finished" in results.text(told)
+    content = working.finish(again)  # as a command does that is stopped: best so far, not yet scored on test
+    assert (len(content["trials"]), list(content["best"]["metrics"])) == (1, ["validation"])
+    assert "2 of 3 trials are not finished" in results.text(content)
     working.work(again, threading.Event())
-    told = working.finish(again)
-    assert Counter(t["number"] for t in told["trials"]) == {1: 1, 2: 1, 3: 1}
+    content = working.finish(again)
+    assert Counter(t["number"] for t in content["trials"]) == {1: 1, 2: 1, 3: 1}
     keys = ("number", "params", "state", "value", "metrics")
-    assert [{k: t[k] for k in keys} for t in told["trials"]] == [
+    assert [{k: t[k] for k in keys} for t in content["trials"]] == [
         {k: t[k] for k in keys} for t in whole["trials"]
     ]
 
 
 def test_a_finished_study_goes_on_with_more_trials_and_refuses_other_settings(finished):
-    config, told, folder = finished
-    assert working.tune(config, folder) == told
+    config, content, folder = finished
+    assert working.tune(config, folder) == content
     changed = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": 8})})
     with pytest.raises(KftError, match="begun with another train.batch_size"):
         working.tune(changed, folder)
@@ -175,9 +177,9 @@ def test_machines_with_a_storage_of_their_own_share_a_study(tiny_settings, tmp_p
     working.work(other, threading.Event())
     assert list(working.finish(one)["best"]["metrics"]) == ["validation"]
     assert "the winner's run is on another machine" in capsys.readouterr().err
-    told = working.finish(other)
-    assert Counter(t["number"] for t in told["trials"]) == {1: 1, 2: 1}
-    assert working.finish(one)["best"]["metrics"]["test"] == told["best"]["metrics"]["test"]
+    content = working.finish(other)
+    assert Counter(t["number"] for t in content["trials"]) == {1: 1, 2: 1}
+    assert working.finish(one)["best"]["metrics"]["test"] == content["best"]["metrics"]["test"]
     awake = iter([replace(suspended, lock=(tmp_path / "lock").open("a")), None])
     monkeypatch.setattr(storage, "claim", lambda opened: next(awake))
     working.work(one, threading.Event())
@@ -192,17 +194,17 @@ def test_a_storage_without_its_driver_says_what_to_install(tiny_settings, tmp_pa
 
 def test_a_trial_that_fails_leaves_the_others(tiny_settings, tmp_path):
     table = {"model.max_length": [16, 64]}  # the tiny model reads 32 tokens
-    told = working.tune(settings(tiny_settings, method="grid", seeds=[1, 2], **table), tmp_path / "study")
-    assert [t["state"] for t in told["trials"]] == ["complete", "failed"]
-    assert "reads at most 32 tokens" in told["trials"][1]["reason"]
-    run_dirs = [runs.read_json(Path(run) / "metrics.json")["validation"] for run in told["best"]["runs"]]
-    assert told["best"]["value"] == pytest.approx(sum(r["accuracy"] for r in run_dirs) / 2)
-    assert told["best"]["sd"] == pytest.approx(
+    content = working.tune(settings(tiny_settings, method="grid", seeds=[1, 2], **table), tmp_path / "study")
+    assert [t["state"] for t in content["trials"]] == ["complete", "failed"]
+    assert "reads at most 32 tokens" in content["trials"][1]["reason"]
+    run_dirs = [runs.read_json(Path(run) / "metrics.json")["validation"] for run in content["best"]["runs"]]
+    assert content["best"]["value"] == pytest.approx(sum(r["accuracy"] for r in run_dirs) / 2)
+    assert content["best"]["sd"] == pytest.approx(
         abs(run_dirs[0]["accuracy"] - run_dirs[1]["accuracy"]) / 2**0.5
     )
 
 
-def test_when_all_trials_fail_the_reason_is_told(tiny_settings, tmp_path):
+def test_when_all_trials_fail_the_reason_is_reported(tiny_settings, tmp_path):
     config = settings(tiny_settings, method="grid", **{"model.max_length": [64]})
     with pytest.raises(KftError, match="reads at most 32 tokens"):
         working.tune(config, tmp_path / "study")
@@ -225,11 +227,11 @@ def test_the_command(tiny_settings, tmp_path, monkeypatch):
     (tmp_path / "c.toml").write_text(configs.dump(settings(tiny_settings)))
     arguments = ["tune", "c.toml", "--method", "grid", "--set", 'tune."train.learning_rate"=[0.03]', "--json"]
     result = CliRunner().invoke(main, arguments)
-    told = json.loads(result.stdout)
+    content = json.loads(result.stdout)
     assert result.exit_code == 0
-    assert told["run"] == "runs/c-tune"
-    assert [t["params"] for t in told["trials"]] == [{"train.learning_rate": 0.03}]
+    assert content["run"] == "runs/c-tune"
+    assert [t["params"] for t in content["trials"]] == [{"train.learning_rate": 0.03}]
     again = CliRunner().invoke(main, ["tune", "--run", "runs/c-tune", "--json"])
-    assert json.loads(again.stdout) == told
+    assert json.loads(again.stdout) == content
     refused = CliRunner().invoke(main, [*arguments, "--trials", "3"])
     assert refused.exit_code == 2

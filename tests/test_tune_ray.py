@@ -1,6 +1,4 @@
-"""`kft tune --launcher ray` on a Ray of its own: a worker that is killed, a stop, and the rest
-trained without Ray.
-"""
+"""`kft tune --launcher ray` on its own Ray: a killed worker, a stop, the rest without Ray."""
 
 import json
 import os
@@ -25,17 +23,17 @@ def processes_below(pid: int) -> set[int]:
     """The processes that a process has started, and those that they have."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True).stdout
     pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
-    found, grown = {pid}, True
+    got, grown = {pid}, True
     while grown:
-        more = found | {child for child, parent in pairs if parent in found}
-        found, grown = more, more != found
-    return found - {pid}
+        more = got | {child for child, parent in pairs if parent in got}
+        got, grown = more, more != got
+    return got - {pid}
 
 
 def alive(pids: set[int]) -> list[str]:
     chosen = ",".join(map(str, pids))
-    told = subprocess.run(["ps", "-o", "stat=,args=", "-p", chosen], capture_output=True, text=True).stdout
-    return [line for line in told.splitlines() if not line.startswith("Z")]
+    listing = subprocess.run(["ps", "-o", "stat=,args=", "-p", chosen], capture_output=True, text=True).stdout
+    return [line for line in listing.splitlines() if not line.startswith("Z")]
 
 
 def test_workers_on_ray_are_replaced_and_stopped(tiny_settings, tmp_path):
@@ -74,6 +72,6 @@ def test_workers_on_ray_are_replaced_and_stopped(tiny_settings, tmp_path):
         time.sleep(0.5)
     assert not alive(started)
     finished = CliRunner().invoke(main, arguments)
-    told = json.loads(finished.stdout)
-    assert Counter(t["state"] for t in told["trials"]) == {"complete": 2}
-    assert [len(t["epochs"]) for t in told["trials"]] == [40, 40]
+    content = json.loads(finished.stdout)
+    assert Counter(t["state"] for t in content["trials"]) == {"complete": 2}
+    assert [len(t["epochs"]) for t in content["trials"]] == [40, 40]

@@ -1,6 +1,4 @@
-"""An update is Σ weight · loss / Σ weight over all of it: accumulation steps, packed rows and
-devices.
-"""
+"""An update is Σ weight · loss / Σ weight over all of it: steps, packed rows, devices."""
 
 import os
 import subprocess
@@ -27,9 +25,7 @@ EPOCHS = 6
 
 
 def settings_of(tiny_settings: dict, file: Path, batch_size: int, **changes):
-    """Eight examples are one update, however many steps it takes, so updates hold the same
-    examples.
-    """
+    """Eight examples are one update, in any number of steps, so updates are the same."""
     section = {
         "epochs": EPOCHS, "batch_size": batch_size, "gradient_accumulation_steps": -(-8 // batch_size),
         "class_weight": UNEQUAL, "epsilon": 1e-3, "keep_checkpoints": True, "schedule": "constant",
@@ -56,9 +52,7 @@ def whole(eight, tiny_settings, tmp_path_factory) -> Path:
 
 
 def last_weights(run: Path, checkpoint: int = -1) -> dict[str, np.ndarray]:
-    """The weights after a run's last epoch, whichever was the best one; of the epoch before it with
-    -2.
-    """
+    """The weights after a run's last epoch, best or not; of the epoch before with -2."""
     arrays = load_file(runs.checkpoint_files(runs.RunDir(run))[checkpoint])
     return {
         name: array
@@ -108,9 +102,7 @@ def test_steps_of_unequal_size(eight, tiny_settings, tmp_path):
 
 
 def test_the_last_update_of_a_run_takes_what_is_left():
-    """Six steps, four to an update: the second one has two gradients of 1, and 0 for those that it
-    lacks.
-    """
+    """Six steps, four to an update: the second has two gradients of 1, and two of 0."""
     variable = keras.Variable(np.zeros(1, np.float32), name="kernel")
     optimizer = build_optimizer("sgd", learning_rate=1.0, steps=6, gradients_per_update=4)
     optimizer.build([variable])
@@ -146,13 +138,13 @@ def test_the_second_mask_counts_by_the_share_too(tiny_preset):
     model.compile(loss=losses.LOSSES["cross_entropy"]())
     inputs, targets, weights = packed_batch()
     state = np.asarray(model.seed_generator.state.value)
-    found = []
+    got = []
     for more in ({}, {"share": np.full(2, 1.5, np.float32)}):
         model.seed_generator.state.assign(state)
         outputs = model(inputs, training=True)
-        found.append(float(model.compute_loss(inputs | more, targets, outputs, weights, training=True)))
-    assert found[1] == pytest.approx(1.5 * found[0], rel=1e-6)
-    assert float(model.mean_loss.result()) == pytest.approx(found[0], rel=1e-6)
+        got.append(float(model.compute_loss(inputs | more, targets, outputs, weights, training=True)))
+    assert got[1] == pytest.approx(1.5 * got[0], rel=1e-6)
+    assert float(model.mean_loss.result()) == pytest.approx(got[0], rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -168,11 +160,11 @@ def test_shares_add_up(batch_size, accumulated, epochs):
         for e in range(epochs)
         for step in batches.placement(plan, e).examples
     ]
-    found = np.concatenate([updates.shares(plan, weights, e, epochs, accumulated) for e in range(epochs)])
+    got = np.concatenate([updates.shares(plan, weights, e, epochs, accumulated) for e in range(epochs)])
     for begin in range(0, len(totals), accumulated):
         members = totals[begin : begin + accumulated]
         expected = [accumulated * total / sum(members) if sum(members) else 0 for total in members]
-        np.testing.assert_allclose(found[begin : begin + accumulated], expected, rtol=1e-5)
+        np.testing.assert_allclose(got[begin : begin + accumulated], expected, rtol=1e-5)
 
 
 def test_an_update_without_weight_has_no_share():
@@ -181,9 +173,7 @@ def test_an_update_without_weight_has_no_share():
 
 
 def test_unequal_weights_are_logged_as_the_mean_they_are(whole, eight, tiny_settings, tmp_path):
-    """The first line of a run of one example a step, before anything is learned, over all examples
-    of the epoch.
-    """
+    """The first line of a run of one example a step, before it learns, over all examples."""
     config = settings_of(tiny_settings, eight, 1, learning_rate=1e-12, epochs=1, log_every_steps=3)
     train.train(config, tmp_path / "run")
     lines = history(tmp_path / "run", "train")

@@ -36,8 +36,9 @@ def column(file: Path, name: str | int, **settings) -> list[str | None]:
 
 
 def test_cells_by_their_types(tmp_path):
-    """Whole numbers without a point, all digits of others, days without a time, TRUE as true; empty
-    cells and errors are missing, blank rows none.
+    """Whole numbers without a point, days without a time, TRUE as true, errors missing.
+
+    Of other numbers all digits count; empty cells are missing, blank rows are none.
     """
     rows = [
         ("text", "number", "when", "flag", "code"),

@@ -1,6 +1,4 @@
-"""Random checkpoints of any family, written by transformers: the tiny world for tests of
-families.
-"""
+"""Random checkpoints of any family, written by transformers: the tiny world of families."""
 
 import io
 import json

@@ -1,5 +1,6 @@
-"""Times kft against what people run today: same texts, checkpoint, batch size and machine, in one
-command and one table.
+"""Times kft against what people run today, in one command and one table.
+
+Texts, checkpoint, batch size and machine are the same for all.
 
     python tools/bench.py [--data FILE --text COLUMN --label COLUMN …] [--only NAME …] [--output
     bench.json]
@@ -85,10 +86,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to do it: title for the table, what runs, Keras's backend, and its blocks as a share
-    of the others'.
+    """One way to do it: title, what runs, Keras's backend, its blocks as a share of the others'.
 
-    `caches` tells that a second start is another matter than the first.
+    `caches` says that a second start is another matter than the first.
     """
 
     title: str
@@ -102,8 +102,8 @@ class Finished(Exception):  # noqa: N818 (it is not an error)
     """The parent asks for no more blocks."""
 
 
-class Died(Exception):  # noqa: N818 (told in the table)
-    """A worker ended before it was told to."""
+class Died(Exception):  # noqa: N818 (reported in the table)
+    """A worker ended before it was asked to."""
 
 
 # The parent: starts workers, asks them for blocks in turn, and makes tables of their answers.
@@ -124,9 +124,7 @@ def main() -> int:
 
 
 def bench(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Everything measured, as plain JSON: machine, data, settings, matmul rates, and a dictionary
-    for each part.
-    """
+    """Everything measured, as plain JSON: machine, data, settings, matmul rates, and each part."""
     names = chosen(arguments.only)
     result: dict[str, Any] = {"machine": machine(), "settings": settings_of(arguments)}
     with tempfile.TemporaryDirectory() as scratch:
@@ -135,8 +133,8 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         with Worker(job, MATMUL) as matmul:
             matmul.ask(1)
             for part in PARTS:
-                taken = names[part] if part in arguments.part else []
-                result[part] = measure(replace(job, part=part), taken, arguments, matmul, Path(scratch))
+                selected = names[part] if part in arguments.part else []
+                result[part] = measure(replace(job, part=part), selected, arguments, matmul, Path(scratch))
     result["machine"]["load_average_after"] = os.getloadavg()
     return result
 
@@ -213,9 +211,7 @@ def read_frame(arguments: argparse.Namespace) -> pl.DataFrame:
 
 
 def with_targets(frame: pl.DataFrame, regression: bool) -> tuple[pl.DataFrame, int]:
-    """Adds the column target, scores or class ids, and tells how many outputs a model of them
-    has.
-    """
+    """Adds the column target, scores or class ids; returns the outputs of their model too."""
     if regression:
         return frame.with_columns(target=pl.col("label").cast(pl.Float32)), 1
     labels = sorted(frame["label"].unique())
@@ -261,14 +257,14 @@ def measure(
         for name in list(workers):
             attempt(name, partial(workers[name].ask, block_size(PARTS[job.part][name], whole / 4)))
         for _ in range(arguments.repetitions if workers else 0):
-            told = {"matmul": matmul.ask(1)}
+            blocks = {"matmul": matmul.ask(1)}
             for name in list(workers):
                 time.sleep(SETTLE_SECONDS)
-                told[name] = attempt(
+                blocks[name] = attempt(
                     name, partial(workers[name].ask, block_size(PARTS[job.part][name], whole))
                 )
-            rounds.append(told)
-            note(", ".join(f"{name} {rate(told[name]):.3g}" for name in workers) + " examples/s")
+            rounds.append(blocks)
+            note(", ".join(f"{name} {rate(blocks[name]):.3g}" for name in workers) + " examples/s")
     finally:
         for worker in workers.values():
             worker.stop()
@@ -278,9 +274,7 @@ def measure(
 
 
 def _start(workers: dict, job: Job, contestant: Contestant, scratch: Path, first: int, figures: dict) -> None:
-    """Starts a worker and times its first step; of one that keeps things on disk, also the second
-    time.
-    """
+    """Starts a worker and times its first step; twice for one that keeps things on disk."""
     cache = scratch / f"cache-{job.part}-{job.name}"
     for key in ("first_step_seconds", "first_step_again_seconds")[: 1 + contestant.caches]:
         if job.name in workers:
@@ -293,16 +287,14 @@ def _start(workers: dict, job: Job, contestant: Contestant, scratch: Path, first
 
 
 def summary(job: Job, name: str, rounds: list[dict[str, dict]]) -> dict[str, Any]:
-    """Medians and spread of a contestant's rates, and its ratios to kft on JAX in the same
-    rounds.
-    """
-    own = [told[name] for told in rounds]
+    """Medians and spread of a contestant's rates, and its ratios to kft on JAX by round."""
+    own = [blocks[name] for blocks in rounds]
     frame = pl.read_parquet(job.examples)
     lengths = np.minimum(frame["tokens"].to_numpy(), own[0]["max_length"])
     flops = float(example_flops(read_shape(job.folder), lengths).mean())
     flops *= 3 if job.part == "training" else 1  # the backward pass is two matmuls for each of the forward's
     rates = [rate(block) for block in own]
-    peaks = [max(told["matmul"]["gflops"].values()) for told in rounds]
+    peaks = [max(blocks["matmul"]["gflops"].values()) for blocks in rounds]
     figures = {
         "examples_per_second": spread(rates),
         "tokens_per_second": spread([r * float(lengths.mean()) for r in rates]),
@@ -312,7 +304,7 @@ def summary(job: Job, name: str, rounds: list[dict[str, dict]]) -> dict[str, Any
         "block_examples": own[0]["examples"],
         "matmul_gflops": spread(peaks),
     }
-    if all(told.get("kft-jax") for told in rounds):
+    if all(blocks.get("kft-jax") for blocks in rounds):
         figures["kft_jax_times_faster"] = spread([rate(t["kft-jax"]) / rate(t[name]) for t in rounds])
     return figures
 
@@ -336,8 +328,7 @@ def read_shape(folder: str) -> dict[str, int]:
 
 
 def example_flops(shape: dict[str, int], lengths: np.ndarray, whole_last_layer: bool = False) -> np.ndarray:
-    """Floating-point operations of the matmuls that the forward pass of examples of these lengths
-    cannot do without.
+    """Floating-point operations of the matmuls that a forward pass of such lengths needs.
 
     Attention is counted within the example, padding is not, nor is the embedding look-up. Of the
     last layer the classifier reads the first token only, so that only its share counts, unless
@@ -362,9 +353,7 @@ def layer_matmul_flops(rows: int, hidden: int, inner: int) -> int:
 
 
 def evenly(costs: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` indices at evenly spaced ranks of cost, so that they stand for all; in random
-    order.
-    """
+    """`count` indices at evenly spaced ranks of cost, which stand for all; in random order."""
     order = np.lexsort((rng.random(len(costs)), costs))  # ties in random order
     ranks = (np.arange(count) + rng.random()) * len(costs) / count
     return rng.permutation(order[ranks.astype(np.int64)])
@@ -479,7 +468,7 @@ class Worker:
         theirs.close()  # else its end would not be seen
 
     def ask(self, count: int) -> dict[str, Any]:
-        """What the worker tells of a block of `count` steps, or texts.
+        """What the worker reports of a block of `count` steps, or texts.
 
         Raises:
             Died: it ended instead.
@@ -509,9 +498,7 @@ class Worker:
 
 @contextmanager
 def _environment(backend: str, cache: Path | None) -> Iterator[None]:
-    """What the environment holds while a process is started: the same threads for all, and caches
-    of its own.
-    """
+    """The environment that a process starts with: the same threads for all, its own caches."""
     before = dict(os.environ)
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
     os.environ |= {
@@ -533,9 +520,7 @@ def _environment(backend: str, cache: Path | None) -> Iterator[None]:
 
 
 class Gate:
-    """Stands before every block of a contestant: waits until the parent asks for it, and times
-    it.
-    """
+    """Stands before every block of a contestant: waits for the parent, and times the block."""
 
     def __init__(self, connection, max_length: int):
         self.connection, self.max_length = connection, max_length
@@ -556,20 +541,18 @@ class Gate:
 
     def end(self, examples: int, **more: Any) -> None:
         seconds = time.perf_counter() - self.began
-        told = {
+        report = {
             "examples": examples,
             "seconds": seconds,
             "max_length": self.max_length,
             "peak_bytes": peak_bytes(),
         }
-        self.connection.send(told | more)
+        self.connection.send(report | more)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What transformers and KerasHub are given: texts, second texts or None, targets [N] and tokens
-    of each [N].
-    """
+    """What others are given: texts, second texts or None, targets [N], tokens of each [N]."""
 
     texts: list[str]
     pairs: list[str] | None
@@ -598,7 +581,7 @@ def read_examples(job: Job) -> Examples:
 
 def peak_bytes() -> int:
     """The most resident memory that this process has had."""
-    try:  # getrusage would tell the parent's where that is more
+    try:  # getrusage would report the parent's where that is more
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
     except (OSError, IndexError):
@@ -648,9 +631,7 @@ def _flops_per_second(job: Job, once: Callable[[], None]) -> float:
 
 
 def train_transformers(padding: str, job: Job, gate: Gate) -> None:
-    """`padding` is "full" (to max_length), "dynamic" (to the longest of the batch), or "grouped"
-    (batches of like length).
-    """
+    """`padding`: "full" (max_length), "dynamic" (longest of a batch), "grouped" (like lengths)."""
     import torch
     from torch.utils.data import DataLoader
     from transformers import DataCollatorWithPadding, default_data_collator, get_linear_schedule_with_warmup
@@ -734,8 +715,7 @@ def _kerashub_model(job: Job, gate: Gate):
 
 
 def _pauses(gate: Gate, count: int, batch_size: int):
-    """A callback that holds `fit` between two blocks and, like `kft train`, reads the loss now and
-    then.
+    """A callback that stops `fit` between blocks and reads the loss as often as `kft train`.
 
     `count` is the number of examples of an epoch.
     """
@@ -771,18 +751,20 @@ def train_kft(job: Job, gate: Gate) -> None:
     from kft.train.schedule import schedule_of_run
 
     devices = backend.distribute()
-    frame, rows, task, labels = _kft_examples(job, cached=True)
+    frame, tokens, task, labels = _kft_examples(job, cached=True)
     learned = task.learn(frame)
-    reads = task.reads(frame, rows, learned)
+    reads = task.reads(frame, tokens, learned)
     loss = task.loss(TrainConfig(), reads, learned)
-    plan = batches.plan(np.diff(rows.offsets), job.batch_size, EPOCHS, job.seed, devices=devices, reads=reads)
+    plan = batches.plan(
+        np.diff(tokens.offsets), job.batch_size, EPOCHS, job.seed, devices=devices, reads=reads
+    )
     model = _kft_model(job, labels)
     schedule = schedule_of_run(plan.steps * EPOCHS, LEARNING_RATE, "linear", warmup_fraction=0.06)
     optimizer = optim.build(optim.Rule("adamw"), schedule, clip_norm=1.0)
     model.compile(optimizer=optimizer, loss=losses.LOSSES[loss.name](**loss.options))
     pause = _pauses(gate, len(frame), job.batch_size)
     for epoch in itertools.count():
-        steps = batches.dataset(plan, rows, reads, epoch % EPOCHS)
+        steps = batches.dataset(plan, tokens, reads, epoch % EPOCHS)
         model.fit(
             steps,
             steps_per_epoch=plan.steps,
@@ -795,7 +777,7 @@ def train_kft(job: Job, gate: Gate) -> None:
 
 
 def _kft_examples(job: Job, cached: bool):
-    """The frame as kft reads it, its token rows, its task and the label names."""
+    """The frame as kft reads it, its tokens, its task and the label names."""
     from kft import tasks
     from kft.config import DataConfig
     from kft.data import sources
@@ -807,8 +789,8 @@ def _kft_examples(job: Job, cached: bool):
     pairs = frame["text_pair"].to_list() if paired else None
     preset = _kft_preset(job)
     make = encode_cached if cached else encode
-    rows = make(preset.tokenizer, preset.family.template, frame["text"].to_list(), pairs, job.max_length)
-    return frame, rows, task, list(task.learn(frame).labels)
+    tokens = make(preset.tokenizer, preset.family.template, frame["text"].to_list(), pairs, job.max_length)
+    return frame, tokens, task, list(task.learn(frame).labels)
 
 
 def _kft_preset(job: Job):
@@ -827,9 +809,7 @@ def _kft_model(job: Job, labels: list[str]):
 
 
 def predict_pipeline(batched: bool, job: Job, gate: Gate) -> None:
-    """`batched` sorts the texts by their characters and hands them over in batches, else one at a
-    time.
-    """
+    """`batched` sorts the texts by characters and passes batches, else one at a time."""
     from transformers import pipeline
 
     examples = read_examples(job)
@@ -838,14 +818,14 @@ def predict_pipeline(batched: bool, job: Job, gate: Gate) -> None:
     options = {"truncation": True, "max_length": job.max_length}
     rng = np.random.default_rng(job.seed)
     while True:
-        taken = examples.take(evenly(examples.lengths, gate.wait(), rng))
-        items: list = taken.texts
-        if taken.pairs:
-            items = [{"text": a, "text_pair": b} for a, b in zip(taken.texts, taken.pairs, strict=True)]
+        sample = examples.take(evenly(examples.lengths, gate.wait(), rng))
+        items: list = sample.texts
+        if sample.pairs:
+            items = [{"text": a, "text_pair": b} for a, b in zip(sample.texts, sample.pairs, strict=True)]
         gate.start()
         if batched:
             size = [
-                len(a) + len(b) for a, b in zip(taken.texts, taken.pairs or [""] * len(items), strict=True)
+                len(a) + len(b) for a, b in zip(sample.texts, sample.pairs or [""] * len(items), strict=True)
             ]
             order = sorted(range(len(items)), key=size.__getitem__)
             answers = dict(
@@ -868,10 +848,10 @@ def predict_loop(job: Job, gate: Gate, padding: str = "longest") -> None:
     model.eval()
     rng = np.random.default_rng(job.seed)
     while True:
-        taken = examples.take(evenly(examples.lengths, gate.wait(), rng))
+        sample = examples.take(evenly(examples.lengths, gate.wait(), rng))
         gate.start()
-        encoded = tokenizer(taken.texts, taken.pairs, truncation=True, max_length=job.max_length)
-        order = sorted(range(len(taken.texts)), key=lambda i, ids=encoded["input_ids"]: -len(ids[i]))
+        encoded = tokenizer(sample.texts, sample.pairs, truncation=True, max_length=job.max_length)
+        order = sorted(range(len(sample.texts)), key=lambda i, ids=encoded["input_ids"]: -len(ids[i]))
         logits = torch.empty(len(order), job.outputs)
         with torch.inference_mode():
             for i in range(0, len(order), job.batch_size):
@@ -890,9 +870,9 @@ def predict_kerashub(job: Job, gate: Gate) -> None:
         count = (
             max(gate.wait() // job.batch_size, 1) * job.batch_size
         )  # a shorter last step would compile again
-        taken = examples.take(evenly(examples.lengths, count, rng))
+        sample = examples.take(evenly(examples.lengths, count, rng))
         gate.start()
-        x = (taken.texts, taken.pairs) if taken.pairs else taken.texts
+        x = (sample.texts, sample.pairs) if sample.pairs else sample.texts
         gate.end(len(classifier.predict(x, batch_size=job.batch_size, verbose=0)))
 
 
@@ -901,15 +881,15 @@ def predict_kft(job: Job, gate: Gate) -> None:
     from kft.text import encode
 
     examples = read_examples(job)
-    _, rows, _, labels = _kft_examples(job, cached=False)
+    _, tokens, _, labels = _kft_examples(job, cached=False)
     preset, model = _kft_preset(job), _kft_model(job, labels)
-    shape = evaluate.choose_shape(model, rows)
+    shape = evaluate.choose_shape(model, tokens)
     rng = np.random.default_rng(job.seed)
     while True:
-        taken = examples.take(evenly(examples.lengths, gate.wait(), rng))
+        sample = examples.take(evenly(examples.lengths, gate.wait(), rng))
         gate.start()
-        rows = encode(preset.tokenizer, preset.family.template, taken.texts, taken.pairs, job.max_length)
-        gate.end(len(evaluate.predict_logits(model, rows, shape)))
+        tokens = encode(preset.tokenizer, preset.family.template, sample.texts, sample.pairs, job.max_length)
+        gate.end(len(evaluate.predict_logits(model, tokens, shape)))
 
 
 MATMUL = Contestant("plain matmuls", multiply)

@@ -1,5 +1,4 @@
-"""Load-tests a server that speaks TensorFlow Serving's REST interface: many clients at once against
-one at a time.
+"""Load-tests a server of TensorFlow Serving's REST interface: many clients against one.
 
 Each client sends one text a request, over a connection that it keeps, and waits for the answer
 before it sends the next. Every answer is compared with what the server said about the same text
@@ -46,11 +45,11 @@ def main() -> None:
     lines = dict.fromkeys(Path(arguments.texts).read_text("utf-8").splitlines())
     texts = [line for line in lines if line.strip()][:TEXTS]
     alone, answers = ask_alone(arguments.url, texts, arguments.alone_seconds)
-    many, taken = ask_together(arguments.url, answers, arguments.clients, arguments.seconds)
+    many, passed = ask_together(arguments.url, answers, arguments.clients, arguments.seconds)
     result = {
         "clients": arguments.clients,
         "alone": summary(alone, sum(alone.seconds)),
-        "together": summary(many, taken),
+        "together": summary(many, passed),
     }
     result["ratio"] = round(
         result["together"]["requests_per_second"] / result["alone"]["requests_per_second"], 2
@@ -97,10 +96,10 @@ def ask_together(url: str, answers: dict[str, object], clients: int, seconds: fl
 
 def keep_asking(url: str, answers: dict[str, object], number: int, end: float, tally: Tally) -> None:
     texts = list(answers)
-    ask, at = client(url), number * 7
+    ask, position = client(url), number * 7
     while time.perf_counter() < end:
-        text = texts[at % len(texts)]
-        at += 1
+        text = texts[position % len(texts)]
+        position += 1
         started = time.perf_counter()
         try:
             answer = ask(text)
@@ -158,11 +157,11 @@ def summary(tally: Tally, passed: float) -> dict[str, object]:
 
 
 def print_table(result: dict) -> None:
-    for name, at in (("alone", result["alone"]), (f"{result['clients']} clients", result["together"])):
+    for name, figures in (("alone", result["alone"]), (f"{result['clients']} clients", result["together"])):
         print(
-            f"{name:12} {at['requests_per_second']:8.1f} requests/s   p50 {at['p50_milliseconds']:7.1f} ms   "
-            f"p99 {at['p99_milliseconds']:7.1f} ms   {at['requests']:,} requests, {at['wrong_answers']} wrong, "
-            f"{at['errors']} failed"
+            f"{name:12} {figures['requests_per_second']:8.1f} requests/s   p50 {figures['p50_milliseconds']:7.1f} ms   "
+            f"p99 {figures['p99_milliseconds']:7.1f} ms   {figures['requests']:,} requests, {figures['wrong_answers']} wrong, "
+            f"{figures['errors']} failed"
         )
     for error, count in result["together"]["errors_by_kind"].items():
         print(f"  {count} times {error}")

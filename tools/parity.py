@@ -1,5 +1,6 @@
-"""Trains the plain PyTorch loop, kft on JAX and kft on torch from the same weights on the same
-batches, and compares.
+"""Trains a plain PyTorch loop and kft on JAX and torch alike, and compares.
+
+They have the same weights and batches.
 
 The loop is the one that people write by hand: transformers' `BertModel`, `nn.Linear` on its pooled
 output, `nn.CrossEntropyLoss`, `torch.optim.Adam(lr=2e-5)`, `zero_grad`, `backward`, `step`. Dropout
@@ -54,31 +55,27 @@ def compare(
     seed: int,
     as_json=None,
 ) -> dict:
-    """{"losses": {name: [float]}, "largest_difference": {backend: float}, "accuracy": {name:
-    float}}.
-    """
+    """{"losses": {name: [float]}, "largest_difference": {backend: float}, "accuracy": {…}}."""
     train, validation = examples(data, steps * batch_size, seed)
     labels = sorted(train["label"].unique())
     start = starting_point(folder / "start", presets.locate(preset), labels, seed)
     train.write_parquet(folder / "train.parquet")
     validation.write_parquet(folder / "validation.parquet")
-    made = {"loop": plain_loop(start, train, validation, labels, batch_size, max_length, seed)}
+    trained = {"loop": plain_loop(start, train, validation, labels, batch_size, max_length, seed)}
     for backend in BACKENDS:
-        made[backend] = kft_train(folder, start, backend, batch_size, max_length, seed)
-    losses = {name: loss for name, (loss, _) in made.items()}
+        trained[backend] = kft_train(folder, start, backend, batch_size, max_length, seed)
+    losses = {name: loss for name, (loss, _) in trained.items()}
     return {
         "losses": losses,
         "largest_difference": {
             b: float(np.abs(np.subtract(losses[b], losses["loop"])).max()) for b in BACKENDS
         },
-        "accuracy": {name: accuracy for name, (_, accuracy) in made.items()},
+        "accuracy": {name: accuracy for name, (_, accuracy) in trained.items()},
     }
 
 
 def examples(data: str | None, count: int, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`count` rows to train on and up to 200 more, of a file with columns text and label or of BBC
-    News.
-    """
+    """`count` rows to train on, up to 200 more, of a file (text, label) or of BBC News."""
     config = DataConfig(train=data) if data else DataConfig(source="bbc_news")
     rows = sources.read(config)["train"].select("text", "label").sample(fraction=1.0, shuffle=True, seed=seed)
     if len(rows) < count + 50:
@@ -139,9 +136,7 @@ def plain_loop(
 def step_order(
     tokenizer, train: pl.DataFrame, batch_size: int, max_length: int, seed: int
 ) -> list[list[int]]:
-    """The examples of each step in the order that kft trains them in, a function of their lengths
-    and the seed.
-    """
+    """The examples of each step in kft's order, a function of their lengths and the seed."""
     encoded = tokenizer(train["text"].to_list(), truncation=True, max_length=max_length)["input_ids"]
     plan = batches.plan(np.array([len(ids) for ids in encoded]), batch_size, 1, seed)
     return [step[step >= 0].tolist() for step in batches.placement(plan, 0).examples]

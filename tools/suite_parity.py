@@ -1,5 +1,4 @@
-"""Trains the tasks of a finished `kft suite` once more with a plain transformers loop, and compares
-the scores over seeds.
+"""Trains a finished suite's tasks again with a plain transformers loop, and compares scores.
 
 The loop is the one that people write by hand: transformers' `BertModel` and tokenizer, dynamic
 padding, a dense head, `torch.optim.AdamW` with linear warm-up and decay, clipping; the settings,
@@ -49,10 +48,10 @@ def main() -> None:
         raise SystemExit(
             f"{folder}: no finished suite here (suite.json is missing)\nhint: kft suite SUITE --run {folder}"
         )
-    told = json.loads((folder / "suite.json").read_text())
-    named = {task.name: task for task in SUITES[told["suite"]]}
-    wanted = arguments.tasks.split(",") if arguments.tasks else [task["task"] for task in told["tasks"]]
-    seeds = [int(seed) for seed in arguments.seeds.split(",")] if arguments.seeds else told["seeds"]
+    content = json.loads((folder / "suite.json").read_text())
+    named = {task.name: task for task in SUITES[content["suite"]]}
+    wanted = arguments.tasks.split(",") if arguments.tasks else [task["task"] for task in content["tasks"]]
+    seeds = [int(seed) for seed in arguments.seeds.split(",")] if arguments.seeds else content["seeds"]
     for seed in [] if arguments.table else seeds:
         for name in wanted:
             answered = [named[name], *(named[other] for other in wanted if named[other].by == name)]
@@ -100,30 +99,28 @@ class Batches:
     def __init__(self, tokenizer: BertTokenizerFast, frame: pl.DataFrame, config: Config):
         pairs = frame["text_pair"].fill_null("").to_list() if config.data.text_pair is not None else None
         self.tokenizer, self.spans = tokenizer, config.data.spans
-        self.rows = tokenizer(
+        self.encodings = tokenizer(
             frame["text"].to_list(), pairs, truncation=True, max_length=config.model.max_length
         )
         self.marks = (
             [self._marks(i, row) for i, row in enumerate(frame.iter_rows(named=True))] if self.spans else None
         )
-        self.lengths = np.array([len(ids) for ids in self.rows["input_ids"]])
+        self.lengths = np.array([len(ids) for ids in self.encodings["input_ids"]])
 
     def _marks(self, i: int, row: dict) -> np.ndarray:
-        """[P, T]: the tokens that share a character with a span; the first token where truncation
-        left none.
-        """
-        encoding = self.rows.encodings[i]
-        made = np.zeros((len(self.spans), len(encoding.ids)), np.float32)
+        """[P, T]: the tokens that share a character with a span; the first if none are left."""
+        encoding = self.encodings.encodings[i]
+        marks = np.zeros((len(self.spans), len(encoding.ids)), np.float32)
         for p, (text, start, end) in enumerate(self.spans):
             for t, ((a, b), sequence) in enumerate(zip(encoding.offsets, encoding.sequence_ids, strict=True)):
                 if sequence == (text == "text_pair") and a < b and b > row[start] and a < row[end]:
-                    made[p, t] = 1
-            if not made[p].any():
-                made[p, 0] = 1
-        return made
+                    marks[p, t] = 1
+            if not marks[p].any():
+                marks[p, 0] = 1
+        return marks
 
     def take(self, indices: list[int]) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
-        fields = {key: [self.rows[key][i] for i in indices] for key in self.rows}
+        fields = {key: [self.encodings[key][i] for i in indices] for key in self.encodings}
         batch = dict(self.tokenizer.pad(fields, return_tensors="pt"))
         if self.marks is None:
             return batch, None
@@ -143,17 +140,17 @@ def train_loop(
     """
     t = config.train
     torch.manual_seed(t.seed)
-    made = splits.prepare(
+    prepared = splits.prepare(
         sources.read(config.data, config.split), config.split, config.clean, config.task, config.data.spans
     )
     preset = presets.locate(config.model.preset)
     tokenizer = BertTokenizerFast.from_pretrained(
         preset.path, do_lower_case=rules_of(preset.tokenizer).lowercase
     )
-    train, labels = made.train, sorted(made.train["label"].unique())
+    train, labels = prepared.train, sorted(prepared.train["label"].unique())
     outputs = len(labels) if config.task == "classification" else 1
     net = Net(preset.path, outputs, len(config.data.spans or []))
-    rows = Batches(tokenizer, train, config)
+    batches = Batches(tokenizer, train, config)
     units = _units(train, config.task)  # what a batch counts: examples, or the rows of a question
     mean, scale = 0.0, 1.0
     if config.task == "regression" and not raw_scores:  # as kft does: in units of the train scores' deviation
@@ -172,17 +169,17 @@ def train_loop(
     for _ in range(t.epochs):
         net.train()
         order = torch.randperm(len(units)).tolist()
-        for at in range(0, len(order), t.batch_size):
-            held = [units[i] for i in order[at : at + t.batch_size]]
-            indices = [i for unit in held for i in unit]
-            logits = net(*rows.take(indices))
-            loss = _loss(config.task, logits, train[indices], held, labels, mean, scale)
+        for begin in range(0, len(order), t.batch_size):
+            chosen_units = [units[i] for i in order[begin : begin + t.batch_size]]
+            indices = [i for unit in chosen_units for i in unit]
+            logits = net(*batches.take(indices))
+            loss = _loss(config.task, logits, train[indices], chosen_units, labels, mean, scale)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), t.gradient_clip_norm)
             optimizer.step()
             schedule.step()
-        value = _choosing_metric(config, net, tokenizer, made.validation, labels, metric, mean, scale)
+        value = _choosing_metric(config, net, tokenizer, prepared.validation, labels, metric, mean, scale)
         if not any(metrics.better(metric, before, value) or before == value for before in chosen):
             best = {
                 task.name: _benchmark_scores(config, task, net, tokenizer, labels, mean, scale)
@@ -203,7 +200,7 @@ def _loss(
     kind: str,
     logits: torch.Tensor,
     rows: pl.DataFrame,
-    held: list,
+    units: list,
     labels: list[str],
     mean: float,
     scale: float,
@@ -216,25 +213,25 @@ def _loss(
         targets = (torch.tensor(rows["label"].cast(pl.Float64).to_list()) - mean) / scale
         return torch.nn.functional.mse_loss(logits[:, 0], targets.float())
     right = [label == "1" for label in rows["label"]]
-    losses, at = [], 0
-    for unit in held:
-        one = logits[at : at + len(unit), 0][None]
-        place = right[at : at + len(unit)].index(True)
+    losses, begin = [], 0
+    for unit in units:
+        one = logits[begin : begin + len(unit), 0][None]
+        place = right[begin : begin + len(unit)].index(True)
         losses.append(torch.nn.functional.cross_entropy(one, torch.tensor([place])))
-        at += len(unit)
+        begin += len(unit)
     return torch.stack(losses).mean()
 
 
 def _predict(config: Config, net: Net, tokenizer: BertTokenizerFast, frame: pl.DataFrame) -> np.ndarray:
-    rows = Batches(tokenizer, frame, config)
-    order = np.argsort(rows.lengths, kind="stable")
-    made = np.empty((len(frame), net.head.out_features))
+    batches = Batches(tokenizer, frame, config)
+    order = np.argsort(batches.lengths, kind="stable")
+    logits = np.empty((len(frame), net.head.out_features))
     net.eval()
     with torch.no_grad():
-        for at in range(0, len(order), PREDICTION_ROWS):
-            indices = order[at : at + PREDICTION_ROWS].tolist()
-            made[indices] = net(*rows.take(indices)).numpy()
-    return made
+        for begin in range(0, len(order), PREDICTION_ROWS):
+            indices = order[begin : begin + PREDICTION_ROWS].tolist()
+            logits[indices] = net(*batches.take(indices)).numpy()
+    return logits
 
 
 def _choosing_metric(config, net, tokenizer, frame, labels, metric, mean, scale) -> float:
@@ -255,8 +252,8 @@ def _choosing_metric(config, net, tokenizer, frame, labels, metric, mean, scale)
 
 def _benchmark_scores(config, task: Task, net, tokenizer, labels, mean, scale) -> dict[str, float]:
     config = config.model_copy(update={"data": task.data(config.data)})
-    scores, there = {}, sources.benchmark_splits(config.data)
-    for split in [split for split in task.splits if split in there]:
+    scores, available = {}, sources.benchmark_splits(config.data)
+    for split in [split for split in task.splits if split in available]:
         frame, table = sources.read_benchmark(config.data, split)
         logits = _predict(config, net, tokenizer, frame)
         if config.task == "classification":
@@ -304,7 +301,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--raw-scores", action="store_true", help="a regression learns the scores as they stand"
     )
-    parser.add_argument("--table", action="store_true", help="train nothing, print what is there")
+    parser.add_argument("--table", action="store_true", help="train nothing, print what is finished")
     return parser.parse_args()
 
 

@@ -22,7 +22,7 @@ def dataset(
     """The steps of an epoch from `first_step` on: (inputs, targets, weights) of each.
 
     Args:
-        plan: made for the lengths of `tokens` and for `reads`.
+        plan: for the lengths of `tokens` and for `reads`.
         tokens: the N examples.
         reads: the places of each that the head reads, with targets and weights.
 

@@ -1,4 +1,4 @@
-"""`kft runs` and `kft completion`: what is there, and how the shell knows it."""
+"""`kft runs` and `kft completion`: what exists, and how the shell knows it."""
 
 import json
 
@@ -50,7 +50,7 @@ def _megabytes(count: int) -> str:
     return f"{count / 2**20:,.1f} MiB"
 
 
-@click.command(short_help="Print what makes a shell complete commands, options and configs.")
+@click.command(short_help="Print what makes a shell complete kft's commands.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell) -> None:
     """Print what makes SHELL complete kft's commands, options, built-in configs and settings.

@@ -49,15 +49,15 @@ def evaluate(run, split, data, overrides, skip_unlabelled, backend, as_json) -> 
         click.echo(report.summary({scores["split"]: scores["metrics"]}, {scores["split"]: details}))
 
 
-@click.command()
+@click.command(short_help="Answer texts with a finished RUN.")
 @click.argument("run")
 @click.argument("file", default="-")
 @click.option("--output", type=click.Path(dir_okay=False), help="File for the answers, else stdout.")
 @click.option(
     "--format",
     "written",
-    type=click.Choice(["jsonl", "csv", "tsv", "parquet"]),
-    help="Of the answers; tables have the input's own columns.  [default: by --output's ending, else jsonl]",
+    type=click.Choice(["jsonl", "csv", "tsv", "parquet", "conll"]),
+    help="Of the answers; tables have the input's own columns, conll is for tagged words.  [default: by --output's ending, else jsonl]",
 )
 @FILE_SET
 @BACKEND

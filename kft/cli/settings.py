@@ -20,8 +20,9 @@ def data(config, overrides, run_path, as_json) -> None:
     from kft import audit
     from kft import config as configs
 
-    account = audit.audit(configs.load(config, overrides), run_path)
-    print_json(account, indent=2) if as_json else click.echo(audit.text(account))
+    settings = configs.load(config, overrides)
+    account = audit.audit(settings, run_path)
+    print_json(account, indent=2) if as_json else click.echo(audit.text(account, settings.task))
 
 
 @click.command(short_help="Look at data and write a config that trains.")

@@ -134,6 +134,7 @@ def select(run: str, backend: str | None) -> None:
         trained_on = backend_of(run)
         backend = trained_on if importlib.util.find_spec(trained_on) else None
     backends.select(backend)
+    backends.import_keras()
 
 
 def backend_of(run: str) -> str:

@@ -108,6 +108,7 @@ def _run_training(backend: str, work) -> dict:
     from kft import backend as backends
 
     backends.select(backend)  # before `train` imports Keras
+    backends.import_keras()
     from kft import train as training
 
     try:
@@ -148,7 +149,7 @@ def _dry_run_text(settings, report: dict) -> str:
     return "\n".join(
         [
             configs.dump(settings),
-            audit.text(report["data"]),
+            audit.text(report["data"], settings.task),
             "",
             f"batches     steps an epoch: {shape['steps']:,}; a step: {shape[unit]} {unit} in {shape['rows']} × "
             f"{shape['length']} tokens, {shape['filled']:.1%} filled (padding would fill {shape['filled_if_padded']:.1%})",

@@ -42,6 +42,9 @@ FILE_KEYS = (
     "encoding",
     "text",
     "label",
+    "tokens",
+    "tags",
+    "entities",
     "label_names",
     "max_examples",
     *READ_KEYS,
@@ -206,6 +209,10 @@ def of_file(data: DataConfig, overrides: Sequence[str]) -> dict[str, Any]:
         lines = "\n".join(f"  {problem}" for problem in problems)
         settings = ", ".join(f"data.{key}" for key in known)
         raise KftError(f"--set: {len(problems)} to fix\n{lines}", f"of the file that is read: {settings}")
+    if "entities" in wanted:  # in place of what the run's own files hold
+        wanted = {"tokens": None, "tags": None} | wanted
+    elif "tokens" in wanted:
+        wanted = {"entities": None} | wanted
     columns = [wanted[key] for key in ("text", "text_pair", "label", "group") if key in wanted]
     if columns and "header" not in wanted:  # columns have names or numbers
         wanted = wanted | {"header": any(isinstance(column, str) for column in columns)}

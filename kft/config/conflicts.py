@@ -49,7 +49,7 @@ def conflicts(
         yield "`split.validation_fraction` and `split.test_fraction` leave nothing to train on"
     yield from _fold_conflicts(data, split)
     yield from _cut_conflicts(data, split)
-    yield from _task_conflicts(task, {"data": data, "split": split, "train": train})
+    yield from _task_conflicts(task, {"data": data, "split": split, "model": model, "train": train})
     yield from _control_conflicts(model, train)
     yield from _launcher_conflicts(tune)
     yield from _optax_conflicts(backend, train)
@@ -69,11 +69,15 @@ def _task_conflicts(task: str, sections: dict[str, Section]) -> Iterator[str]:
         section, key = name.split(".")
         return getattr(sections[section], key)
 
+    def is_set(name: str) -> bool:
+        section, key = name.split(".")
+        return value(name) not in (None, False, type(sections[section]).model_fields[key].default)
+
     for name, what in rules.needs.items():
         if value(name) is None:
             yield f'`task` = "{task}" needs `{name}`, {what}'
     for name, what in rules.refuses.items():
-        if value(name):
+        if is_set(name) and value(name) != {}:
             yield f"`{name}` needs {what}, and `task` is {task}"
     if value("train.loss") not in (None, *rules.losses):
         yield f'`train.loss` = "{value("train.loss")}" is not for {task}, which takes {" or ".join(rules.losses)}'
@@ -167,7 +171,9 @@ def _cut_conflicts(data: DataConfig, split: SplitConfig) -> Iterator[str]:
 
 
 def _column_conflicts(data: DataConfig) -> Iterator[str]:
-    """Mistakes in `data.group` and `data.spans`."""
+    """Mistakes in `data.group`, `data.entities` and `data.spans`."""
+    if data.entities is not None and data.tokens is not None:
+        yield "`data.tokens` and `data.entities` exclude each other: words with tags, or texts with entities"
     used = {data.text: "`data.text`", data.text_pair: "`data.text_pair`", data.label: "`data.label`"}
     if data.group is not None and data.group in used:
         yield f"`data.group` is the same column as {used[data.group]}: {data.group!r}"

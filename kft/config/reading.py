@@ -7,7 +7,7 @@ from typing import Any
 
 from kft.errors import KftError
 
-FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "folder")
+FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "folder", "conll")
 SCHEMA_HINT = "`kft config --schema` lists every setting with its default"
 PATH_KEYS = ("data_dir", "train", "validation", "test")
 PRESET_KEYS = ("preset", "adapter_base")  # of `model`: a name, a handle or a folder
@@ -27,7 +27,10 @@ def read_toml(file: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         hint = 'strings need quotes: backend = "torch"'
         if file.suffix.lower().lstrip(".") in FORMATS:
-            hint = f"CONFIG is a TOML file; data are a setting: --set data.train={display_path(file)}"
+            hint = (
+                f"CONFIG is a TOML file: `kft init {display_path(file)}` writes one for these data; "
+                f"or --set data.train={display_path(file)}"
+            )
         raise KftError(f"{display_path(file)}: not valid TOML: {error}", hint) from None
     except UnicodeDecodeError as error:
         raise KftError(

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FRAME_COLUMNS = ("id", "text", "text_pair", "label", "group", "split_group", "split_time", "origin")
+FRAME_COLUMNS = ("id", "text", "text_pair", "words", "label", "group", "split_group", "split_time", "origin")
 
 
 _Name = Annotated[str, Field(min_length=1)]
@@ -31,8 +31,8 @@ class DataConfig(Section):
     )
     validation: Files | None = Field(None, description="as train; else split off train")
     test: Files | None = Field(None, description="as train; else split off train")
-    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "folder"] | None = Field(
-        None, description="format of the files; else what the file's ending says"
+    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "folder", "conll"] | None = (
+        Field(None, description="format of the files; else what the file's ending says")
     )
     sheet: str | None = Field(None, min_length=1, description="sheet of an Excel workbook; else the first")
     header: bool = Field(True, description="whether the first row of CSV, TSV and Excel holds column names")
@@ -71,6 +71,17 @@ class DataConfig(Section):
         None,
         description='marked words that the head reads: ["text" or "text_pair", column of the first character\'s number '
         "(from 0), column of the number after the last]",
+    )
+    tokens: str | int | None = Field(
+        None,
+        description="column of the words of a text, a list; of CoNLL files its number from 0, else the first",
+    )
+    tags: str | int | None = Field(
+        None, description="column of their tags, a list; of CoNLL files its number, else the last (-1)"
+    )
+    entities: str | int | None = Field(
+        None,
+        description="column of the entities in `text`: a list of {start, end, label} or [start, end, label], in characters",
     )
     label_names: dict[str, str] = Field(
         {}, description="readable names for the labels as the files hold them"
@@ -162,6 +173,11 @@ class ModelConfig(Section):
         description="finished run to start from instead of a preset; its head is kept where its labels match",
     )
     max_length: int = Field(128, ge=3, description="tokens of an example at most, special tokens included")
+    stride: int | None = Field(
+        None,
+        ge=0,
+        description="a longer text becomes several rows, each sharing so many tokens with the one before; else it is cut",
+    )
     pooling: Literal["cls", "mean"] = Field(
         "cls", description="the head reads the first token through the tanh pooler, or the mean of the tokens"
     )

@@ -1,6 +1,6 @@
 """All sections together: the settings of a run."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,18 @@ class Config(Section):
     model: ModelConfig = Field(ModelConfig(), description="the pretrained model and its head")
     train: TrainConfig = Field(TrainConfig(), description="optimisation")
     tune: TuneConfig = Field(TuneConfig(), description="how `kft tune` searches")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _columns_of_task(cls, settings: Any) -> Any:
+        """The columns that the task reads where the settings name none."""
+        rules = TASKS.rules.get(settings.get("task", DEFAULT)) if isinstance(settings, dict) else None
+        data = settings.get("data", {}) if rules else None
+        if not rules or not rules.columns or not isinstance(data, dict):
+            return settings
+        if any(data.get(key) is not None for key in (*rules.columns, *rules.instead)):
+            return settings
+        return settings | {"data": data | rules.columns}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -1,7 +1,7 @@
 """Predicts examples with a run or an ensemble, and scores splits and files."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from kft.evaluate.scoring import (
     choose_shape,
     expected,
     predict_logits,
-    question_numbers,
     score,
     score_predictions,
     scores,
@@ -161,8 +160,8 @@ def predict_file(
             text).
         output: file to write whole or not at all; None writes to standard output.
         settings: how the file is read, as for `evaluate`.
-        format: "jsonl", or "csv", "tsv" or "parquet" for a table with the file's own columns; None
-            takes what the ending of the output says.
+        format: "jsonl", or "csv", "tsv" or "parquet" for a table with the file's own columns, or
+            one that the task writes; None takes what the ending of the output says.
 
     Raises:
         KftError: the file cannot be read, a line is not UTF-8, or the output would replace what is
@@ -173,8 +172,13 @@ def predict_file(
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     if output is not None:
         runs.check_output(output, *inputs.trained_on(loaded))
-    format = format or tables.format_of(output)
-    frames = inputs.read_frames(loaded, file, settings, keep=format != "jsonl")
+    format = format or tables.format_of(output, loaded.task.written)
+    if format not in tables.FORMATS and format not in loaded.task.written:
+        raise KftError(
+            f"--format {format}: {loaded.path} predicts nothing that such a file holds",
+            f"it writes {', '.join((*tables.FORMATS, *loaded.task.written))}",
+        )
+    frames = inputs.read_frames(loaded, file, settings, keep=format in (*tables.SEPARATORS, "parquet"))
     if output is None:
         return _write(loaded, frames, sys.stdout, format)
     count = 0
@@ -194,7 +198,19 @@ def predict_file(
 def _write(loaded: LoadedRun, frames: Iterable[pl.DataFrame], stream, format: str) -> int:
     if format == "jsonl":
         return _write_lines(_answers(loaded, frames), stream)
+    if format in loaded.task.written:
+        return _write_own(loaded, frames, stream, loaded.task.written[format])
     return tables.write_text(_answered(loaded, frames), stream, format)
+
+
+def _write_own(loaded: LoadedRun, frames: Iterable[pl.DataFrame], stream, write: Callable[..., str]) -> int:
+    count = 0
+    for frame in frames:
+        table = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.learned))
+        stream.writelines(write(row, loaded.learned) for row in table.iter_rows(named=True))
+        count += len(table)
+    stream.flush()
+    return count
 
 
 def _answered(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[tables.Answered]:
@@ -220,19 +236,18 @@ def encode(loaded: LoadedRun, frame: pl.DataFrame) -> Tokens:
 
 def _predictions(loaded: LoadedRun, frame: pl.DataFrame) -> np.ndarray:
     """The task's predictions for a frame; of an ensemble the mean, labels matched by name."""
-    tokens, questions = encode(loaded, frame), question_numbers(frame, loaded.config.task)
+    tokens = encode(loaded, frame)
     reads = loaded.task.places(frame, tokens)
     if not loaded.members:
-        return loaded.task.predictions(
-            predict_logits(loaded.model, tokens, reads=reads), loaded.learned, questions
-        )
+        logits = predict_logits(loaded.model, tokens, reads=reads)
+        return loaded.task.predictions(logits, loaded.learned, reads)
     parts = []
     # One model takes all weights in turn: memory and compilation are those of one run.
     for run in loaded.members:
         models.load_weights(loaded.model, run.weights)
         learned = runs.read_learned(run)
         predictions = loaded.task.predictions(
-            predict_logits(loaded.model, tokens, reads=reads), learned, questions
+            predict_logits(loaded.model, tokens, reads=reads), learned, reads
         )
         parts.append(answers.ordered(predictions, learned.labels, loaded.labels))
-    return loaded.task.mean(parts, loaded.learned, questions)
+    return loaded.task.mean(parts, loaded.learned, reads.questions)

@@ -16,7 +16,7 @@ from kft.config import DataConfig
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.evaluate.loaded import LoadedRun
-from kft.evaluate.texts import frames
+from kft.evaluate.texts import check_columns, frames
 from kft.progress import note
 from kft.tasks.questions import GROUP
 
@@ -43,7 +43,8 @@ def _frames(
 ) -> Iterator[pl.DataFrame]:
     if file == "-" and "format" in changes:
         return _read_spooled(loaded, data, changes)
-    if file != "-" and (sources.format_of(file) is not None or "format" in changes):
+    named = sources.is_address(file) or sources.format_of(file) is not None
+    if file != "-" and (named or "format" in changes):
         pieces = sources.read_pieces(file, data, CHUNK_EXAMPLES, changes)
         return chain.from_iterable(chunks(loaded, _named(piece, data, changes)) for piece in pieces)
     if without := [key for key in changes if key != "encoding"]:
@@ -99,6 +100,7 @@ def chunks(loaded: LoadedRun, texts) -> Iterator[pl.DataFrame]:
                 f"the frame has no column `{lacking[0]}`, its columns are {', '.join(texts.columns)}",
                 "rename its columns: text, of pairs also text_pair",
             )
+        check_columns(texts, ("text", "text_pair")[: 1 + paired])
         # A question is never cut.
         yield from [texts] if loaded.task.grouped else texts.iter_slices(CHUNK_EXAMPLES)
         return
@@ -178,7 +180,7 @@ def rows_of_file(
         wanted = sources.Wanted(**data.model_dump(), also=also, lenient=True)
         frame = _named(sources.read_file(file, wanted, settings=changes), data, changes)
     numbers = splits.are_numbers(pl.Series(loaded.labels, dtype=pl.String), loaded.task.labels)
-    frame = splits.without_nan(frame, numbers)
+    frame = splits.with_groups(splits.without_nan(frame, numbers))
     if skip_unlabelled:
         frame = _labelled(frame, str(file))
     if not len(frame):

@@ -74,47 +74,58 @@ class Expected:
 
     Attributes:
         truths: of `Task.truths`, [N, …].
-        questions: number of each row's question, int64 [N]; None where rows stand alone.
+        reads: the places that are read, without targets.
     """
 
     truths: np.ndarray
-    questions: np.ndarray | None
+    reads: Reads
 
 
-def expected(frame: pl.DataFrame, task: str, learned: Learned) -> Expected:
-    """What the labels of a frame say.
+def expected(frame: pl.DataFrame, task: str, learned: Learned, tokens: Tokens | None = None) -> Expected:
+    """What the labels of a frame say; who reads first tokens alone needs no `tokens`.
 
     Raises:
         KftError: a label is missing, unknown or no finite number; names the row.
     """
     TASKS[task].check(frame, learned)
-    return Expected(TASKS[task].truths(frame["label"], learned), question_numbers(frame, task))
-
-
-def question_numbers(frame: pl.DataFrame, task: str) -> np.ndarray | None:
-    """Number of each row's question, int64 [N] from 0 without gaps; None if rows stand alone."""
-    return numbered(frame) if TASKS[task].grouped else None
+    return Expected(TASKS[task].truths(frame["label"], learned), TASKS[task].places(frame, tokens))
 
 
 def scores(
     expected: Expected, logits: np.ndarray, task: str, learned: Learned
 ) -> tuple[dict[str, float], float]:
-    """The metrics and the mean loss of logits [N, C], without details and predictions."""
-    predictions = TASKS[task].predictions(logits, learned, expected.questions)
-    scored = TASKS[task].scored(expected.truths, predictions, expected.questions)
+    """The metrics and the mean loss of logits [M, C], without details and predictions."""
+    predictions = TASKS[task].predictions(logits, learned, expected.reads)
+    scored = TASKS[task].scored(expected.truths, predictions, learned, expected.reads.questions)
     values = scoring.scores(task, *scored, list(learned.labels), learned.positive)
     return values, values[TASKS[task].scoring.loss]
 
 
 def score(
-    frame: pl.DataFrame, logits: np.ndarray, task: str, learned: Learned, detailed: bool = True
+    frame: pl.DataFrame,
+    logits: np.ndarray,
+    task: str,
+    learned: Learned,
+    reads: Reads | None = None,
+    detailed: bool = True,
 ) -> Scored:
-    """Scores logits [N, C] against a frame's labels; details (intervals …) take a second or two.
+    """Scores the logits [M, C] of what is read of a frame against its labels.
+
+    The details (intervals and so on) cost a second or two.
+
+    Args:
+        frame: the rows.
+        logits: of the read places.
+        task: a key of `TASKS`.
+        learned: what it took from train.
+        reads: the places; None is the first token of each row.
+        detailed: whether there are details.
 
     Raises:
         KftError: a label is missing, unknown or no finite number; names the row.
     """
-    predictions = TASKS[task].predictions(logits, learned, question_numbers(frame, task))
+    reads = reads or TASKS[task].places(frame, None)
+    predictions = TASKS[task].predictions(logits, learned, reads)
     return score_predictions(frame, predictions, task, learned, detailed)
 
 
@@ -122,11 +133,13 @@ def score_predictions(
     frame: pl.DataFrame, predictions: np.ndarray, task: str, learned: Learned, detailed: bool = True
 ) -> Scored:
     """Scores the predictions for the rows of a frame; raises as `score` does."""
-    record, wanted = TASKS[task], expected(frame, task, learned)
-    scored = record.scored(wanted.truths, predictions, wanted.questions)
+    record = TASKS[task]
+    record.check(frame, learned)
+    truths = record.truths(frame["label"], learned)
+    scored = record.scored(truths, predictions, learned, numbered(frame) if record.grouped else None)
     values = scoring.scores(task, *scored, list(learned.labels), learned.positive)
-    target = record.target_column(frame["label"], wanted.truths).alias("target")
-    columns = [c for c in ("id", "text", "text_pair", "group", GROUP) if c in frame.columns]
+    target = record.target_column(frame["label"], truths).alias("target")
+    columns = [c for c in ("id", "text", "text_pair", "words", "group", GROUP) if c in frame.columns]
     table = frame.select(columns).with_columns(target, *record.columns(predictions, learned))
     details = {}
     if detailed:

@@ -14,10 +14,12 @@ FORMATS = ("jsonl", *SEPARATORS, "parquet")
 Answered = tuple[pl.DataFrame, list[dict[str, Any]]]  # rows of the input, and what is predicted for each
 
 
-def format_of(output: str | Path | None) -> str:
-    """The format that the ending of a file asks for; lines of JSON for all others."""
+def format_of(output: str | Path | None, more: Iterable[str] = ()) -> str:
+    """The format that the ending of a file asks for, one of FORMATS or of `more`; lines of JSON for
+    all others.
+    """
     ending = Path(output).suffix.lower().removeprefix(".") if output is not None else ""
-    return ending if ending in FORMATS else "jsonl"
+    return ending if ending in (*FORMATS, *more) else "jsonl"
 
 
 def write_text(answered: Iterable[Answered], stream: IO[str], format: str) -> int:

@@ -26,7 +26,7 @@ def frames(texts: Any, paired: bool, size: int) -> Iterator[pl.DataFrame]:
     """
     _check_listed(texts)
     names = ["text", "text_pair"] if paired else ["text"]
-    iterator, done = iter(texts), 0
+    iterator, done = _iterator(texts), 0
     while chunk := [_plain(value) for value in islice(iterator, size)]:
         check = _check_pair if paired else _check_text
         for number, value in enumerate(chunk, done + 1):
@@ -58,6 +58,21 @@ def _check_listed(texts: Any) -> None:
         raise KftError(f"the texts must be a list, got {_kind(texts)}: {texts!r}"[:200], LIST_HINT)
 
 
+def _iterator(texts: Any) -> Iterator[Any]:
+    try:
+        return iter(texts)
+    except TypeError:  # such as NumPy's arrays without a dimension
+        raise KftError(f"the texts must be a list, got {_kind(texts)}: {texts!r}"[:200], LIST_HINT) from None
+
+
+def check_columns(frame: pl.DataFrame, names: Sequence[str]) -> None:
+    """Raises KftError: columns of a frame hold lists, bytes or objects in place of texts."""
+    for name in names:
+        kind = frame.schema[name]
+        if kind.is_nested() or kind in (pl.Binary, pl.Object):
+            raise KftError(f"the frame's column `{name}` holds {kind}, not texts", "give a column of strings")
+
+
 def _plain(value: Any) -> Any:
     """A value of pyarrow or NumPy as Python's own."""
     if hasattr(value, "as_py"):
@@ -71,6 +86,17 @@ def _check_text(value: Any, number: int) -> None:
             f"the run reads single texts, text {number} is {_kind(value)}: {str(value)[:60]!r}",
             "give strings",
         )
+    _check_characters(value, f"text {number}")
+
+
+def _check_characters(text: str, what: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise KftError(
+            f"{what} holds half a character (a lone surrogate) at {error.start}",
+            'decode it again, for example with errors="replace"',
+        ) from None
 
 
 def _check_pair(value: Any, number: int) -> None:
@@ -80,6 +106,8 @@ def _check_pair(value: Any, number: int) -> None:
             f"the run reads pairs of texts, pair {number} is {_kind(value)}: {str(value)[:60]!r}",
             "give (text, text_pair) tuples of two strings",
         )
+    for part in value:
+        _check_characters(part, f"pair {number}")
 
 
 def _kind(value: Any) -> str:

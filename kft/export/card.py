@@ -88,9 +88,9 @@ def _purpose(run: RunDir, exported: dict[str, Any], name: str) -> Iterator[str]:
     inputs = " and ".join(f"`{name}`" for name in exported["inputs"])
     yield f"It reads {inputs}, cut to {exported['max_length']} tokens.\n"
     if labels:
-        shown = ", ".join(f"`{' '.join(label.split())}`" for label in labels[:LABELS])
+        listing = ", ".join(f"`{' '.join(label.split())}`" for label in labels[:LABELS])
         more = f" and {len(labels) - LABELS:,} more" if len(labels) > LABELS else ""
-        yield f"{len(labels):,} labels: {shown}{more}.\n"
+        yield f"{len(labels):,} labels: {listing}{more}.\n"
 
 
 def _scores(task: str, scores: dict[str, Any], details: dict[str, Any]) -> Iterator[str]:
@@ -160,9 +160,9 @@ def _proof(exported: dict[str, Any]) -> Iterator[str]:
 def _settings(run: RunDir) -> Iterator[str]:
     """What was set otherwise than by default; no paths, which are of a machine of somebody."""
     changed = runs.read_config(run).model_dump(exclude_defaults=True)
-    told = {name: changed[name] for name in ("split", "clean", "train") if changed.get(name)}
+    settings = {name: changed[name] for name in ("split", "clean", "train") if changed.get(name)}
     yield "## Settings that differ from kft's own\n"
-    yield f"```toml\n{tomli_w.dumps(told).strip() or '# none'}\n```"
+    yield f"```toml\n{tomli_w.dumps(settings).strip() or '# none'}\n```"
 
 
 def _row(*cells: str) -> str:

@@ -94,8 +94,9 @@ def format_for(address: Address, to: str | None) -> str:
 
 
 def check(address: Address, public: bool) -> None:
-    """Raises KftError: nobody is signed in, the token cannot write, the hub cannot be reached, or
-    the model is public and `public` does not say so.
+    """Raises KftError: nobody is signed in, the token cannot write, or the hub is out of reach.
+
+    Or the model is public, and `public` does not say so.
     """
     with _mistakes(address, "cannot be pushed to"):
         HUBS[address.hub].check(address, public)

@@ -135,9 +135,7 @@ class OnnxBlocks:
         return self.node("Reshape", self.node("Transpose", x, perm=[0, 2, 1, 3]), joined)
 
     def visible(self, example_ids: str, places: str | None = None, reach: int | None = None) -> str:
-        """0 where a token is, -1e9 elsewhere, whoever looks: [N, 1, 1, T]; within a reach [N, 1,
-        M, T].
-        """
+        """0 where a token is, else -1e9, for all: [N, 1, 1, T]; within a reach [N, 1, M, T]."""
         absent = self.node("Sub", self.number(1.0), example_ids)
         hidden = self.node("Mul", self.node("Unsqueeze", absent, self.integers(1, 2)), self.number(-1e9))
         if reach is None:

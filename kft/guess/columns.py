@@ -22,7 +22,8 @@ TEXT_NAMES = (
     "question premise sentence1 question1 text_a text1 query string"
 ).split()
 
-
+DATE = re.compile(r"\d{1,4}([-./])\d{1,2}\1\d{1,4}([ T].*)?")
+WITH_COMMA = re.compile(r"[-+]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?|nan", re.I)
 # Columns that annotation programs add of themselves.
 OF_PROGRAMS = set(
     "annotator annotation_id created_at updated_at lead_time agreement inner_id total_annotations cancelled_annotations "
@@ -38,11 +39,13 @@ class Column:
         name: its number where there is no header.
         values: one of each row.
         was_list: whether the values stood in lists of one.
+        had_comma: whether the values are numbers that were written with a decimal comma.
     """
 
     name: str | int
     values: list[Any]
     was_list: bool = False
+    had_comma: bool = False
 
     @property
     def word(self) -> str:
@@ -67,6 +70,17 @@ class Column:
         return Column(self.name, [next(iter(value), None) if value else None for value in self.values], True)
 
     @cached_property
+    def with_points(self) -> "Column":
+        """The same of numbers, where they have a decimal comma: "1.234,5" is 1234.5."""
+        strings = all(isinstance(value, str) for value in self.present)
+        if not strings or not any("," in value for value in self.present) or self.separator:
+            return self
+        if not all(WITH_COMMA.fullmatch(value.strip()) for value in self.present):
+            return self
+        values = [value and value.replace(".", "").replace(",", ".") for value in self.values]
+        return Column(self.name, values, had_comma=True)
+
+    @cached_property
     def is_plain(self) -> bool:
         """Whether every value is a string, number or boolean."""
         return bool(self.present) and not any(isinstance(value, list | dict) for value in self.present)
@@ -74,6 +88,10 @@ class Column:
     @cached_property
     def is_number(self) -> bool:
         return self.is_plain and all(map(is_number, self.present))
+
+    @cached_property
+    def is_date(self) -> bool:
+        return bool(self.present) and all(DATE.fullmatch(str(value).strip()) for value in self.present)
 
     @cached_property
     def is_whole(self) -> bool:
@@ -139,6 +157,8 @@ def columns_of(table: Table) -> list[Column]:
 def label_score(column: Column) -> float:
     """How much a column looks like a label; below 0 it is none."""
     if not column.present or (not column.is_plain and not column.is_list) or column.word in OF_PROGRAMS:
+        return -1
+    if column.is_date:
         return -1
     named = column.word in LABEL_NAMES
     partly = bool(set(column.word.split("_")) & set(LABEL_NAMES[:16]))

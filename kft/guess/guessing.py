@@ -64,7 +64,7 @@ def guess(table: Table, task: str | None = None) -> Guess:
     Raises:
         KftError: no column looks like a text, or none like a label.
     """
-    columns = [column.unlisted for column in columns_of(table)]
+    columns = [column.unlisted.with_points for column in columns_of(table)]
     labels = sorted((c for c in columns if label_score(c) > 0), key=label_score, reverse=True)
     texts = [c for c in columns if c.is_text and not (labels and c is labels[0])]
     if not texts:
@@ -91,6 +91,8 @@ def guess(table: Table, task: str | None = None) -> Guess:
     decisions += _texts([c for c in texts if c is not label], question)
     decisions.append(label_decision)
     decisions += _separator(label, chosen)
+    if label.had_comma and chosen == TASKS.of_problem(VALUE):
+        decisions.append(Decision("data.decimal", ",", "its numbers have a comma before the decimals"))
     if question is not None:
         reason = f"rows with the same value of {question.display_name} are one question: one of them is right"
         decisions.append(Decision("data.group", question.name, reason))
@@ -295,5 +297,5 @@ def _warnings(columns: list[Column], label: Column, task: str) -> list[str]:
     if task == TASKS.of_problem(ONE_CLASS):
         rare = [value for value, count in label.counts.items() if count < 3]
         if rare:
-            warnings.append(f"{len(rare)} classes have less than 3 rows: {', '.join(rare[:5])}")
+            warnings.append(f"{len(rare)} classes have fewer than 3 rows: {', '.join(rare[:5])}")
     return warnings

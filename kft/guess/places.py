@@ -1,7 +1,7 @@
 """What stands beside a data file: the files of its splits."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kft.config import DataConfig
@@ -40,6 +40,9 @@ def look(data: str, data_dir: str | None = None) -> Place:
     Raises:
         KftError: there is no such thing, or nothing in it to train on.
     """
+    if sources.is_address(data):
+        place = _file(sources.expanded(data)[0])
+        return replace(place, files={"train": data})
     path = Path(data).expanduser()
     if path.is_dir():
         return _folder(path)

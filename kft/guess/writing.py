@@ -219,7 +219,7 @@ def _value(value: Any) -> str:
 
 def _relative(setting: str, value: Any, config: Path) -> Any:
     """A path as the config's own folder sees it."""
-    if setting.removeprefix("data.") not in configs.PATH_KEYS:
+    if setting.removeprefix("data.") not in configs.PATH_KEYS or sources.is_address(value):
         return value
     path = os.path.relpath(Path(value).expanduser().resolve(), config.resolve().parent)
     return value if path.startswith("../../..") and Path(value).is_absolute() else path

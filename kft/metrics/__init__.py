@@ -15,9 +15,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from sklearn import metrics as sk
 
+from kft.later import Later
+from kft.metrics import entities
+
+sk, stats = Later("sklearn.metrics"), Later("scipy.stats")
 CALIBRATION_BINS = 15
 
 
@@ -214,4 +216,21 @@ METRICS: dict[str, Metric] = {
     "root_mean_squared_error": Metric(sk.root_mean_squared_error, greater_is_better=False, interval=True),
     "mean_absolute_error": Metric(sk.mean_absolute_error, greater_is_better=False),
     "r2": Metric(_r2),
+    # Of tagged words, see `entities.Tagged`.
+    **{
+        name: Metric(
+            partial(entities.total, name),
+            greater_is_better=name != "token_log_loss",
+            interval=name in ("entity_f1", "entity_f1_macro", "entity_f1_strict", "token_accuracy"),
+        )
+        for name in (
+            "entity_f1",
+            "entity_precision",
+            "entity_recall",
+            "entity_f1_macro",
+            "entity_f1_strict",
+            "token_accuracy",
+            "token_log_loss",
+        )
+    },
 }

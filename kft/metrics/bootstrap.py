@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse, stats
 
+from kft.later import Later
+
+sparse, stats = Later("scipy.sparse"), Later("scipy.stats")
 MIN_UNITS = 10  # of fewer examples the resamples are too much alike
 INTERVAL = (2.5, 97.5)  # percentiles of the resampled scores
 CHUNK_CELLS = 2_000_000  # numbers in memory at a time

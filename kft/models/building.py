@@ -165,10 +165,10 @@ def _pretrained(preset: Preset, architecture: Architecture, precision: str, seed
     if preset.kind == "keras":
         return _from_keras_hub(preset, precision), own
     backbone = new_backbone(family, preset.sizes, precision)
-    held, arrays = Weights(family.parts(backbone)), presets.encoder_weights(preset)
-    held.assign(arrays)
-    new = [name for name in held.parts if name not in arrays and name not in own]
-    adapters.draw(held, new, family.weights(preset.sizes), seed)
+    named, arrays = Weights(family.parts(backbone)), presets.encoder_weights(preset)
+    named.assign(arrays)
+    new = [name for name in named.parts if name not in arrays and name not in own]
+    adapters.draw(named, new, family.weights(preset.sizes), seed)
     return backbone, own
 
 

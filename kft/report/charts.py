@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.ticker import MaxNLocator
 
+from kft.later import Later
 from kft.metrics.words import number
 from kft.report.history import Curves
 
+ticker = Later("matplotlib.ticker")
 WIDTH, HEIGHT = 400, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, WIDTH - 14, 12, HEIGHT - 42
 SCATTER_POINTS = 1500
@@ -135,7 +136,7 @@ def _axis(title: str, start: float, end: float, low: float, high: float, room: f
         low, high = low - (abs(low) * 0.1 or 1), high + (abs(high) * 0.1 or 1)
     margin = (high - low) * room
     low, high = low - margin, high + margin
-    ticks = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    ticks = ticker.MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     ticks = np.where(np.abs(ticks) < (high - low) * 1e-9, 0, ticks)
     nearly = (high - low) * 1e-9
     visible = [t for t in ticks.tolist() if low - nearly <= t <= high + nearly]

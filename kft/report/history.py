@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from kft import runs
 from kft.errors import KftError
+from kft.later import Later
 from kft.metrics.words import metric_name
 from kft.runs import RunDir
 from kft.tasks import DEFAULT, scoring
 
+figure, ticker = Later("matplotlib.figure"), Later("matplotlib.ticker")
 POINTS = 800  # of a drawn line
 COLORS = {
     "train": "#2563eb",
@@ -69,10 +69,10 @@ def curves(run: RunDir) -> Path:
         KftError: a file of the run is damaged, or the disk is full.
     """
     charts = run_curves(read_history(run), read_settings(run), _positive(run))
-    figure = Figure(figsize=(5 * len(charts), 3.6), dpi=120, layout="constrained")
-    for axes, chart in zip(figure.subplots(1, len(charts)), charts, strict=True):
+    drawing = figure.Figure(figsize=(5 * len(charts), 3.6), dpi=120, layout="constrained")
+    for axes, chart in zip(drawing.subplots(1, len(charts)), charts, strict=True):
         _draw(axes, chart)
-    runs.write_whole(run.curves, figure.savefig)
+    runs.write_whole(run.curves, drawing.savefig)
     return run.curves
 
 
@@ -200,7 +200,7 @@ def _draw(axes, chart: Curves) -> None:
         axes.legend(frameon=False)
     axes.set_xlabel("epoch")
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter("{x:.4g}")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

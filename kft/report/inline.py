@@ -15,7 +15,7 @@ class Inline:
 
     Attributes:
         path: of the page, for a browser.
-        height: of the frame that it is shown in, in pixels.
+        height: of the frame around it, in pixels.
     """
 
     path: Path

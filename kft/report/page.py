@@ -267,7 +267,7 @@ def _account(account: dict[str, Any]) -> dict[str, Any]:
     )  # reasons that one split alone has join the others
     counts = [s.get("labels", {}) for s in splits.values()]
     labels = list(dict.fromkeys(label for part in counts for label in part))
-    sums = [max(sum(part.values()), 1) for part in counts]
+    sums = [max(s.get("examples", 0), 1) for s in splits.values()]  # a row may have several labels
     balance = [
         (
             label,

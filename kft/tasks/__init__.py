@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, VALUE
+from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, TOKEN_CLASSES, VALUE
 from kft.tasks.rules import Rules
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Tasks(Mapping):
     """Name → `Task`, from the file of that name, which is loaded when it is first needed.
 
-    The rules of all tasks are there at once: `kft --help` and mistakes of settings wait for no
+    The rules of all tasks are loaded at once: `kft --help` and mistakes of settings wait for no
     NumPy, no polars and no scikit-learn.
     """
 
@@ -51,28 +51,49 @@ _NO_CLASSES = {
     "train.class_weight": "classes",
     "data.positive": "two classes",
 }
+_NO_WORDS = dict.fromkeys(("data.tokens", "data.tags", "data.entities"), "a task of tagged words")
+_NO_WINDOWS = {"model.stride": "a task of tagged words"}
+_NO_TAGS = _NO_WORDS | _NO_WINDOWS
 
 TASKS = Tasks(
     classification=Rules(
-        ONE_CLASS, losses=("cross_entropy", "focal"), stratified=True, refuses=_NO_QUESTIONS | _ONE_LABEL
+        ONE_CLASS,
+        losses=("cross_entropy", "focal"),
+        stratified=True,
+        refuses=_NO_QUESTIONS | _ONE_LABEL | _NO_TAGS,
     ),
     regression=Rules(
         VALUE,
         losses=("mse",),
-        refuses=_NO_QUESTIONS | _ONE_LABEL | _NO_CLASSES | {"data.label_names": "classes"},
+        refuses=_NO_QUESTIONS | _ONE_LABEL | _NO_CLASSES | _NO_TAGS | {"data.label_names": "classes"},
     ),
     multilabel_classification=Rules(
         SEVERAL_CLASSES,
         losses=("binary_cross_entropy",),
         stratified=True,
         refuses=_NO_QUESTIONS
+        | _NO_TAGS
         | {"train.label_smoothing": "one class for each row", "data.positive": "two classes"},
     ),
     choice=Rules(
         MULTIPLE_CHOICE,
         losses=("cross_entropy",),
         needs={"data.group": "the column that the choices of one question share"},
-        refuses=_ONE_LABEL | _NO_CLASSES,
+        refuses=_ONE_LABEL | _NO_CLASSES | _NO_TAGS,
+    ),
+    token_classification=Rules(
+        TOKEN_CLASSES,
+        losses=("cross_entropy",),
+        refuses=_NO_QUESTIONS
+        | _ONE_LABEL
+        | {
+            "data.text_pair": "a task of pairs",
+            "data.spans": "one answer for each row",
+            "data.positive": "two classes",
+            "model.pooling": "one answer for each row",
+        },
+        columns={"tokens": "tokens", "tags": "tags"},
+        instead=("entities",),
     ),
 )
 DEFAULT = next(iter(TASKS))

@@ -14,7 +14,7 @@ from kft.tasks import TASKS
 from kft.tasks.questions import GROUP, numbered
 from kft.tasks.record import Learned, Task
 
-ROW = ("id", "text", "text_pair", "group", "target", GROUP)
+ROW = ("id", "text", "text_pair", "words", "group", "target", GROUP)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def mean_learned(parts: Sequence[Learned]) -> Learned:
 
 
 def ordered(predictions: np.ndarray, labels: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
-    """Predictions [N, C, …] of `labels` with columns in the order of `wanted`, if they have labels.
+    """Predictions [N, C, …] of `labels`, or [N] arrays [items, C], with columns in the order of
+    `wanted`, if they have labels.
 
     Raises:
         KftError: the names differ.
@@ -102,10 +103,15 @@ def ordered(predictions: np.ndarray, labels: Sequence[str], wanted: Sequence[str
             f"the runs differ in their labels: one {' and '.join(parts)}",
             "train them on the same labels; `data.label_names` renames them",
         )
-    return predictions[:, [labels.index(label) for label in wanted]]
+    order = [labels.index(label) for label in wanted]
+    if predictions.dtype != object:
+        return predictions[:, order]
+    result = predictions.copy()  # of rows [items, C] that differ in length
+    result[:] = [row[:, order] for row in predictions]
+    return result
 
 
 def scored(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
     """Targets and predictions as `scoring.scores` takes them; of choices one for a question."""
     truths = answers.task.truths(answers.rows["target"], answers.learned)
-    return answers.task.scored(truths, answers.predictions, numbered(answers.rows))
+    return answers.task.scored(truths, answers.predictions, answers.learned, numbered(answers.rows))

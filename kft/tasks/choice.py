@@ -66,6 +66,12 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
     return {"questions": {"count": len(counts), "choices_mean": counts.mean() or 0.0, "choices_max": most}}
 
 
+def _lines(described: dict[str, Any]) -> list[tuple[str, str]]:
+    q = described["questions"]
+    counts = f"{q['count']:,}, of {q['choices_mean']:.3g} choices each, {q['choices_max']:,} at most"
+    return [("questions", counts)]
+
+
 def _right(labels: pl.Series, learned: Learned) -> np.ndarray:
     return labels.is_in(RIGHT).to_numpy()
 
@@ -84,9 +90,9 @@ def _reads(
     )
 
 
-def _predictions(outputs: np.ndarray, learned: Learned, questions: np.ndarray) -> np.ndarray:
+def _predictions(outputs: np.ndarray, learned: Learned, reads: Reads) -> np.ndarray:
     """Of choices [N, 3]: score, probability in the question, and 1 where that is the highest."""
-    score = outputs.astype(np.float64)[:, 0]
+    score, questions = outputs.astype(np.float64)[:, 0], reads.questions
     index = places(questions)
     table = np.full((index[0].max(initial=-1) + 1, index[1].max(initial=0) + 1), -np.inf)
     table[index] = score
@@ -177,16 +183,17 @@ def _words(answer: dict[str, Any]) -> str:
 
 
 TASK = Task(
-    labels=Labels(_check, _describe, "random"),
+    labels=Labels(_check, _describe, "random", lines=_lines),
     learn=lambda train, known=None, settings=None: Learned(),
     outputs=lambda learned: 1,
     check=lambda frame, learned: check_questions(frame),
     truths=_right,
     reads=_reads,
+    places=lambda frame, rows: read_first(len(frame), questions=numbered(frame)),
     loss=lambda train, reads, learned: Loss("cross_entropy_among_rivals"),
     divergence="rivals",
     predictions=_predictions,
-    scored=lambda truths, predictions, questions: by_question(truths, predictions[:, 1], questions),
+    scored=lambda truths, predictions, learned, questions: by_question(truths, predictions[:, 1], questions),
     columns=_columns,
     read=_read,
     mean=_mean,

@@ -192,6 +192,14 @@ def _compared(probabilities: np.ndarray, learned: Learned) -> dict[str, Any]:
     return {"label": learned.labels[probabilities.argmax()], "probability": float(probabilities.max())}
 
 
+def _issues(table: pl.DataFrame, learned: Learned) -> list[tuple[int, str, float]]:
+    from cleanlab.filter import find_label_issues
+
+    given, probabilities = _ids(table["target"], learned), read_probabilities(table, learned)
+    ranked = find_label_issues(given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    return [(int(i), table["label"][int(i)], float(probabilities[i, given[i]])) for i in ranked]
+
+
 def mistakes_note(wrong: int, listed: int) -> str:
     """The note over the worst mistakes, of which there are so many."""
     if wrong == 0:
@@ -243,8 +251,8 @@ TASK = Task(
     reads=_reads,
     loss=_loss,
     divergence="classes",
-    predictions=lambda logits, learned, questions=None: softmax(logits.astype(np.float64), axis=1),
-    scored=lambda truths, probabilities, questions=None: (truths, probabilities),
+    predictions=lambda logits, learned, reads=None: softmax(logits.astype(np.float64), axis=1),
+    scored=lambda truths, probabilities, learned, questions=None: (truths, probabilities),
     columns=_columns,
     read=read_probabilities,
     answer=_answer,
@@ -253,7 +261,7 @@ TASK = Task(
     words=lambda answer: f"{answer['label']} ({answer['probability']:.2f})",
     differ=_differ,
     worst=_worst,
-    issues=_ids,
+    issues=_issues,
     scoring=Scoring(
         metrics=(
             "accuracy",

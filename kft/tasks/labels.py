@@ -1,11 +1,13 @@
-"""What the checks of labels share: order, the rows that messages name, unknown labels."""
+"""What tasks with labels share: order, spelling, rows that messages name, unknown labels."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 
 import polars as pl
 
 from kft.errors import KftError, closest, did_you_mean
+from kft.tasks import words
 from kft.tasks.record import Learned
 
 SHOWN_LABELS = 10
@@ -22,6 +24,26 @@ def ordered(labels: pl.Series) -> list[str]:
     if None in numbers:
         return sorted(names)
     return [name for _, name in sorted(zip(numbers, names, strict=True))]
+
+
+def spelled(names: Iterable[str]) -> str:
+    """A set of labels in its one spelling: {"joy", "love"} → '["joy", "love"]'."""
+    return json.dumps(sorted({name for name in map(str.strip, names) if name}), ensure_ascii=False)
+
+
+def names_in(label: str) -> list[str] | None:
+    """The names in a set that `spelled` wrote, or the tags of words and their types; else None."""
+    tags = words.tags_in(label)
+    if tags is not None:
+        known = {tag for tag in tags if tag is not None}
+        return sorted(known | words.types(known))
+    if not label.startswith("["):
+        return None
+    try:
+        names = json.loads(label)
+    except ValueError:
+        return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def _number(name: str) -> Decimal | None:

@@ -1,11 +1,10 @@
 """Multi-label classification: any number of labels for each example, also none.
 
-A row's label is a JSON list of names, sorted, as `kft.data.sources` spells it. Targets are 0 or 1
-for each label, [N, C]; predictions [N, C, 2] are the probability of each label, and 1 where it
-reaches the label's threshold.
+A row's label is a JSON list of names, sorted, as `kft.tasks.labels.spelled` writes it. Targets are
+0 or 1 for each label, [N, C]; predictions [N, C, 2] are the probability of each label, and 1 where
+it reaches the label's threshold.
 """
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -35,12 +34,8 @@ THRESHOLD = 0.5
 
 def names(label: str) -> tuple[str, ...]:
     """The names in a row's label; one that is no list stands for itself."""
-    if not label.startswith("["):
-        return (label,)
-    try:
-        return tuple(json.loads(label))
-    except ValueError:
-        return (label,)
+    several = checks.names_in(label)
+    return (label,) if several is None else tuple(several)
 
 
 def _check(frames: dict[str, pl.DataFrame], name: str) -> None:
@@ -73,6 +68,14 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
             "most": max(sizes, default=0),
         },
     }
+
+
+def _lines(described: dict[str, Any]) -> list[tuple[str, str]]:
+    sets = described["label_sets"]
+    counts = (
+        f"{sets['without']:,} rows without a label, {sets['mean']:.3g} labels a row, {sets['most']:,} at most"
+    )
+    return [("label sets", counts)]
 
 
 def _learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = None) -> Learned:
@@ -224,6 +227,25 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
     return Mistakes("Worst mistakes", mistakes_note(len(wrong), len(worst)), [row for _, row in worst])
 
 
+def _issues(table: pl.DataFrame, learned: Learned) -> list[tuple[int, str, float]]:
+    """Each label is a question of its own, yes or no; a row is as sure as the label that is doubted
+    most.
+    """
+    from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
+
+    marks, probabilities = _truths(table["target"], learned), read_probabilities(table, learned)
+    asked = np.flatnonzero(marks.any(axis=0) & ~marks.all(axis=0))  # others have nothing to compare
+    given = [np.flatnonzero(row).tolist() for row in marks[:, asked]]
+    doubted = np.zeros(marks.shape, bool)
+    if len(asked):
+        doubted[:, asked] = find_multilabel_issues_per_class(given, probabilities[:, asked], n_jobs=1)
+    right = np.where(marks, probabilities, 1 - probabilities)  # [N, C]
+    sure = np.where(doubted, right, 1.0).min(axis=1)
+    rather = [[learned.labels[i] for i in np.flatnonzero(row)] for row in marks ^ doubted]
+    rows = [int(i) for i in np.argsort(sure, kind="stable") if doubted[i].any()]
+    return [(i, checks.spelled(rather[i]), float(sure[i])) for i in rows]
+
+
 def _in_graph(tf: Any, logits: Any, learned: Learned) -> dict[str, Any]:
     probabilities = tf.sigmoid(logits)
     names = tf.constant(list(learned.labels), tf.string)
@@ -241,7 +263,7 @@ def _ties(predictions: np.ndarray, learned: Learned, tolerance: float) -> np.nda
 
 
 TASK = Task(
-    labels=Labels(_check, _describe, "stratified", names, several=True),
+    labels=Labels(_check, _describe, "stratified", names, several=True, lines=_lines),
     learn=_learn,
     tune=_tuned,
     outputs=lambda learned: len(learned.labels),
@@ -251,8 +273,8 @@ TASK = Task(
     loss=_loss,
     bias=_prior,
     divergence="labels",
-    predictions=lambda logits, learned, questions=None: decided(expit(logits.astype(np.float64)), learned),
-    scored=lambda truths, predictions, questions=None: (truths, predictions),
+    predictions=lambda logits, learned, reads=None: decided(expit(logits.astype(np.float64)), learned),
+    scored=lambda truths, predictions, learned, questions=None: (truths, predictions),
     columns=_columns,
     read=lambda table, learned: decided(read_probabilities(table, learned), learned),
     mean=lambda predictions, learned, questions=None: decided(np.mean(predictions, axis=0)[:, :, 0], learned),
@@ -263,6 +285,7 @@ TASK = Task(
     differ=_differ,
     order="farthest apart",
     worst=_worst,
+    issues=_issues,
     scoring=Scoring(
         metrics=(
             "f1_micro",
@@ -287,7 +310,7 @@ TASK = Task(
         right=lambda targets, predictions: (predictions[:, :, 1] == targets).all(axis=1),
     ),
     export=Export(
-        formats=("savedmodel", "hf", "keras", "onnx"),
+        formats=("savedmodel", "hf", "keras", "onnx", "peft"),
         signature="classify",
         in_graph=_in_graph,
         numbers="probabilities",

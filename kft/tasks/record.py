@@ -3,8 +3,8 @@
 Letters: N examples (rows of a frame), M read places, C outputs of the head.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,29 @@ class Inputs:
         spans: the marked words, as in the config.
         grouped: whether rows belong to questions.
         max_length: tokens of an example at most.
+        located: whether tokens are told with their characters, since words are answered.
+        stride: tokens that a row of a longer text shares with the one before; None truncates.
     """
 
     paired: bool
     spans: tuple[tuple[str, str | int, str | int], ...]
     grouped: bool
     max_length: int
+    located: bool = False
+    stride: int | None = None
+
+
+@dataclass(frozen=True)
+class Items:
+    """What the read places answer where that is neither examples nor rows of tokens: words.
+
+    Attributes:
+        offsets: int64 [N + 1]; example i has the items offsets[i]:offsets[i + 1].
+        of: int64 [M], the item of each place.
+    """
+
+    offsets: np.ndarray
+    of: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,7 @@ class Reads:
             stands alone.
         questions: int64 [N], number of each example's question, from 0 and without gaps; only where
             rivals is "question".
+        items: what the places answer, where it is neither the example nor the question.
     """
 
     offsets: np.ndarray
@@ -73,11 +91,16 @@ class Reads:
     weights: np.ndarray | None = None
     rivals: str | None = None
     questions: np.ndarray | None = None
+    items: Items | None = None
 
     @property
     def counts(self) -> np.ndarray:
         """Places of each example, int64 [N]."""
         return np.diff(self.offsets)
+
+    def with_targets(self, targets: np.ndarray, weights: np.ndarray) -> "Reads":
+        """The same places with targets [M, …] and weights [M]."""
+        return replace(self, targets=targets, weights=weights.astype(np.float32))
 
     @property
     def example_weights(self) -> np.ndarray:
@@ -106,10 +129,14 @@ class Labels:
     Attributes:
         check: (clean splits, what messages call train) → raises KftError for labels that the task
             cannot have.
-        describe: frame → what data.json says of a split's labels.
+        describe: frame → what data.json says of a split's labels; {name: rows} of "labels", where
+            they have names.
+        lines: what `describe` gave → (title, words) of the lines that `kft data` prints of it,
+            beside the counts of "labels".
         method: how splits are cut unless the user says.
         names: label of a row → the names in it; None where labels are no names.
-        several: whether a row may have several names, or none.
+        several: whether a row may have several names, or none: splits are then stratified by all of
+            them at once.
     """
 
     check: Callable[[dict[str, pl.DataFrame], str], None]
@@ -117,6 +144,7 @@ class Labels:
     method: str
     names: Callable[[str], tuple[str, ...]] | None = None
     several: bool = False
+    lines: Callable[[dict[str, Any]], list[tuple[str, str]]] = lambda described: []
 
 
 @dataclass(frozen=True)
@@ -150,6 +178,7 @@ class Scoring:
         resampled: (targets, predictions, counts [S, N]) → {metric: scores [S]} of S resamples.
         alike: predictions → int [N, …], on which alone (with the targets) the resampled scores
             depend; None where they depend on the predictions themselves.
+        numbers: predictions → [N, …], which must be finite.
         right: (targets, predictions) → bool [N], whether an example is answered right, for
             McNemar's test; None where there is no right or wrong.
         unit: what is counted.
@@ -161,6 +190,7 @@ class Scoring:
     details: Callable[..., dict[str, Any]]
     resampled: Callable[..., dict[str, np.ndarray]]
     alike: Callable[[np.ndarray], np.ndarray] | None = None
+    numbers: Callable[[Any], np.ndarray] = lambda predictions: predictions
     right: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     unit: str = "example"
 
@@ -209,26 +239,32 @@ class Task:
             choice is right.
         reads: (train frame, tokens, learned, `train.class_weight`) → what the head reads, with
             targets and weights.
-        places: (frame, tokens) → the same without targets, for prediction.
+        places: (frame, tokens) → the same without targets, for prediction; where rows belong to
+            questions with their numbers.
+        located: whether it needs the characters of tokens.
         loss: (the section `train`, reads, learned) → the loss.
         bias: reads → what the bias of a new head starts with, [C]; None where it is 0.
         divergence: its name in `kft.models.losses.DIVERGENCES`.
-        predictions: (outputs [M, C], learned, question numbers or None) → predictions [N, …].
-        scored: (truths, predictions, question numbers or None) → both as the metrics take them.
+        predictions: (outputs [M, C], learned, reads without targets) → predictions [N, …].
+        scored: (truths, predictions, learned, question numbers or None) → both as the metrics take
+            them.
         target_column: (labels of rows, truths) → the column "target" of a table of predictions.
         columns: (predictions, learned) → the columns that they add to such a table.
         read: (such a table, learned) → the predictions again.
         mean: (predictions of several models, learned, question numbers or None) → their mean.
         answer: (row of such a table, learned) → the fields of one line of `kft predict`.
         answered: the field of it that a benchmark takes for the answer.
+        written: format of `kft predict` besides those of all tasks → (row of such a table, learned)
+            → its part of the file.
         compared: (prediction of a row, learned) → the same in a comparison.
         words: such an answer → in a few words.
         differ: predictions of M models [M, N, …] → whether they differ, bool [N] (None where all
             do), and the order, least first, in which people should see rows.
         order: that order in words.
         worst: (table of predictions, labels, most) → the mistakes.
-        issues: (targets of a table, learned) → given labels as cleanlab takes them; None where it
-            finds no errors.
+        issues: (table of predictions, learned) → the rows whose label is probably wrong, by
+            cleanlab, the likeliest first: (number in the table, what else the label should be,
+            probability of the given one). None where it finds no errors.
         scoring, export: see their classes.
         grouped: whether the rows of a question are predicted together, so that steps hold whole
             questions.
@@ -262,7 +298,9 @@ class Task:
     mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(
         predictions, axis=0
     )
-    issues: Callable[[pl.Series, Learned], Any] | None = None
+    issues: Callable[[pl.DataFrame, Learned], list[tuple[int, str, float]]] | None = None
+    written: Mapping[str, Callable[[dict[str, Any], Learned], str]] = field(default_factory=dict)
     grouped: bool = False
+    located: bool = False
     counted: str = "example"
     order: str = "surest"

@@ -59,6 +59,11 @@ def _describe(frame: pl.DataFrame) -> dict[str, Any]:
     return {"values": content}
 
 
+def _lines(described: dict[str, Any]) -> list[tuple[str, str]]:
+    values = ", ".join(f"{name} {value:.4g}" for name, value in described["values"].items())
+    return [("scores", values)] if values else []
+
+
 def _values(labels: pl.Series) -> np.ndarray:
     # Float64 until they are standardised: float32 cannot tell seconds since 1970 that are a minute
     # apart.
@@ -110,7 +115,7 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
 
 
 TASK = Task(
-    labels=Labels(_check, _describe, "random"),
+    labels=Labels(_check, _describe, "random", lines=_lines),
     learn=_learn,
     outputs=lambda learned: 1,
     check=_check_each,
@@ -119,10 +124,10 @@ TASK = Task(
     reads=_reads,
     loss=lambda train, reads, learned: Loss("mse"),
     divergence="values",
-    predictions=lambda outputs, learned, questions=None: (
+    predictions=lambda outputs, learned, reads=None: (
         outputs.astype(np.float64)[:, 0] * learned.scale + learned.mean
     ),
-    scored=lambda truths, values, questions=None: (truths, values),
+    scored=lambda truths, values, learned, questions=None: (truths, values),
     columns=lambda values, learned: [pl.Series("value", values, pl.Float64)],
     read=lambda table, learned: table["value"].to_numpy().astype(np.float64),
     answer=lambda row, learned: {"value": row["value"]},

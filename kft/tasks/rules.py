@@ -13,6 +13,9 @@ class Rules:
         stratified: whether a split can be stratified by label.
         needs: dotted name of a setting that must be set → what it is, for the message.
         refuses: dotted name of a setting that must not be set → what it needs instead of this task.
+        columns: setting of `data` → the column that it names where none of these and of `instead`
+            is set.
+        instead: settings of `data` that name other columns in their place.
     """
 
     problem: str
@@ -20,3 +23,5 @@ class Rules:
     stratified: bool = False
     needs: dict[str, str] = field(default_factory=dict)
     refuses: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    instead: tuple[str, ...] = ()

@@ -42,7 +42,7 @@ def scores(
     """
     targets, predictions = _checked(task, targets, predictions, labels)
     targets, predictions = positive_second(targets, predictions, labels, positive)
-    classes = predictions.shape[1] if predictions.ndim == 2 else None
+    classes = len(labels) if labels else None
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # an undefined score is nan, which says it all
         return {
@@ -223,7 +223,7 @@ def check_name(task: str, name: str, n_classes: int | None = None, where: str = 
 
 def _checked(task: str, targets, predictions, labels) -> tuple[np.ndarray, np.ndarray]:
     targets, predictions = TASKS[task].scoring.checked(targets, predictions, len(labels or ()))
-    finite = np.isfinite(predictions)
+    finite = np.isfinite(TASKS[task].scoring.numbers(predictions))
     wrong = ~finite.reshape(len(finite), -1).all(axis=1) if len(finite) else np.zeros(0, bool)
     if wrong.any():
         raise KftError(

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 
-import joblib
 import numpy as np
 
 from kft.errors import KftError
+from kft.later import Later
 from kft.text.templates import Frame, Template, kept
 from kft.text.tokenizers import Tokenizer, load_tokenizer
 
+joblib = Later("joblib")
 PARALLEL_TEXTS = 200_000  # fewer are done before other processes would have started
 PIECE_TEXTS = 50_000  # texts that a process takes at a time
 _BATCH_TEXTS = 4096
@@ -33,6 +34,8 @@ class Tokens:
         spans: int32 [N, P, 2] where examples have marked words: each span's first token in the
             example and the one after its last; 0, 1 (the first token of the example) where
             truncation left no token of it.
+        examples: int64 [rows], the example of each row where a long text has several, else None:
+            then each row is an example. The rows of an example stand together.
     """
 
     ids: np.ndarray
@@ -41,6 +44,16 @@ class Tokens:
     full_lengths: np.ndarray
     characters: np.ndarray | None = None
     spans: np.ndarray | None = None
+    examples: np.ndarray | None = None
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Where the rows of each example begin, int64 [N + 1]."""
+        rows = len(self.offsets) - 1
+        if self.examples is None:
+            return np.arange(rows + 1)
+        last = int(self.examples.max(initial=-1))
+        return np.append(np.searchsorted(self.examples, np.arange(last + 1)), rows)
 
 
 def encode(
@@ -77,12 +90,11 @@ def encode(
             f"`model.max_length` is {max_length}, a row has {parts.special} special tokens",
             f"--set model.max_length={4 * parts.special}",
         )
-    cores = joblib.cpu_count()
-    if tokenizer.kind == "wordpiece" and len(texts) >= PARALLEL_TEXTS and cores > 1:
+    if tokenizer.kind == "wordpiece" and len(texts) >= PARALLEL_TEXTS and joblib.cpu_count() > 1:
         # Only the definition travels: the tokenizer itself holds all words that it has seen.
         work = joblib.delayed(_encode_piece)
         rules = (tokenizer.content, tuple(tokenizer.special_tokens.items()))
-        pieces = joblib.Parallel(n_jobs=cores)(
+        pieces = joblib.Parallel(n_jobs=joblib.cpu_count())(
             work(rules, parts, texts[cut], pairs and pairs[cut], max_length, located)
             for cut in _cuts(len(texts))
         )
@@ -205,13 +217,15 @@ def length_account(tokens: Tokens, max_length: int) -> dict[str, float | int | N
 
     With marked words also the share of examples of which at least one lost all its tokens.
     """
-    full = tokens.full_lengths
+    full = tokens.full_lengths[tokens.bounds[:-1]]
     if not len(full):
         return dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "max", "truncated_fraction"))
     spans = tokens.spans
     lost = {} if spans is None else {"span_lost_fraction": float((spans[:, :, 0] == 0).any(axis=1).mean())}
     percentiles = {f"p{q}": int(np.percentile(full, q, method="inverted_cdf")) for q in (50, 90, 95, 99)}
-    truncated = float((full > max_length).mean())
+    truncated = float((full > max_length).mean()) if tokens.examples is None else 0.0
+    if tokens.examples is not None:
+        lost |= {"windows": len(tokens.examples)}
     return {
         "mean": round(float(full.mean()), 2),
         **percentiles,

@@ -16,9 +16,7 @@ from kft.config import Config, TrainConfig
 from kft.errors import KftError
 from kft.progress import at_once, gently, note, stop_signals
 from kft.runs import RunDir
-from kft.tasks import TASKS, scoring
-from kft.tasks.record import Learned
-from kft.text import Tokens
+from kft.tasks import TASKS
 from kft.train import controls, memory, trackers, updates
 from kft.train.account import describe, plan_account, write_inputs
 from kft.train.checkpoints import (
@@ -34,6 +32,7 @@ from kft.train.checkpoints import (
 from kft.train.epoch import Course, Epoch, run_epoch
 from kft.train.preparing import Prepared, prepare, prepare_data, steps_of_epoch
 from kft.train.same import check_same_data, check_same_tokens
+from kft.train.validation import Validation, validation_of
 
 backend.select()
 
@@ -184,7 +183,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         if resumed:
             runs.go_on(run, backend.describe(), plan.steps * position.epoch + position.step)
         cut_history(run, plan.steps * position.epoch + position.step)
-        validation = _validation(prepared)
+        validation = validation_of(prepared)
         with trackers.tracking(settings.trackers, run.logs, run.path.name, config.model_dump()) as tracking:
             course = _course(run, prepared, stop, tracking)
             with gently(stop):
@@ -230,25 +229,6 @@ def _stoppable(run: RunDir, control: Control) -> Iterator[threading.Event]:
         raise Stopped(run) from None
 
 
-@dataclass(frozen=True)
-class _Validation:
-    """What an epoch's scores need: tokens and targets of validation, the metric that decides."""
-
-    tokens: Tokens
-    expected: evaluate.Expected
-    learned: Learned
-    shape: batches.PredictionShape
-    metric: str
-
-
-def _validation(prepared: Prepared) -> _Validation:
-    config, data, model = prepared.config, prepared.data, prepared.model
-    shape = evaluate.choose_shape(model, *(r for name, r in data.tokens.items() if name != "train"))
-    expected = evaluate.expected(data.splits.validation, config.task, data.learned)
-    metric = config.train.best_metric or scoring.main_metric(config.task)
-    return _Validation(data.tokens["validation"], expected, data.learned, shape, metric)
-
-
 def _course(run: RunDir, prepared: Prepared, stop: threading.Event, tracking: trackers.Tracking) -> Course:
     settings = prepared.config.train
     return Course(
@@ -269,17 +249,15 @@ def _named(split: str, values: dict[str, float | None]) -> dict[str, float | Non
     return {f"{split}/{name}": value for name, value in values.items()}
 
 
-def _finish_epoch(
-    model: models.Classifier, validation: _Validation, epoch: Epoch, course: Course
-) -> Position:
+def _finish_epoch(model: models.Classifier, validation: Validation, epoch: Epoch, course: Course) -> Position:
     """Scores validation, keeps the best weights so far, and writes a checkpoint."""
     started = time.monotonic()
     run, plan, position = course.run, course.plan, epoch.position
     with controls.averaged(model):
-        logits = evaluate.predict_logits(model, validation.tokens, validation.shape)
-        scores, loss = evaluate.scores(
-            validation.expected, logits, model.architecture.task, validation.learned
-        )
+        reads = validation.expected.reads
+        logits = evaluate.predict_logits(model, validation.tokens, validation.shape, reads)
+        learned = validation.tuned(logits)
+        scores, loss = evaluate.scores(validation.expected, logits, validation.task, learned)
         value = scores[validation.metric]
         best = position.best is None or metrics.better(validation.metric, value, position.best)
         if best:
@@ -319,18 +297,27 @@ def _is_over(position: Position, settings: TrainConfig) -> bool:
 
 
 def _finish(
-    prepared: Prepared, run: RunDir, validation: _Validation, scored_splits: tuple[str, ...]
+    prepared: Prepared, run: RunDir, validation: Validation, scored_splits: tuple[str, ...]
 ) -> dict[str, Any]:
     data, shape = prepared.data, validation.shape
     model = _best_model(prepared.model, run)
-    learned = _tuned(model, run, prepared, validation)
+    places = TASKS[validation.task].places
+    reads = {
+        name: places(getattr(data.splits, name), data.tokens[name])
+        for name in scored_splits
+        if name in data.tokens
+    }
+    logits = {
+        name: evaluate.predict_logits(model, data.tokens[name], shape, places)
+        for name, places in reads.items()
+    }
+    learned = validation.tuned(logits["validation"])
+    if learned != validation.learned:
+        runs.write_learned(run, learned)
     scores, details = {}, {}
-    for name in scored_splits:
-        if name not in data.tokens:
-            continue
+    for name in logits:
         frame = getattr(data.splits, name)
-        logits = evaluate.predict_logits(model, data.tokens[name], shape)
-        scored = evaluate.score(frame, logits, model.architecture.task, learned)
+        scored = evaluate.score(frame, logits[name], validation.task, learned, reads[name])
         scores[name], details[name] = scored.metrics, scored.details
         runs.write_whole(run.predictions(name), scored.predictions.write_parquet)
     runs.write_json(run.details, details)
@@ -339,18 +326,6 @@ def _finish(
     report.report(run)
     runs.finish(run)
     return {"run": str(run.path), "metrics": runs.finite(scores)}
-
-
-def _tuned(model: models.Classifier, run: RunDir, prepared: Prepared, validation: _Validation) -> Learned:
-    """What the task learned, with what the best epoch's answers to validation add to it."""
-    task, learned = TASKS[model.architecture.task], prepared.data.learned
-    logits = evaluate.predict_logits(model, validation.tokens, validation.shape)
-    expected = validation.expected
-    predictions = task.predictions(logits, learned, expected.questions)
-    tuned = task.tune(learned, prepared.config.train, expected.truths, predictions)
-    if tuned != learned:
-        runs.write_learned(run, tuned)
-    return tuned
 
 
 def _best_model(model: models.Classifier, run: RunDir) -> models.Classifier:

@@ -10,6 +10,8 @@ backend.select()
 
 import keras  # noqa: E402
 
+MOST_UPDATES = 2**31 - 1  # that a step counts, in 32 bits
+
 
 @dataclass(frozen=True)
 class Controls:
@@ -58,7 +60,8 @@ def thaw_updates(model, every: float) -> dict[int, int]:
     embeddings longest.
     """
     groups = layer_groups(model)
-    return {id(v): round((len(groups) - 1 - i) * every) for i, group in enumerate(groups) for v in group}
+    waits = [min(round((len(groups) - 1 - i) * every), MOST_UPDATES) for i in range(len(groups))]
+    return {id(v): wait for wait, group in zip(waits, groups, strict=True) for v in group}
 
 
 def controlled(kind: type, varied: Controls) -> type:

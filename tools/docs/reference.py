@@ -1,6 +1,4 @@
-"""A hook of MkDocs: makes the reference pages from the tables in the code, so that they cannot be
-stale.
-"""
+"""A hook of MkDocs: builds the reference pages from the tables in the code, never stale."""
 
 import click
 from mkdocs.structure.files import File, Files

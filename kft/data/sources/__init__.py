@@ -1,11 +1,12 @@
 """A name, path or address → polars frames of examples, whatever the format.
 
 Every frame has the columns `id` (Int64, row number in its file from 0; of several files they count
-on), `text`, `text_pair` (only with `data.text_pair`), `label` (String, null where there is none),
-`group` (String, only with `data.group`), `origin` (String: the file as messages name it; of class
-folders "class/name.txt") and, under their own names, the Int64 columns of `data.spans`. Other
-values are strings: CSV and TSV as they stand, others in one spelling (`columns.as_string`). Text is
-kept as it is, labels are stripped. Messages count data rows from 1.
+on), `text`, `text_pair` (only with `data.text_pair`), `words` (only where the file parts the words
+itself), `label` (String, null where there is none), `group` (String, only with `data.group`),
+`origin` (String: the file as messages name it; of class folders "class/name.txt") and, under their
+own names, the Int64 columns of `data.spans`. Other values are strings: CSV and TSV as they stand,
+others in one spelling (`columns.as_string`). Text is kept as it is, labels are stripped; words and
+tags are written as `kft.tasks.words` says. Messages count data rows from 1.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,10 +20,12 @@ import polars as pl
 from kft.config import FORMATS, DataConfig, SplitConfig
 from kft.config.reading import display_path
 from kft.data.sources import label_sets
+from kft.data.sources.addresses import is_address
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits, parquet_pieces, read_arrow, read_parquet
 from kft.data.sources.binary import refuse_binary
 from kft.data.sources.columns import OWN, LabelPolicy, Pick, Wanted, finish, listed, pick
 from kft.data.sources.compressed import DAMAGES
+from kft.data.sources.conll import read_conll
 from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
 from kft.data.sources.files import (
     ENDINGS,
@@ -33,7 +36,6 @@ from kft.data.sources.files import (
     expanded,
     format_of,
     of_splits,
-    refuse_address,
 )
 from kft.data.sources.folders import read_folder
 from kft.data.sources.marked import marked_texts
@@ -45,6 +47,7 @@ from kft.data.sources.tables import csv_pieces, read_csv, read_tsv, tsv_pieces
 from kft.data.sources.texts import check_encoding, read_start
 from kft.data.sources.workbooks import read_excel
 from kft.errors import KftError, did_you_mean
+from kft.tasks.labels import names_in
 
 __all__ = [
     "ENDINGS",
@@ -53,7 +56,9 @@ __all__ = [
     "SPLITS",
     "Wanted",
     "check_encoding",
+    "expanded",
     "format_of",
+    "is_address",
     "marked_texts",
     "read",
     "read_file",
@@ -130,8 +135,6 @@ def read_file(
     Raises:
         KftError: the file is missing or malformed.
     """
-    refuse_address(path)
-    path = Path(path)
     policy = "needed" if need_label else "optional"
     files = expanded(path)
     frame = _read_files(files, display_names({"": files}), data, policy, settings)
@@ -168,21 +171,25 @@ def read_pieces(
         KftError: the file is missing or malformed; the pieces before the mistake have been given by
         then.
     """
-    refuse_address(path)
-    path, rows = Path(path), 0
+    files = expanded(path) if is_address(path) else [Path(path)]
+    if len(files) > 1:
+        yield read_file(path, data, need_label=False, settings=settings)
+        return
+    path, rows = files[0], 0
+    name = display_names({"": files})[path]
     own = _of_file(data, path, settings)
     read = PIECES.get(own.format or format_of(path))
     if path.is_dir() or read is None or own.group is not None or own.spans or own.max_examples is not None:
         yield read_file(path, data, need_label=False, settings=settings)
         return
     check_readable(path)
-    wanted = partial(pick, where=path.name, data=own, label="optional")
+    wanted = partial(pick, where=name, data=own, label="optional")
     try:
-        for piece in read(path, path.name, own, wanted, size):
-            yield _rename_labels(finish(piece, path.name, own), own).with_columns(pl.col("id") + rows)
+        for piece in read(path, name, own, wanted, size):
+            yield _rename_labels(finish(piece, name, own), own).with_columns(pl.col("id") + rows)
             rows += piece.height
         if not rows:
-            raise KftError(f"{path.name}: holds no examples", "give a file with at least one row")
+            raise KftError(f"{name}: holds no examples", "give a file with at least one row")
     except (KftError, UnicodeError, OSError, *DAMAGES):
         # Tells where in the whole file the mistake is.
         read_file(path, data, need_label=False, settings=settings)
@@ -206,10 +213,10 @@ def _of_file(data: DataConfig, path: Path, settings: Mapping[str, Any] = NONE) -
 def _read_path(path: Path, name: str, data: DataConfig, label: LabelPolicy) -> pl.DataFrame:
     format = data.format or format_of(path)
     if format is None:
-        refuse_binary(read_start(path), path.name)
+        refuse_binary(read_start(path), name)
         reason = f"the ending {ending(path)} does not say" if ending(path) else "no ending says"
         raise KftError(
-            f"{path.name}: {reason} what the file holds", f"set `data.format` to one of {', '.join(FORMATS)}"
+            f"{name}: {reason} what the file holds", f"set `data.format` to one of {', '.join(FORMATS)}"
         )
     if format not in READERS:
         raise KftError(
@@ -253,7 +260,8 @@ def _rename_labels(frame: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
 
 def _check_label_names(frames: dict[str, pl.DataFrame], names: dict[str, str]) -> None:
     values = {label for frame in frames.values() for label in frame["label"].drop_nulls().unique()}
-    labels = sorted({name for label in values for name in label_sets.names_in(label) or [label]})
+    sets = {label: names_in(label) for label in values}
+    labels = sorted({name for label in values for name in ([label] if sets[label] is None else sets[label])})
     problems = [
         f"`data.label_names`: no row has the label `{name}`{did_you_mean(name, labels)}"
         for name in names
@@ -272,6 +280,7 @@ READERS: dict[str, Callable[[Path, str, DataConfig, Pick], pl.DataFrame]] = {
     "arrow": read_arrow,
     "excel": read_excel,
     "folder": read_folder,
+    "conll": read_conll,
 }
 PIECES: dict[str, Callable[[Path, str, DataConfig, Pick, int], Iterator[pl.DataFrame]]] = {
     "csv": csv_pieces,

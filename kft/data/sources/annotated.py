@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from kft.data.sources import label_sets
+from kft.tasks import labels
 
 Row = dict[str, Any]
 PLAIN = ("choices", "rating", "number")  # controls of one value for a whole text
@@ -43,7 +43,7 @@ def choices(value: Any) -> list[Any] | None:
 def spelled(label: str) -> str:
     """A label; of one that is several choices the set of them."""
     names = choices(label)
-    return label if names is None else label_sets.spelled(map(str, names))
+    return label if names is None else labels.spelled(map(str, names))
 
 
 def _is_task(row: Row) -> bool:
@@ -64,7 +64,7 @@ def _controls(results: Any) -> Row:
     for result in results if isinstance(results, list) else ():
         if isinstance(result, dict) and isinstance(result.get("value"), dict) and result.get("from_name"):
             given.setdefault(result["from_name"], []).append(result)
-    return {name: _plain(found) for name, found in given.items()}
+    return {name: _plain(marks) for name, marks in given.items()}
 
 
 def _plain(results: list[Row]) -> Any:

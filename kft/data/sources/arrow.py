@@ -13,6 +13,7 @@ from pyarrow import ipc, parquet
 
 from kft.config import DataConfig
 from kft.data.sources.columns import OWN, Pick, typed_strings
+from kft.data.sources.tagged import LISTS
 from kft.errors import KftError
 
 # What `datasets` writes beside its Arrow files, and in the folder of several splits.
@@ -83,12 +84,22 @@ def class_names(schema: pa.Schema) -> Names:
 def _features_names(features: Any) -> Names:
     result = {}
     for column, feature in features.items() if isinstance(features, dict) else ():
+        feature = _inner(feature)
         if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
             names = feature.get("names")
             names = list(names.values()) if isinstance(names, dict) else names
             if isinstance(names, list) and all(isinstance(name, str) for name in names):
                 result[column] = names
     return result
+
+
+def _inner(feature: Any) -> Any:
+    """What a list holds, in the three ways that `datasets` has written lists."""
+    if isinstance(feature, list) and len(feature) == 1:
+        return feature[0]
+    if isinstance(feature, dict) and feature.get("_type") in ("Sequence", "List", "LargeList"):
+        return feature.get("feature")
+    return feature
 
 
 def _named(names: Names, label_names: dict[str, str]) -> Names:
@@ -146,6 +157,8 @@ def _table_frame(
         {
             role: frame[columns[i]]
             if role.startswith(OWN)
+            else _as_json(frame[columns[i]], names.get(columns[i]))
+            if role in LISTS
             else _listed(frame[columns[i]], name, columns[i], names.get(columns[i]), role == "label")
             for role, i in positions.items()
         }
@@ -178,6 +191,21 @@ def _with_text(table: pa.Table, title: str, name: str) -> pa.Table:
                 "write the column again as UTF-8 text",
             ) from None
     return table.set_column(place, title, pa.array(texts, pa.large_string()))
+
+
+def _as_json(column: pl.Series, names: list[str] | None) -> pl.Series:
+    """Lists as JSON; numbers of classes in them as their names, and -1 and -100 as none."""
+    if column.dtype == pl.String:
+        return column
+    known = dict(enumerate(names or ()))
+    rows = [
+        [known.get(item) if names and isinstance(item, int) else item for item in row]
+        if isinstance(row, list)
+        else row
+        for row in column.to_list()
+    ]
+    texts = [None if row is None else json.dumps(row, ensure_ascii=False) for row in rows]
+    return pl.Series(column.name, texts, pl.String)
 
 
 def _listed(column: pl.Series, name: str, title: str, names: list[str] | None, label: bool) -> pl.Series:

@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from kft.config import FRAME_COLUMNS, DataConfig
-from kft.data.sources import annotated, label_sets, marked
+from kft.data.sources import annotated, label_sets, marked, tagged
 from kft.errors import KftError, closest
+from kft.tasks.labels import spelled
 
 # `needed`: a missing label column is a mistake. `expected`: it may be missing, but a similar name
 # is a mistake (test files often come without labels). `optional`: it may be missing.
@@ -51,6 +52,13 @@ def pick(
     Raises:
         KftError: wanted columns are missing; names all of them.
     """
+    if (
+        label == "optional"
+        and data.tokens is not None
+        and data.tokens not in columns
+        and data.text in columns
+    ):
+        data = data.model_copy(update={"tokens": None, "tags": None})  # texts, whose words are to be found
     numbered = isinstance(columns, range)
     positions, problems, twins = {}, [], []
     for role, setting, wanted in wanted_columns(data):
@@ -78,7 +86,11 @@ def pick(
 def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
     """(column of the frame, setting that asks for it, column of the file) of all columns."""
     roles = ("text", "text_pair", "label", "group")
-    if data.labels is not None:
+    if data.tokens is not None:
+        roles = ("tokens", "tags", "group")
+    elif data.entities is not None:
+        roles = ("text", "entities", "group")
+    elif data.labels is not None:
         roles = ("text", "text_pair", "group")
     wanted = [
         (role, f"data.{role}", getattr(data, role)) for role in roles if getattr(data, role) is not None
@@ -94,7 +106,7 @@ def may_lack(data: DataConfig) -> set[str]:
 
 
 def _is_label(role: str) -> bool:
-    return role == "label" or role.startswith(label_sets.PREFIX)
+    return role in ("label", "tags", "entities") or role.startswith(label_sets.PREFIX)
 
 
 def span_columns(data: DataConfig) -> list[str | int]:
@@ -124,6 +136,7 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     if frame.height == 0:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
     _check_columns(frame, name, data)
+    frame = tagged.with_words(frame, name)
     frame = label_sets.with_sets(_of_choices(frame), name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
     if data.decimal == ",":
@@ -133,9 +146,6 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
         pl.when(label != "").then(label).alias("label"),
         pl.col("origin") if "origin" in frame.columns else pl.lit(name).alias("origin"),
     )
-    if "split_group" in frame.columns:  # an empty cell is no group that rows could share
-        group = pl.col("split_group").str.strip_chars()
-        frame = frame.with_columns(split_group=pl.when(group != "").then(group))
     order = (*FRAME_COLUMNS, *dict.fromkeys(map(str, span_columns(data))))
     kept = [column for column in frame.columns if column.startswith(OWN)]
     present = [column for column in order if column in frame.columns]
@@ -157,11 +167,14 @@ def _with_point(label: pl.Expr) -> pl.Expr:
 
 def _check_columns(frame: pl.DataFrame, name: str, data: DataConfig) -> None:
     """Raises KftError: a class folder or built-in source lacks columns that are asked for."""
-    lacking = [
-        setting
-        for column, setting, _ in wanted_columns(data)[1:]
-        if column not in frame.columns and column not in may_lack(data)
+    missing = [
+        (column, setting) for column, setting, _ in wanted_columns(data)[1:] if column not in frame.columns
     ]
+    lacking = [
+        setting for column, setting in missing if not _is_label(column) and column not in may_lack(data)
+    ]
+    if "text" in frame.columns and data.tokens is not None:
+        lacking = []  # texts in place of words
     lacking = [
         setting
         for setting in dict.fromkeys(lacking)
@@ -244,7 +257,7 @@ def strings(values: list[Any], name: str, title: str = "", lists: bool = False) 
 def _as_string(value: Any, name: str, title: str, row: int, lists: bool) -> str | None:
     try:
         if lists and (names := value if isinstance(value, list) else annotated.choices(value)) is not None:
-            return label_sets.spelled(as_string(item) or "" for item in names)
+            return spelled(as_string(item) or "" for item in names)
         return as_string(value)
     except TypeError:
         raise KftError(

@@ -14,6 +14,7 @@ import polars as pl
 from kft.config import DataConfig
 from kft.data.sources import annotated
 from kft.data.sources.columns import OWN, Pick, kind, strings, wanted_columns
+from kft.data.sources.tagged import LISTS
 from kft.data.sources.texts import line, of_json, open_text, read_text
 from kft.errors import KftError
 
@@ -193,7 +194,7 @@ def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.Dat
 def _column(rows: list[Row], field: str, name: str, role: str) -> pl.Series:
     """The values of a field; of a column that is only kept, lists and objects as JSON."""
     values = [_field(row, field) for row in rows]
-    if role.startswith(OWN):
+    if role.startswith(OWN) or role in LISTS:
         values = [json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for v in values]
     return strings(values, name, field, lists=role == "label")
 

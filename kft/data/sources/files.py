@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kft.config import DataConfig
 from kft.config.reading import display_path
+from kft.data.sources import addresses
 from kft.data.sources.arrow import is_saved_dataset, is_saved_splits
 from kft.data.sources.columns import listed
 from kft.data.sources.compressed import plain_name
@@ -22,6 +23,9 @@ ENDINGS = {
     ".arrow": "arrow",
     ".xlsx": "excel",
     ".xlsm": "excel",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
 }
 # How the files and folders of a split are called.
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
@@ -47,12 +51,14 @@ def of_splits(data: DataConfig) -> dict[str, list[Path]]:
 
 
 def expanded(name: str | Path, split: str | None = None) -> list[Path]:
-    """The files that one path or pattern names; of a folder of splits those of `split`.
+    """The files that one path, address or pattern names; of a folder of splits those of `split`.
 
     Raises:
-        KftError: a pattern that no file has, or a folder whose files are of several formats.
+        KftError: a pattern that no file has, a folder whose files are of several formats, or an
+        address that cannot be read.
     """
-    refuse_address(name)
+    if addresses.is_address(name):
+        return addresses.fetched(str(name))
     path = Path(name)
     if glob.has_magic(str(name)) and not os.path.lexists(name):
         matches = [Path(match) for match in sorted(glob.glob(str(name), recursive=True))]  # noqa: PTH207 (takes absolute patterns)
@@ -67,20 +73,6 @@ def expanded(name: str | Path, split: str | None = None) -> list[Path]:
     return _shards(path) or [path]
 
 
-def refuse_address(name: str | Path) -> None:
-    """Raises KftError: a file is named by an address, which is not read."""
-    scheme, separator, rest = str(name).partition("://")
-    if separator:
-        parts = [part for part in rest.removeprefix("datasets/").split("/")[:2] if "." not in part]
-        owner = "/".join(parts)
-        hint = (
-            f"hf download --repo-type dataset {owner} --local-dir FOLDER" if scheme == "hf" else "download it"
-        )
-        raise KftError(
-            f"{name}: is an address, and files are read from disk", f"{hint}, and give the file's path"
-        )
-
-
 def format_of(path: str | Path) -> str | None:
     """The format that a file's ending says (not a compressed one's); "folder" for a folder."""
     path = Path(path)
@@ -93,16 +85,19 @@ def format_of(path: str | Path) -> str | None:
 
 
 def ending(path: str | Path) -> str:
-    """The ending of a name, that of a compressed file aside."""
+    """The ending of a name or address, that of a compressed file aside."""
+    if addresses.is_address(path):
+        path = addresses.name_in(str(path))
     return Path(plain_name(Path(path))).suffix
 
 
 def display_names(files: dict[str, list[Path]]) -> dict[Path, str]:
-    """What messages call the files: their names, with the folder where two are the same."""
+    """What messages call the files: addresses or names, with the folder where two are alike."""
     paths = list(dict.fromkeys(path for part in files.values() for path in part))
     names = [path.name for path in paths]
     return {
-        path: path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}"
+        path: addresses.address_of(path)
+        or (path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}")
         for path in paths
     }
 

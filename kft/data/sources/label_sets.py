@@ -1,12 +1,12 @@
-"""The labels of rows that have several or none, in one spelling: a sorted JSON list."""
+"""Labels of rows that have several or none, from columns or parted, in their one spelling."""
 
-import json
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from kft.errors import KftError
+from kft.tasks import words
+from kft.tasks.labels import names_in, spelled
 
 if TYPE_CHECKING:
     from kft.config import DataConfig
@@ -16,29 +16,24 @@ MISSING = ("", "nan")
 PREFIX = "label "  # of the columns of a frame that hold whether a row has a label
 
 
-def spelled(names: Iterable[str]) -> str:
-    """{"joy", "love"} → '["joy", "love"]'."""
-    return json.dumps(sorted({name for name in map(str.strip, names) if name}), ensure_ascii=False)
-
-
-def names_in(label: str) -> list[str] | None:
-    """The names in a set that `spelled` wrote; None where a label is none."""
-    if not label.startswith("["):
-        return None
-    try:
-        names = json.loads(label)
-    except ValueError:
-        return None
-    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
-
-
 def renamed(labels: pl.Series, new: dict[str, str]) -> pl.Series:
     """The labels with other names, also inside of sets."""
     spellings = {}
     for label in labels.drop_nulls().unique():
+        if (tags := words.tags_in(label)) is not None:
+            spellings[label] = words.written_tags(tag and _renamed_tag(tag, new) for tag in tags)
+            continue
         names = names_in(label)
         spellings[label] = new.get(label, label) if names is None else spelled(new.get(n, n) for n in names)
     return labels.replace(list(spellings), list(spellings.values())) if spellings else labels
+
+
+def _renamed_tag(tag: str, new: dict[str, str]) -> str:
+    """A tag with another name for itself or for its type."""
+    prefix, kind = words.parts(tag)
+    if tag in new or not prefix or kind not in new:
+        return new.get(tag, tag)
+    return f"{prefix}-{new[kind]}"
 
 
 def with_sets(frame: pl.DataFrame, name: str, data: "DataConfig") -> pl.DataFrame:

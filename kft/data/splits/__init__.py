@@ -9,6 +9,7 @@ import polars as pl
 from kft.config import CleanConfig, SplitConfig
 from kft.data.splits import cleaning, cutting, times
 from kft.data.splits.cleaning import are_numbers as are_numbers
+from kft.data.splits.cleaning import with_groups as with_groups
 from kft.data.splits.cleaning import without_nan as without_nan
 from kft.data.splits.listed import unlisted
 from kft.errors import KftError
@@ -106,6 +107,7 @@ def prepare(
                 f"{display_names['train']}: has no columns for `split.{key}`",
                 "give a CSV, JSONL or Parquet file",
             )
+    frames = {name: with_groups(frame) for name, frame in frames.items()}
     if rules.names is not None and not rules.several:
         frames = unlisted(frames, display_names)
     numbers = are_numbers(frames["train"]["label"], rules)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from kft.data.splits.cleaning import GROUP, MOMENT, TOGETHER
+from kft.later import Later
 
+sparse, csgraph = Later("scipy.sparse"), Later("scipy.sparse.csgraph")
 BLOCK = "_block"
 
 

@@ -70,6 +70,16 @@ def are_numbers(labels: pl.Series, rules: Labels) -> bool:
     return len(words) > 0 and words.cast(pl.Float64, strict=False).is_not_null().all()
 
 
+def with_groups(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame, its groups in one form, so that "Ann" and "ann " never part; an empty one is
+    none.
+    """
+    if GROUP not in frame.columns:
+        return frame
+    group = normalized(frame[GROUP])
+    return frame.with_columns(pl.select(pl.when(group != "").then(group)).to_series().alias(GROUP))
+
+
 def without_nan(frame: pl.DataFrame, numbers: bool) -> pl.DataFrame:
     """The frame; a NaN among labels that are numbers as a missing one."""
     nan = pl.col("label").str.contains(NAN)
@@ -124,7 +134,7 @@ def _is_empty(column: str) -> pl.Expr:
 
 
 def leaks(frames: dict[str, pl.DataFrame]) -> Counts:
-    """Validation and test → train rows that also stand there."""
+    """Validation and test → train rows that are also in it."""
     train = frames["train"]
     return {
         name: train.join(frames[name], on=NORMAL, how="semi").height if name in frames else 0

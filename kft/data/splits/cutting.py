@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -14,6 +15,24 @@ from kft.errors import KftError
 from kft.tasks.record import Labels
 
 DEFAULT_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to cut.
+
+    Attributes:
+        place: (units, section `split`, shares, whether rows have several labels to stratify by) →
+            "train", "validation" or "test" of each unit, a block of rows that stay together.
+        deal: (units, section `split`, the same) → fold of each unit, from 0; None where a cut has
+            no folds.
+        mended: whether a unit may go elsewhere, so that each label has a row in train and no split
+            is empty.
+    """
+
+    place: Callable[[pl.DataFrame, SplitConfig, dict[str, float], bool], list[str]]
+    deal: Callable[[pl.DataFrame, SplitConfig, bool], list[int]] | None = None
+    mended: bool = True
 
 
 def fractions(present: set[str], split: SplitConfig) -> dict[str, float]:
@@ -75,7 +94,7 @@ def cut(
         train: clean rows with keys.
         split: seed, and folds of a cross-validation, into which what test leaves is dealt alike for
             every fold.
-        method: stratified, random, hash or time.
+        method: a key of `METHODS`.
         shares: what `fractions` gave.
         train_name: what messages call train.
         rules: of labels; of names, each keeps a row in train.
@@ -84,17 +103,20 @@ def cut(
         KftError: a split gets no rows.
     """
     units = blocks.blocks(train)
-    if rules.several:
+    if rules.names:
         names = {label: list(rules.names(label)) for label in train["label"].unique()}
         sets = [[name for label in block for name in names[label]] for block in units["labels"].to_list()]
         units = units.with_columns(pl.Series("labels", sets, pl.List(pl.String)))
     if method != "stratified":
         units = units.with_columns(label=pl.lit(""), strata=pl.col("labels").list.eval(pl.lit("")))
-    place = _folded if split.folds else _placed
-    places = place(units, split, method, shares, rules.several and method == "stratified")
-    if method not in ("hash", "time") and rules.names:
+    several, kind = rules.several and method == "stratified", METHODS[method]
+    if split.folds:
+        places = _folded(units, split, kind, shares["test"], several)
+    else:
+        places = kind.place(units, split, shares, several)
+    if kind.mended and rules.names:
         places = _keep_labels(places, units["labels"].to_list())
-    if method not in ("hash", "time"):
+    if kind.mended:
         places = _fill(places, units, shares, split.seed)
     placed = units.select(blocks.BLOCK, pl.Series("_place", places, dtype=pl.String))
     placed = train.with_columns(blocks.block_of(train)).join(
@@ -106,39 +128,29 @@ def cut(
     return parts
 
 
-def _placed(
-    units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float], several: bool
-) -> list[str]:
-    """Place of each block in a cut without folds; `several`: rows with several labels."""
-    rows = units["rows"].to_list()
-    if method == "time":
-        return times.by_time(units["moment"].to_list(), rows, shares)
-    if method == "hash":
-        return _by_hash(units["key"].to_list(), split.seed, shares)
+def _folded(units: pl.DataFrame, split: SplitConfig, method: Method, test: float, several: bool) -> list[str]:
+    """Place of each block where one fold is validation."""
+    tested = method.place(units, split, {"validation": 0.0, "test": test}, several)
+    fold = (split.fold or 1) - 1
+    return [
+        "validation" if place == "train" and part == fold else place
+        for place, part in zip(tested, method.deal(units, split, several), strict=True)
+    ]
+
+
+def _by_label(units: pl.DataFrame, split: SplitConfig, shares: dict[str, float], several: bool) -> list[str]:
     if split.group is None and not several:
-        return _by_quota(units["label"].to_list(), rows, split.seed, shares)
+        return _by_quota(units["label"].to_list(), units["rows"].to_list(), split.seed, shares)
     names = ["train", *(name for name, share in shares.items() if share)]
     sizes = [1 - sum(shares.values()), *(share for share in shares.values() if share)]
     parts = _spread(units, split, sizes, several)
     return [names[part] for part in parts]
 
 
-def _folded(
-    units: pl.DataFrame, split: SplitConfig, method: str, shares: dict[str, float], several: bool
-) -> list[str]:
-    """Place of each block where one fold is validation."""
-    tested = _placed(units, split, method, {"validation": 0.0, "test": shares["test"]}, several)
-    if method == "hash":
-        folds = _hash_folds(units["key"].to_list(), split.seed, split.folds)
-    elif split.group is None and not several:
-        folds = _dealt(units["label"].to_list(), units["rows"].to_list(), split.seed, split.folds)
-    else:
-        folds = _spread(units, split, [1 / split.folds] * split.folds, several)
-    fold = (split.fold or 1) - 1
-    return [
-        "validation" if place == "train" and part == fold else place
-        for place, part in zip(tested, folds, strict=True)
-    ]
+def _folds_by_label(units: pl.DataFrame, split: SplitConfig, several: bool) -> list[int]:
+    if split.group is None and not several:
+        return _dealt(units["label"].to_list(), units["rows"].to_list(), split.seed, split.folds)
+    return _spread(units, split, [1 / split.folds] * split.folds, several)
 
 
 def _spread(units: pl.DataFrame, split: SplitConfig, shares: list[float], several: bool) -> list[int]:
@@ -177,15 +189,15 @@ def _fill(places: list[str], units: pl.DataFrame, shares: dict[str, float], seed
     return places
 
 
-def _by_hash(keys: list[str], seed: int, shares: dict[str, float]) -> list[str]:
+def _by_hash(units: pl.DataFrame, split: SplitConfig, shares: dict[str, float], several: bool) -> list[str]:
     """The hash of a text alone says where it goes, whatever rows come or go."""
     test, validation = shares["test"], shares["test"] + shares["validation"]
-    points = (_point(f"{seed}\0{key}") for key in keys)
+    points = (_point(f"{split.seed}\0{key}") for key in units["key"])
     return ["test" if point < test else "validation" if point < validation else "train" for point in points]
 
 
-def _hash_folds(keys: list[str], seed: int, folds: int) -> list[int]:
-    return [int(_point(f"{seed}\0fold\0{key}") * folds) for key in keys]
+def _folds_by_hash(units: pl.DataFrame, split: SplitConfig, several: bool) -> list[int]:
+    return [int(_point(f"{split.seed}\0fold\0{key}") * split.folds) for key in units["key"]]
 
 
 def _point(key: str) -> float:
@@ -325,3 +337,15 @@ def _check(
                 f"{train_name}: cutting (`split.method` = {method}) leaves no row of label {strange[0]} in train",
                 hint,
             )
+
+
+def _by_time(units: pl.DataFrame, split: SplitConfig, shares: dict[str, float], several: bool) -> list[str]:
+    return times.by_time(units["moment"].to_list(), units["rows"].to_list(), shares)
+
+
+METHODS = {
+    "stratified": Method(_by_label, _folds_by_label),
+    "random": Method(_by_label, _folds_by_label),  # as if all rows had one label
+    "hash": Method(_by_hash, _folds_by_hash, mended=False),
+    "time": Method(_by_time, mended=False),
+}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import tokenizers
-from timing import benchmark
+from asking import ask
 
 
 def main(folder: str, request_path: str, answers_path: str) -> None:
@@ -40,10 +40,7 @@ def answers_of(folder: Path, graph: str, request: dict) -> dict:
         feeds = {entry.name: np.array(inputs[entry.name], np.int64) for entry in session.get_inputs()}
         return session.run(None, feeds)[0].tolist()
 
-    logits = []
-    for begin in range(0, len(request["texts"][0]), 16):
-        logits += answer([column[begin : begin + 16] for column in request["texts"]])
-    return {"logits": logits, "benchmark": benchmark(answer, request["benchmark"], loading)}
+    return ask(answer, request, loading)
 
 
 if __name__ == "__main__":

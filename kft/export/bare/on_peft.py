@@ -2,46 +2,24 @@
 
     python on_peft.py FOLDER REQUEST.json ANSWERS.json
 
-REQUEST is {"base": folder of the checkpoint, "outputs": units of the head, "texts": one list for
-each text of an example, "benchmark": the same, of texts to time}; ANSWERS {"logits": [N, C],
-"benchmark"}.
+REQUEST is that of on_transformers.py and {"base": folder of the checkpoint, "outputs": units of the
+head}; ANSWERS are the same.
 """
 
-import json
-import os
 import sys
-import time
-from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-
-import torch  # noqa: E402
-from peft import PeftModel  # noqa: E402
-from timing import benchmark  # noqa: E402
-from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: E402
+import torch
+from on_transformers import main
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
 
 
-def main(folder: str, request_path: str, answers_path: str) -> None:
-    request = json.loads(Path(request_path).read_text("utf-8"))
-    started = time.perf_counter()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+def adapted(folder: str, request: dict) -> torch.nn.Module:
     base = AutoModelForSequenceClassification.from_pretrained(
         request["base"], num_labels=request["outputs"], ignore_mismatched_sizes=True, dtype=torch.float32
     )
-    model = PeftModel.from_pretrained(base, folder).eval()
-    loading = time.perf_counter() - started
-
-    def answer(columns: list[list[str]]) -> list[list[float]]:
-        inputs = tokenizer(*columns, truncation=True, padding=True, return_tensors="pt")
-        return model(**inputs).logits.tolist()
-
-    logits = []
-    with torch.inference_mode():
-        for begin in range(0, len(request["texts"][0]), 16):
-            logits += answer([column[begin : begin + 16] for column in request["texts"]])
-        answers = {"logits": logits, "benchmark": benchmark(answer, request["benchmark"], loading)}
-    Path(answers_path).write_text(json.dumps(answers), "utf-8")
+    return PeftModel.from_pretrained(base, folder)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(adapted, *sys.argv[1:])

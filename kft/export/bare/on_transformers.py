@@ -10,34 +10,37 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from timing import benchmark  # noqa: E402
+from asking import ask  # noqa: E402
 
 
-def main(folder: str, request_path: str, answers_path: str) -> None:
+def main(load: Callable, folder: str, request_path: str, answers_path: str) -> None:
+    """Asks the model that `load` makes of the folder and the request."""
     request = json.loads(Path(request_path).read_text("utf-8"))
     started = time.perf_counter()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    (architecture,) = json.loads(Path(folder, "config.json").read_text("utf-8"))["architectures"]
-    model = getattr(transformers, architecture).from_pretrained(folder, dtype=torch.float32).eval()
+    model = load(folder, request).eval()
     loading = time.perf_counter() - started
 
     def answer(columns: list[list[str]]) -> list[list[float]]:
         inputs = tokenizer(*columns, truncation=True, padding=True, return_tensors="pt")
         return model(**inputs).logits.tolist()
 
-    logits = []
     with torch.inference_mode():
-        for begin in range(0, len(request["texts"][0]), 16):
-            logits += answer([column[begin : begin + 16] for column in request["texts"]])
-        answers = {"logits": logits, "benchmark": benchmark(answer, request["benchmark"], loading)}
+        answers = ask(answer, request, loading)
     Path(answers_path).write_text(json.dumps(answers), "utf-8")
 
 
+def classifier(folder: str, request: dict) -> torch.nn.Module:
+    (architecture,) = json.loads(Path(folder, "config.json").read_text("utf-8"))["architectures"]
+    return getattr(transformers, architecture).from_pretrained(folder, dtype=torch.float32)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(classifier, *sys.argv[1:])

@@ -1,5 +1,6 @@
-"""DeBERTa-v3 (He et al. 2021): BERT whose attention also weighs how far tokens are apart, in
-buckets; it has no other positions. Its `model_type` is that of DeBERTa-v2.
+"""DeBERTa-v3 (He et al. 2021): BERT whose attention weighs bucketed distances of tokens.
+
+It has no other positions. Its `model_type` is that of DeBERTa-v2.
 """
 
 from dataclasses import replace
@@ -109,9 +110,10 @@ def depth(name: str) -> int | None:
 
 
 def buckets(count: int, farthest: int) -> np.ndarray:
-    """The row of the distances' table for each distance from -farthest to farthest, int32 [2 *
-    farthest + 1]: exact up to half of `count`, then ever wider (section 3.2 of DeBERTa, appendix of
-    its second version). In float32, as transformers computes it.
+    """The distances table's row for each distance, -farthest to farthest, int32 [2 * farthest + 1].
+
+    Exact up to half of `count`, then ever wider (section 3.2 of DeBERTa, appendix of its second
+    version). In float32, as transformers computes it.
     """
     distance = np.arange(-farthest, farthest + 1)
     middle = count // 2
@@ -123,9 +125,7 @@ def buckets(count: int, farthest: int) -> np.ndarray:
 
 
 def _sight(blocks: Any, inputs: dict[str, Any], places: Any) -> tuple[Any, Any, Any]:
-    """Which tokens are visible, the buckets of their distances, and the distances' vectors [1, N,
-    H].
-    """
+    """What tokens see: who is visible, buckets of distances, the distances' vectors [1, N, H]."""
     numbers = buckets(blocks.sizes.more["position_buckets"], blocks.sizes.max_length)
     apart = blocks.bucket(blocks.distances(inputs["token_ids"], places), numbers)
     vectors = blocks.norm(DISTANCE_NORM, blocks.table(DISTANCES))

@@ -1,6 +1,4 @@
-"""ELECTRA (Clark et al. 2020), the discriminator: BERT whose embeddings may be narrower than its
-layers.
-"""
+"""ELECTRA (Clark et al. 2020), the discriminator: BERT whose embeddings may be narrower."""
 
 from dataclasses import replace
 from typing import Any

@@ -39,9 +39,7 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Names:
-    """A checkpoint's names of a layer's parts, each behind that of the layer, "{i}" for its
-    number.
-    """
+    """A checkpoint's names of a layer's parts; in the layer's own name "{i}" is its number."""
 
     layer: str = "encoder.layer.{i}"
     query: str = "attention.self.query"
@@ -83,8 +81,7 @@ NAMES = Names()
 
 
 def sizes(settings: Settings, first_position: int = 0, keys: Mapping[str, str] = KEYS) -> Sizes:
-    """The sizes that config.json tells; its positions begin with `first_position` that no token
-    has.
+    """The sizes in config.json; no token has the positions before `first_position`.
 
     Raises:
         KftError: a value is missing or wrong, or it is a model that kft does not run.
@@ -121,7 +118,7 @@ def encoding(
     activation: str = "gelu",
     dropout: float = 0.1,
 ) -> Encoding:
-    """What config.json tells besides; the other arguments are those of a config that names none."""
+    """What config.json says besides; the other arguments are those of a config that names none."""
     return Encoding(
         activation=settings.activation(keys["activation"], activation),
         epsilon=settings.epsilon(keys["epsilon"], epsilon) if "epsilon" in keys else epsilon,
@@ -167,13 +164,13 @@ def segment_weights(sizes: Sizes, width: int) -> dict[str, Weight]:
 def layer_weights(names: Names, sizes: Sizes, count: int | None = None) -> dict[str, Weight]:
     """Of the layers, `count` of them where that is not `num_layers`."""
     hidden, inner = sizes.hidden_size, sizes.intermediate_size
-    found = {}
+    result = {}
     for i in range(sizes.num_layers if count is None else count):
         for name in ("query", "key", "value", "output"):
-            found |= dense(names.part(i, name), hidden, hidden)
-        found |= norm(names.part(i, "attention_norm"), hidden) | norm(names.part(i, "norm"), hidden)
-        found |= dense(names.part(i, "inner"), hidden, inner) | dense(names.part(i, "outer"), inner, hidden)
-    return found
+            result |= dense(names.part(i, name), hidden, hidden)
+        result |= norm(names.part(i, "attention_norm"), hidden) | norm(names.part(i, "norm"), hidden)
+        result |= dense(names.part(i, "inner"), hidden, inner) | dense(names.part(i, "outer"), inner, hidden)
+    return result
 
 
 def _dense_layers(attention: Any) -> tuple[Any, Any, Any, Any]:
@@ -184,21 +181,22 @@ def _dense_layers(attention: Any) -> tuple[Any, Any, Any, Any]:
 def layer_parts(
     names: Names, layers: list[Any], dense_layers: Callable[[Any], Any] = _dense_layers
 ) -> dict[str, Part]:
-    """The parts of KerasHub's layers of attention and feed-forward, which hold attention kernels as
-    [H, heads, H / heads] and the other way.
+    """The parts of KerasHub's layers of attention and feed-forward.
+
+    They keep attention kernels as [H, heads, H / heads] and the other way.
     """
-    found = {}
+    result = {}
     for i, layer in enumerate(layers):
         attention = dense_layers(layer._self_attention_layer)
         for name, part in zip(("query", "key", "value", "output"), attention, strict=True):
-            found |= dense_parts(names.part(i, name), part)
-        found |= {
+            result |= dense_parts(names.part(i, name), part)
+        result |= {
             **norm_parts(names.part(i, "attention_norm"), layer._self_attention_layer_norm),
             **norm_parts(names.part(i, "norm"), layer._feedforward_layer_norm),
             **dense_parts(names.part(i, "inner"), layer._feedforward_intermediate_dense),
             **dense_parts(names.part(i, "outer"), layer._feedforward_output_dense),
         }
-    return found
+    return result
 
 
 # --- Forward pass
@@ -215,13 +213,12 @@ def encoder(
     sight: Callable[..., Any] = visible,
     finish: Callable[..., Any] = lambda blocks, x: x,
 ) -> Callable[..., Any]:
-    """The `Family.run` of a stack of layers: the last one is computed only for the tokens that are
-    read.
+    """The `Family.run` of a stack of layers; the last computes only the tokens that are read.
 
     Args:
         embed: (blocks, inputs) → x [R, T, H].
         layer: (blocks, number, x [R, M, H], context [R, T, H], sight) → [R, M, H].
-        sight: (blocks, inputs, places [R, M], None for all) → what layers are told of which tokens
+        sight: (blocks, inputs, places [R, M], None for all) → what layers are given of which tokens
             see which, and from where.
         finish: (blocks, x [R, M, H]) → what comes out.
     """
@@ -256,8 +253,9 @@ def learned_positions(*tables: str) -> Callable[..., Any]:
 
 
 def post_norm(names: Names) -> Callable[..., Any]:
-    """One layer for the tokens x [R, M, H], which attend to those of context [R, T, H] that are
-    visible to them; normalised after each of its two halves.
+    """One layer for tokens x [R, M, H], normalised after each half, with their visible context.
+
+    The context is [R, T, H].
     """
 
     def layer(blocks: Any, i: int, x: Any, context: Any, visible: Any) -> Any:
@@ -276,9 +274,7 @@ def heads(blocks: Any, names: Names, i: int, x: Any, context: Any) -> tuple[Any,
 
 
 def after_attention(blocks: Any, names: Names, i: int, x: Any, attended: Any) -> Any:
-    """The rest of a layer that is normalised after each half, from what its heads attended to [R,
-    A, M, D].
-    """
+    """The rest of a layer normalised after each half, from its heads' outputs [R, A, M, D]."""
     attended = blocks.dense(names.part(i, "output"), blocks.merge_heads(attended))
     x = blocks.add(x, blocks.drop(attended, blocks.encoding.dropout))
     x = blocks.norm(names.part(i, "attention_norm"), x)

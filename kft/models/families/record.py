@@ -181,7 +181,7 @@ class Hub:
     more: dict[str, str] = field(default_factory=dict)
 
     def arguments(self, sizes: Sizes) -> dict[str, int]:
-        """What the backbone of a model of these sizes is made with."""
+        """The arguments of the backbone of a model of these sizes."""
         plain = {theirs: getattr(sizes, ours) for ours, theirs in self.sizes.items()}
         return plain | {theirs: sizes.more[ours] for ours, theirs in self.more.items()}
 
@@ -216,7 +216,7 @@ class Family:
             [R, T, H] where places is None.
         head_dropout: config.json's key of the rate before the head.
         own_layers: sizes → layers that have weights of their own.
-        reads_head: config.json as `Settings` → whether the head reads the first token, as kft's does.
+        reads_head: config.json as `Settings` → whether the head reads the first token, as kft does.
         held: sizes → {name: Weight} that the model holds, where KerasHub does not hold them and
             they are not those of the file.
     """

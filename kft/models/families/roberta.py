@@ -1,5 +1,7 @@
-"""RoBERTa (Liu et al. 2019) and XLM-RoBERTa (Conneau et al. 2020): BERT without segments and
-pooler, and a classifier with a dense layer of its own; they differ in their tokenizers.
+"""RoBERTa (Liu et al. 2019) and XLM-RoBERTa (2020): BERT without segments and pooler.
+
+XLM-RoBERTa is of Conneau et al. Both have a classifier with a dense layer of its own; they differ
+in their tokenizers.
 """
 
 from typing import Any

@@ -40,7 +40,8 @@ FIELDS = {
     "pairs[].first": "name of a run",
     "pairs[].second": "name of the run that it is compared with",
     "pairs[].difference": "the second run's metric less the first's",
-    "pairs[].interval[]": "low and high end of its 95 % interval, by the paired bootstrap; null where it is not defined",
+    "pairs[].interval[]": "low and high end of its 95 % interval, by the paired bootstrap; null where it is not defined, "
+    "and of fewer than ten examples or groups, as p_value",
     "pairs[].p_value": "two-sided, of the paired bootstrap: how easily chance alone makes such a difference",
     "pairs[].p_value_holm": "the same, corrected for the number of pairs",
     "pairs[].mcnemar": "test of accuracy; null for scores, and for rows in groups, which it takes for independent. For "
@@ -114,11 +115,12 @@ def compare(
     targets, predictions = scored[0][0], [p for _, p in scored]
     scores = [scoring.scores(kind, targets, p, labels) for p in predictions]
     groups = next((g for g in (group_numbers(one.rows) for one in matched) if g is not None), None)
+    units = len(targets) if groups is None else int(groups.max()) + 1
     draws = Draws(seed, resamples, groups)
     resampled = scoring.resample(kind, targets, predictions, labels, draws)[metric]
     pairs = [
         {"first": names[i], "second": names[j]}
-        | _difference([scores[k][metric] for k in (i, j)], resampled[[i, j]])
+        | _difference([scores[k][metric] for k in (i, j)], resampled[[i, j]], units)
         | {"mcnemar": None if groups is not None else _mcnemar(task, targets, predictions[i], predictions[j])}
         for i, j in itertools.combinations(range(len(names)), 2)
     ]
@@ -129,7 +131,7 @@ def compare(
         "task": kind,
         "examples": len(first.rows),
         "questions": len(targets) if task.grouped else None,
-        "groups": None if groups is None else int(groups.max()) + 1,
+        "groups": None if groups is None else units,
         "metric": metric,
         "positive": scoring.positive_label(labels, first.positive) if "f1" in scoring.names(kind) else None,
         "resamples": resamples,
@@ -231,9 +233,9 @@ def _check_targets(predicted: dict[str, Answers]) -> None:
             )
 
 
-def _difference(scores: list[float], resampled: np.ndarray) -> dict[str, Any]:
+def _difference(scores: list[float], resampled: np.ndarray, units: int) -> dict[str, Any]:
     """The bootstrap of two runs' scores."""
-    tested = significance.difference(*scores, resampled)
+    tested = significance.difference(*scores, resampled, units)
     return {"difference": tested.value, "interval": list(tested.interval), "p_value": tested.p_value}
 
 

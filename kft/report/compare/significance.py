@@ -38,9 +38,8 @@ class Difference:
 
     Attributes:
         value: on all examples.
-        interval: 95 % of the resamples are between; (None, None) where the metric is defined for
-            none.
-        p_value: two-sided; None where the metric is defined for no resample.
+        interval: 95 % of the resamples are between; (None, None) where they tell nothing.
+        p_value: two-sided; None where resamples tell nothing.
     """
 
     value: float
@@ -67,7 +66,7 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
     return McNemar(first_only, second_only, statistic, float(stats.chi2.sf(statistic, 1)))
 
 
-def difference(first: float, second: float, resampled: np.ndarray) -> Difference:
+def difference(first: float, second: float, resampled: np.ndarray, units: int) -> Difference:
     """The difference of two scores, by the paired percentile bootstrap.
 
     Efron and Tibshirani 1993, chapters 13 and 16.
@@ -79,10 +78,12 @@ def difference(first: float, second: float, resampled: np.ndarray) -> Difference
     Args:
         first, second: scores on all examples.
         resampled: the same on resamples, float [2, S].
+        units: number of examples, questions or groups that were drawn; of fewer than MIN_UNITS
+            resamples tell nothing.
     """
     differences = resampled[1] - resampled[0]
     differences = differences[np.isfinite(differences)]
-    if not len(differences):
+    if not len(differences) or units < bootstrap.MIN_UNITS:
         return Difference(second - first, (None, None), None)
     low, high = np.percentile(differences, bootstrap.INTERVAL)
     sides = [np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0)]

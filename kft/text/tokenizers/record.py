@@ -21,7 +21,7 @@ class Tokenizer:
         kind: "wordpiece", "byte_bpe" or "unigram".
         content: the text of its tokenizer.json, which is all that makes it.
         special_tokens: role (of ROLES) → token.
-        ids: token → id, of the tokens that are found in a text as they stand there, before it is
+        ids: token → id, of the tokens that are searched in a text as it is, before it is
             split.
         size: ids are below it.
         sequences: of one text and of two, as its tokenizer.json makes them (see
