@@ -1,6 +1,4 @@
-"""A family's weights where KerasHub has no class for it: one small layer for each layer of the
-checkpoint.
-"""
+"""A family's weights where KerasHub has no class: a small layer for each of the checkpoint's."""
 
 from kft import backend
 from kft.models.families import Weight
@@ -44,5 +42,5 @@ class Holder(keras.layers.Layer):
         for name, weight in table.items():
             prefix, _, part = name.rpartition(".")
             layers.setdefault(prefix, {})[part] = weight
-        self.held = [Held(prefix, parts, precision) for prefix, parts in layers.items()]
+        self.modules = [Held(prefix, parts, precision) for prefix, parts in layers.items()]
         self.built = True

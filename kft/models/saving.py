@@ -38,7 +38,7 @@ def new_backbone(family: Family, sizes: Sizes, precision: str):
         precision: "float32" or "mixed_bfloat16".
     """
     if family.hub is None:
-        return Holder((family.held or family.weights)(sizes), precision)
+        return Holder((family.own_weights or family.weights)(sizes), precision)
     kind = getattr(backend.keras_hub().models, family.hub.backbone)
     return kind(**family.hub.arguments(sizes), dtype=keras.dtype_policies.DTypePolicy(precision))
 

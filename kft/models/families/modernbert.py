@@ -135,9 +135,7 @@ def _embed(blocks: Any, inputs: dict[str, Any]) -> Any:
 
 
 def _sight(blocks: Any, inputs: dict[str, Any], places: Any) -> tuple[Any, Any, Any, Any]:
-    """All visible tokens, the near ones among them, and the positions of who looks and who is
-    seen.
-    """
+    """All visible tokens, the near ones, the positions of who looks, and of who is seen."""
     near = blocks.visible(inputs["example_ids"], places, blocks.sizes.more[REACH] // 2)
     positions = inputs["positions"]
     return encoders.visible(blocks, inputs, places), near, blocks.at_places(positions, places), positions

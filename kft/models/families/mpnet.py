@@ -110,5 +110,5 @@ MPNET = Family(
     depth=depth,
     adapters=NAMES.adapters,
     run=encoders.encoder(encoders.learned_positions("word", "position"), _layer, _sight),
-    held=lambda sizes: weights(sizes, 0),
+    own_weights=lambda sizes: weights(sizes, 0),
 )

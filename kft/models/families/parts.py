@@ -29,6 +29,6 @@ def held_parts(holder: Any) -> dict[str, Part]:
     """Of a `models.holder.Holder`, which is made of the checkpoint's own names."""
     return {
         f"{layer.prefix}.{part}": Part(layer, part, tuple(getattr(layer, part).shape))
-        for layer in holder.held
+        for layer in holder.modules
         for part in layer.parts
     }

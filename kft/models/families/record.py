@@ -217,7 +217,7 @@ class Family:
         head_dropout: config.json's key of the rate before the head.
         own_layers: sizes → layers that have weights of their own.
         reads_head: config.json as `Settings` → whether the head reads the first token, as kft does.
-        held: sizes → {name: Weight} that the model holds, where KerasHub does not hold them and
+        own_weights: sizes → {name: Weight} that the model holds, where KerasHub does not hold them and
             they are not those of the file.
     """
 
@@ -239,7 +239,7 @@ class Family:
     run: Callable[..., Any]
     head_dropout: str = "classifier_dropout"
     own_layers: Callable[[Sizes], int] = lambda sizes: sizes.num_layers
-    held: Callable[[Sizes], dict[str, Weight]] | None = None
+    own_weights: Callable[[Sizes], dict[str, Weight]] | None = None
     reads_head: Callable[[Any], bool] = lambda settings: True
 
     @property
