@@ -217,8 +217,8 @@ class Family:
         head_dropout: config.json's key of the rate before the head.
         own_layers: sizes → layers that have weights of their own.
         reads_head: config.json as `Settings` → whether the head reads the first token, as kft does.
-        own_weights: sizes → {name: Weight} that the model holds, where KerasHub does not hold them and
-            they are not those of the file.
+        own_weights: sizes → {name: Weight} that a `models.holder` holds; None where they are those
+            of the file.
     """
 
     name: str
