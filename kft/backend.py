@@ -60,6 +60,8 @@ def select(name: str | None = None) -> str:
         os.environ["KERAS_BACKEND"] = name
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         _keep_freed_memory()
+        # In a notebook tqdm asks for widgets, which kft's own bar does not need.
+        warnings.filterwarnings("ignore", "IProgress not found")
         if name == "jax":
             _cache_compilations()
     return name

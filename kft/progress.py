@@ -23,10 +23,11 @@ class Track(Protocol):
 
 
 def note(text: str) -> None:
-    """One line of talk, as far as anybody listens."""
-    if sys.stderr is not None:
+    """One line of talk, as far as anybody listens; a notebook would show stderr as an error."""
+    stream = sys.stdout if _in_notebook() else sys.stderr
+    if stream is not None:
         with suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=stream, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -45,6 +45,13 @@ def test_a_bar_for_each_epoch(executed):
     assert re.search(r"<small>(\d+)/\1 · [\d:]+ · loss [\d.]+, [\d.]+ examples/s</small>", bars[1])
 
 
+def test_nothing_looks_like_an_error(executed):
+    folder, cells = executed
+    streams = [output for cell in cells for output in cell.outputs if output.output_type == "stream"]
+    assert not [output.text for output in streams if output.name == "stderr"]
+    assert any("epoch 2/2: train loss" in output.text for output in streams)
+
+
 def test_the_report_stands_below_the_cell(executed):
     folder, cells = executed
     (frame,) = outputs_of(cells[3], "text/html")

@@ -37,8 +37,20 @@ class TestOutputs:
         for output in ("r/metrics.json", "r/splits/test.parquet", tiny_csv):
             assert "would be lost" in mistake(kft("predict", "r", "films.csv", "--output", output))
         assert "would be lost" in mistake(kft("compare", "r", tiny_run, "--output", "r/DONE"))
+        assert "would be lost" in mistake(kft("compare", "r", tiny_run, "--output", tiny_csv))
         assert {file: file.read_bytes() for file in Path("r").rglob("*") if file.is_file()} == before
         assert kft("predict", "r", "films.csv", "--output", "r/answers.jsonl").exit_code == 0
+
+    @pytest.mark.parametrize("named", ["data/*.csv", "data", "**/*.csv", "dat[a]/part-?.csv"])
+    def test_patterns_and_folders_of_training_data(self, folder, named):
+        Path("data").mkdir()
+        Path("data/part-1.csv").write_text("precious")
+        absolute = str(Path(named).resolve())
+        for read in (named, absolute):
+            with pytest.raises(KftError, match="data/part-1.csv: is read, and would be lost"):
+                runs.check_output("data/part-1.csv", "new.csv", read)
+            runs.check_output("data/answers.csv", read)  # it is not there yet
+        runs.check_output("films.csv", named.replace("**/", "data/"), "https://a.b/films.csv", "[", "")
 
     def test_a_failure_leaves_what_was_there(self, tiny_run, folder):
         Path("answers.jsonl").write_text("precious")

@@ -37,6 +37,8 @@ def compare(runs, split, data, metric, output, seed, overrides, skip_unlabelled,
     from kft.report import compare as comparing
     from kft.runs import check_output
 
+    if output:
+        check_output(output, *([data] if data else []), *comparing.trained_on(runs))
     if data:
         select(runs[0], backend)
         from kft import evaluate
@@ -47,8 +49,6 @@ def compare(runs, split, data, metric, output, seed, overrides, skip_unlabelled,
         )
     else:
         split, predicted = comparing.read(runs, split)
-    if output:
-        check_output(output, *([data] if data else []))
     content, rows = comparing.compare(predicted, split, metric, seed)
     if output:
         comparing.write_disagreements(rows, output)

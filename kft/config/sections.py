@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from kft.config.reading import FORMATS
+
 FRAME_COLUMNS = ("id", "text", "text_pair", "words", "label", "group", "split_group", "split_time", "origin")
 
 
@@ -31,8 +33,8 @@ class DataConfig(Section):
     )
     validation: Files | None = Field(None, description="as train; else split off train")
     test: Files | None = Field(None, description="as train; else split off train")
-    format: Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "folder", "conll"] | None = (
-        Field(None, description="format of the files; else what the file's ending says")
+    format: Literal[FORMATS] | None = Field(
+        None, description="format of the files; else what the file's ending says"
     )
     sheet: str | None = Field(None, min_length=1, description="sheet of an Excel workbook; else the first")
     header: bool = Field(True, description="whether the first row of CSV, TSV and Excel holds column names")
@@ -93,6 +95,12 @@ class DataConfig(Section):
         "second in the order of the labels, by value or alphabet",
     )
     max_examples: int | None = Field(None, ge=1, description="examples read from each file at most")
+
+    @property
+    def files(self) -> list[str]:
+        """The paths, patterns and addresses of train, validation and test."""
+        named = (self.train, self.validation, self.test)
+        return [name for names in named if names for name in ([names] if isinstance(names, str) else names)]
 
 
 class SplitConfig(Section):

@@ -171,7 +171,7 @@ def predict_file(
         runs.check_output(output, file)
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     if output is not None:
-        runs.check_output(output, *inputs.trained_on(loaded))
+        runs.check_output(output, *loaded.config.data.files)
     format = format or tables.format_of(output, loaded.task.written)
     if format not in tables.FORMATS and format not in loaded.task.written:
         raise KftError(

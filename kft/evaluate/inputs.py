@@ -206,13 +206,6 @@ def _data_of_files(loaded: LoadedRun) -> DataConfig:
     return loaded.config.data.model_copy(update={"max_examples": None})
 
 
-def trained_on(loaded: LoadedRun) -> list[str]:
-    """The files that the run was trained and scored on."""
-    data = loaded.config.data
-    named = (data.train, data.validation, data.test)
-    return [file for files in named if files for file in ([files] if isinstance(files, str) else files)]
-
-
 def rows_of_split(loaded: LoadedRun, split: str) -> pl.DataFrame:
     """The rows of a split as the run used them; KftError: it has none, or they are damaged."""
     if split == "train":

@@ -205,16 +205,16 @@ class OnnxBlocks:
         turns = self.node("Unsqueeze", self.node("Cast", positions, to=1), self.integers(1, 3))
         angles = self.node("Mul", turns, self.constant(rates, f"rates_{base}"))
         cos, sin = self.node("Cos", angles), self.node("Sin", angles)
-        first, second = self.halves(x)
+        first, second = self.split(x, 2)
         one = self.node("Sub", self.multiply(first, cos), self.multiply(second, sin))
         two = self.add(self.multiply(second, cos), self.multiply(first, sin))
         return self.node("Concat", one, two, axis=-1)
 
-    def halves(self, x: str) -> tuple[str, str]:
-        names = [f"Split_{len(self.nodes)}_{i}" for i in range(2)]
-        node = self.onnx.helper.make_node("Split", [x], names, name=names[0], axis=-1, num_outputs=2)
+    def split(self, x: str, count: int) -> list[str]:
+        names = [f"Split_{len(self.nodes)}_{i}" for i in range(count)]
+        node = self.onnx.helper.make_node("Split", [x], names, name=names[0], axis=-1, num_outputs=count)
         self.nodes.append(node)
-        return names[0], names[1]
+        return names
 
     def take(self, x: str, places: str) -> str:
         return self.node("Gather", x, places, axis=1)

@@ -144,7 +144,16 @@ def _axis(title: str, start: float, end: float, low: float, high: float, room: f
     def place(value: float) -> float:
         return round(start + (value - low) / (high - low) * (end - start), 1)
 
-    return Axis(title, place, [(place(t), f"{t:,.6g}".replace("e-0", "e-")) for t in visible])
+    small = max(map(abs, visible), default=1) < 0.001
+    return Axis(title, place, [(place(t), _tick(t, small)) for t in visible])
+
+
+def _tick(value: float, small: bool) -> str:
+    """A round number; small ones all with an exponent, which takes less room: 1.5e-4."""
+    if small and value:
+        digits, exponent = f"{value:.5e}".split("e")
+        return f"{float(digits):g}e{int(exponent)}"
+    return f"{value:,.6g}"
 
 
 def _bar(

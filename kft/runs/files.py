@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import math
@@ -115,10 +116,13 @@ def sweep(folder: Path) -> None:
 def check_output(output: str | Path, *read: str | Path) -> None:
     """Raises KftError: a file to write would replace one that is read for it, or a run's."""
     hint = "choose another file with --output"
-    for file in read:
-        if os.path.exists(output) and os.path.exists(file) and os.path.samefile(output, file):  # noqa: PTH110, PTH121
-            raise KftError(f"{output}: is read, and would be lost", hint)
     whole = Path(os.path.realpath(output))
+    for name in read if os.path.exists(output) else ():  # noqa: PTH110
+        for file in glob.glob(str(name), recursive=True) or [name]:  # noqa: PTH207 (takes absolute patterns)
+            same = os.path.exists(file) and os.path.samefile(output, file)  # noqa: PTH110, PTH121
+            inside = os.path.isdir(file) and Path(os.path.realpath(file)) in whole.parents  # noqa: PTH112
+            if same or inside:
+                raise KftError(f"{output}: is read, and would be lost", hint)
     for folder in whole.parents if os.path.lexists(output) else ():
         if (folder / "config.toml").is_file() and (folder / "model.json").is_file():
             raise KftError(f"{output}: is a file of the run {folder}, and would be lost", hint)

@@ -3,7 +3,7 @@
 Needs no Keras: it reads what runs predicted when they were trained.
 """
 
-from kft.report.compare.comparing import FIELDS, compare, read, write_disagreements
+from kft.report.compare.comparing import FIELDS, compare, read, trained_on, write_disagreements
 from kft.report.compare.text import text
 
-__all__ = ["FIELDS", "compare", "read", "text", "write_disagreements"]
+__all__ = ["FIELDS", "compare", "read", "text", "trained_on", "write_disagreements"]

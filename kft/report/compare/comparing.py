@@ -151,6 +151,12 @@ def write_disagreements(rows: list[dict[str, Any]], file: str | Path) -> None:
     runs.write_text(Path(file), "".join(map(runs.json_line, rows)))
 
 
+def trained_on(paths: Sequence[str]) -> list[str]:
+    """The files that runs, or the runs of ensembles, were trained on; raises as `read` does."""
+    folders = (runs.open_ensemble(path) if runs.is_ensemble(path) else runs.open_run(path) for path in paths)
+    return [file for folder in folders for file in runs.read_config(folder).data.files]
+
+
 def _was_scored(path: str, split: str) -> bool:
     if not runs.is_ensemble(path):
         return runs.RunDir(Path(path)).predictions(split).exists()
