@@ -396,8 +396,8 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
         gold = words.tags_in(row["target"]) or []
         pairs = list(zip(gold, row["tags"], row["scores"], strict=True))
         true = _named(row, [tag or words.OUTSIDE for tag in gold], labels)
-        taken = _named(row, [tag if right else words.OUTSIDE for right, tag, _ in pairs], labels)
-        if true == taken:
+        predicted = _named(row, [tag if right else words.OUTSIDE for right, tag, _ in pairs], labels)
+        if true == predicted:
             continue
         error = max((score for right, tag, score in pairs if right and right != tag), default=0.0)
         lacking, strange = (
