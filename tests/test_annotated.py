@@ -192,3 +192,14 @@ def test_init_knows_label_studio(tmp_path):
     (tmp_path / "min.json").write_text(json.dumps(small))
     config, _ = written(tmp_path / "min.json")
     assert (config["task"], config["data"]["label"]) == (ONE, "mood")
+    for row in small[::4]:
+        row["mood"] = {"choices": ["Positive", "Negative"]}
+    (tmp_path / "several.json").write_text(json.dumps(small))
+    header = ",".join(small[0])
+    cells = ([json.dumps(v) if isinstance(v, dict) else str(v) for v in row.values()] for row in small)
+    quoted = (",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in cells)
+    (tmp_path / "cells.csv").write_text("\n".join([header, *quoted]) + "\n")
+    for name in ("several.json", "cells.csv"):
+        config, result = written(tmp_path / name)
+        assert (config["task"], config["data"]["label"]) == (SEVERAL, "mood")
+        assert not result["warnings"]

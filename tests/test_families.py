@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from test_train import Killed, _die_before, assert_same_run
 
 from kft import batches, evaluate, export, train
 from kft import config as configs
-from kft.models import presets
+from kft.models import heads, presets
 from kft.models.blocks.dropout import Dropout
 from kft.models.blocks.on_keras import KerasBlocks
 from kft.models.families import ANSWERS, FAMILIES, MULTIPLE_CHOICE, SEQUENCE, TOKEN_CLASSES
@@ -27,7 +29,7 @@ from kft.text import Tokens, encode
 LABELS = ["a", "b", "c"]
 # Families that are trained, killed and exported here, one for each way to attend and to name
 # layers; test_train and test_export do that of BERT.
-TRAINED = ("distilbert", "roberta", "deberta-v2")
+TRAINED = ("roberta", "deberta-v2", "modernbert")
 KINDS = [(SEQUENCE, "classification", LABELS), (MULTIPLE_CHOICE, "choice", [])]
 EVERY = [(name, *kind) for name in FAMILIES for kind in KINDS]
 OUTPUTS = {SEQUENCE: 3, MULTIPLE_CHOICE: 1, TOKEN_CLASSES: 3, ANSWERS: 2}
@@ -113,7 +115,8 @@ def test_depth_and_adapters_name_what_the_model_holds(folder, family):
     assert depths == {None, *range(layers + 1)}
     adapted = record.adapted(tuple(record.adapters), sizes)
     assert {f"{name}.weight" for name in adapted} <= names
-    assert len(set(adapted)) == len(adapted) == 6 * layers
+    patterns = {pattern for target in record.adapters.values() for pattern in target}
+    assert len(set(adapted)) == len(adapted) == len(patterns) * layers
     # Every variable of the model has a name, and only one.
     ids = [id(part.value) for part in model.named.parts.values()]
     assert sorted(ids) == sorted(id(v) for v in model.weights if "seed" not in v.path)
@@ -152,25 +155,26 @@ def test_heads_that_read_every_token(folder, family, kind):
 
     preset = presets.locate(str(folder(family, kind)))
     assert (preset.head.kind, len(preset.head.labels)) == (kind, OUTPUTS[kind])
-    layers, arrays = preset.family.heads[kind], presets.head_weights(preset, kind)
+    layers = preset.family.heads[kind]
+    arrays = presets.encoder_weights(preset) | presets.head_weights(preset, kind)
+    weights = SimpleNamespace(parts=arrays, adapters={}, value=lambda name, dtype=None: arrays[name])
+    blocks = KerasBlocks(weights, preset.sizes, preset.encoding, "float32", Dropout())
     ids = np.arange(5, 12)[None]
-    model = build_model(preset, "classification", LABELS, 3)
-    blocks = KerasBlocks(model.named, preset.sizes, preset.encoding, "float32", Dropout())
     inputs = {
         "token_ids": ids,
         "segment_ids": 0 * ids,
         "positions": np.arange(7)[None],
         "example_ids": 0 * ids + 1,
     }
-    x = np.array(preset.family.run(blocks, inputs, None))
-    logits = x @ arrays[f"{layers.output}.weight"] + arrays[f"{layers.output}.bias"]
+    model = SimpleNamespace(kind=preset.family, head=layers, pooling="cls", spans=0, head_dropout=0.0)
+    logits = heads.logits(blocks, model, inputs, np.arange(7, dtype=np.int32)[None])
     theirs = getattr(transformers, layers.architecture).from_pretrained(preset.path).eval()
     with torch.no_grad():
         output = theirs(input_ids=torch.tensor(ids))
     expected = (
         output.logits if kind == TOKEN_CLASSES else torch.stack([output.start_logits, output.end_logits], -1)
     )
-    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(np.array(logits), expected.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", ["torch", "tensorflow"])
@@ -237,6 +241,39 @@ def test_names_of_an_older_time_are_read(folder, tmp_path):
         np.testing.assert_array_equal(
             array, presets.encoder_weights(presets.locate(str(folder("bert"))))[name]
         )
+
+
+def run_of(preset: presets.Preset, named, inputs: dict, places=None) -> np.ndarray:
+    """Hidden states of a family's own forward pass."""
+    blocks = KerasBlocks(named, preset.sizes, preset.encoding, "float32", Dropout())
+    return np.array(preset.family.run(blocks, inputs, places))
+
+
+@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if family.hub])
+def test_a_random_preset_of_keras_hub(folder, tmp_path, family):
+    """KerasHub saves it, kft reads it, and both compute the same."""
+    import keras_hub
+
+    hub = FAMILIES[family].hub
+    tokenizer = tiny.keras_hub_tokenizer(hub.tokenizer)
+    sizes = replace(presets.locate(str(folder(family))).sizes, vocabulary_size=tokenizer.vocabulary_size())
+    backbone = getattr(keras_hub.models, hub.backbone)(**hub.arguments(sizes), dropout=0.1)
+    for variable in backbone.weights:  # biases and norms too, which start at 0 and 1
+        variable.assign(variable + 0.2 * np.random.default_rng(3).normal(size=variable.shape))
+    backbone.save_to_preset(str(tmp_path))
+    tokenizer.save_to_preset(str(tmp_path))
+    preset = presets.locate(str(tmp_path))
+    assert (preset.family.name, preset.sizes) == (family, sizes)
+    ids = np.arange(5, 14, dtype=np.int32)[None]
+    theirs = {"token_ids": ids, "padding_mask": 0 * ids + 1, "segment_ids": 0 * ids}
+    expected = backbone({name: theirs[name] for name in backbone.input})
+    expected = expected["sequence_output"] if isinstance(expected, dict) else expected
+    model = build_model(preset, "classification", LABELS, 3)
+    inputs = {"token_ids": ids, "segment_ids": 0 * ids, "positions": ids - 5, "example_ids": 0 * ids + 1}
+    np.testing.assert_allclose(run_of(preset, model.named, inputs), np.array(expected), atol=1e-5)
+    texts = ["the quick brown fox", "a good film", "what a bad  plot"]
+    if preset.tokenizer.kind == "unigram":  # KerasHub runs SentencePiece itself
+        assert preset.tokenizer.encode(texts) == [list(map(int, ids)) for ids in tokenizer(texts)]
 
 
 # --- A run of each family

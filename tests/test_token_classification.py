@@ -3,6 +3,7 @@ and what is answered.
 """
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -353,3 +354,54 @@ def test_a_long_text_is_answered_in_windows(tiny_preset, tmp_path):
     text = " ".join(["plot"] * 100 + ["good"] + ["plot"] * 100 + ["bad"])
     (answer,) = evaluate.predict(tmp_path / "run", [text])
     assert [(e["text"], e["start"]) for e in answer["entities"]] == [("good", 500), ("bad", 1005)]
+
+
+# Artefacts.
+
+
+def test_transformers_pipeline_finds_the_same_entities(run, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    result = CliRunner().invoke(main, ["export", str(run), "--to", "hf", "--output", str(tmp_path / "hf")])
+    assert result.exit_code == 0, result.output
+    settings = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert settings["architectures"] == ["BertForTokenClassification"]
+    assert sorted(settings["id2label"].values()) == ["B-BAD", "B-GOOD", "O"]
+    pipeline = transformers.pipeline(
+        "token-classification", model=str(tmp_path / "hf"), aggregation_strategy="first"
+    )
+    texts = ["😀 the good film, bad great", "plot", "a poor actor (dull) the fine"]
+    for text, answer in zip(texts, evaluate.predict(run, texts), strict=True):
+        theirs = [(e["start"], e["end"], e["entity_group"], e["score"]) for e in pipeline(text)]
+        ours = [(e["start"], e["end"], e["label"], e["score"]) for e in answer["entities"]]
+        assert [e[:3] for e in ours] == [e[:3] for e in theirs]
+        np.testing.assert_allclose([e[3] for e in ours], [e[3] for e in theirs], atol=1e-5)
+
+
+def test_an_onnx_graph_answers_every_token(run, tmp_path):
+    pytest.importorskip("onnxruntime")
+    result = CliRunner().invoke(
+        main, ["export", str(run), "--to", "onnx", "--output", str(tmp_path / "onnx")]
+    )
+    assert result.exit_code == 0, result.output
+    proof = json.loads((tmp_path / "onnx" / "export.json").read_text())
+    assert proof["comparison"]["labels_that_differ"] == 0
+    assert proof["int8"]["validation_metrics"]["float32"]["entity_f1"] > 0.9
+
+
+def test_formats_that_cannot_hold_it_are_told(run, tmp_path):
+    result = CliRunner().invoke(
+        main, ["export", str(run), "--to", "savedmodel", "--output", str(tmp_path / "x")]
+    )
+    assert result.exit_code == 1 and "hint: " in result.output
+
+
+def test_runs_are_compared_by_sentence_and_the_page_shows_mistakes(run, tmp_path):
+    file = tmp_path / "x.conll"
+    file.write_text(conll([*sentences(20, seed=5), (["good", "bad"], ["B-BAD", "B-GOOD"])]))
+    other = shutil.copytree(run, tmp_path / "other")
+    result = CliRunner().invoke(main, ["compare", str(run), str(other), "--data", str(file), "--json"])
+    assert result.exit_code == 0, result.output
+    (pair,) = json.loads(result.stdout)["pairs"]
+    assert pair["difference"] == 0 and pair["p_value"] == 1
+    page = (run / "report.html").read_text("utf-8")
+    assert "entity F1" in page and "GOOD" in page

@@ -170,11 +170,11 @@ class TensorFlowBlocks:
         rates = tf.constant([base ** (-i / half) for i in range(half)], tf.float32)
         angles = tf.cast(positions, tf.float32)[:, None, :, None] * rates
         cos, sin = tf.cos(angles), tf.sin(angles)
-        first, second = self.halves(x)
+        first, second = self.split(x, 2)
         return tf.concat([first * cos - second * sin, second * cos + first * sin], -1)
 
-    def halves(self, x: Any) -> Any:
-        return self.tf.split(x, 2, axis=-1)
+    def split(self, x: Any, count: int) -> Any:
+        return self.tf.split(x, count, axis=-1)
 
     def take(self, x: Any, places: Any) -> Any:
         return self.tf.gather(x, places, axis=1)

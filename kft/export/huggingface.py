@@ -13,6 +13,7 @@ from kft.errors import KftError
 from kft.export import proof, tokenizer_files
 from kft.export.source import Source
 from kft.models import presets
+from kft.models.families import SEQUENCE
 from kft.tasks import TASKS
 
 
@@ -30,11 +31,13 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
 def config(source: Source) -> dict[str, Any]:
     """The content of config.json."""
     architecture = source.architecture
-    labels = source.labels or ["LABEL_0"]
+    labels, problem = source.labels or ["LABEL_0"], TASKS.rules[architecture.task].problem
+    # transformers knows the problems of whole rows alone.
+    of_rows = {"problem_type": problem} if models.head_kind(architecture.task) == SEQUENCE else {}
     return {
         "architectures": [architecture.head.architecture],
         "model_type": architecture.family,
-        "problem_type": TASKS.rules[architecture.task].problem,
+        **of_rows,
         "num_labels": len(labels),
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
@@ -59,7 +62,7 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
         note = "compared by kft alone, and not timed: transformers or torch is not installed"
         return {"comparison": comparison | {"read_by": ["kft"]}, "notes": [note]}
     answers = proof.in_fresh_process("on_transformers.py", folder, proof.texts_of(source, expected))
-    comparison = _compare(source, expected, np.array(answers["logits"]), "transformers")
+    comparison = _compare(source, expected, expected.flat(answers["logits"]), "transformers")
     return {
         "comparison": comparison | {"read_by": ["kft", "transformers"]},
         "benchmark": answers["benchmark"],
@@ -97,4 +100,4 @@ def _read_back(source: Source, expected: proof.Reference, folder: Path) -> np.nd
             f"the folder's labels are {preset.head.labels}, the run's {source.labels}", proof.FAULT_HINT
         )
     with proof.full_precision():
-        return evaluate.predict_logits(model, expected.tokens)
+        return evaluate.predict_logits(model, expected.tokens, reads=expected.reads)

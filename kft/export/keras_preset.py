@@ -70,7 +70,8 @@ def _notes(source: Source, by_tokens: dict[str, Any], by_texts: dict[str, Any]) 
 
 
 def _is_exact(source: Source) -> bool:
-    return source.architecture.encoding.activation == source.architecture.kind.hub.activation
+    hub = source.architecture.kind.hub
+    return source.architecture.encoding.activation == hub.activation
 
 
 def _make(source: Source) -> Any:

@@ -48,7 +48,7 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     tokenizer_files.check(source, expected, folder)
     request = {"graphs": [FLOAT, INT8], **proof.texts_of(source, expected)}
     answers = proof.in_fresh_process("on_onnxruntime.py", folder, request)
-    exact, coarse = (np.array(answers[graph]["logits"]) for graph in (FLOAT, INT8))
+    exact, coarse = (expected.flat(answers[graph]["logits"]) for graph in (FLOAT, INT8))
     comparison = proof.check(proof.compare_logits(source, expected, exact), "the ONNX graph")
     comparison["max_logit_difference"] = proof.logit_difference(source, expected, exact)
     quantised = proof.compare_logits(source, expected, coarse)
@@ -63,7 +63,7 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
 
 
 def run_graph(file: Path, tokens: Tokens) -> np.ndarray:
-    """Logits [N, C] of a graph for tokens, computed by like length."""
+    """Logits of a graph for tokens, computed by like length: [N, C], or of every token [T, C]."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -71,7 +71,8 @@ def run_graph(file: Path, tokens: Tokens) -> np.ndarray:
     ids, segments, mask = proof.padded(tokens)
     lengths = mask.sum(axis=1)
     order = np.argsort(lengths, kind="stable")
-    logits = np.zeros((len(ids), session.get_outputs()[0].shape[1]), np.float32)
+    shape = session.get_outputs()[0].shape
+    logits = np.zeros((len(ids) if len(shape) == 2 else len(tokens.ids), shape[-1]), np.float32)
     begin = 0
     while begin < len(order):
         size = max(_BATCH_TOKENS // max(lengths[order[min(begin + 31, len(order) - 1)]], 1), 1)
@@ -79,7 +80,12 @@ def run_graph(file: Path, tokens: Tokens) -> np.ndarray:
         longest = lengths[indices].max()
         given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
         feeds = {name: given[name][indices, :longest].astype(np.int64) for name in names}
-        logits[indices] = session.run(None, feeds)[0]
+        answers = session.run(None, feeds)[0]
+        if len(shape) == 2:
+            logits[indices] = answers
+        else:
+            for i, answer in zip(indices, answers, strict=True):
+                logits[tokens.offsets[i] : tokens.offsets[i + 1]] = answer[: lengths[i]]
         begin += len(indices)
     return logits
 
@@ -93,12 +99,15 @@ def _on_validation(source: Source, folder: Path) -> dict[str, Any]:
     if not len(frame):
         return {}
     note(f"measuring int8 on {len(frame):,} validation examples …")
-    tokens = evaluate.encode(source.loaded, frame)
+    tokens, task = evaluate.encode(source.loaded, frame), source.loaded.task
+    reads = task.places(frame, tokens)
     learned = replace(source.loaded.learned, mean=0.0, scale=1.0)  # the graph gives values
     scores = {}
     for name, graph in (("float32", FLOAT), ("int8", INT8)):
         logits = run_graph(folder / graph, tokens)
-        scored = evaluate.score(frame, logits, source.architecture.task, learned, detailed=False)
+        if task.export.every_token:
+            logits = logits[np.repeat(tokens.offsets[:-1], reads.counts) + reads.places]
+        scored = evaluate.score(frame, logits, source.architecture.task, learned, reads, detailed=False)
         scores[name] = scored.metrics
     return {"validation_examples": len(frame), "validation_metrics": scores}
 

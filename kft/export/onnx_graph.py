@@ -13,6 +13,7 @@ from kft import __version__
 from kft.models import heads
 from kft.models.architecture import Architecture
 from kft.models.families import Family
+from kft.tasks import TASKS
 
 OPSET = 20  # the first with Gelu
 
@@ -24,7 +25,7 @@ def inputs(family: Family) -> tuple[str, ...]:
 
 
 def save(architecture: Architecture, weights: dict[str, np.ndarray], file: Path) -> None:
-    """Writes the graph: `inputs` → `logits` float32 [N, C]."""
+    """Writes the graph: `inputs` → `logits` float32 [N, C], or of every token [N, T, C]."""
     import onnx  # optional
 
     blocks = OnnxBlocks(onnx, architecture, weights)
@@ -34,15 +35,20 @@ def save(architecture: Architecture, weights: dict[str, np.ndarray], file: Path)
         "positions": blocks.positions("input_ids"),
         "example_ids": blocks.node("Cast", "attention_mask", to=onnx.TensorProto.FLOAT),
     }
-    logits = heads.logits(blocks, architecture, given, blocks.integers(0))
-    blocks.node("Squeeze", logits, blocks.integers(1), name="logits")
+    every_token = TASKS[architecture.task].export.every_token
+    logits = heads.logits(blocks, architecture, given, None if every_token else blocks.integers(0))
+    if every_token:
+        blocks.node("Identity", logits, name="logits")
+    else:
+        blocks.node("Squeeze", logits, blocks.integers(1), name="logits")
     integers, floats = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
     names = inputs(architecture.kind)
+    shape = ["batch", *(["length"] if every_token else []), architecture.outputs]
     graph = onnx.helper.make_graph(
         blocks.nodes,
         "classifier",
         [onnx.helper.make_tensor_value_info(name, integers, ["batch", "length"]) for name in names],
-        [onnx.helper.make_tensor_value_info("logits", floats, ["batch", architecture.outputs])],
+        [onnx.helper.make_tensor_value_info("logits", floats, shape)],
         list(blocks.arrays.values()),
     )
     model = onnx.helper.make_model(
@@ -199,16 +205,16 @@ class OnnxBlocks:
         turns = self.node("Unsqueeze", self.node("Cast", positions, to=1), self.integers(1, 3))
         angles = self.node("Mul", turns, self.constant(rates, f"rates_{base}"))
         cos, sin = self.node("Cos", angles), self.node("Sin", angles)
-        first, second = self.halves(x)
+        first, second = self.split(x, 2)
         one = self.node("Sub", self.multiply(first, cos), self.multiply(second, sin))
         two = self.add(self.multiply(second, cos), self.multiply(first, sin))
         return self.node("Concat", one, two, axis=-1)
 
-    def halves(self, x: str) -> tuple[str, str]:
-        names = [f"Split_{len(self.nodes)}_{i}" for i in range(2)]
-        node = self.onnx.helper.make_node("Split", [x], names, name=names[0], axis=-1, num_outputs=2)
+    def split(self, x: str, count: int) -> list[str]:
+        names = [f"Split_{len(self.nodes)}_{i}" for i in range(count)]
+        node = self.onnx.helper.make_node("Split", [x], names, name=names[0], axis=-1, num_outputs=count)
         self.nodes.append(node)
-        return names[0], names[1]
+        return names
 
     def take(self, x: str, places: str) -> str:
         return self.node("Gather", x, places, axis=1)

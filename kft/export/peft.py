@@ -90,7 +90,7 @@ def _config(source: Source, lora: low_rank.Lora, dense: list[str], base: str) ->
     """The content of adapter_config.json; what it leaves out is as peft takes it by itself."""
     architecture = source.architecture
     layers = architecture.head
-    whole = dict.fromkeys(name.split(".")[0] for name in layers.dense)
+    whole = dict.fromkeys(name.split(".")[0] for name in layers.layers)
     return {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS",

@@ -18,6 +18,7 @@ from kft import backend, evaluate
 from kft.errors import KftError
 from kft.export.source import Source
 from kft.export.texts import own_texts, sample_texts
+from kft.tasks.record import Items, Reads
 from kft.text import Tokens
 
 TOLERANCE = 1e-4
@@ -30,26 +31,42 @@ class Reference:
 
     Attributes:
         frame: columns text and text_pair.
-        rows: their tokens.
-        logits: float64 [N, C], of a regression its values.
+        tokens, reads: their tokens, and which of them are answered.
+        logits: float64 [M, C] of these, of a regression its values.
         predictions: of the run's task.
     """
 
     frame: pl.DataFrame
     tokens: Tokens
+    reads: Reads
     logits: np.ndarray
     predictions: np.ndarray
+
+    def flat(self, logits: Any) -> np.ndarray:
+        """An artefact's answers as `logits`: of padded rows [N, T, C] those of the tokens."""
+        if self.reads.items is None:
+            return np.asarray(logits, np.float64)
+        rows = zip(logits, self.reads.counts, strict=True)
+        return np.concatenate([np.asarray(row, np.float64)[:count] for row, count in rows])
 
 
 def reference(source: Source) -> Reference:
     """The run's own answers to texts of many lengths and alphabets."""
     frame = sample_texts(source)
-    tokens = evaluate.encode(source.loaded, frame)
+    whole = replace(source.loaded, inputs=replace(source.loaded.inputs, stride=None))
+    tokens, task, learned = evaluate.encode(whole, frame), whole.task, whole.learned
+    reads = _every_token(tokens) if task.export.every_token else task.places(frame, tokens)
     with full_precision():
-        logits = evaluate.predict_logits(source.loaded.model, tokens).astype(np.float64)
-    learned = source.loaded.learned
-    predictions = source.loaded.task.predictions(logits, learned)
-    return Reference(frame, tokens, logits * learned.scale + learned.mean, predictions)
+        logits = evaluate.predict_logits(whole.model, tokens, reads=reads).astype(np.float64)
+    predictions = task.predictions(logits, learned, reads)
+    return Reference(frame, tokens, reads, logits * learned.scale + learned.mean, predictions)
+
+
+def _every_token(tokens: Tokens) -> Reads:
+    """Reads of all tokens of each example, each answered by itself."""
+    total = np.arange(len(tokens.ids))
+    places = total - np.repeat(tokens.offsets[:-1], np.diff(tokens.offsets))
+    return Reads(tokens.offsets, places.astype(np.int32), items=Items(tokens.offsets, total))
 
 
 def tolerance(source: Source) -> float:
@@ -103,7 +120,8 @@ def compare_logits(source: Source, expected: Reference, logits: Any) -> dict[str
     """`compare` for an export that gives logits, of a regression values."""
     task, learned = source.loaded.task, source.loaded.learned
     # The export's weights hold the scale and the mean already.
-    predictions = task.predictions(np.asarray(logits, np.float64), replace(learned, mean=0.0, scale=1.0))
+    plain = replace(learned, mean=0.0, scale=1.0)
+    predictions = task.predictions(np.asarray(logits, np.float64), plain, expected.reads)
     decided = task.export.decisions(predictions, learned) if task.export.decisions else None
     return compare(source, expected, task.export.compared(predictions), decided)
 

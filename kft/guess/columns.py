@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from kft.data.sources import annotated
 from kft.guess.tables import Table, is_number
 
 FEW = 150  # classes at most, beyond which a column of words is no label
@@ -151,7 +152,17 @@ class Column:
 
 
 def columns_of(table: Table) -> list[Column]:
-    return [Column(name, table.column(name)) for name in table.columns]
+    return [Column(name, _sets(table.column(name))) for name in table.columns]
+
+
+def _sets(values: list[Any]) -> list[Any]:
+    """The values; where some are several choices of an annotation program all as lists."""
+    sets = [annotated.choices(value) for value in values]
+    if all(names is None for names in sets):
+        return values
+    missing = (None, "")
+    plain = ([value] if value not in missing else None for value in values)
+    return [one if names is None else names for one, names in zip(plain, sets, strict=True)]
 
 
 def label_score(column: Column) -> float:

@@ -85,8 +85,9 @@ def add_lora(model: Classifier, lora: Lora, seed: int) -> None:
                 f"`model.lora_targets`: {family.name} has no {target!r}{did_you_mean(target, family.adapters)}",
                 f"it has {', '.join(family.adapters)}",
             )
+    encoder = family.weights(model.architecture.sizes)
     for name, part in parts.items():
-        part.value.trainable = part.value.trainable and family.depth(name) is None
+        part.value.trainable = part.value.trainable and name not in encoder
     kernels = model.named.arrays()
     model.adapters = {
         name: Adapter(name, kernels[f"{name}.weight"], lora, seed * 1000 + i)

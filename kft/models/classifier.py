@@ -5,7 +5,7 @@ from kft.models import heads, losses
 from kft.models.architecture import Architecture
 from kft.models.blocks.dropout import Dropout
 from kft.models.blocks.on_keras import KerasBlocks
-from kft.models.families.parts import dense_parts
+from kft.models.families.parts import dense_parts, norm_parts
 from kft.models.weights import Weights
 
 backend.select()
@@ -42,10 +42,15 @@ class Classifier(keras.Model):
         self.head = _dense("head", (1 + architecture.spans) * width, architecture.outputs, seed)
         pooled = architecture.pooling == "cls" and layers.pooler is not None
         if pooled and f"{layers.pooler}.weight" not in parts:
-            self.pooler = _dense("pooler", width, width, 1000 * seed + 999)
+            self.pooler = _dense("pooler", width, width, 1000 * seed + 999, layers.pooler_bias)
             parts |= dense_parts(layers.pooler, self.pooler)
+        if pooled and layers.norm is not None:
+            self.head_norm = keras.layers.LayerNormalization(center=False, dtype="float32", name="head_norm")
+            self.head_norm.build((None, width))
+            parts |= norm_parts(layers.norm, self.head_norm)
+        encoder = architecture.kind.weights(architecture.sizes)
         for name, part in parts.items():  # a pooler that KerasHub holds, and this head does not read
-            if architecture.kind.depth(name) is None and name.rpartition(".")[0] not in layers.dense:
+            if name not in encoder and name.rpartition(".")[0] not in layers.layers:
                 part.value.trainable = False
         self.named = Weights(parts | dense_parts(layers.output, self.head))
         self.adapters = {}
@@ -86,9 +91,11 @@ class Classifier(keras.Model):
         return loss + self.r_drop_alpha * mean
 
 
-def _dense(name: str, inputs: int, outputs: int, seed: int):
+def _dense(name: str, inputs: int, outputs: int, seed: int, bias: bool = True):
     """In float32, drawn as BERT's own layers start."""
     initializer = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
-    layer = keras.layers.Dense(outputs, kernel_initializer=initializer, dtype="float32", name=name)
+    layer = keras.layers.Dense(
+        outputs, use_bias=bias, kernel_initializer=initializer, dtype="float32", name=name
+    )
     layer.build((None, inputs))
     return layer

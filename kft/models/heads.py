@@ -35,4 +35,5 @@ def _pool(blocks: Any, layers: HeadLayers, vectors: Any, rate: float) -> Any:
         return vectors
     if layers.dropped_before_pooler:
         vectors = blocks.drop(vectors, rate)
-    return blocks.activate(blocks.dense(layers.pooler, vectors), layers.activation)
+    vectors = blocks.activate(blocks.dense(layers.pooler, vectors), layers.activation)
+    return vectors if layers.norm is None else blocks.norm(layers.norm, vectors)

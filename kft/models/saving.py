@@ -11,6 +11,7 @@ from kft.models.adapters import factors_of, lora_of, merged
 from kft.models.architecture import read_architecture
 from kft.models.classifier import Classifier
 from kft.models.families import Family, Sizes
+from kft.models.holder import Holder
 from kft.runs import RunDir
 
 backend.select()
@@ -36,6 +37,8 @@ def new_backbone(family: Family, sizes: Sizes, precision: str):
         family, sizes: of the weights in it.
         precision: "float32" or "mixed_bfloat16".
     """
+    if family.hub is None:
+        return Holder((family.own_weights or family.weights)(sizes), precision)
     kind = getattr(backend.keras_hub().models, family.hub.backbone)
     return kind(**family.hub.arguments(sizes), dtype=keras.dtype_policies.DTypePolicy(precision))
 
@@ -92,7 +95,7 @@ def _read_into(model: Classifier, file: Path) -> None:
 def _without_optimizer(model: Classifier) -> Classifier:
     """The same layers, not compiled: Keras saves moments too, which makes 3 times the size."""
     bare = Classifier(model.architecture, model.backbone)
-    for name in ("head", "pooler"):
+    for name in ("head", "pooler", "head_norm"):
         if hasattr(model, name):
             setattr(bare, name, getattr(model, name))
     return bare

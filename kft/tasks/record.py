@@ -209,6 +209,8 @@ class Export:
         decisions: (predictions, learned) → the same of the run, [N] or [N, C].
         ties: (predictions, learned, tolerance) → bool [N], whether a decision hangs on twice the
             tolerance.
+        every_token: whether artefacts answer every token, [N, T, C] logits; then `compared`,
+            `decisions` and `ties` are of tokens, not of examples.
         pipeline: what hubs call models of the task; None where they have no name for it.
     """
 
@@ -220,6 +222,7 @@ class Export:
     decided: str | None = None
     decisions: Callable[[np.ndarray, Learned], np.ndarray] | None = None
     ties: Callable[[np.ndarray, Learned, float], np.ndarray] | None = None
+    every_token: bool = False
     pipeline: str | None = "text-classification"
 
 

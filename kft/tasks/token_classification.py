@@ -433,6 +433,16 @@ def _chips(style: str, result: list[tuple[Any, ...]]) -> list[tuple[str, str, st
     )
 
 
+def _together(predictions: np.ndarray) -> np.ndarray:
+    """Probabilities of all items in one, [W, C]."""
+    return np.concatenate(list(predictions))
+
+
+def _ties(predictions: np.ndarray, learned: Learned, tolerance: float) -> np.ndarray:
+    top = -np.sort(-_together(predictions), axis=1)[:, :2]
+    return top[:, 0] - top[:, -1] <= 2 * tolerance
+
+
 TASK = Task(
     labels=Labels(_check, _describe, "random", lines=_lines),
     learn=_learn,
@@ -477,5 +487,15 @@ TASK = Task(
         ),
         unit="sentence",
     ),
-    export=Export(formats=(), signature=None, in_graph=lambda *_: {}, numbers="probabilities"),
+    export=Export(
+        formats=("hf", "onnx"),
+        signature=None,
+        in_graph=lambda *_: {},
+        numbers="probabilities",
+        compared=_together,
+        decided="tags",
+        decisions=lambda predictions, learned: _together(predictions).argmax(axis=1),
+        ties=_ties,
+        every_token=True,
+    ),
 )

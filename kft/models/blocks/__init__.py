@@ -33,7 +33,7 @@ its own tensors. R rows, T tokens, M read places; A heads, D = H / A.
     heads_first(x)                       [R, M, T, A] → [R, A, M, T]
     rotate(x, positions, base)           heads [R, A, M, D] turned by their positions [R, M]: rotary
                                          embeddings, the first half of D with the second
-    halves(x)                            the two halves of the last axis
+    split(x, count)                      the last axis in so many equal parts
     take(x, places)                      [R, T, H] → [R, M, H]
     at_places(numbers, places)           [R, T] → [R, M]; all of them where places is None
     mean(x, example_ids, places)         [R, T, H] → [R, M, H], mean of the tokens of each example

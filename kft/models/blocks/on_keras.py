@@ -152,13 +152,12 @@ class KerasBlocks:
         rates = ops.array([base ** (-i / half) for i in range(half)], "float32")
         angles = ops.cast(positions, "float32")[:, None, :, None] * rates  # [R, 1, M, D / 2]
         cos, sin = ops.cos(angles), ops.sin(angles)
-        first, second = self.halves(ops.cast(x, "float32"))
+        first, second = self.split(ops.cast(x, "float32"), 2)
         turned = ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
         return ops.cast(turned, x.dtype)
 
-    def halves(self, x):
-        middle = x.shape[-1] // 2
-        return x[..., :middle], x[..., middle:]
+    def split(self, x, count):
+        return ops.split(x, count, axis=-1)
 
     def take(self, x, places):
         return ops.take_along_axis(x, places[:, :, None], axis=1)

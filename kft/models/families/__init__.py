@@ -5,6 +5,8 @@ from kft.models.families.bert import BERT
 from kft.models.families.deberta_v2 import DEBERTA_V2
 from kft.models.families.distilbert import DISTILBERT
 from kft.models.families.electra import ELECTRA
+from kft.models.families.modernbert import MODERNBERT
+from kft.models.families.mpnet import MPNET
 from kft.models.families.record import (
     ANSWERS,
     KINDS,
@@ -44,5 +46,6 @@ __all__ = [
 ]
 
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (BERT, DISTILBERT, ROBERTA, XLM_ROBERTA, ELECTRA, ALBERT, DEBERTA_V2)
+    family.name: family
+    for family in (BERT, DISTILBERT, ROBERTA, XLM_ROBERTA, ELECTRA, ALBERT, DEBERTA_V2, MODERNBERT, MPNET)
 }

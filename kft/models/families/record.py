@@ -99,6 +99,8 @@ class HeadLayers:
         activation: after the pooler, one of the `ACTIVATIONS` of `blocks`.
         dropped_before_pooler: whether dropout also stands before the pooler.
         dropped: whether dropout stands before the output.
+        pooler_bias: whether the pooler has one.
+        norm: the LayerNorm after the activation, without a bias; None where there is none.
     """
 
     architecture: str
@@ -108,16 +110,18 @@ class HeadLayers:
     activation: str = "tanh"
     dropped_before_pooler: bool = False
     dropped: bool = True
+    pooler_bias: bool = True
+    norm: str | None = None
 
     @property
-    def dense(self) -> tuple[str, ...]:
-        """The dense layers, from the encoder up."""
-        return (self.output,) if self.pooler is None else (self.pooler, self.output)
+    def layers(self) -> tuple[str, ...]:
+        """Those that have weights, from the encoder up."""
+        return tuple(name for name in (self.pooler, self.norm, self.output) if name is not None)
 
     @property
     def own(self) -> tuple[str, ...]:
         """Those of them whose names never have the encoder's prefix."""
-        return (self.output,) if self.pooler_in_encoder else self.dense
+        return (self.output,) if self.pooler_in_encoder else self.layers
 
     def owns(self, name: str) -> bool:
         """Whether a weight is of one of the layers `own`."""
@@ -194,7 +198,7 @@ class Family:
         name: `model_type` in config.json.
         prefix: of the encoder's weights in a checkpoint that has a head.
         architecture: transformers' class of the bare encoder.
-        hub: KerasHub's classes.
+        hub: KerasHub's classes; None where it has none, so that `models.holder` holds the weights.
         heads: kind of head → its layers.
         template: what stands around the texts of an example, and whether segment ids tell two
             apart.
@@ -212,12 +216,15 @@ class Family:
             [R, T, H] where places is None.
         head_dropout: config.json's key of the rate before the head.
         own_layers: sizes → layers that have weights of their own.
+        reads_head: config.json as `Settings` → whether the head reads the first token, as kft does.
+        own_weights: sizes → {name: Weight} that a `models.holder` holds; None where they are those
+            of the file.
     """
 
     name: str
     prefix: str
     architecture: str
-    hub: Hub
+    hub: Hub | None
     heads: dict[str, HeadLayers]
     template: Template
     sizes: Callable[[Any], Sizes]
@@ -232,6 +239,8 @@ class Family:
     run: Callable[..., Any]
     head_dropout: str = "classifier_dropout"
     own_layers: Callable[[Sizes], int] = lambda sizes: sizes.num_layers
+    own_weights: Callable[[Sizes], dict[str, Weight]] | None = None
+    reads_head: Callable[[Any], bool] = lambda settings: True
 
     @property
     def segments(self) -> bool:
@@ -240,16 +249,16 @@ class Family:
     def head_weights(self, kind: str, sizes: Sizes, outputs: int) -> dict[str, Weight]:
         """{name: Weight} of a kind of head, its pooler included."""
         layers, hidden = self.heads[kind], sizes.hidden_size
-        pooler = dense(layers.pooler, hidden, hidden) if layers.pooler else {}
-        return pooler | dense(layers.output, hidden, outputs)
+        pooler = dense(layers.pooler, hidden, hidden, layers.pooler_bias) if layers.pooler else {}
+        scale = norm(layers.norm, hidden, bias=False) if layers.norm else {}
+        return pooler | scale | dense(layers.output, hidden, outputs)
 
     def adapted(self, targets: tuple[str, ...], sizes: Sizes) -> list[str]:
         """The dense layers that `targets`, keys of `adapters`, name: layer by layer."""
         return [
             pattern.format(i=i)
             for i in range(self.own_layers(sizes))
-            for target in targets
-            for pattern in self.adapters[target]
+            for pattern in dict.fromkeys(p for target in targets for p in self.adapters[target])
         ]
 
 
@@ -257,12 +266,11 @@ def table(name: str, rows: int, width: int) -> dict[str, Weight]:
     return {f"{name}.weight": Weight((rows, width), "table")}
 
 
-def dense(name: str, inputs: int, outputs: int) -> dict[str, Weight]:
-    return {
-        f"{name}.weight": Weight((inputs, outputs), "kernel"),
-        f"{name}.bias": Weight((outputs,), "bias"),
-    }
+def dense(name: str, inputs: int, outputs: int, bias: bool = True) -> dict[str, Weight]:
+    kernel = {f"{name}.weight": Weight((inputs, outputs), "kernel")}
+    return kernel | ({f"{name}.bias": Weight((outputs,), "bias")} if bias else {})
 
 
-def norm(name: str, width: int) -> dict[str, Weight]:
-    return {f"{name}.weight": Weight((width,), "scale"), f"{name}.bias": Weight((width,), "offset")}
+def norm(name: str, width: int, bias: bool = True) -> dict[str, Weight]:
+    scale = {f"{name}.weight": Weight((width,), "scale")}
+    return scale | ({f"{name}.bias": Weight((width,), "offset")} if bias else {})

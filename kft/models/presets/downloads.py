@@ -18,6 +18,7 @@ _FILES = [
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "*.model",
     "special_tokens_map.json",
     "added_tokens.json",
     "model*.safetensors",
@@ -101,6 +102,7 @@ def keras_hub_presets() -> dict[str, str]:
     return {
         name: entry["kaggle_handle"]
         for family in FAMILIES.values()
+        if family.hub
         for name, entry in getattr(models, family.hub.backbone).presets.items()
     }
 

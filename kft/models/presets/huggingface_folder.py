@@ -83,6 +83,8 @@ def _head(settings: Settings, family: Family, checkpoint: "_Checkpoint", sizes: 
     if not kinds:
         return None
     kind, name = kinds[0], settings.name
+    if kind in (SEQUENCE, MULTIPLE_CHOICE) and not family.reads_head(settings):
+        return None
     output = f"{family.heads[kind].output}.weight"
     missing = [n for n in family.head_weights(kind, sizes, 1) if checkpoint.shape(n) is None]
     if missing:

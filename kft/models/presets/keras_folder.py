@@ -11,7 +11,7 @@ from kft.models.presets import files, tokenizer_files
 from kft.models.presets.record import Preset
 from kft.tasks.problems import ONE_CLASS, VALUE
 
-_FAMILIES = {family.hub.backbone: family for family in FAMILIES.values()}
+_FAMILIES = {family.hub.backbone: family for family in FAMILIES.values() if family.hub}
 
 
 def read(name: str, folder: Path, config: dict, activation: str | None) -> Preset:

@@ -164,7 +164,7 @@ def _changes(name: str, folder: Path, family: Family, sizes: Sizes) -> _Changes:
 
 
 def _head_names(family: Family) -> set[str]:
-    layers = {name for head in family.heads.values() for name in head.dense}
+    layers = {name for head in family.heads.values() for name in head.layers}
     return {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kft.errors import KftError
-from kft.models.presets import files
+from kft.models.presets import files, sentencepiece_file
 from kft.text import Tokenizer, load_tokenizer
 from kft.text.tokenizers import definition as definitions
 from kft.text.tokenizers.definition import BERT_TOKENS, ROBERTA_TOKENS, Definition
@@ -57,10 +57,10 @@ def keras_hub(name: str, folder: Path, embeddings: int) -> Tokenizer:
             name, assets / "vocabulary.json", assets / "merges.txt", bool(settings.get("add_prefix_space"))
         )
         return _load(name, definition, ROBERTA_TOKENS, embeddings)
-    raise KftError(
-        f"{name}: its tokenizer is a {kind}, kft needs a BertTokenizer or a RobertaTokenizer",
-        files.ANOTHER_HINT,
-    )
+    definition = sentencepiece_file.definition(name, assets / "vocabulary.spm", kind)
+    if definition is None:
+        raise KftError(f"{name}: its tokenizer is a {kind}, which kft does not know", files.ANOTHER_HINT)
+    return _load(name, definition, _roles(name, folder, definition, {}), embeddings)
 
 
 def read_vocabulary(name: str, path: Path) -> list[str]:
@@ -111,10 +111,13 @@ def _definition(name: str, folder: Path, said: dict) -> Definition:
     if (folder / "vocab.json").exists() or kind in _BYTE_BPE_CLASSES:
         space = bool(said.get("add_prefix_space", False))
         return _byte_bpe(name, folder / "vocab.json", folder / "merges.txt", space)
-    pieces = next((path.name for path in folder.glob("*.model")), None)
+    pieces = next(folder.glob("*.model"), None)
     if pieces and not (folder / "vocab.txt").exists():
+        definition = sentencepiece_file.definition(name, pieces, kind)
+        if definition is not None:
+            return definition
         raise KftError(
-            f"{name}: its tokenizer is in {pieces}, kft reads tokenizer.json",
+            f"{name}: its tokenizer is in {pieces.name}, kft reads tokenizer.json",
             "convert it once with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
         )
     vocabulary = read_vocabulary(name, folder / "vocab.txt")
@@ -185,11 +188,12 @@ def _roles(name: str, folder: Path, definition: Definition, said: dict) -> dict[
     said = files.read_json_or_empty(name, folder / "special_tokens_map.json") | said
     ids = definitions.ids_of(definition)
     kind = _named(name, definitions.kind_of, definition)
-    usual = BERT_TOKENS if kind == "wordpiece" else _ALBERT_TOKENS if "[CLS]" in ids else ROBERTA_TOKENS
+    usual = BERT_TOKENS if kind == "wordpiece" or "[PAD]" in ids else ROBERTA_TOKENS
+    if "[CLS]" in ids and "<pad>" in ids:
+        usual = _ALBERT_TOKENS
     roles = {}
     for role in ROLES:
-        token = said.get(role) or usual.get(role)
-        token = token.get("content") if isinstance(token, dict) else token
+        token = _token(said.get(role) or usual.get(role))
         if token in ids:
             roles[role] = token
         elif role in ("cls_token", "sep_token", "pad_token") and said.get(role):
@@ -216,13 +220,16 @@ def _added_tokens(name: str, folder: Path, definition: Definition, said: dict) -
     for entry in definition.get("added_tokens") or []:
         added[entry["id"]] = plain | entry
     vocabulary = definition["model"]["vocab"]
-    if isinstance(
-        vocabulary, dict
-    ):  # a special token of its roles is an added one even where no file lists it
+    if isinstance(vocabulary, dict):
+        # A special token of its roles is an added one even where no file lists it.
+        usual = BERT_TOKENS if definitions.kind_of(definition) == "wordpiece" else ROBERTA_TOKENS
         known = {entry["content"] for entry in added.values()}
-        for token in (
-            BERT_TOKENS if definitions.kind_of(definition) == "wordpiece" else ROBERTA_TOKENS
-        ).values():
+        for token in (_token(said.get(role)) or token for role, token in usual.items()):
             if token not in known and token in vocabulary:
                 added[vocabulary[token]] = plain | {"id": vocabulary[token], "content": token}
     return [added[i] for i in sorted(added)]
+
+
+def _token(entry: Any) -> str | None:
+    """A token as a role names it: by itself, or with its settings."""
+    return entry.get("content") if isinstance(entry, dict) else entry
