@@ -42,7 +42,7 @@ def mistake(result: Result, status: int = 1) -> str:
     assert message.removeprefix("Error: ").strip()
     assert hint.strip()
     assert hint.endswith("\n")
-    return message
+    return printed
 
 
 @pytest.fixture
