@@ -72,9 +72,10 @@ def import_keras() -> None:
 
     They are for drawing images, for reading tables, and for scikit-learn to use it.
 
-    For commands alone: other code of a process of its own may want Keras with them.
+    For commands alone: other code of a process of its own may want Keras with them. Not for torch,
+    whose compiler searches for them and takes an exception for a fault.
     """
-    if "keras" in sys.modules:
+    if "keras" in sys.modules or os.environ.get("KERAS_BACKEND") == "torch":
         return
     finder = _Unseen()
     sys.meta_path.insert(0, finder)

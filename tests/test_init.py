@@ -107,8 +107,12 @@ def test_numbers_with_a_decimal_comma(tmp_path):
     lines = [f'"{text}";{i % 12 + 1:02}.05.2024;{stars}' for i, (text, stars) in enumerate(rows)]
     path = write(tmp_path / "d.csv", "\n".join(["text;day;stars", *lines]))
     result = guess.init(path, output=str(tmp_path / "d.toml"))
-    told = {d["setting"]: d["value"] for d in result["settings"]}
-    assert (told["task"], told["data.decimal"], told["data.delimiter"]) == ("regression", ",", ";")
+    settings = {d["setting"]: d["value"] for d in result["settings"]}
+    assert (settings["task"], settings["data.decimal"], settings["data.delimiter"]) == (
+        "regression",
+        ",",
+        ";",
+    )
     # Lists of numbers, and no numbers.
     lines = [f'"{text}";{("1,2", "2", "1", "2,3", "3")[i % 5]}' for i, (text, _) in enumerate(ROWS)]
     path = write(tmp_path / "e.csv", "\n".join(["text;tags", *lines]))

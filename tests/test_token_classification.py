@@ -1,6 +1,4 @@
-"""Tagged words from files to a run: what readers make of odd files, what the head reads, windows,
-and what is answered.
-"""
+"""Tagged words from files to a run: readers of odd files, reads, windows, answers."""
 
 import json
 import shutil

@@ -1,6 +1,4 @@
-"""Tagged words: how texts are parted, which tags may follow, what entities become, and seqeval's
-scores.
-"""
+"""Tagged words: how texts are parted, which tags follow, entities, seqeval's scores."""
 
 import numpy as np
 import pytest

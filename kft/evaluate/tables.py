@@ -15,9 +15,7 @@ Answered = tuple[pl.DataFrame, list[dict[str, Any]]]  # rows of the input, and w
 
 
 def format_of(output: str | Path | None, more: Iterable[str] = ()) -> str:
-    """The format that the ending of a file asks for, one of FORMATS or of `more`; lines of JSON for
-    all others.
-    """
+    """The format that a file's ending asks for, of FORMATS or `more`; else lines of JSON."""
     ending = Path(output).suffix.lower().removeprefix(".") if output is not None else ""
     return ending if ending in (*FORMATS, *more) else "jsonl"
 

@@ -39,8 +39,9 @@ class Tagged:
         return len(self.gold)
 
     def __getitem__(self, rows: np.ndarray) -> "Tagged":
-        """The sentences of these numbers; all in their order are this very object, whose counts are
-        made once.
+        """The sentences of these numbers; all of them in order are this very object.
+
+        So its counts are computed once.
         """
         if np.array_equal(rows, np.arange(len(self))):
             return self
@@ -98,9 +99,7 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def micro(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall and F1 over all types, of sums [..., 3, K]; 0 where nothing is there, as in
-    seqeval.
-    """
+    """Precision, recall and F1 over all types, of sums [..., 3, K]; 0 of nothing, as in seqeval."""
     right, predicted, true = np.moveaxis(counts.sum(axis=-1), -1, 0)
     return _ratio(right, predicted), _ratio(right, true), _ratio(2 * right, predicted + true)
 

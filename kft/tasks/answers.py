@@ -85,8 +85,9 @@ def mean_learned(parts: Sequence[Learned]) -> Learned:
 
 
 def ordered(predictions: np.ndarray, labels: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
-    """Predictions [N, C, …] of `labels`, or [N] arrays [items, C], with columns in the order of
-    `wanted`, if they have labels.
+    """Predictions [N, C, …] of `labels`, or [N] arrays [items, C], with columns as in `wanted`.
+
+    Others, without labels, as they are.
 
     Raises:
         KftError: the names differ.

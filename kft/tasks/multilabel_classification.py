@@ -228,17 +228,15 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
 
 
 def _issues(table: pl.DataFrame, learned: Learned) -> list[tuple[int, str, float]]:
-    """Each label is a question of its own, yes or no; a row is as sure as the label that is doubted
-    most.
-    """
+    """Each label is a question, yes or no; a row is as sure as its most doubtful label."""
     from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
 
     marks, probabilities = _truths(table["target"], learned), read_probabilities(table, learned)
-    asked = np.flatnonzero(marks.any(axis=0) & ~marks.all(axis=0))  # others have nothing to compare
-    given = [np.flatnonzero(row).tolist() for row in marks[:, asked]]
+    varied = np.flatnonzero(marks.any(axis=0) & ~marks.all(axis=0))  # others have nothing to compare
+    given = [np.flatnonzero(row).tolist() for row in marks[:, varied]]
     doubted = np.zeros(marks.shape, bool)
-    if len(asked):
-        doubted[:, asked] = find_multilabel_issues_per_class(given, probabilities[:, asked], n_jobs=1)
+    if len(varied):
+        doubted[:, varied] = find_multilabel_issues_per_class(given, probabilities[:, varied], n_jobs=1)
     right = np.where(marks, probabilities, 1 - probabilities)  # [N, C]
     sure = np.where(doubted, right, 1.0).min(axis=1)
     rather = [[learned.labels[i] for i in np.flatnonzero(row)] for row in marks ^ doubted]

@@ -89,9 +89,7 @@ def _check_each(frame: pl.DataFrame, learned: Learned) -> None:
 
 
 def _describe(frame: pl.DataFrame) -> dict[str, Any]:
-    """Words, entities of each type as conlleval reads them, and tags that stand where they
-    cannot.
-    """
+    """Words, entities of each type as conlleval reads them, and misplaced tags."""
     rows = _rows(frame["label"])
     scheme = words.scheme_of(rows)
     plain = words.plain_prefix({tag for row in rows for tag in row})
@@ -139,9 +137,7 @@ def _listed(rows: list) -> np.ndarray:
 
 
 def _places(frame: pl.DataFrame, rows: Any) -> Reads:
-    """The first token of each word: where a text has several rows of tokens, in the one that shows
-    most around it.
-    """
+    """The first token of each word, in the row of tokens that has most around it."""
     columns = (frame[name] if name in frame.columns else [None] * len(frame) for name in ("text", "words"))
     spans = [words.spans_of(*row) for row in zip(*columns, strict=True)]
     counts = np.array([len(row) for row in spans], np.int64)
@@ -311,8 +307,9 @@ def _answer(row: dict[str, Any], learned: Learned) -> dict[str, Any]:
 
 
 def _conll(row: dict[str, Any], learned: Learned) -> str:
-    """A line for each word: the word, its right tag where the row has one, and the predicted tag; a
-    space parts them, as conlleval wants.
+    """A line for each word, as conlleval wants it, parted by spaces.
+
+    It has the word, its right tag where the row has one, and the predicted tag.
     """
     text = row["text"] or ""
     gold = words.tags_in(row.get("label") or "")
@@ -393,24 +390,22 @@ def _confusions(tagged: Tagged) -> list[dict[str, Any]]:
 
 
 def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
-    """Rows with an entity too many or too few, those first of whose wrong words the model was
-    surest.
-    """
+    """Rows with an entity too many or too few, those with the surest wrong words first."""
     wrong = []
     for row in table.iter_rows(named=True):
         gold = words.tags_in(row["target"]) or []
         pairs = list(zip(gold, row["tags"], row["scores"], strict=True))
         true = _named(row, [tag or words.OUTSIDE for tag in gold], labels)
-        taken = _named(row, [tag if right else words.OUTSIDE for right, tag, _ in pairs], labels)
-        if true == taken:
+        predicted = _named(row, [tag if right else words.OUTSIDE for right, tag, _ in pairs], labels)
+        if true == predicted:
             continue
         error = max((score for right, tag, score in pairs if right and right != tag), default=0.0)
         lacking, strange = (
-            [entity for entity in a if entity not in b] for a, b in ((true, taken), (taken, true))
+            [entity for entity in a if entity not in b] for a, b in ((true, predicted), (predicted, true))
         )
         verdict = [
             *_chips("chip target", lacking),
-            ("muted", "taken for", None),
+            ("muted", "predicted for", None),
             *_chips("chip wrong", strange),
         ]
         wrong.append((error, row | {"verdict": verdict}))

@@ -20,8 +20,9 @@ _SPACE, _ALONE, _PART = range(3)
 
 
 def split(text: str) -> Spans:
-    """The words of a text as BERT's pre-tokenizer parts them: at white space, each punctuation mark
-    and each CJK ideograph a word of its own.
+    """The words of a text as BERT's pre-tokenizer parts them.
+
+    White space parts them; each punctuation mark and each CJK ideograph is a word of its own.
     """
     spans, start = [], None
     for i, character in enumerate(text):
@@ -88,9 +89,7 @@ def tags_in(label: str) -> Tags | None:
 
 
 def parts(tag: str) -> tuple[str, str]:
-    """(prefix, type): ("B", "PER") of B-PER, ("O", "") of O, ("", "PER") of a tag without a
-    prefix.
-    """
+    """(prefix, type): ("B", "PER") of B-PER, ("O", "") of O, ("", "PER") without a prefix."""
     if tag == OUTSIDE:
         return OUTSIDE, ""
     if tag[:1] in PREFIXES and tag[1:2] in ("-", ""):
@@ -110,15 +109,16 @@ def types(tags: Iterable[str]) -> set[str]:
 
 
 def plain_prefix(tags: Iterable[str]) -> str:
-    """What stands for the prefix of tags without one: "I" where words lie outside entities, so that
-    neighbours of one type are one entity, else "S", each word by itself (parts of speech).
+    """What stands for the prefix of tags without one: "I" or "S".
+
+    "I" where words lie outside entities, so that neighbours of one type are one entity, else
+    "S", each word by itself (parts of speech).
     """
     return "I" if OUTSIDE in tags else "S"
 
 
 def scheme_of(rows: Sequence[Sequence[str | None]]) -> str | None:
-    """The scheme of tagged sentences: "IOB2", "IOB1", "IOBES" or "BILOU"; None where tags have no
-    prefixes.
+    """The scheme of tagged sentences: "IOB2", "IOB1", "IOBES", "BILOU", or None without prefixes.
 
     IOB1 begins an entity with I, and with B only where one of its type ends just before.
     """
@@ -144,8 +144,9 @@ def _begins_alone(row: Sequence[str | None]) -> bool:
 
 
 def misplaced(tags: Sequence[str | None], scheme: str | None) -> Iterator[int]:
-    """The places of tags that cannot follow the tag before them; the end of a row is place
-    len(tags), where an entity must not be left open.
+    """The places of tags that cannot follow the tag before them.
+
+    The end of a row is place len(tags), where an entity must not be left open.
     """
     if scheme is None or scheme == "IOB1":  # where everything may follow
         return
@@ -178,8 +179,7 @@ class Entity:
 
 
 def entities_in(value: Any) -> list[Entity]:
-    """The entities that a field holds: objects with start, end and label, lists [start, end,
-    label], or an object of three lists.
+    """The entities of a field: objects with start, end, label, or lists of these, or three lists.
 
     Raises:
         ValueError: it holds something else.

@@ -85,7 +85,7 @@ def _matches(system: Any, pattern: str, address: str) -> list[str]:
     """The names that a pattern stands for; without a network those of last time."""
     file = _place(address) / MATCHES
     try:
-        names = _asked(address, lambda: sorted(system.glob(pattern)))
+        names = _answer_of(address, lambda: sorted(system.glob(pattern)))
     except _Unreachable:
         if not file.is_file():
             raise
@@ -126,7 +126,7 @@ def _fetch(system: Any, path: str, address: str) -> Path:
     file, origin = folder / (name_in(address) or "file"), folder / ORIGIN
     known = json.loads(origin.read_text("utf-8")) if origin.is_file() and file.is_file() else None
     try:
-        info = _asked(address, lambda: system.info(path))
+        info = _answer_of(address, lambda: system.info(path))
     except _Unreachable as error:
         if known is None:
             raise
@@ -151,7 +151,7 @@ def _fetch(system: Any, path: str, address: str) -> Path:
 def _download(system: Any, path: str, aside: Path, wanted: dict[str, Any]) -> None:
     address = wanted["address"]
     try:
-        _asked(address, lambda: system.get_file(path, os.fspath(aside)))
+        _answer_of(address, lambda: system.get_file(path, os.fspath(aside)))
     except _Unreachable:
         raise KftError(f"{address}: the download broke off", f"try again, {PATH_HINT}") from None
     length = aside.stat().st_size
@@ -172,7 +172,7 @@ class _Unreachable(KftError):
     """There is no network, or no server at the address."""
 
 
-def _asked(address: str, ask: Callable[[], Any]) -> Any:
+def _answer_of(address: str, ask: Callable[[], Any]) -> Any:
     """What a client answers; its errors as mistakes that name the address."""
     try:
         return ask()

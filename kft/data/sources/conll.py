@@ -18,8 +18,9 @@ Sentence = list[tuple[int, list[str]]]  # (line, columns) of each word
 
 
 def read_conll(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
-    """The sentences: "tokens" and "tags" as JSON lists (tags null in a file of one column), and the
-    "line" of the first word.
+    """The sentences: "tokens" and "tags" as JSON lists, and the "line" of the first word.
+
+    Tags are null in a file of one column.
 
     Columns are parted by `data.delimiter`, else by tabs where the first word's line has one, else
     by spaces. Lines that begin with -DOCSTART- end a document and are no words; lines that begin

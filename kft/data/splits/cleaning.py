@@ -71,9 +71,7 @@ def are_numbers(labels: pl.Series, rules: Labels) -> bool:
 
 
 def with_groups(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame, its groups in one form, so that "Ann" and "ann " never part; an empty one is
-    none.
-    """
+    """The frame, groups in one form: "Ann" and "ann " never part; an empty one is none."""
     if GROUP not in frame.columns:
         return frame
     group = normalized(frame[GROUP])
