@@ -68,6 +68,7 @@ def unigram(folder: Path, kind: str) -> Path:
     special, maker = {
         "xlm-roberta": (["<s>", "<pad>", "</s>", "<unk>"], transformers.XLMRobertaTokenizer),
         "albert": (["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], transformers.AlbertTokenizer),
+        "deberta-v2": (["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"], transformers.DebertaV2Tokenizer),
     }[kind]
     vocabulary = [*((token, 0.0) for token in special), *pieces]
     vocabulary += [("<mask>", 0.0)] if kind == "xlm-roberta" else []
@@ -78,7 +79,7 @@ def unigram(folder: Path, kind: str) -> Path:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("tokenizers")
-    written = {kind: unigram(root / kind, kind) for kind in ("xlm-roberta", "albert")}
+    written = {kind: unigram(root / kind, kind) for kind in ("xlm-roberta", "albert", "deberta-v2")}
     added = transformers.BertTokenizerFast(vocab={token: i for i, token in enumerate(VOCABULARY)})
     added.add_tokens(["newword", "Two Words"])
     added.add_special_tokens({"additional_special_tokens": ["<user>"]})
@@ -86,7 +87,13 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     return written | {"roberta": byte_bpe(root / "roberta"), "added": root / "added"}
 
 
-NAMES = {"roberta": "byte_bpe", "xlm-roberta": "unigram", "albert": "unigram", "added": "wordpiece"}
+NAMES = {
+    "roberta": "byte_bpe",
+    "xlm-roberta": "unigram",
+    "albert": "unigram",
+    "deberta-v2": "unigram",
+    "added": "wordpiece",
+}
 
 
 @pytest.fixture(scope="module")

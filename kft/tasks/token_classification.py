@@ -364,7 +364,7 @@ def _details(targets, tagged: Tagged, labels, generator, resamples: int) -> dict
     sums = tagged.counts.sum(axis=0)
     columns = zip(tagged.kinds, *entities.by_type(sums), sums[2], strict=True)
     return {
-        "sentences": total,
+        "examples": total,
         "words": {"count": int(tagged.words[:, 1].sum()), "lost": int(tagged.lost.sum())},
         "intervals": bootstrap.intervals(drawn, total),
         "labels": list(labels),

@@ -58,6 +58,8 @@ FIELDS = {
     "disagreements.examples[].target": "its label or score",
     "disagreements.examples[].answers.*.label": "name of a run: what it predicts",
     "disagreements.examples[].answers.*.labels[]": "the same where a row may have several",
+    "disagreements.examples[].answers.*.entities[]": "of tagged words: each entity's type, and its first and last word from 1",
+    "disagreements.examples[].words": "of tagged words that a file parts itself: the characters of each in the text",
     "disagreements.examples[].answers.*.probability": "and how surely; of a choice among those of the question",
     "disagreements.examples[].answers.*.chosen": "whether the choice is the one, for choices",
     "disagreements.examples[].answers.*.value": "what it predicts, for scores",
