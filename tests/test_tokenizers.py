@@ -188,7 +188,11 @@ def test_a_row_needs_room_for_its_special_tokens(pairs):
         encode(pairs["roberta"][0], ROBERTA, ["a"], ["b"], 3)
     with pytest.raises(KftError, match="the tokenizer has no token"):
         encode(
-            pairs["added"][0].__class__(**vars(pairs["added"][0]) | {"sequences": None}), ROBERTA, ["a"], None, 8
+            pairs["added"][0].__class__(**vars(pairs["added"][0]) | {"sequences": None}),
+            ROBERTA,
+            ["a"],
+            None,
+            8,
         )
 
 
