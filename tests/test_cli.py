@@ -137,7 +137,7 @@ BAD_DATA = {
         HEADER + GOOD, ["data.test=test.csv"], "test.csv, row 2: label must be one of negative, positive, got: postive, did you mean `positive`?",
         "mend the rows",
     ),
-    "NaN score": (scores_file("NaN"), ["task=regression"], "data.csv, row 6: label must be a finite number, got: 'NaN'", "mend or remove"),
+    "NA score": (scores_file("NA"), ["task=regression"], "data.csv, row 6: label must be a finite number, got: 'NA'", "mend or remove"),
     "infinite score": (scores_file("inf"), ["task=regression"], "data.csv, row 6: label must be a finite number", "mend or remove"),
     "text labels in a regression": (HEADER + GOOD, ["task=regression"], "label must be a finite number, got: 'negative'", "classification"),
     "not UTF-8": (HEADER + GOOD + "café,positive\n".encode("latin-1"), [], "data.csv, row 41 (line 42): byte 0xe9", "data.encoding"),

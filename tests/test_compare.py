@@ -21,7 +21,7 @@ from kft.metrics import bootstrap
 from kft.report import compare
 from kft.report.compare import significance
 from kft.studies import ensemble
-from kft.tasks import multilabel_classification, questions, scoring
+from kft.tasks import multilabel_classification, questions, scoring, words
 from kft.tasks.answers import Answers
 from kft.tasks.labels import spelled
 from kft.tasks.record import Learned
@@ -155,6 +155,24 @@ def set_answers(count: int = 40, seed: int = 0) -> Answers:
     return Answers("multilabel_classification", LABELS, rows, predictions, learned.thresholds)
 
 
+def tag_answers(count: int = 20, seed: int = 0) -> Answers:
+    """Of the task that tags each word, of which there are three in a row."""
+    tags = ["B-FILM", "O"]
+    chosen = np.random.default_rng(7).integers(0, 2, (count, 3))
+    text, spans = words.joined(["a", "good", "film"])
+    rows = pl.DataFrame(
+        {
+            "id": range(count),
+            "text": [text] * count,
+            "words": [words.written_spans(spans)] * count,
+            "target": [words.written_tags(tags[i] for i in row) for row in chosen],
+        }
+    )
+    predictions = np.empty(count, object)
+    predictions[:] = list(np.random.default_rng(seed).dirichlet(np.ones(2), (count, 3)))
+    return Answers("token_classification", tags, rows, predictions)
+
+
 def values(sd: float, count: int = 30) -> Answers:
     rng = np.random.default_rng(0)
     targets = rng.normal(size=count)
@@ -183,6 +201,7 @@ class TestCompare:
         pairs = [
             [class_answers(seed=seed) for seed in (0, 1)],
             [set_answers(seed=seed) for seed in (0, 1)],
+            [tag_answers(seed=seed) for seed in (0, 1)],
             [values(0.1), values(2)],
             [choices([0.9, 0.8, 0.3]), choices([0.7, 0.4, 0.2])],
         ]
@@ -329,14 +348,14 @@ class TestCommand:
 
     def test_text(self, tiny_run, other_run):
         text = kft("compare", tiny_run, other_run, "--split", "validation").stdout
-        for words in (
+        for line in (
             "validation: 20 examples\n",
             "other less tiny",
             "McNemar's test",
             "the runs disagree on",
             "target negative: tiny negative (",
         ):
-            assert words in text
+            assert line in text
 
     def test_a_file(self, tiny_run, other_run, tmp_path):
         rows = [("good film", "positive"), ("bad plot", "negative"), ("dull", "negative")]

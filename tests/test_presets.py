@@ -379,8 +379,8 @@ KERAS_MISTAKES = [
         "holds a KerasHub T5Backbone, kft fine-tunes BertBackbone",
     ),
     (
-        lambda f: change_json(f / "tokenizer.json", class_name="XLMRobertaTokenizer"),
-        "is a XLMRobertaTokenizer",
+        lambda f: change_json(f / "tokenizer.json", class_name="T5Tokenizer"),
+        "is a T5Tokenizer",
     ),
     (lambda f: (f / "model.weights.h5").unlink(), "model.weights.h5 is missing"),
     (lambda f: (f / "model.weights.h5").write_bytes(b"no"), "model.weights.h5 is damaged"),
