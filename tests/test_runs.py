@@ -77,6 +77,8 @@ class TestFields:
                 "splits.*.label_sets",
                 "*.confusions",
                 "*.groups",
+                "*.words.",
+                "*.scheme",
                 "splits.*.words.",
                 "splits.*.entities.",
                 "splits.*.tokens.windows",
