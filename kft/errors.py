@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+SHOWN_ROWS = 5
+
 
 class KftError(Exception):
     """A mistake that the user can mend: what is wrong and where, and a hint what to do.
@@ -14,6 +16,13 @@ class KftError(Exception):
         super().__init__(message if hint is None else f"{message}\n\nhint: {hint}")
         self.message = message
         self.hint = hint
+
+
+def first_rows(problems: list[str]) -> str:
+    """The first of the rows' problems, a line each, and how many more rows there are."""
+    more = len(problems) - SHOWN_ROWS
+    rest = [f"and {more} more such row{'s' if more > 1 else ''}"] if more > 0 else []
+    return "\n".join(problems[:SHOWN_ROWS] + rest)
 
 
 def closest(name: str, options: Iterable[str]) -> str | None:

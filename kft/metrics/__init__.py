@@ -223,14 +223,6 @@ METRICS: dict[str, Metric] = {
             greater_is_better=name != "token_log_loss",
             interval=name in ("entity_f1", "entity_f1_macro", "entity_f1_strict", "token_accuracy"),
         )
-        for name in (
-            "entity_f1",
-            "entity_precision",
-            "entity_recall",
-            "entity_f1_macro",
-            "entity_f1_strict",
-            "token_accuracy",
-            "token_log_loss",
-        )
+        for name in entities.METRICS
     },
 }

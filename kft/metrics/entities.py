@@ -13,6 +13,15 @@ from kft.later import Later
 
 schemes, labeling = Later("seqeval.scheme"), Later("seqeval.metrics.sequence_labeling")
 Found = tuple[str, int, int]  # type, first word, last word
+METRICS = (
+    "entity_f1",
+    "entity_precision",
+    "entity_recall",
+    "entity_f1_macro",
+    "entity_f1_strict",
+    "token_accuracy",
+    "token_log_loss",
+)
 STRICT = ("IOB1", "IOB2", "IOBES")  # seqeval's names of schemes
 
 

@@ -463,15 +463,7 @@ TASK = Task(
     counted="sentence",
     worst=_worst,
     scoring=Scoring(
-        metrics=(
-            "entity_f1",
-            "entity_precision",
-            "entity_recall",
-            "entity_f1_macro",
-            "entity_f1_strict",
-            "token_accuracy",
-            "token_log_loss",
-        ),
+        metrics=entities.METRICS,
         loss="token_log_loss",
         checked=_checked,
         numbers=lambda tagged: tagged.losses,

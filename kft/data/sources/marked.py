@@ -2,9 +2,7 @@
 
 import polars as pl
 
-from kft.errors import KftError
-
-SHOWN_PROBLEMS = 5
+from kft.errors import KftError, first_rows
 
 
 def with_offsets(frame: pl.DataFrame, name: str, spans: list[list[str | int]] | None) -> pl.DataFrame:
@@ -25,10 +23,8 @@ def with_offsets(frame: pl.DataFrame, name: str, spans: list[list[str | int]] | 
     numbers = frame.with_columns(pl.col(ends).cast(pl.String).str.strip_chars().cast(pl.Int64, strict=False))
     problems = [problem for span in spans for problem in _problems(frame, numbers, name, *map(str, span))]
     if problems:
-        more = len(problems) - SHOWN_PROBLEMS
-        rest = [f"and {more} more such row{'s' if more > 1 else ''}"] if more > 0 else []
         raise KftError(
-            "\n".join(problems[:SHOWN_PROBLEMS] + rest),
+            first_rows(problems),
             "offsets count Unicode characters from 0, not bytes or words; the end is the first character after the span",
         )
     return numbers

@@ -6,12 +6,11 @@ from typing import Any
 
 import polars as pl
 
-from kft.errors import KftError
+from kft.errors import KftError, first_rows
 from kft.progress import note
 from kft.tasks import words
 
 LISTS = ("tokens", "tags", "entities")  # columns that come as JSON
-SHOWN_PROBLEMS = 5
 Where = Callable[[int, int], str]  # (row, word) → where it stands
 
 
@@ -46,10 +45,8 @@ def _of_lists(frame: pl.DataFrame, name: str) -> pl.DataFrame:
         except ValueError as error:
             problems.append(f"{where(row)}: {error}")
     if problems:
-        more = len(problems) - SHOWN_PROBLEMS
-        rest = [f"and {more} more such row{'s' if more > 1 else ''}"] if more > 0 else []
         raise KftError(
-            "\n".join(problems[:SHOWN_PROBLEMS] + rest),
+            first_rows(problems),
             "`data.tokens` and `data.tags` name columns of lists of the same length, such as "
             '["Ann", "met", "Bo"] and ["B-PER", "O", "B-PER"]',
         )
@@ -124,10 +121,8 @@ def _of_entities(frame: pl.DataFrame, name: str) -> pl.DataFrame:
         except ValueError as error:
             problems.append(f"{name}, row {row + 1}: {error}")
     if problems:
-        more = len(problems) - SHOWN_PROBLEMS
-        rest = [f"and {more} more such row{'s' if more > 1 else ''}"] if more > 0 else []
         raise KftError(
-            "\n".join(problems[:SHOWN_PROBLEMS] + rest),
+            first_rows(problems),
             'entities are a list such as [{"start": 0, "end": 3, "label": "PER"}]; offsets count Unicode characters from 0, '
             "not bytes; the end is the first character after the entity",
         )

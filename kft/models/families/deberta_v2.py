@@ -11,11 +11,8 @@ import numpy as np
 from kft.models.families import encoders, heads
 from kft.models.families.parts import norm_parts, table_part
 from kft.models.families.record import (
-    MULTIPLE_CHOICE,
-    SEQUENCE,
     Encoding,
     Family,
-    HeadLayers,
     Hub,
     Part,
     Sizes,
@@ -146,10 +143,6 @@ def _layer(blocks: Any, i: int, x: Any, context: Any, sight: tuple[Any, Any, Any
     return encoders.after_attention(blocks, NAMES, i, x, attended)
 
 
-def _classifier(kind: str) -> HeadLayers:
-    return HeadLayers(f"DebertaV2For{kind}", "classifier", heads.POOLER, activation="gelu_exact")
-
-
 DEBERTA_V2 = Family(
     name="deberta-v2",
     prefix="deberta.",
@@ -165,18 +158,13 @@ DEBERTA_V2 = Family(
         epsilon=1e-7,
         head={heads.POOLER: "pooled_dense", "classifier": "output_dense"},
     ),
-    heads={
-        **heads.of_tokens("DebertaV2"),
-        SEQUENCE: _classifier("SequenceClassification"),
-        MULTIPLE_CHOICE: _classifier("MultipleChoice"),
-    },
+    heads=heads.of_tokens("DebertaV2")
+    | heads.of_first_token("DebertaV2", "classifier", heads.POOLER, activation="gelu_exact"),
     template=replace(templates.BERT, segments=False),
     sizes=sizes,
     encoding=encoding,
     to_config=to_config,
     weights=weights,
-    fold=lambda arrays, sizes: arrays,
-    unfold=lambda arrays, sizes: arrays,
     parts=parts,
     depth=depth,
     adapters=NAMES.adapters,

@@ -8,8 +8,6 @@ from kft.models.families.encoders import Names
 from kft.models.families.parts import norm_parts, table_part
 from kft.models.families.record import (
     ANSWERS,
-    MULTIPLE_CHOICE,
-    SEQUENCE,
     Encoding,
     Family,
     HeadLayers,
@@ -71,10 +69,6 @@ def parts(backbone: Any) -> dict[str, Part]:
     }
 
 
-def _classifier(kind: str) -> HeadLayers:
-    return HeadLayers(f"DistilBertFor{kind}", "classifier", "pre_classifier", activation="relu")
-
-
 DISTILBERT = Family(
     name="distilbert",
     prefix="distilbert.",
@@ -90,8 +84,7 @@ DISTILBERT = Family(
         head={"pre_classifier": "pooled_dense", "classifier": "output_dense"},
     ),
     heads={
-        SEQUENCE: _classifier("SequenceClassification"),
-        MULTIPLE_CHOICE: _classifier("MultipleChoice"),
+        **heads.of_first_token("DistilBert", "classifier", "pre_classifier", activation="relu"),
         **heads.of_tokens("DistilBert"),
         ANSWERS: HeadLayers("DistilBertForQuestionAnswering", output="qa_outputs"),
     },
@@ -100,8 +93,6 @@ DISTILBERT = Family(
     encoding=encoding,
     to_config=to_config,
     weights=weights,
-    fold=lambda arrays, sizes: arrays,
-    unfold=lambda arrays, sizes: arrays,
     parts=parts,
     depth=NAMES.depth,
     adapters=NAMES.adapters,

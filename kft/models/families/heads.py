@@ -1,5 +1,7 @@
 """The heads that transformers puts on an encoder, as several families have them."""
 
+from typing import Any
+
 from kft.models.families.record import ANSWERS, MULTIPLE_CHOICE, SEQUENCE, TOKEN_CLASSES, HeadLayers
 
 POOLER = "pooler.dense"
@@ -17,13 +19,15 @@ def of_tokens(name: str) -> dict[str, HeadLayers]:
     }
 
 
+def of_first_token(name: str, *layers: Any, **more: Any) -> dict[str, HeadLayers]:
+    """The heads that read one token, alike in their layers: the arguments of `HeadLayers`."""
+    kinds = {SEQUENCE: "SequenceClassification", MULTIPLE_CHOICE: "MultipleChoice"}
+    return {kind: HeadLayers(f"{name}For{use}", *layers, **more) for kind, use in kinds.items()}
+
+
 def with_pooler(name: str, pooler: str = POOLER) -> dict[str, HeadLayers]:
     """BERT's heads: those that read one token pass it through the encoder's own pooler."""
-    return {
-        SEQUENCE: HeadLayers(f"{name}ForSequenceClassification", "classifier", pooler, True),
-        MULTIPLE_CHOICE: HeadLayers(f"{name}ForMultipleChoice", "classifier", pooler, True),
-        **of_tokens(name),
-    }
+    return of_first_token(name, "classifier", pooler, True) | of_tokens(name)
 
 
 def with_dense(name: str, activation: str = "tanh") -> dict[str, HeadLayers]:

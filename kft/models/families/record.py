@@ -231,12 +231,12 @@ class Family:
     encoding: Callable[[Any], Encoding]
     to_config: Callable[[Sizes, Encoding], dict[str, Any]]
     weights: Callable[[Sizes], dict[str, Weight]]
-    fold: Callable[[dict[str, Any], Sizes], dict[str, Any]]
-    unfold: Callable[[dict[str, Any], Sizes], dict[str, Any]]
     parts: Callable[[Any], dict[str, Part]]
     depth: Callable[[str], int | None]
     adapters: dict[str, tuple[str, ...]]
     run: Callable[..., Any]
+    fold: Callable[[dict[str, Any], Sizes], dict[str, Any]] = lambda arrays, sizes: arrays
+    unfold: Callable[[dict[str, Any], Sizes], dict[str, Any]] = lambda arrays, sizes: arrays
     head_dropout: str = "classifier_dropout"
     own_layers: Callable[[Sizes], int] = lambda sizes: sizes.num_layers
     own_weights: Callable[[Sizes], dict[str, Weight]] | None = None
