@@ -1,6 +1,7 @@
 """Chooses the Keras backend, caches, devices and log noise before Keras is imported."""
 
 import ctypes
+import gc
 import importlib.abc
 import importlib.metadata
 import importlib.util
@@ -21,6 +22,7 @@ from kft.errors import KftError
 
 _preloading: threading.Thread | None = None
 BACKENDS = ("jax", "torch", "tensorflow")
+COLLECT_AFTER = 200_000  # new objects, of which Python collects garbage after 700
 _PACKAGES = (
     "kft",
     "keras",
@@ -77,6 +79,8 @@ def import_keras() -> None:
     """
     if "keras" in sys.modules or os.environ.get("KERAS_BACKEND") == "torch":
         return
+    # Else the collector walks all that lives again and again while thousands of modules come in.
+    gc.set_threshold(COLLECT_AFTER)
     finder = _Unseen()
     sys.meta_path.insert(0, finder)
     try:

@@ -1,5 +1,7 @@
 """Weights of a model ↔ the file of a run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +33,32 @@ def parameter_counts(model: Classifier) -> dict[str, int]:
 
 
 def new_backbone(family: Family, sizes: Sizes, precision: str):
-    """KerasHub's backbone of a family, its weights drawn at random.
+    """KerasHub's backbone of a family, its random weights all zero: the caller sets each.
 
     Args:
         family, sizes: of the weights in it.
         precision: "float32" or "mixed_bfloat16".
     """
-    if family.hub is None:
-        return Holder((family.own_weights or family.weights)(sizes), precision)
-    kind = getattr(backend.keras_hub().models, family.hub.backbone)
-    return kind(**family.hub.arguments(sizes), dtype=keras.dtype_policies.DTypePolicy(precision))
+    with _undrawn():
+        if family.hub is None:
+            return Holder((family.own_weights or family.weights)(sizes), precision)
+        kind = getattr(backend.keras_hub().models, family.hub.backbone)
+        return kind(**family.hub.arguments(sizes), dtype=keras.dtype_policies.DTypePolicy(precision))
+
+
+@contextmanager
+def _undrawn() -> Iterator[None]:
+    """Layers that are made in it draw no weights.
+
+    KerasHub's classes draw theirs always, which takes a second, though those of a checkpoint follow.
+    """
+    kind = keras.initializers.TruncatedNormal
+    draw = kind.__call__
+    kind.__call__ = lambda self, shape, dtype=None: np.zeros(shape, dtype or keras.config.floatx())
+    try:
+        yield
+    finally:
+        kind.__call__ = draw
 
 
 def save(model: Classifier, file: Path) -> None:
