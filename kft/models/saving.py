@@ -50,7 +50,7 @@ def new_backbone(family: Family, sizes: Sizes, precision: str):
 def _undrawn() -> Iterator[None]:
     """Layers that are made in it draw no weights.
 
-    KerasHub's classes draw theirs always, which takes a second, though those of a checkpoint follow.
+    KerasHub's classes always draw theirs, for a second, though those of a checkpoint follow.
     """
     kind = keras.initializers.TruncatedNormal
     draw = kind.__call__
