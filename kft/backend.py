@@ -22,7 +22,7 @@ from kft.errors import KftError
 
 _preloading: threading.Thread | None = None
 BACKENDS = ("jax", "torch", "tensorflow")
-COLLECT_AFTER = 200_000  # new objects, of which Python collects garbage after 700
+COLLECT_AFTER = 200_000  # new objects between two collections of garbage; Python's own default is 700
 _PACKAGES = (
     "kft",
     "keras",
@@ -74,12 +74,14 @@ def import_keras() -> None:
 
     They are for drawing images, for reading tables, and for scikit-learn to use it.
 
+    Garbage is collected less often from then on: else the collector walks all that lives again and
+    again while thousands of modules come in.
+
     For commands alone: other code of a process of its own may want Keras with them. Not for torch,
     whose compiler searches for them and takes an exception for a fault.
     """
     if "keras" in sys.modules or os.environ.get("KERAS_BACKEND") == "torch":
         return
-    # Else the collector walks all that lives again and again while thousands of modules come in.
     gc.set_threshold(COLLECT_AFTER)
     finder = _Unseen()
     sys.meta_path.insert(0, finder)

@@ -7,8 +7,6 @@ backend.select()
 
 import keras  # noqa: E402
 
-_INITIALIZERS = {"bias": "zeros", "offset": "zeros", "scale": "ones"}
-
 
 class Held(keras.layers.Layer):
     """The weights of one layer, as attributes "weight" and, where it has one, "bias".
@@ -23,13 +21,14 @@ class Held(keras.layers.Layer):
         super().__init__(name=prefix.replace(".", "_"), dtype=policy)
         self.prefix, self.parts = prefix, tuple(table)
         for part, weight in table.items():
-            start = _INITIALIZERS.get(weight.kind) or keras.initializers.TruncatedNormal(stddev=0.02, seed=0)
-            setattr(self, part, self.add_weight(name=part, shape=weight.shape, initializer=start))
+            setattr(self, part, self.add_weight(name=part, shape=weight.shape, initializer="zeros"))
         self.built = True
 
 
 class Holder(keras.layers.Layer):
-    """All weights of an encoder; `families.parts.held_parts` names them.
+    """All weights of an encoder, zero until the caller sets them.
+
+    `families.parts.held_parts` names them.
 
     Args:
         table: {name: Weight}, of `Family.weights`.

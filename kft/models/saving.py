@@ -33,24 +33,24 @@ def parameter_counts(model: Classifier) -> dict[str, int]:
 
 
 def new_backbone(family: Family, sizes: Sizes, precision: str):
-    """KerasHub's backbone of a family, its random weights all zero: the caller sets each.
+    """The backbone of a family, KerasHub's where it has one; the caller sets each weight.
 
     Args:
         family, sizes: of the weights in it.
         precision: "float32" or "mixed_bfloat16".
     """
+    if family.hub is None:
+        return Holder((family.own_weights or family.weights)(sizes), precision)
+    kind = getattr(backend.keras_hub().models, family.hub.backbone)
     with _undrawn():
-        if family.hub is None:
-            return Holder((family.own_weights or family.weights)(sizes), precision)
-        kind = getattr(backend.keras_hub().models, family.hub.backbone)
         return kind(**family.hub.arguments(sizes), dtype=keras.dtype_policies.DTypePolicy(precision))
 
 
 @contextmanager
 def _undrawn() -> Iterator[None]:
-    """Layers that are made in it draw no weights.
+    """Within it, weights that would be drawn at random are zero.
 
-    KerasHub's classes always draw theirs, for a second, though those of a checkpoint follow.
+    KerasHub's classes draw theirs for a second, and take no other initializer.
     """
     kind = keras.initializers.TruncatedNormal
     draw = kind.__call__

@@ -31,8 +31,6 @@ def line(before: str) -> str:
 def read_bytes(path: Path, name: str) -> bytes:
     """The bytes of a file, decompressed as its ending says."""
     try:
-        if not compressed.is_compressed(path):
-            return path.read_bytes()
         with compressed.open_bytes(path) as raw:
             return raw.read()
     except (*compressed.DAMAGES, OSError) as error:
