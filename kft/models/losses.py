@@ -80,6 +80,32 @@ class _CrossEntropyAmongRivals(keras.losses.Loss):
         return -keras.ops.reshape(log_p, keras.ops.shape(y_pred)[:2])
 
 
+class _CrossEntropyOfSpans(keras.losses.Loss):
+    """Mean cross-entropy of start and end, each a softmax over the rivals of a packed row.
+
+    Targets of a place are 1 or 0 for start, the same for end, and the number of its rivals. A place
+    has half a weight for each of the two, so that the weighted mean is one over spans. Rivals stand
+    in one packed row: memory grows with R * M * M.
+    """
+
+    def __init__(self):
+        super().__init__(name="cross_entropy_of_spans", reduction=MEAN)
+
+    def call(self, y_true, y_pred):
+        ops = keras.ops
+        ends = ops.cast(y_true[..., :2], y_pred.dtype)
+        loss = -ops.sum(ends * _log_softmax_of_spans(y_true, y_pred), axis=-1)
+        return loss / ops.maximum(ops.sum(ends, axis=-1), 1.0)
+
+
+def _log_softmax_of_spans(y_true, y_pred):
+    """Log-probability of each read place as start and as end of its span, [R, M, 2]."""
+    ops, number = keras.ops, y_true[..., -1]
+    together = ops.equal(number[:, :, None], number[:, None, :])  # [R, M, M]
+    rivals = ops.where(together[..., None], y_pred[:, None], ops.cast(-1e9, y_pred.dtype))  # [R, M, M, 2]
+    return y_pred - ops.logsumexp(rivals, axis=2)
+
+
 def _cross_entropy(label_smoothing: float = 0.0) -> keras.losses.Loss:
     if label_smoothing:
         return _SmoothedCrossEntropy(label_smoothing)
@@ -134,6 +160,7 @@ LOSSES: dict[str, Callable[..., keras.losses.Loss]] = {
     "mse": lambda: keras.losses.MeanSquaredError(reduction=MEAN),
     "binary_cross_entropy": _BinaryCrossEntropy,
     "cross_entropy_among_rivals": _CrossEntropyAmongRivals,
+    "cross_entropy_of_spans": _CrossEntropyOfSpans,
 }
 # name → (targets, outputs, outputs) → [R, M], how far two outputs [R, M, C] of each read place are
 # apart: half the sum of both Kullback-Leibler divergences (of labels their mean, of rivals where

@@ -175,13 +175,13 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
         if prepared.config != config:
             runs.write_text(run.config, configs.dump(prepared.config))
         write_inputs(run, prepared)
-        describe(prepared)
 
         # Epochs, from wherever the last checkpoint stands.
         model, plan, settings = prepared.model, prepared.plan, prepared.config.train
         position, loss_state = restore(model, run) if resumed else (Position(), None)
         if resumed:
             runs.go_on(run, backend.describe(), plan.steps * position.epoch + position.step)
+        describe(prepared)
         cut_history(run, plan.steps * position.epoch + position.step)
         validation = validation_of(prepared)
         with trackers.tracking(settings.trackers, run.logs, run.path.name, config.model_dump()) as tracking:
