@@ -27,9 +27,10 @@ from kft.models.families.settings import Settings
 from kft.text import Tokens, encode
 
 LABELS = ["a", "b", "c"]
-# Families that are trained, killed and exported here, one for each way to attend and to name
-# layers; test_train and test_export do that of BERT.
+# Families that are trained, killed and exported everywhere here, one for each way to attend and to
+# name layers; test_train and test_export do that of BERT. The others are trained and exported once.
 TRAINED = ("roberta", "deberta-v2", "modernbert")
+OTHERS = tuple(name for name in FAMILIES if name not in (*TRAINED, "bert"))
 KINDS = [(SEQUENCE, "classification", LABELS), (MULTIPLE_CHOICE, "choice", [])]
 EVERY = [(name, *kind) for name in FAMILIES for kind in KINDS]
 OUTPUTS = {SEQUENCE: 3, MULTIPLE_CHOICE: 1, TOKEN_CLASSES: 3, ANSWERS: 2}
@@ -211,6 +212,18 @@ def test_packed_equals_alone(folder, family, pooling):
         np.testing.assert_allclose(evaluate.predict_logits(model, alone, shape)[0], packed[i], atol=1e-6)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_no_checkpoint_gave_is_drawn(folder, family):
+    """Of a bare encoder's head all but a pooler of the encoder's own, of a classifier nothing."""
+    layers, bare = FAMILIES[family].heads[SEQUENCE], presets.locate(str(folder(family)))
+    has_pooler = f"{layers.pooler}.weight" in load_file(bare.path / "model.safetensors")
+    expected = layers.layers[1:] if has_pooler else layers.layers
+    assert build_model(bare, "classification", LABELS, 3).drawn == expected
+    whole = presets.locate(str(folder(family, SEQUENCE)))
+    assert build_model(whole, "classification", LABELS, 3).drawn == ()
+    assert build_model(whole, "classification", ["x", "y", "z"], 3).drawn == (layers.output,)
+
+
 @pytest.mark.parametrize(
     ("family", "name"),
     [("roberta", "RobertaForMaskedLM"), ("roberta", "RobertaForSequenceClassification")],
@@ -311,9 +324,13 @@ def run(folder, tiny_settings, tmp_path_factory):
 
 
 @pytest.mark.parametrize("family", TRAINED)
-def test_a_killed_run_ends_as_if_nothing_had_happened(folder, tiny_settings, tmp_path, monkeypatch, family):
+def test_a_killed_run_ends_as_if_nothing_had_happened(
+    folder, tiny_settings, tmp_path, monkeypatch, capsys, family
+):
     config = settings_of(tiny_settings, folder(family), checkpoint_every_steps=3, layer_decay=0.8)
     train.train(config, tmp_path / "whole")
+    layers = ", ".join(FAMILIES[family].heads[SEQUENCE].layers)
+    assert f"head      drawn anew: {layers}; the checkpoint has none that fits" in capsys.readouterr().err
     with monkeypatch.context() as patched, pytest.raises(Killed):
         _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 14)
         train.train(config, tmp_path / "killed")
@@ -324,6 +341,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(folder, tiny_settings, tmp
 @pytest.mark.parametrize(
     ("family", "to"),
     [(family, to) for family in TRAINED for to in ("hf", "onnx", "savedmodel")]
+    + [(family, "onnx") for family in OTHERS]
     + [("mpnet", "hf"), ("distilbert", "keras"), ("roberta", "keras")],
 )
 def test_exports_prove_themselves(run, tmp_path, family, to):
