@@ -20,7 +20,7 @@ from kft.errors import KftError
 from kft.models import presets
 from kft.tasks import TASKS, words
 from kft.tasks.record import Inputs
-from kft.tasks.token_classification import first_tokens
+from kft.tasks.token_classification.reads import first_tokens
 from kft.text import BERT, encode, encode_frame
 
 TASK = "token_classification"
