@@ -81,7 +81,7 @@ def transformers_logits(folder: Path, family: str, kind: str, tokens: Tokens) ->
 
 
 def assert_alike(logits: np.ndarray, expected: np.ndarray) -> None:
-    """Asserts that logits are equal to 1e-5 of the largest, and that this one is no small number."""
+    """Asserts that logits are equal to 1e-5 of the largest, which is no small number."""
     largest = np.abs(expected).max()
     assert largest > 1
     np.testing.assert_allclose(logits, expected, atol=1e-5 * largest, rtol=0)
