@@ -1,6 +1,7 @@
 """Describes data before training: counts, drops, labels, leaks, lengths, label errors."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kft.models import presets
 from kft.tasks import TASKS
 from kft.tasks.labels import positive_of
 from kft.tasks.record import Inputs
-from kft.text import Tokens, encode_cached, encode_frame, length_account
+from kft.text import Tokens, begin_with_space, encode_cached, encode_frame, length_account
 
 SHOWN_ORIGINS = 5
 SHOWN_LABELS = 30
@@ -38,11 +39,23 @@ def audit(config: Config, run_path: str | Path | None = None) -> dict[str, Any]:
     )
     labels = list(prepared.account["splits"]["train"].get("labels", {}))
     positive_of(labels, config.data.positive, config.data.label_names)
-    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
+    preset = preset_of(config, prepared)
     add_token_lengths(prepared, preset, inputs_of(config))
     if run_path is None:
         return prepared.account
     return prepared.account | {"label_errors": label_errors(run_path)}
+
+
+def preset_of(config: Config, prepared: splits.Splits) -> presets.Preset:
+    """The preset of a config, with the tokenizer that its data needs.
+
+    Raises:
+        KftError: see `presets.locate`.
+    """
+    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
+    if "words" not in prepared.train.columns:
+        return preset
+    return replace(preset, tokenizer=begin_with_space(preset.tokenizer))
 
 
 def inputs_of(config: Config) -> Inputs:

@@ -27,9 +27,10 @@ from kft.models.families.settings import Settings
 from kft.text import Tokens, encode
 
 LABELS = ["a", "b", "c"]
-# Families that are trained, killed and exported here, one for each way to attend and to name
-# layers; test_train and test_export do that of BERT.
+# Families that are trained, killed and exported everywhere here, one for each way to attend and to
+# name layers; test_train and test_export do that of BERT. The others are trained and exported once.
 TRAINED = ("roberta", "deberta-v2", "modernbert")
+OTHERS = tuple(name for name in FAMILIES if name not in (*TRAINED, "bert"))
 KINDS = [(SEQUENCE, "classification", LABELS), (MULTIPLE_CHOICE, "choice", [])]
 EVERY = [(name, *kind) for name in FAMILIES for kind in KINDS]
 OUTPUTS = {SEQUENCE: 3, MULTIPLE_CHOICE: 1, TOKEN_CLASSES: 3, ANSWERS: 2}
@@ -38,13 +39,17 @@ HEADS = [(name, kind) for name in FAMILIES for kind in FAMILIES[name].heads]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A function: (family, kind of head or None) → a checkpoint's folder, made once."""
+    """A function: (family, kind of head or None) → a checkpoint's folder, made once.
+
+    With a head its weights are large, so that logits are: a small error would hide in small ones.
+    """
     root, written = tmp_path_factory.mktemp("families"), {}
 
     def of(family: str, kind: str | None = None) -> Path:
         if (family, kind) not in written:
             labels = LABELS if kind in (SEQUENCE, TOKEN_CLASSES) else None
-            written[family, kind] = tiny.make(root / f"{family}-{kind}", family, kind, labels)
+            wide = {"initializer_range": 1.0} if kind else {}
+            written[family, kind] = tiny.make(root / f"{family}-{kind}", family, kind, labels, **wide)
         return written[family, kind]
 
     return of
@@ -73,6 +78,13 @@ def transformers_logits(folder: Path, family: str, kind: str, tokens: Tokens) ->
         ids, mask = ids[:, None], mask[:, None]
     with torch.no_grad():
         return model(input_ids=ids, attention_mask=mask).logits.numpy()
+
+
+def assert_alike(logits: np.ndarray, expected: np.ndarray) -> None:
+    """Asserts that logits are equal to 1e-5 of the largest, which is no small number."""
+    largest = np.abs(expected).max()
+    assert largest > 1
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * largest, rtol=0)
 
 
 # --- The record
@@ -142,9 +154,7 @@ def test_logits_are_those_of_transformers(folder, family, kind, task, labels):
     preset = presets.locate(str(folder(family, kind)))
     tokens = tokens_of(16)
     logits = evaluate.predict_logits(build_model(preset, task, labels, len(labels) or 1), tokens)
-    expected = transformers_logits(preset.path, family, kind, tokens)
-    assert np.abs(expected).max() > 0.1
-    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert_alike(logits, transformers_logits(preset.path, family, kind, tokens))
 
 
 @pytest.mark.parametrize(("family", "kind"), [head for head in HEADS if head[1] in (TOKEN_CLASSES, ANSWERS)])
@@ -174,7 +184,7 @@ def test_heads_that_read_every_token(folder, family, kind):
     expected = (
         output.logits if kind == TOKEN_CLASSES else torch.stack([output.start_logits, output.end_logits], -1)
     )
-    np.testing.assert_allclose(np.array(logits), expected.numpy(), atol=1e-5)
+    assert_alike(np.array(logits), expected.numpy())
 
 
 @pytest.mark.parametrize("backend", ["torch", "tensorflow"])
@@ -187,7 +197,7 @@ def test_every_backend_gives_them(folder, tmp_path, backend):
     with np.load(tmp_path / "logits.npz") as logits:
         for i, (family, kind, _, _) in enumerate(EVERY):
             expected = transformers_logits(folder(family, kind), family, kind, tokens_of(16))
-            np.testing.assert_allclose(logits[str(i)], expected, atol=1e-5)
+            assert_alike(logits[str(i)], expected)
 
 
 @pytest.mark.parametrize(("family", "pooling"), [(name, "cls") for name in FAMILIES] + [("bert", "mean")])
@@ -200,6 +210,18 @@ def test_packed_equals_alone(folder, family, pooling):
         alone = Tokens(tokens.ids[begin:end], np.array([0, end - begin]), length, length)
         shape = batches.PredictionShape(1, 32, 1)
         np.testing.assert_allclose(evaluate.predict_logits(model, alone, shape)[0], packed[i], atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_no_checkpoint_gave_is_drawn(folder, family):
+    """Of a bare encoder's head all but a pooler of the encoder's own, of a classifier nothing."""
+    layers, bare = FAMILIES[family].heads[SEQUENCE], presets.locate(str(folder(family)))
+    has_pooler = f"{layers.pooler}.weight" in load_file(bare.path / "model.safetensors")
+    expected = layers.layers[1:] if has_pooler else layers.layers
+    assert build_model(bare, "classification", LABELS, 3).drawn == expected
+    whole = presets.locate(str(folder(family, SEQUENCE)))
+    assert build_model(whole, "classification", LABELS, 3).drawn == ()
+    assert build_model(whole, "classification", ["x", "y", "z"], 3).drawn == (layers.output,)
 
 
 @pytest.mark.parametrize(
@@ -302,9 +324,13 @@ def run(folder, tiny_settings, tmp_path_factory):
 
 
 @pytest.mark.parametrize("family", TRAINED)
-def test_a_killed_run_ends_as_if_nothing_had_happened(folder, tiny_settings, tmp_path, monkeypatch, family):
+def test_a_killed_run_ends_as_if_nothing_had_happened(
+    folder, tiny_settings, tmp_path, monkeypatch, capsys, family
+):
     config = settings_of(tiny_settings, folder(family), checkpoint_every_steps=3, layer_decay=0.8)
     train.train(config, tmp_path / "whole")
+    layers = ", ".join(FAMILIES[family].heads[SEQUENCE].layers)
+    assert f"head      drawn anew: {layers}; the checkpoint has none that fits" in capsys.readouterr().err
     with monkeypatch.context() as patched, pytest.raises(Killed):
         _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 14)
         train.train(config, tmp_path / "killed")
@@ -315,7 +341,8 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(folder, tiny_settings, tmp
 @pytest.mark.parametrize(
     ("family", "to"),
     [(family, to) for family in TRAINED for to in ("hf", "onnx", "savedmodel")]
-    + [("distilbert", "keras"), ("roberta", "keras")],
+    + [(family, "onnx") for family in OTHERS]
+    + [("mpnet", "hf"), ("distilbert", "keras"), ("roberta", "keras")],
 )
 def test_exports_prove_themselves(run, tmp_path, family, to):
     """transformers, onnxruntime, TensorFlow and KerasHub read what each export writes."""

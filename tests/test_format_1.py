@@ -65,7 +65,7 @@ def test_its_model_is_reported_in_the_form_of_today(kept, name):
     run = RunDir(kept / name / "run")
     content = runs.read_model(run)
     fields = {field.split(".")[0].removesuffix("[]") for field in FIELDS["model.json"]}
-    assert set(content) == fields - {"from_run"}
+    assert set(content) == fields - {"from_run", "drawn_anew"}
     assert models.read_architecture(run).spans == len(runs.read_inputs(run).spans)
     assert runs.read_inputs(run).paired == (name in ("pairs", "choice", "spans"))
 

@@ -14,7 +14,7 @@ from test_text import corpus as corpus
 
 from kft.errors import KftError
 from kft.models.presets import tokenizer_files
-from kft.text import BERT, KINDS, ROBERTA, encode, load_graph_tokenizer, rules_of
+from kft.text import BERT, KINDS, ROBERTA, begin_with_space, encode, load_graph_tokenizer, rules_of
 from kft.text.templates import sequences_of
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -227,6 +227,22 @@ def test_the_prefix_space_is_that_of_tokenizer_config(folders, tmp_path):
     assert_same(
         NASTY, ours.encode(NASTY), expected_ids(transformers.AutoTokenizer.from_pretrained(folder), NASTY)
     )
+
+
+def test_lists_of_words_are_tokenized_as_for_a_token_classifier(folders):
+    theirs = transformers.AutoTokenizer.from_pretrained(folders["roberta"], add_prefix_space=True)
+    rows = [["film"], ["a", "good", "film", "."], ["Don't", "#stop", "42", "😀", "naïve"], ["x", "film"]]
+    plain = tokenizer_files.huggingface("x", folders["roberta"], 1000)
+    ours, texts = begin_with_space(plain), [" ".join(row) for row in rows]
+    expected = [theirs(row, is_split_into_words=True, add_special_tokens=False) for row in rows]
+    assert_same(texts, ours.encode(texts), [encoded["input_ids"] for encoded in expected])
+    assert plain("film") != ours("film")
+    assert begin_with_space(ours).content == ours.content
+    for row, text, encoded in zip(rows, texts, expected, strict=True):
+        starts = np.cumsum([0] + [len(word) + 1 for word in row])
+        offsets = ours.locate(text)[1]
+        assert (np.searchsorted(starts, offsets[:, 0], "right") - 1).tolist() == encoded.word_ids()
+        assert [text[begin:end][:1] for begin, end in offsets].count(" ") == 0
 
 
 def test_added_tokens_need_vectors(folders):

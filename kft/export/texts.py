@@ -52,8 +52,12 @@ def sample_texts(source: Source) -> pl.DataFrame:
 
 
 def _words(tokenizer: Tokenizer) -> list[str]:
-    """Tokens that may begin a word; in the vocabularies of some kinds after a space."""
-    tokens = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.get)
+    """Tokens that may begin a word; in the vocabularies of some kinds after a space.
+
+    No special ones: transformers counts no position for a padding token inside a text.
+    """
+    special = {*tokenizer.special_tokens.values()}
+    tokens = sorted(tokenizer.vocabulary.keys() - special, key=tokenizer.vocabulary.get)
     if tokenizer.kind != "wordpiece":
         tokens = [token[1:] for token in tokens if token[:1] in ("Ġ", "▁") and token[1:].isalpha()]
     return [token for token in tokens if not token.startswith(("##", "["))] or ["a"]

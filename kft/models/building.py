@@ -85,7 +85,9 @@ def build(
     architecture = _architecture(preset, goal, start)
     backbone, trained = _pretrained(preset, architecture, precision, seed)
     model = Classifier(architecture, backbone, seed, start.r_drop_alpha)
-    model.named.assign(_kept(trained, goal, preset, model))
+    kept = _kept(trained, goal, preset, model)
+    model.named.assign(kept)
+    model.drawn = _drawn(kept, preset, model)
     layers = preset.family.own_layers(preset.sizes)
     adapters.reinitialise(model, layers - start.reinit_layers, seed)
     adapters.freeze(model, start.freeze_layers)
@@ -197,3 +199,13 @@ def _kept(
         order = [names.index(label) for label in goal.labels] if goal.labels else slice(None)
         kept |= {name: array[..., order] for name, array in outputs.items()}
     return kept
+
+
+def _drawn(kept: dict[str, np.ndarray], preset: Preset, model: Classifier) -> tuple[str, ...]:
+    """The layers of the head that nothing of the preset was assigned to."""
+    architecture = model.architecture
+    given = set(kept)
+    if preset.kind != "huggingface":  # a pooler that the backbone holds came with it
+        given |= architecture.kind.parts(model.backbone).keys()
+    layers = architecture.head.layers if architecture.pooling == "cls" else (architecture.head.output,)
+    return tuple(layer for layer in layers if f"{layer}.weight" not in given)

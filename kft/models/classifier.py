@@ -30,6 +30,7 @@ class Classifier(keras.Model):
         mean_loss: Keras's metric of the loss, each step by the weight of its examples; once
             compiled.
         adapters: low-rank adapters by the names of their dense layers; of `adapters.add_lora`.
+        drawn: layers of the head that start from no checkpoint; of `building.build`.
     """
 
     def __init__(self, architecture: Architecture, backbone, seed: int = 0, r_drop_alpha: float = 0.0):
@@ -54,6 +55,7 @@ class Classifier(keras.Model):
                 part.value.trainable = False
         self.named = Weights(parts | dense_parts(layers.output, self.head))
         self.adapters = {}
+        self.drawn: tuple[str, ...] = ()
         self.mean_loss = None
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True

@@ -101,6 +101,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "learned.thresholds[]": "of each label, the probability from which it is predicted",
         "learned.positive": "of two classes the label that precision, recall and f1 are of (`data.positive`); null: the second",
         "preset": "what the run began with; not needed any more",
+        "drawn_anew[]": "layers of the head that started from no checkpoint",
         "from_run.path": "the run that this one started from, where it was then (`model.from_run`)",
         "from_run.weights_sha256": "of its weights file",
         "from_run.head_kept": "whether its head was kept too, since its label names are the same",

@@ -11,7 +11,7 @@ from kft.text.graph_rows import pack
 from kft.text.rows import Tokens, encode, find_spans, length_account
 from kft.text.stored import read_tokenizer, save_tokenizer, tokenizer_entry
 from kft.text.templates import BERT, ROBERTA, Template
-from kft.text.tokenizers import KINDS, Tokenizer, load_tokenizer
+from kft.text.tokenizers import KINDS, Tokenizer, begin_with_space, load_tokenizer
 from kft.text.tokenizers.wordpiece import Rules, bert_tokenizer, rules_of
 from kft.text.tokenizers.wordpiece_graph import GraphTokenizer, load_graph_tokenizer
 from kft.text.vocabulary import read_vocabulary, vocabulary_lines
@@ -25,6 +25,7 @@ __all__ = [
     "Template",
     "Tokenizer",
     "Tokens",
+    "begin_with_space",
     "bert_tokenizer",
     "encode",
     "encode_cached",

@@ -25,6 +25,7 @@ def write_inputs(run: RunDir, prepared: Prepared) -> None:
         **models.model_fields(architecture),
         "tokenizer": tokenizer_entry(data.preset.tokenizer),
         "preset": data.preset.name,
+        "drawn_anew": list(prepared.model.drawn),
         **_origin(data, architecture),
     }
     runs.write_model(run, content, data.inputs, data.learned)
@@ -63,6 +64,8 @@ def describe(prepared: Prepared) -> None:
         f"model     {config.model.from_run or config.model.preset}, {count['total']:,} weights, "
         f"{count['trainable']:,} trained, on {backend.select()}"
     )
+    if model.drawn:
+        note(f"head      drawn anew: {', '.join(model.drawn)}; the checkpoint has none that fits")
     updates = plan.steps * config.train.epochs
     if config.train.ema_momentum is not None and (kept := config.train.ema_momentum**updates) > 0.1:
         note(

@@ -54,7 +54,7 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     learned = task.learn(prepared.train, known_labels, config.train)
     positive = positive_of(learned.labels, config.data.positive, config.data.label_names)
     learned = replace(learned, positive=positive)
-    preset = presets.locate(config.model.preset, config.model.from_run, config.model.adapter_base)
+    preset = audit.preset_of(config, prepared)
     if config.model.max_length > preset.sizes.max_length:
         raise KftError(
             f"`model.max_length` is {config.model.max_length}, {preset.name} reads at most {preset.sizes.max_length} tokens",

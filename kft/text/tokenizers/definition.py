@@ -151,6 +151,21 @@ def byte_bpe(
     }
 
 
+def with_first_space(definition: Definition) -> Definition:
+    """A byte-level BPE definition by which a text begins with a space."""
+
+    def changed(part: Any) -> Any:
+        if not isinstance(part, dict):
+            return part
+        spaced = {"add_prefix_space": True} if part.get("type") == "ByteLevel" else {}
+        inside = {
+            key: list(map(changed, part[key])) for key in ("pretokenizers", "processors") if key in part
+        }
+        return part | inside | spaced
+
+    return definition | {key: changed(definition.get(key)) for key in ("pre_tokenizer", "post_processor")}
+
+
 def _added(vocabulary: Mapping[str, int], special: Mapping[str, str]) -> list[dict[str, Any]]:
     """The special tokens as tokenizer.json lists them."""
     return [
