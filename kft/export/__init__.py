@@ -230,6 +230,7 @@ def _describe(source: Source, to: str) -> dict[str, Any]:
         "labels": source.labels,
         "inputs": savedmodel.text_names(source),
         "max_length": source.max_length,
+        "stride": source.loaded.inputs.stride,
         "pooling": architecture.pooling,
         "activation": architecture.encoding.activation,
         "environment": backend.describe(),

@@ -32,6 +32,7 @@ FIELDS: dict[str, str] = {
     "labels[]": "label names, in the order of the outputs; none for a regression",
     "inputs[]": "names of the texts of an example",
     "max_length": "tokens of an example at most, special ones included; longer texts are cut",
+    "stride": "tokens that the windows of a longer text share; null where longer texts are cut",
     "pooling": "cls or mean",
     "activation": "of the feed-forward layers",
     "environment.backend": "Keras backend that computed the run's answers",

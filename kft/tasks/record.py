@@ -212,6 +212,8 @@ class Export:
         every_token: whether artefacts answer every token, [N, T, C] logits; then `compared`,
             `decisions` and `ties` are of tokens, not of examples.
         pipeline: what hubs call models of the task; None where they have no name for it.
+        served: field of `Task.answer` → its JSON schema, where `kft serve` answers with these
+            fields; none where it does with what `in_graph` gives.
     """
 
     formats: tuple[str, ...]
@@ -224,6 +226,7 @@ class Export:
     ties: Callable[[np.ndarray, Learned, float], np.ndarray] | None = None
     every_token: bool = False
     pipeline: str | None = "text-classification"
+    served: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
