@@ -136,7 +136,9 @@ def _answers(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[dict
         table = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.learned))
         columns += ["group"] if "group" in frame.columns and "group" not in columns else []
         for i, row in enumerate(table.iter_rows(named=True)):
-            given = {"id": offset + i} | {column: row[column] for column in columns}
+            key = row.get("key")
+            given = {"id": offset + i if key is None else key}
+            given |= {loaded.task.texts.get(column, column): row[column] for column in columns}
             yield given | loaded.task.answer(row, loaded.learned)
         offset += len(frame)
 

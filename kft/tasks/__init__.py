@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, TOKEN_CLASSES, VALUE
+from kft.tasks.problems import ANSWERS, MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, TOKEN_CLASSES, VALUE
 from kft.tasks.rules import Rules
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ _NO_CLASSES = {
 }
 _NO_WORDS = dict.fromkeys(("data.tokens", "data.tags", "data.entities"), "a task of tagged words")
 _NO_WINDOWS = {"model.stride": "a task of tagged words"}
-_NO_TAGS = _NO_WORDS | _NO_WINDOWS
+_NO_CONTEXT = dict.fromkeys(
+    ("data.question", "data.context", "data.answers", "data.key", "train.max_answer_tokens"),
+    "a task of answers in a context",
+)
+_NO_TAGS = _NO_WORDS | _NO_WINDOWS | _NO_CONTEXT
 
 TASKS = Tasks(
     classification=Rules(
@@ -86,6 +90,7 @@ TASKS = Tasks(
         losses=("cross_entropy",),
         refuses=_NO_QUESTIONS
         | _ONE_LABEL
+        | _NO_CONTEXT
         | {
             "data.text_pair": "a task of pairs",
             "data.spans": "one answer for each row",
@@ -94,6 +99,22 @@ TASKS = Tasks(
         },
         columns={"tokens": "tokens", "tags": "tags"},
         instead=("entities",),
+    ),
+    question_answering=Rules(
+        ANSWERS,
+        losses=("cross_entropy",),
+        refuses=_NO_QUESTIONS
+        | _ONE_LABEL
+        | _NO_CLASSES
+        | _NO_WORDS
+        | dict.fromkeys(("data.text", "data.text_pair", "data.label"), "a task of other columns")
+        | {
+            "data.label_names": "classes",
+            "data.spans": "one answer for each row",
+            "model.pooling": "one answer for each row",
+        },
+        columns={"question": "question", "context": "context", "answers": "answers", "key": "id"},
+        window=384,
     ),
 )
 DEFAULT = next(iter(TASKS))
