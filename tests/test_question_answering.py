@@ -263,6 +263,17 @@ def test_a_run_learns_and_answers(run, answers_file, tmp_path):
         for line, row in zip(lines, rows, strict=True)
     ]
     assert official(pairs) == pytest.approx((scored["metrics"]["exact_match"], scored["metrics"]["f1"]))
+    for format, kind in (("squad", str), ("squad-none", float)):
+        evaluate.predict_file(loaded, str(answers_file), tmp_path / "out.json", format=format)
+        written = json.loads((tmp_path / "out.json").read_text())
+        assert list(written) == [line["id"] for line in lines]
+        assert {type(value) for value in written.values()} == {kind}
+    doubtful = {key for key, value in written.items() if value > loaded.learned.none_above}
+    assert doubtful == {line["id"] for line in lines if not line["answer"]}
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text(2 * (answers_file.read_text().splitlines()[0] + "\n"))
+    with pytest.raises(KftError, match="two rows have the id q0"):
+        evaluate.predict_file(loaded, str(twice), tmp_path / "out.json", format="squad")
     texts = list(evaluate.predict(loaded, [("the good", "😀 the good film")]))
     assert texts[0]["context"][texts[0]["best"][0]["start"] :].startswith(texts[0]["best"][0]["answer"])
 

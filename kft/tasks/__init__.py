@@ -99,6 +99,7 @@ TASKS = Tasks(
         },
         columns={"tokens": "tokens", "tags": "tags"},
         instead=("entities",),
+        written=("conll",),
     ),
     question_answering=Rules(
         ANSWERS,
@@ -115,6 +116,7 @@ TASKS = Tasks(
         },
         columns={"question": "question", "context": "context", "answers": "answers", "key": "id"},
         window=384,
+        written=("squad", "squad-none"),
     ),
 )
 DEFAULT = next(iter(TASKS))

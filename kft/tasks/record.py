@@ -240,6 +240,24 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Written:
+    """A format of `kft predict` besides those of all tasks.
+
+    Attributes:
+        row: (row of a table of predictions, learned) → its part of the file.
+        begin, between, end: what stands before all parts, between two, and after them.
+        key: such a row → what no other row may share, for the message; None where rows may be
+            alike.
+    """
+
+    row: Callable[[dict[str, Any], Learned], str]
+    begin: str = ""
+    between: str = ""
+    end: str = ""
+    key: Callable[[dict[str, Any]], str] | None = None
+
+
+@dataclass(frozen=True)
 class Task:
     """One kind of problem.
 
@@ -271,8 +289,7 @@ class Task:
         answer: (row of such a table, learned) → the fields of one line of `kft predict`.
         texts: what such a line calls "text" and "text_pair", where they have other names.
         answered: the field of it that a benchmark takes for the answer.
-        written: format of `kft predict` besides those of all tasks → (row of such a table, learned)
-            → its part of the file.
+        written: name → format of `kft predict` besides those of all tasks.
         compared: (prediction of a row, learned) → the same in a comparison.
         words: such an answer → in a few words.
         differ: predictions of M models [M, N, …] → whether they differ, bool [N] (None where all
@@ -316,7 +333,7 @@ class Task:
         predictions, axis=0
     )
     issues: Callable[[pl.DataFrame, Learned], list[tuple[int, str, float]]] | None = None
-    written: Mapping[str, Callable[[dict[str, Any], Learned], str]] = field(default_factory=dict)
+    written: Mapping[str, Written] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     grouped: bool = False
     located: bool = False

@@ -18,6 +18,7 @@ class Rules:
         instead: settings of `data` that name other columns in their place.
         window: `model.max_length` where it is not set, and then `model.stride` is a third of it;
             None where a long text has no windows unless they are asked for.
+        written: formats of `kft predict` besides those of all tasks.
     """
 
     problem: str
@@ -28,3 +29,4 @@ class Rules:
     columns: dict[str, str] = field(default_factory=dict)
     instead: tuple[str, ...] = ()
     window: int | None = None
+    written: tuple[str, ...] = ()

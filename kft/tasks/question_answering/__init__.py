@@ -31,6 +31,7 @@ TASK = Task(
     mean=candidates.mean,
     answer=lines.answer,
     answered="answer",
+    written={"squad": lines.SQUAD, "squad-none": lines.SQUAD_NONE},
     texts={"text": "question", "text_pair": "context"},
     compared=candidates.compared,
     words=lines.in_words,
