@@ -58,7 +58,7 @@ def reference(source: Source) -> Reference:
     reads = _every_token(tokens) if task.export.every_token else task.places(frame, tokens)
     with full_precision():
         logits = evaluate.predict_logits(whole.model, tokens, reads=reads).astype(np.float64)
-    predictions = task.predictions(logits, learned, reads)
+    predictions = (task.export.tried or task.predictions)(logits, learned, reads)
     return Reference(frame, tokens, reads, logits * learned.scale + learned.mean, predictions)
 
 
@@ -121,7 +121,8 @@ def compare_logits(source: Source, expected: Reference, logits: Any) -> dict[str
     task, learned = source.loaded.task, source.loaded.learned
     # The export's weights hold the scale and the mean already.
     plain = replace(learned, mean=0.0, scale=1.0)
-    predictions = task.predictions(np.asarray(logits, np.float64), plain, expected.reads)
+    predict = task.export.tried or task.predictions
+    predictions = predict(np.asarray(logits, np.float64), plain, expected.reads)
     decided = task.export.decisions(predictions, learned) if task.export.decisions else None
     return compare(source, expected, task.export.compared(predictions), decided)
 

@@ -224,6 +224,8 @@ class Export:
             tolerance.
         every_token: whether artefacts answer every token, [N, T, C] logits; then `compared`,
             `decisions` and `ties` are of tokens, not of examples.
+        tried: (outputs of every token, learned, reads) → what is compared of them, where the task's
+            own predictions need more than tokens.
         pipeline: what hubs call models of the task; None where they have no name for it.
     """
 
@@ -236,6 +238,7 @@ class Export:
     decisions: Callable[[np.ndarray, Learned], np.ndarray] | None = None
     ties: Callable[[np.ndarray, Learned, float], np.ndarray] | None = None
     every_token: bool = False
+    tried: Callable[..., np.ndarray] | None = None
     pipeline: str | None = "text-classification"
 
 

@@ -6,6 +6,8 @@ answer, and the first token of all for no answer. Predictions [N] are the likeli
 question, with their characters, over all windows of its context.
 """
 
+from scipy.special import expit
+
 from kft.metrics import answers
 from kft.tasks.question_answering import candidates, details, golds, lines, reads
 from kft.tasks.record import Export, Labels, Loss, Scoring, Task
@@ -48,5 +50,13 @@ TASK = Task(
         right=lambda targets, given: given.exact > 0,
         unit="question",
     ),
-    export=Export(formats=(), signature=None, in_graph=lambda *_: {}, numbers="score"),
+    export=Export(
+        formats=("hf", "onnx"),
+        signature=None,
+        in_graph=lambda *_: {},
+        numbers="score",
+        every_token=True,
+        tried=lambda outputs, learned, reads: expit(outputs),
+        pipeline="question-answering",
+    ),
 )
