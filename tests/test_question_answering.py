@@ -299,11 +299,35 @@ def test_the_mean_of_models_is_that_of_their_probabilities():
     task = TASKS[TASK]
     from kft.tasks.question_answering.candidates import Candidates
 
-    one = Candidates(("a", "b"), ((0, 1), (2, 3)), np.log([0.6, 0.1]), float(np.log(0.3)))
-    two = Candidates(("b",), ((2, 3),), np.log([0.2]), float(np.log(0.8)))
+    one = Candidates(("a", "b"), ((0, 1), (2, 3)), np.log([0.6, 0.1]), float(np.log(0.3)), True)
+    two = Candidates(("b",), ((2, 3),), np.log([0.2]), float(np.log(0.8)), False)
     both = np.empty((2, 1), object)
     both[0, 0], both[1, 0] = one, two
     mean = task.mean(list(both), Learned(none_above=0.0))[0]
-    assert mean.texts == ("a", "b")
+    assert (mean.texts, mean.answered) == (("a", "b"), False)
     assert np.exp([*mean.scores, mean.none]) == pytest.approx([0.3, 0.15, 0.55])
     assert Gold("x", 3).end == 4
+
+
+def test_the_layout_of_tfds(tmp_path):
+    import tensorflow_datasets as tfds
+
+    features = {
+        "id": tfds.features.Text(),
+        "title": tfds.features.Text(),
+        "context": tfds.features.Text(),
+        "question": tfds.features.Text(),
+        "answers": tfds.features.Sequence({"text": tfds.features.Text(), "answer_start": np.int32}),
+    }
+    rows = [
+        {"id": f"q{i}", "title": "T", "context": "Ann mét Bo", "question": f"who {i}", "answers": answers}
+        for i, answers in enumerate([[BO], [], [BO, {"text": "mét", "answer_start": 4}]])
+    ]
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="my_squad", version="1.0.0", data_dir=tmp_path, features=tfds.features.FeaturesDict(features),
+        split_datasets={"train": [(row["id"], row) for row in rows]},
+    )  # fmt: skip
+    settings = {"task": TASK, "data": {"source": "my_squad", "data_dir": str(tmp_path)}}
+    frame = sources.read(config.parse(settings).data)["train"].sort("key")
+    assert golds(frame) == [[("Bo", 8)], [], [("Bo", 8), ("mét", 4)]]
+    assert frame["key"].to_list() == ["q0", "q1", "q2"]

@@ -31,7 +31,10 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
 def config(source: Source) -> dict[str, Any]:
     """The content of config.json."""
     architecture = source.architecture
-    labels, problem = source.labels or numbered_labels(architecture.outputs), TASKS.rules[architecture.task].problem
+    labels, problem = (
+        source.labels or numbered_labels(architecture.outputs),
+        TASKS.rules[architecture.task].problem,
+    )
     # transformers knows the problems of whole rows alone.
     of_rows = {"problem_type": problem} if models.head_kind(architecture.task) == SEQUENCE else {}
     return {

@@ -294,6 +294,7 @@ class Task:
         answered: the field of it that a benchmark takes for the answer.
         written: name → format of `kft predict` besides those of all tasks.
         compared: (prediction of a row, learned) → the same in a comparison.
+        said: a row's label, as people read it.
         words: such an answer → in a few words.
         differ: predictions of M models [M, N, …] → whether they differ, bool [N] (None where all
             do), and the order, least first, in which people should see rows.
@@ -338,6 +339,7 @@ class Task:
     issues: Callable[[pl.DataFrame, Learned], list[tuple[int, str, float]]] | None = None
     written: Mapping[str, Written] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    said: Callable[[str], str] = lambda label: label
     grouped: bool = False
     located: bool = False
     counted: str = "example"

@@ -36,6 +36,7 @@ TASK = Task(
     written={"squad": lines.SQUAD, "squad-none": lines.SQUAD_NONE},
     texts={"text": "question", "text_pair": "context"},
     compared=candidates.compared,
+    said=golds.said,
     words=lines.in_words,
     differ=candidates.differ,
     counted="question",

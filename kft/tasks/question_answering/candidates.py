@@ -27,12 +27,24 @@ class Candidates:
         spans: where they stand.
         scores: float64 [K], log-probabilities; with that of none they add up to 1.
         none: log-probability of no answer; -inf where every question has one.
+        answered: whether the likeliest is the answer, else there is none.
     """
 
     texts: tuple[str, ...]
     spans: tuple[Span, ...]
     scores: np.ndarray
     none: float
+    answered: bool
+
+    @property
+    def answer(self) -> str:
+        """The words of the answer, "" for none."""
+        return self.texts[0] if self.answered else ""
+
+    @property
+    def probability(self) -> float:
+        """Of the answer, or of none."""
+        return float(np.exp(self.scores[0] if self.answered else self.none))
 
     @property
     def doubt(self) -> float:
@@ -56,7 +68,8 @@ def predictions(outputs: np.ndarray, learned: Learned, reads: Reads) -> np.ndarr
             none = min(none, float(scores[0].sum()))
             for span, score in _pairs(scores[1:], items.characters[own][1:], learned.longest):
                 known[span] = max(known.get(span, -np.inf), score)
-        rows.append(_candidates(context, known, none if learned.none_above is not None else -np.inf))
+        own = _candidates(context, known, none if learned.none_above is not None else -np.inf)
+        rows.append(_decided(own, learned))
     return listed(rows)
 
 
@@ -79,20 +92,15 @@ def _candidates(context: str, known: dict[Span, float], none: float) -> Candidat
     texts = list(by_text)[:BEST]
     spans, scores = [by_text[text][0] for text in texts], [by_text[text][1] for text in texts]
     if not texts:
-        return Candidates((), (), np.zeros(0), 0.0)
+        return Candidates((), (), np.zeros(0), 0.0, False)
     *own, of_none = log_softmax(np.array([*scores, none]))
-    return Candidates(tuple(texts), tuple(spans), np.array(own), float(of_none))
+    return Candidates(tuple(texts), tuple(spans), np.array(own), float(of_none), True)
 
 
-def is_none(candidates: Candidates, learned: Learned) -> bool:
-    """Whether a question is left without an answer."""
-    if not candidates.texts:
-        return True
-    return learned.none_above is not None and candidates.doubt > learned.none_above
-
-
-def chosen(candidates: Candidates, learned: Learned) -> str:
-    return "" if is_none(candidates, learned) else candidates.texts[0]
+def _decided(own: Candidates, learned: Learned) -> Candidates:
+    """With an answer, unless none is so much likelier."""
+    doubtful = learned.none_above is not None and own.doubt > learned.none_above
+    return replace(own, answered=bool(own.texts) and not doubtful)
 
 
 def tune(learned: Learned, settings: Any, truths: np.ndarray, predictions: np.ndarray) -> Learned:
@@ -106,7 +114,7 @@ def tune(learned: Learned, settings: Any, truths: np.ndarray, predictions: np.nd
 
 
 def scored(truths: np.ndarray, predictions: np.ndarray, learned: Learned, questions=None):
-    texts = [chosen(candidates, learned) for candidates in predictions]
+    texts = [candidates.answer for candidates in predictions]
     losses = [-np.log(max(_right(c, g), LEAST)) for c, g in zip(predictions, truths, strict=True)]
     return truths, answers.answered(texts, list(truths), np.array(losses, np.float64))
 
@@ -129,7 +137,7 @@ def columns(predictions: np.ndarray, learned: Learned) -> list[pl.Series]:
         for c in predictions
     ]
     return [
-        pl.Series("answer", [chosen(c, learned) for c in predictions], pl.String),
+        pl.Series("answer", [c.answer for c in predictions], pl.String),
         pl.Series("candidates", rows, pl.List(kind)),
         pl.Series(
             "none_log_probability", [c.none if np.isfinite(c.none) else None for c in predictions], pl.Float64
@@ -146,17 +154,18 @@ def of_row(row: dict[str, Any]) -> Candidates:
         tuple((c["start"], c["end"]) for c in best),
         np.array([c["log_probability"] for c in best], np.float64),
         -np.inf if none is None else none,
+        bool(row["answer"]),
     )
 
 
 def read(table: pl.DataFrame, learned: Learned) -> np.ndarray:
-    rows = table.select("candidates", "none_log_probability").iter_rows(named=True)
+    rows = table.select("answer", "candidates", "none_log_probability").iter_rows(named=True)
     return listed([of_row(row) for row in rows])
 
 
 def mean(predictions: list[np.ndarray], learned: Learned, questions=None) -> np.ndarray:
     """Of several models: the mean of their probabilities, 0 for what one does not have."""
-    return listed([_together(list(parts)) for parts in zip(*predictions, strict=True)])
+    return listed([_decided(_together(list(parts)), learned) for parts in zip(*predictions, strict=True)])
 
 
 def _together(parts: list[Candidates]) -> Candidates:
@@ -170,24 +179,22 @@ def _together(parts: list[Candidates]) -> Candidates:
     texts = sorted(means, key=lambda text: -means[text])
     none = float(logsumexp([part.none for part in parts])) - np.log(len(parts))
     return Candidates(
-        tuple(texts), tuple(spans[text] for text in texts), np.array([means[text] for text in texts]), none
+        tuple(texts),
+        tuple(spans[text] for text in texts),
+        np.array([means[text] for text in texts]),
+        none,
+        True,
     )
 
 
 def compared(row: Candidates, learned: Learned) -> dict[str, Any]:
-    return {"answer": chosen(row, learned), "score": probability(row, learned)}
-
-
-def probability(candidates: Candidates, learned: Learned) -> float:
-    """Of what is answered, or of no answer."""
-    none = is_none(candidates, learned)
-    return float(np.exp(candidates.none if none else candidates.scores[0]))
+    return {"answer": row.answer, "score": row.probability}
 
 
 def differ(predictions: np.ndarray, learned: Learned) -> tuple[np.ndarray, np.ndarray]:
     pairs = list(zip(*predictions, strict=True))
-    unlike = [len({answers.normalized(chosen(c, learned)) for c in own}) > 1 for own in pairs]
-    return np.array(unlike, bool), -np.array([min(probability(c, learned) for c in own) for own in pairs])
+    unlike = [len({answers.normalized(c.answer) for c in own}) > 1 for own in pairs]
+    return np.array(unlike, bool), -np.array([min(c.probability for c in own) for own in pairs])
 
 
 def checked(targets: Any, given: Answered, classes: int) -> tuple[np.ndarray, Answered]:

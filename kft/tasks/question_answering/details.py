@@ -10,7 +10,7 @@ from kft.metrics.answers import Answered
 from kft.tasks.classification import mistakes_note
 from kft.tasks.golds import golds_in
 from kft.tasks.question_answering.candidates import of_row
-from kft.tasks.question_answering.golds import in_words
+from kft.tasks.question_answering.golds import said
 from kft.tasks.record import Mistakes
 
 SHOWN_CHARACTERS = 600  # of a context in a list of mistakes, around the answers
@@ -45,7 +45,7 @@ def worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
         own = of_row(row)
         sure = float(own.scores[0]) if row["answer"] else own.none
         verdict = [
-            ("chip target", in_words(row["target"]) or "no answer", None),
+            ("chip target", said(row["target"]), None),
             ("muted", "answered with", None),
             ("chip wrong", row["answer"] or "no answer", f"{np.exp(sure):.1%}"),
         ]

@@ -85,9 +85,10 @@ def truths(labels: pl.Series, learned: Learned) -> np.ndarray:
     return listed([tuple(gold.text for gold in golds) for golds in rows_of(labels)])
 
 
-def in_words(target: str | None) -> str:
+def said(label: str | None) -> str:
     """The right answers of a row in a few words."""
-    return " | ".join(dict.fromkeys(right_ones([gold.text for gold in golds_in(target) or []])))
+    golds = right_ones([gold.text for gold in golds_in(label) or []])
+    return " | ".join(dict.fromkeys(golds)) or "no answer"
 
 
 def listed(rows: list) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kft.tasks.question_answering.candidates import is_none, of_row, probability
+from kft.tasks.question_answering.candidates import of_row
 from kft.tasks.record import Learned, Written
 
 LEAST_DOUBT = -1e9  # JSON has no infinite numbers
@@ -18,8 +18,8 @@ def answer(row: dict[str, Any], learned: Learned) -> dict[str, Any]:
         {"answer": text, "start": start, "end": end, "score": float(np.exp(score))}
         for text, (start, end), score in zip(own.texts, own.spans, own.scores, strict=True)
     ]
-    none = {"answer": "", "start": None, "end": None, "score": probability(own, learned)}
-    first = none if is_none(own, learned) else best[0]
+    none = {"answer": "", "start": None, "end": None, "score": own.probability}
+    first = best[0] if own.answered else none
     more = {} if learned.none_above is None else {"none_score": float(np.exp(own.none))}
     return first | more | {"best": best}
 
