@@ -52,34 +52,32 @@ _NO_CLASSES = {
     "data.positive": "two classes",
 }
 _NO_WORDS = dict.fromkeys(("data.tokens", "data.tags", "data.entities"), "a task of tagged words")
-_NO_WINDOWS = {"model.stride": "a task of tagged words"}
-_NO_TAGS = _NO_WORDS | _NO_WINDOWS
 
 TASKS = Tasks(
     classification=Rules(
         ONE_CLASS,
         losses=("cross_entropy", "focal"),
         stratified=True,
-        refuses=_NO_QUESTIONS | _ONE_LABEL | _NO_TAGS,
+        refuses=_NO_QUESTIONS | _ONE_LABEL | _NO_WORDS,
     ),
     regression=Rules(
         VALUE,
         losses=("mse",),
-        refuses=_NO_QUESTIONS | _ONE_LABEL | _NO_CLASSES | _NO_TAGS | {"data.label_names": "classes"},
+        refuses=_NO_QUESTIONS | _ONE_LABEL | _NO_CLASSES | _NO_WORDS | {"data.label_names": "classes"},
     ),
     multilabel_classification=Rules(
         SEVERAL_CLASSES,
         losses=("binary_cross_entropy",),
         stratified=True,
         refuses=_NO_QUESTIONS
-        | _NO_TAGS
+        | _NO_WORDS
         | {"train.label_smoothing": "one class for each row", "data.positive": "two classes"},
     ),
     choice=Rules(
         MULTIPLE_CHOICE,
         losses=("cross_entropy",),
         needs={"data.group": "the column that the choices of one question share"},
-        refuses=_ONE_LABEL | _NO_CLASSES | _NO_TAGS,
+        refuses=_ONE_LABEL | _NO_CLASSES | _NO_WORDS,
     ),
     token_classification=Rules(
         TOKEN_CLASSES,
@@ -91,6 +89,7 @@ TASKS = Tasks(
             "data.spans": "one answer for each row",
             "data.positive": "two classes",
             "model.pooling": "one answer for each row",
+            "model.windows": "one answer for each row",
         },
         columns={"tokens": "tokens", "tags": "tags"},
         instead=("entities",),
