@@ -64,7 +64,7 @@ def inputs_of(config: Config) -> Inputs:
     spans = tuple(map(tuple, data.spans or []))
     grouped = TASKS[config.task].grouped
     return Inputs(
-        data.text_pair is not None,
+        data.paired,
         spans,
         grouped,
         config.model.max_length,

@@ -31,7 +31,8 @@ def conflicts(
     if data.source is not None and (data.train or data.validation or data.test):
         yield "`data.source` and `data.train`, `data.validation`, `data.test` exclude each other"
     if not data.header:
-        for key in ("text", "text_pair", "label", "group"):
+        texts = ("question", "context", "answers", "key")
+        for key in texts if data.question is not None else ("text", "text_pair", "label", "group"):
             value = getattr(data, key)
             if isinstance(value, str):
                 yield f"`data.{key}` must be a column number (from 0) where `data.header` is false, got: {value!r}"

@@ -144,7 +144,7 @@ def score_predictions(
     scored = record.scored(truths, predictions, learned, numbered(frame) if record.grouped else None)
     values = scoring.scores(task, *scored, list(learned.labels), learned.positive)
     target = record.target_column(frame["label"], truths).alias("target")
-    columns = [c for c in ("id", "text", "text_pair", "words", "group", GROUP) if c in frame.columns]
+    columns = [c for c in ("id", "key", "text", "text_pair", "words", "group", GROUP) if c in frame.columns]
     table = frame.select(columns).with_columns(target, *record.columns(predictions, learned))
     details = {}
     if detailed:

@@ -174,6 +174,15 @@ def _between_rivals(y_true, p, q):
     return ops.reshape(ops.sum(ops.where(together, parts[None, :], 0.0), axis=1), ops.shape(p)[:2])
 
 
+def _between_spans(y_true, p, q):
+    ops, number = keras.ops, y_true[..., -1]
+    parts = _apart(*(_log_softmax_of_spans(y_true, scores) for scores in (p, q)))  # [R, M, 2]
+    together = ops.cast(ops.equal(number[:, :, None], number[:, None, :]), p.dtype)
+    ends = ops.cast(y_true[..., :2], p.dtype)
+    sums = ops.sum(ends * ops.matmul(together, parts), axis=-1)
+    return sums / ops.maximum(ops.sum(ends, axis=-1), 1.0)
+
+
 def _between_values(y_true, p, q):
     return keras.ops.square(p - q)[..., 0]
 
@@ -194,6 +203,7 @@ DIVERGENCES: dict[str, Callable[..., Any]] = {
     "classes": _between_classes,
     "labels": _between_labels,
     "rivals": _between_rivals,
+    "spans": _between_spans,
     "values": _between_values,
 }
 # How windows answer together → (outputs [R, M, C], numbers [R, M] of their examples) → [R, M, C].

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from kft.config import DataConfig
-from kft.data.sources import annotated
+from kft.data.sources import annotated, squad
 from kft.data.sources.columns import OWN, Pick, kind, strings, wanted_columns
 from kft.data.sources.tagged import LISTS
 from kft.data.sources.texts import line, of_json, open_text, read_text
@@ -44,6 +44,23 @@ def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFra
             f"{name}: JSON that cannot be read: {error}",
             "write numbers with fewer digits and lists with fewer levels",
         ) from None
+    return _objects(rows, name, data, pick)
+
+
+def read_squad(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    """The questions of a SQuAD document; `read_json` reads it too, and does not insist on one."""
+    text = read_text(path, name, of_json(path, data), hint=JSON_HINT)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise KftError(f"{name}: not valid JSON: {error}", squad.HINT) from None
+    rows = document.get("data") if isinstance(document, dict) else None
+    if (
+        not isinstance(rows, list)
+        or not all(isinstance(row, dict) for row in rows)
+        or not squad.is_squad(rows)
+    ):
+        raise KftError(f"{name}: is no SQuAD document", squad.HINT)
     return _objects(rows, name, data, pick)
 
 
@@ -182,7 +199,8 @@ def _document_rows(document: Any, name: str) -> list[Row]:
 
 
 def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
-    rows = annotated.unfolded(rows[: data.max_examples])
+    rows = squad.unfolded(rows, name)[: data.max_examples]
+    rows = annotated.unfolded(rows)
     if not rows:
         raise KftError(f"{name}: holds no examples", "give a file with at least one object")
     columns = list(dict.fromkeys(key for row in rows for key in row))
