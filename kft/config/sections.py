@@ -214,6 +214,10 @@ class ModelConfig(Section):
         description="a longer text becomes several rows, each sharing so many tokens with the one before; else it is cut. "
         "For answers in a context a third of max_length",
     )
+    windows: Literal["mean", "max"] = Field(
+        "mean",
+        description="answer of a text of several rows: the mean of the rows' logits, or the largest of each",
+    )
     pooling: Literal["cls", "mean"] = Field(
         "cls", description="the head reads the first token through the tanh pooler, or the mean of the tokens"
     )

@@ -94,6 +94,7 @@ def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
         "data.context",
         "model.max_length",
         "model.stride",
+        "model.windows",
     )
     differ = [name for name in configs.differences(loaded.config, config) if name in read]
     if read_tokenizer(run) != loaded.tokenizer:

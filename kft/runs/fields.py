@@ -99,6 +99,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "inputs.grouped": "whether rows belong to questions",
         "inputs.max_length": "tokens of an example at most, special ones included",
         "inputs.located": "whether words are answered, so that tokens are told with their characters",
+        "inputs.windows": "mean or max of the logits: the answer of a longer text that has several rows",
         "inputs.stride": "tokens that a row of a longer text shares with the one before; null where it is cut",
         "learned.mean": "a regression's value is output * scale + mean",
         "learned.scale": "see mean; 1 for classes",

@@ -47,6 +47,7 @@ class Inputs:
         max_length: tokens of an example at most.
         located: whether tokens are told with their characters, since words are answered.
         stride: tokens that a row of a longer text shares with the one before; None truncates.
+        windows: "mean" or "max": what the answers of these rows become, where a text has one.
     """
 
     paired: bool
@@ -55,6 +56,7 @@ class Inputs:
     max_length: int
     located: bool = False
     stride: int | None = None
+    windows: str = "mean"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Reads:
         questions: int64 [N], number of each example's question, from 0 and without gaps; only where
             rivals is "question".
         items: what the places answer, where it is neither the example nor the question.
+        windows: int64 [N], where several rows are windows of one example: the example of each. The
+            first window stands for the example in the loss, the others have no weight.
     """
 
     offsets: np.ndarray
@@ -102,6 +106,12 @@ class Reads:
     rivals: str | None = None
     questions: np.ndarray | None = None
     items: Items | None = None
+    windows: np.ndarray | None = None
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """int64 [N], number of what must stand in one step; None where examples stand alone."""
+        return self.windows if self.questions is None else self.questions
 
     @property
     def counts(self) -> np.ndarray:
