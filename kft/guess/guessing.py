@@ -114,20 +114,24 @@ def _answers(table: Table, wanted_task: str | None) -> Guess | None:
     """Columns of questions, contexts and answers, by their names and contents."""
     task = TASKS.of_problem(ANSWERS)
     names = {str(name).lower(): name for name in table.columns}
-    found = {
+    columns = {
         key: next((names[n] for n in (key, *more) if n in names), None) for key, more in IN_CONTEXT.items()
     }
-    if wanted_task not in (None, task) or None in (found["question"], found["context"], found["answers"]):
+    if wanted_task not in (None, task) or None in (
+        columns["question"],
+        columns["context"],
+        columns["answers"],
+    ):
         return None
-    values = table.column(found["answers"])
+    values = table.column(columns["answers"])
     if wanted_task is None and not all(isinstance(value, list | dict | None) for value in values):
         return None
     own = TASKS.rules[task].columns
     decisions = [Decision("task", task, "questions, contexts, and answers that stand in them")]
     for key in ("question", "context", "answers"):
-        reason = "" if found[key] == own[key] else f"the column is called {found[key]}"
-        decisions.append(Decision(f"data.{key}", found[key], reason))
-    group = names.get("title", found["context"])
+        reason = "" if columns[key] == own[key] else f"the column is called {columns[key]}"
+        decisions.append(Decision(f"data.{key}", columns[key], reason))
+    group = names.get("title", columns["context"])
     reason = "the questions on one text never part between splits"
     return Guess([*decisions, Decision("split.group", group, reason)])
 
