@@ -37,8 +37,8 @@ class Answers:
         self._learned = Learned(labels=tuple(content["labels"]))
         self.names: list[str] = content["inputs"]
         paired = len(self.names) > 1
-        lengths = (content["max_length"], True, content.get("stride"))
-        self._inputs = Inputs(paired, (), False, *lengths)
+        stride = content.get("windows", {}).get("stride")
+        self._inputs = Inputs(paired, (), False, content["max_length"], located=True, stride=stride)
         self.fields = self._task.export.served
 
     def answer(self, columns: Columns, compute: Callable[[Columns], np.ndarray]) -> Columns:
