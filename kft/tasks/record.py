@@ -237,6 +237,8 @@ class Export:
         tried: (outputs of every token, learned, reads) → what is compared of them, where the task's
             own predictions need more than tokens.
         pipeline: what hubs call models of the task; None where they have no name for it.
+        served: field of `Task.answer` → its JSON schema, where `kft serve` answers with these
+            fields; none where it does with what `in_graph` gives.
     """
 
     formats: tuple[str, ...]
@@ -250,6 +252,7 @@ class Export:
     every_token: bool = False
     tried: Callable[..., np.ndarray] | None = None
     pipeline: str | None = "text-classification"
+    served: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ TASK = Task(
         unit="sentence",
     ),
     export=Export(
-        formats=("hf", "onnx"),
+        formats=("savedmodel", "hf", "onnx"),
         signature=None,
         in_graph=lambda *_: {},
         numbers="probabilities",
@@ -57,5 +57,7 @@ TASK = Task(
         decisions=lambda rows, learned: predictions.together(rows).argmax(axis=1),
         ties=predictions.ties,
         every_token=True,
+        pipeline="token-classification",
+        served=answers.SCHEMA,
     ),
 )
