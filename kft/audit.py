@@ -64,12 +64,13 @@ def inputs_of(config: Config) -> Inputs:
     spans = tuple(map(tuple, data.spans or []))
     grouped = TASKS[config.task].grouped
     return Inputs(
-        data.text_pair is not None,
+        data.paired,
         spans,
         grouped,
         config.model.max_length,
         TASKS[config.task].located,
         config.model.stride,
+        config.model.windows,
     )
 
 
@@ -189,6 +190,7 @@ def _split_lines(name: str, part: dict[str, Any], task: str) -> list[str]:
         lines.append(
             f"  tokens      mean {n['mean']:.1f}, median {n['p50']:.0f}, 90 % {n['p90']:.0f}, 99 % {n['p99']:.0f}, "
             f"longest {n['max']:.0f}; {n['truncated_fraction']:.1%} truncated"
+            + (f", read in {n['windows']:,} windows" if "windows" in n else "")
         )
         if "span_lost_fraction" in n:
             lines.append(

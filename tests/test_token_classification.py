@@ -333,24 +333,31 @@ def test_truncated_words_are_scored_as_outside(run, tmp_path):
     assert scored["metrics"]["entity_recall"] == 1
 
 
-def test_a_long_text_is_answered_in_windows(tiny_preset, tmp_path):
-    """Trained and answered in windows: each word counts once."""
+@pytest.fixture(scope="module")
+def windowed_run(tiny_preset, tmp_path_factory):
+    """Trained on long texts in windows."""
+    folder = tmp_path_factory.mktemp("windowed")
     rows = sentences(240)
     joined = [[sum((row[k] for row in rows[i : i + 6]), []) for k in (0, 1)] for i in range(0, 240, 6)]
-    (tmp_path / "long.conll").write_text(conll(joined))
+    (folder / "long.conll").write_text(conll(joined))
     settings = {
         "task": TASK,
-        "data": {"train": str(tmp_path / "long.conll")},
+        "data": {"train": str(folder / "long.conll")},
         "model": {"preset": str(tiny_preset), "max_length": 24, "stride": 8, "dropout": 0.0},
         "train": {"epochs": 16, "batch_size": 16, "learning_rate": 0.03},
     }
-    result = train.train(config.parse(settings), tmp_path / "run")
-    assert result["metrics"]["test"]["entity_f1"] > 0.9
-    account = json.loads((tmp_path / "run" / "data.json").read_text())["splits"]["train"]
+    train.train(config.parse(settings), folder / "windows")
+    return folder / "windows"
+
+
+def test_a_long_text_is_answered_in_windows(windowed_run):
+    """Each word counts once."""
+    assert json.loads((windowed_run / "metrics.json").read_text())["test"]["entity_f1"] > 0.9
+    account = json.loads((windowed_run / "data.json").read_text())["splits"]["train"]
     assert account["tokens"]["windows"] > 2 * account["examples"]
     assert account["tokens"]["truncated_fraction"] == 0
     text = " ".join(["plot"] * 100 + ["good"] + ["plot"] * 100 + ["bad"])
-    (answer,) = evaluate.predict(tmp_path / "run", [text])
+    (answer,) = evaluate.predict(windowed_run, [text])
     assert [(e["text"], e["start"]) for e in answer["entities"]] == [("good", 500), ("bad", 1005)]
 
 
@@ -387,10 +394,43 @@ def test_an_onnx_graph_answers_every_token(run, tmp_path):
 
 
 def test_formats_that_cannot_hold_it_are_told(run, tmp_path):
-    result = CliRunner().invoke(
-        main, ["export", str(run), "--to", "savedmodel", "--output", str(tmp_path / "x")]
-    )
+    result = CliRunner().invoke(main, ["export", str(run), "--to", "keras", "--output", str(tmp_path / "x")])
     assert result.exit_code == 1 and "hint: " in result.output
+
+
+def test_a_server_answers_with_the_entities_that_kft_predict_finds(run, windowed_run, tmp_path):
+    """In rows and in columns; long texts in windows; every number as `kft predict` has it."""
+    from starlette.testclient import TestClient
+
+    from kft import export
+    from kft.serve import model as models
+    from kft.serve.app import build
+    from kft.serve.settings import Settings
+    from kft.serve.versions import Versions
+
+    texts = ["😀 the good great film, bad", "", "שלום good", "plot " * 90 + "good", "\ufffd bad\t\n plot"]
+    for one in (run, windowed_run):
+        content = export.export(one, "savedmodel", tmp_path / one.name)
+        assert content["comparison"]["labels_that_differ"] == 0
+        assert set(content["signatures"]) == {"tokens"} and content["notes"]
+        versions = Versions(tmp_path, "tags", models.load)
+        versions.current = models.load(tmp_path / one.name / "1")
+        app, _ = build(Settings(), versions)
+        with TestClient(app) as http:
+            path = "/v1/models/tags:predict"
+            rows = http.post(path, json={"instances": texts}).json()["predictions"]
+            columns = http.post(path, json={"inputs": {"text": texts}}).json()["outputs"]
+            paths = http.get("/openapi.json").json()["paths"]
+        answers = paths[path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+        entity = answers["properties"]["predictions"]["items"]["properties"]["entities"]["items"]
+        for got, also, answer in zip(rows, columns["entities"], evaluate.predict(one, texts), strict=True):
+            assert got["entities"] == also and len(also) == len(answer["entities"])
+            for mine, theirs in zip(also, answer["entities"], strict=True):
+                assert set(mine) == set(entity["properties"])
+                assert mine.pop("score") == pytest.approx(theirs.pop("score"), abs=1e-4)
+                assert mine == theirs
+        seen = {entity["end"] for entity in rows[3]["entities"]}
+        assert (len(texts[3]) in seen) == (one == windowed_run)  # the other run truncates
 
 
 def test_runs_are_compared_by_sentence_and_the_page_shows_mistakes(run, tmp_path):

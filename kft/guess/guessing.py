@@ -8,7 +8,7 @@ from kft.errors import KftError
 from kft.guess.columns import LABEL_NAMES, TEXT_NAMES, Column, columns_of, label_score
 from kft.guess.tables import Table
 from kft.tasks import TASKS
-from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, VALUE
+from kft.tasks.problems import ANSWERS, MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, VALUE
 
 LEAST_MARKS = 3  # columns of 0 and 1 that are labels of a row, and no accident
 STAR_SCALE = range(3, 12)  # as many whole numbers in a row may also be a scale
@@ -23,6 +23,13 @@ PAIRS = (
     ("text", "text2"),
     ("sentence", "sentence2"),
 )
+
+# What the columns of answers in a context are called.
+IN_CONTEXT = {
+    "question": ("query",),
+    "context": ("passage", "paragraph", "document"),
+    "answers": ("answer",),
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,9 @@ def guess(table: Table, task: str | None = None) -> Guess:
     Raises:
         KftError: no column looks like a text, or none like a label.
     """
+    answered = _answers(table, task)
+    if answered is not None:
+        return answered
     columns = [column.unlisted.with_points for column in columns_of(table)]
     labels = sorted((c for c in columns if label_score(c) > 0), key=label_score, reverse=True)
     texts = [c for c in columns if c.is_text and not (labels and c is labels[0])]
@@ -98,6 +108,32 @@ def guess(table: Table, task: str | None = None) -> Guess:
         decisions.append(Decision("data.group", question.name, reason))
     decisions += _spans(columns, decisions)
     return Guess(decisions, _warnings(columns, label, chosen))
+
+
+def _answers(table: Table, wanted_task: str | None) -> Guess | None:
+    """Columns of questions, contexts and answers, by their names and contents."""
+    task = TASKS.of_problem(ANSWERS)
+    names = {str(name).lower(): name for name in table.columns}
+    columns = {
+        key: next((names[n] for n in (key, *more) if n in names), None) for key, more in IN_CONTEXT.items()
+    }
+    if wanted_task not in (None, task) or None in (
+        columns["question"],
+        columns["context"],
+        columns["answers"],
+    ):
+        return None
+    values = table.column(columns["answers"])
+    if wanted_task is None and not all(isinstance(value, list | dict | None) for value in values):
+        return None
+    own = TASKS.rules[task].columns
+    decisions = [Decision("task", task, "questions, contexts, and answers that stand in them")]
+    for key in ("question", "context", "answers"):
+        reason = "" if columns[key] == own[key] else f"the column is called {columns[key]}"
+        decisions.append(Decision(f"data.{key}", columns[key], reason))
+    group = names.get("title", columns["context"])
+    reason = "the questions on one text never part between splits"
+    return Guess([*decisions, Decision("split.group", group, reason)])
 
 
 def _seen(columns: list[Column]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from kft.config import DataConfig
 from kft.data import sources
-from kft.data.sources import annotated, workbooks
+from kft.data.sources import annotated, squad, workbooks
 from kft.errors import KftError
 
 MOST_ROWS = 20_000
@@ -112,6 +112,8 @@ def _objects(name: str, text: str, whole: bool) -> tuple[list[str], list[list[An
                 raise KftError(
                     f"{name}, line {number}: not valid JSON: {error}", "one object a line, or one document"
                 ) from None
+    if isinstance(document, dict) and squad.is_document(document):
+        document = document["data"]
     if isinstance(document, dict):
         columns = list(document.values())
         if not all(isinstance(column, list) for column in columns):
@@ -124,7 +126,7 @@ def _objects(name: str, text: str, whole: bool) -> tuple[list[str], list[list[An
         raise KftError(
             f"{name}: must hold JSON objects", 'such as {"text": "…", "label": "…"}, one for each example'
         )
-    return from_objects(annotated.unfolded(document))
+    return from_objects(annotated.unfolded(squad.unfolded(document, name)))
 
 
 def _cells(

@@ -10,7 +10,7 @@ from kft.errors import KftError, first_rows
 from kft.progress import note
 from kft.tasks import words
 
-LISTS = ("tokens", "tags", "entities")  # columns that come as JSON
+LISTS = ("tokens", "tags", "entities", "answers")  # columns that come as JSON
 Where = Callable[[int, int], str]  # (row, word) → where it stands
 
 

@@ -41,6 +41,7 @@ class Splits:
                 other_class                   a class that `clean.classes` or
                                               `clean.exclude_classes` leaves out
                 unlabelled                    a row of a test file without any label
+                …                             what the task cannot train on (`Labels.unusable`)
                 leak                          a train row that also stands in validation or test
                 conflicting_label             a train row whose text came before, with another label
                 duplicate                     a train row whose text came before
@@ -123,6 +124,9 @@ def prepare(
     files, dropped = {}, {}
     for name, frame in frames.items():
         files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, numbers, excluded)
+        if name == "train" and rules.unusable:
+            files[name], unusable = cleaning.drop_unusable(files[name], rules)
+            dropped[name] |= unusable
         if name != "test":
             _check_left(files[name], display_names[name], dropped[name])
     leaks: dict[str, Any] = dict(cleaning.leaks(files))

@@ -126,6 +126,13 @@ def clean(frame: pl.DataFrame, split: str, numbers: bool, excluded: list[str]) -
     return _drop(frame, reasons)
 
 
+def drop_unusable(frame: pl.DataFrame, rules: Labels) -> tuple[pl.DataFrame, Counts]:
+    """The rows that a task can train on, and the count of the others."""
+    marked = frame.with_columns(holds(frame["label"]).alias(name) for name, holds in rules.unusable.items())
+    kept, counts = _drop(marked, {name: pl.col(name) for name in rules.unusable})
+    return kept.drop(*rules.unusable), counts
+
+
 def _is_empty(column: str) -> pl.Expr:
     # White space, and characters without a shape, which the tokenizer drops too.
     return ~pl.col(column).fill_null("").str.contains(r"[^\s\p{Z}\p{Cc}\p{Cf}\p{Co}]")

@@ -8,7 +8,7 @@ say, which is neither trained on nor scored. Each word is answered at its first 
 import numpy as np
 
 from kft.metrics import entities
-from kft.tasks.record import Export, Labels, Loss, Scoring, Task
+from kft.tasks.record import Export, Labels, Loss, Scoring, Task, Written
 from kft.tasks.token_classification import answers, details, predictions, reads, tags
 
 TASK = Task(
@@ -29,7 +29,7 @@ TASK = Task(
     mean=predictions.mean,
     answer=answers.answer,
     answered="entities",
-    written={"conll": answers.conll},
+    written={"conll": Written(answers.conll)},
     compared=predictions.compared,
     words=answers.in_words,
     differ=predictions.differ,
@@ -48,7 +48,7 @@ TASK = Task(
         unit="sentence",
     ),
     export=Export(
-        formats=("hf", "onnx"),
+        formats=("savedmodel", "hf", "onnx"),
         signature=None,
         in_graph=lambda *_: {},
         numbers="probabilities",
@@ -57,5 +57,7 @@ TASK = Task(
         decisions=lambda rows, learned: predictions.together(rows).argmax(axis=1),
         ties=predictions.ties,
         every_token=True,
+        pipeline="token-classification",
+        served=answers.SCHEMA,
     ),
 )
