@@ -203,10 +203,10 @@ def _split_lines(name: str, part: dict[str, Any], task: str) -> list[str]:
 
 
 def _leaks(account: dict[str, Any]) -> str:
-    line = notices.leaked(account)
-    if any((account.get("leaks") or {}).get(name) for name in notices.HELD_OUT):
-        return line
-    return "no row of train stands in another split" + (f"; {line}" if line else "")
+    lines = [line for line in (notices.leaked(account), notices.parted(account)) if line]
+    if not any((account.get("leaks") or {}).get(name) for name in notices.HELD_OUT):
+        lines.insert(0, "no row of train stands in another split")
+    return "; ".join(lines)
 
 
 def _error_lines(errors: list[dict[str, Any]]) -> list[str]:
