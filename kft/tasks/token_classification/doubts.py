@@ -21,8 +21,8 @@ def issues(table: pl.DataFrame, learned: Learned) -> list[Doubt]:
     if not any(given):
         return []
     seen = [read[places] for read, places in zip(probabilities, known, strict=True)]
-    found = find_label_issues(given, seen, n_jobs=1)
-    return [_doubt(table, learned, row, int(known[row][i]), given[row][i]) for row, i in found]
+    doubtful = find_label_issues(given, seen, n_jobs=1)
+    return [_doubt(table, learned, row, int(known[row][i]), given[row][i]) for row, i in doubtful]
 
 
 def _doubt(table: pl.DataFrame, learned: Learned, row: int, word: int, tag: int) -> Doubt:
