@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tomllib
 from dataclasses import replace
 
 import numpy as np
@@ -175,6 +176,36 @@ def test_entities_outside_their_text_are_refused(tmp_path):
         read(tmp_path / "x.jsonl", entities="entities")
     assert "row 1: the entity PER from 0 to 4 does not stand in 3 characters" in raised.value.message
     assert "row 2: the entity PER from 2 to 2 holds no character" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("x.conll", conll(sentences(40)), {}),
+        ("x.jsonl", "\n".join(json.dumps({"tokens": w, "tags": t}) for w, t in sentences(40)), {}),
+        (
+            "x.jsonl",
+            "\n".join(json.dumps({"words": w, "pos": [2] * len(w), "ner_tags": t}) for w, t in sentences(40)),
+            {"tokens": "words", "tags": "ner_tags"},
+        ),
+        (
+            "x.jsonl",
+            "\n".join(
+                json.dumps({"text": f"{i} good plot", "label": [[len(f"{i} "), len(f"{i} good"), "GOOD"]]})
+                for i in range(40)
+            ),
+            {"text": "text", "entities": "label"},
+        ),
+    ],
+)
+def test_init_knows_tagged_words(tmp_path, monkeypatch, name, text, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(text)
+    result = CliRunner().invoke(main, ["init", name, "--output", "x.toml"])
+    assert result.exit_code == 0 and "note: " not in result.output, result.output
+    content = tomllib.loads((tmp_path / "x.toml").read_text())
+    assert content["task"] == TASK
+    assert {key: value for key, value in content["data"].items() if key != "train"} == expected
 
 
 # What is read.

@@ -116,7 +116,10 @@ def _all_decisions(place: Place, guessed: Guess) -> list[Decision]:
 
 def _training(place: Place, guessed: Guess) -> list[Decision]:
     names = [guessed.value(f"data.{key}") for key in ("text", "text_pair", "question", "context")]
-    columns = [place.table.column(name) for name in names if name is not None]
+    read = [name for name in names if name is not None]
+    if not read:  # lists of words
+        read = [guessed.value("data.tokens") or "tokens"]
+    columns = [place.table.column(name) for name in read]
     lengths = sorted(sum(map(_tokens, row)) for row in zip(*columns, strict=True))
     most = lengths[int(0.95 * (len(lengths) - 1))]
     length = next((n for n in LENGTHS if n >= most), LENGTHS[-1])
@@ -134,7 +137,8 @@ def _training(place: Place, guessed: Guess) -> list[Decision]:
 
 
 def _tokens(text: Any) -> float:
-    """About how many tokens a text has."""
+    """About how many tokens a text, or a list of words, has."""
+    text = " ".join(map(str, text)) if isinstance(text, list) else text
     characters = len(CJK.findall(str(text or "")))
     return PIECES_A_WORD * len(CJK.sub(" ", str(text or "")).split()) + characters
 
