@@ -73,6 +73,7 @@ class TestFields:
             other_runs = (
                 "cut.group",
                 "cut.time",
+                "leaks.groups.",
                 "cut.beginnings",
                 "splits.*.label_sets",
                 "*.confusions",

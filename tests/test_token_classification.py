@@ -270,6 +270,29 @@ def test_a_run_learns_and_its_scores_are_seqevals(run):
     )
 
 
+def test_wrong_tags_are_found_by_the_word(run, tmp_path):
+    """As cleanlab finds them among all words of all rows."""
+    from cleanlab.filter import find_label_issues
+
+    rows = sentences(30, seed=8)
+    rows[3] = (["the", "good", "plot"], ["O", "O", "O"])
+    (tmp_path / "x.conll").write_text(conll(rows))
+    answers = evaluate.answer_file(run, tmp_path / "x.conll")
+    labels, doubts = answers.learned.labels, answers.task.issues
+    table = answers.rows.with_columns(answers.task.columns(answers.predictions, answers.learned))
+    found = doubts(table, answers.learned)
+    assert {"text": "good", "label": "O", "word": 1, "start": 4, "end": 8} in [
+        d.more for d in found if d.row == 3
+    ]
+    places = [(row, word) for row, (tokens, _) in enumerate(rows) for word in range(len(tokens))]
+    given = [labels.index(rows[row][1][word]) for row, word in places]
+    expected = find_label_issues(np.array(given), np.concatenate(list(answers.predictions)), n_jobs=1)
+    wanted = {place for place, wrong in zip(places, expected, strict=True) if wrong}
+    assert {(doubt.row, doubt.more["word"]) for doubt in found} == wanted
+    result = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(run)])
+    assert result.exit_code == 0 and "label errors: " in result.output
+
+
 def test_texts_are_answered_with_entities_in_characters(run):
     texts = ["😀 the good great film, bad", "", "plot"]
     answers = list(evaluate.predict(run, texts))

@@ -188,6 +188,23 @@ class Mistakes:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """A label that is probably wrong.
+
+    Attributes:
+        row: number in the table of predictions.
+        suggested: what else the label should be.
+        probability: of the given one.
+        more: what else is known of it, such as "label" and "text" where it is of a part of the row.
+    """
+
+    row: int
+    suggested: str
+    probability: float
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Scoring:
     """How predictions are scored. Targets and predictions are as the task's `scored` gives them.
 
@@ -313,9 +330,8 @@ class Task:
             do), and the order, least first, in which people should see rows.
         order: that order in words.
         worst: (table of predictions, labels, most) → the mistakes.
-        issues: (table of predictions, learned) → the rows whose label is probably wrong, by
-            cleanlab, the likeliest first: (number in the table, what else the label should be,
-            probability of the given one). None where it finds no errors.
+        issues: (table of predictions, learned) → the labels that are probably wrong, by cleanlab,
+            the likeliest first. None where it finds no errors.
         scoring, export: see their classes.
         grouped: whether the rows of a question are predicted together, so that steps hold whole
             questions.
@@ -349,7 +365,7 @@ class Task:
     mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(
         predictions, axis=0
     )
-    issues: Callable[[pl.DataFrame, Learned], list[tuple[int, str, float]]] | None = None
+    issues: Callable[[pl.DataFrame, Learned], list[Doubt]] | None = None
     written: Mapping[str, Written] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     said: Callable[[str], str] = lambda label: label
