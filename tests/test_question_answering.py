@@ -276,6 +276,8 @@ def test_a_run_learns_and_answers(run, answers_file, tmp_path):
     with pytest.raises(KftError, match="two rows have the id q0"):
         evaluate.predict_file(loaded, str(twice), tmp_path / "out.json", format="squad")
     texts = list(evaluate.predict(loaded, [("the good", "😀 the good film")]))
+    named = pl.DataFrame({"question": ["the good"], "context": ["😀 the good film"]})
+    assert list(evaluate.predict(loaded, named)) == texts
     assert texts[0]["context"][texts[0]["best"][0]["start"] :].startswith(texts[0]["best"][0]["answer"])
 
 
