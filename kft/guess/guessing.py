@@ -201,7 +201,7 @@ def _marked(table: Table, wanted_task: str | None) -> Guess | None:
 
 def _are_entities(column: Column) -> bool:
     try:
-        return any([tagging.entities_in(value) for value in column.present])
+        return max((len(tagging.entities_in(value)) for value in column.present), default=0) > 0
     except ValueError:
         return False
 
