@@ -425,6 +425,21 @@ def test_a_long_text_is_answered_in_windows(windowed_run):
     assert [(e["text"], e["start"]) for e in answer["entities"]] == [("good", 500), ("bad", 1005)]
 
 
+def test_an_ensemble_answers_with_the_mean_of_its_runs(run, tmp_path):
+    """Probabilities of each word are averaged; the page and the comparison are there."""
+    arguments = ["--seeds", "1,2", "--run", str(tmp_path / "both"), "--set", "train.epochs=2", "--json"]
+    result = CliRunner().invoke(main, ["train", str(run / "config.toml"), *arguments])
+    assert result.exit_code == 0, result.output
+    file = tmp_path / "x.conll"
+    file.write_text(conll(sentences(20, seed=6)))
+    both, *alone = (
+        evaluate.answer_file(tmp_path / "both" / name, file).predictions for name in ("", "seed-1", "seed-2")
+    )
+    for mean, *parts in zip(both, *alone, strict=True):
+        np.testing.assert_allclose(mean, np.mean(parts, axis=0), atol=1e-6)
+    assert "entity F1" in (tmp_path / "both" / "ensemble.html").read_text("utf-8")
+
+
 # Artefacts.
 
 
