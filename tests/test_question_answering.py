@@ -14,6 +14,7 @@ from pyarrow import parquet
 from kft import config, evaluate, train
 from kft.data import sources, splits
 from kft.errors import KftError
+from kft.guess import init
 from kft.models import presets
 from kft.tasks import TASKS
 from kft.tasks.golds import Gold, golds_in
@@ -275,6 +276,8 @@ def test_a_run_learns_and_answers(run, answers_file, tmp_path):
     with pytest.raises(KftError, match="two rows have the id q0"):
         evaluate.predict_file(loaded, str(twice), tmp_path / "out.json", format="squad")
     texts = list(evaluate.predict(loaded, [("the good", "😀 the good film")]))
+    named = pl.DataFrame({"question": ["the good"], "context": ["😀 the good film"]})
+    assert list(evaluate.predict(loaded, named)) == texts
     assert texts[0]["context"][texts[0]["best"][0]["start"] :].startswith(texts[0]["best"][0]["answer"])
 
 
@@ -331,3 +334,20 @@ def test_the_layout_of_tfds(tmp_path):
     frame = sources.read(config.parse(settings).data)["train"].sort("key")
     assert golds(frame) == [[("Bo", 8)], [], [("Bo", 8), ("mét", 4)]]
     assert frame["key"].to_list() == ["q0", "q1", "q2"]
+
+
+def test_init_knows_squad_documents_and_rows(tmp_path, answers_file):
+    rows = [question([BO], f"q{i}") | {"question": f"who {i}"} for i in range(40)]
+    articles = [
+        json.loads(document(*rows, context=f"Ann met Bo {i}"))["data"][0] | {"title": f"T{i}"}
+        for i in range(9)
+    ]
+    (tmp_path / "all.json").write_text(json.dumps({"version": "1", "data": articles}))
+    for file, group in ((tmp_path / "all.json", "title"), (answers_file, "context")):
+        result = init(str(file), output=str(tmp_path / f"{group}.toml"))
+        assert not result["warnings"]
+        parsed = config.load(tmp_path / f"{group}.toml")
+        assert (parsed.task, parsed.split.group) == (TASK, group)
+        assert splits.prepare(
+            sources.read(parsed.data, parsed.split), parsed.split, parsed.clean, TASK
+        ).account["cut"]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tomllib
 from dataclasses import replace
 
 import numpy as np
@@ -177,6 +178,36 @@ def test_entities_outside_their_text_are_refused(tmp_path):
     assert "row 2: the entity PER from 2 to 2 holds no character" in raised.value.message
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("x.conll", conll(sentences(40)), {}),
+        ("x.jsonl", "\n".join(json.dumps({"tokens": w, "tags": t}) for w, t in sentences(40)), {}),
+        (
+            "x.jsonl",
+            "\n".join(json.dumps({"words": w, "pos": [2] * len(w), "ner_tags": t}) for w, t in sentences(40)),
+            {"tokens": "words", "tags": "ner_tags"},
+        ),
+        (
+            "x.jsonl",
+            "\n".join(
+                json.dumps({"text": f"{i} good plot", "label": [[len(f"{i} "), len(f"{i} good"), "GOOD"]]})
+                for i in range(40)
+            ),
+            {"text": "text", "entities": "label"},
+        ),
+    ],
+)
+def test_init_knows_tagged_words(tmp_path, monkeypatch, name, text, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(text)
+    result = CliRunner().invoke(main, ["init", name, "--output", "x.toml"])
+    assert result.exit_code == 0 and "note: " not in result.output, result.output
+    content = tomllib.loads((tmp_path / "x.toml").read_text())
+    assert content["task"] == TASK
+    assert {key: value for key, value in content["data"].items() if key != "train"} == expected
+
+
 # What is read.
 
 
@@ -270,6 +301,29 @@ def test_a_run_learns_and_its_scores_are_seqevals(run):
     )
 
 
+def test_wrong_tags_are_found_by_the_word(run, tmp_path):
+    """As cleanlab finds them among all words of all rows."""
+    from cleanlab.filter import find_label_issues
+
+    rows = sentences(30, seed=8)
+    rows[3] = (["the", "good", "plot"], ["O", "O", "O"])
+    (tmp_path / "x.conll").write_text(conll(rows))
+    answers = evaluate.answer_file(run, tmp_path / "x.conll")
+    labels, doubts = answers.learned.labels, answers.task.issues
+    table = answers.rows.with_columns(answers.task.columns(answers.predictions, answers.learned))
+    found = doubts(table, answers.learned)
+    assert {"text": "good", "label": "O", "word": 1, "start": 4, "end": 8} in [
+        d.more for d in found if d.row == 3
+    ]
+    places = [(row, word) for row, (tokens, _) in enumerate(rows) for word in range(len(tokens))]
+    given = [labels.index(rows[row][1][word]) for row, word in places]
+    expected = find_label_issues(np.array(given), np.concatenate(list(answers.predictions)), n_jobs=1)
+    wanted = {place for place, wrong in zip(places, expected, strict=True) if wrong}
+    assert {(doubt.row, doubt.more["word"]) for doubt in found} == wanted
+    result = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(run)])
+    assert result.exit_code == 0 and "label errors: " in result.output
+
+
 def test_texts_are_answered_with_entities_in_characters(run):
     texts = ["😀 the good great film, bad", "", "plot"]
     answers = list(evaluate.predict(run, texts))
@@ -333,24 +387,31 @@ def test_truncated_words_are_scored_as_outside(run, tmp_path):
     assert scored["metrics"]["entity_recall"] == 1
 
 
-def test_a_long_text_is_answered_in_windows(tiny_preset, tmp_path):
-    """Trained and answered in windows: each word counts once."""
+@pytest.fixture(scope="module")
+def windowed_run(tiny_preset, tmp_path_factory):
+    """Trained on long texts in windows."""
+    folder = tmp_path_factory.mktemp("windowed")
     rows = sentences(240)
     joined = [[sum((row[k] for row in rows[i : i + 6]), []) for k in (0, 1)] for i in range(0, 240, 6)]
-    (tmp_path / "long.conll").write_text(conll(joined))
+    (folder / "long.conll").write_text(conll(joined))
     settings = {
         "task": TASK,
-        "data": {"train": str(tmp_path / "long.conll")},
+        "data": {"train": str(folder / "long.conll")},
         "model": {"preset": str(tiny_preset), "max_length": 24, "stride": 8, "dropout": 0.0},
         "train": {"epochs": 16, "batch_size": 16, "learning_rate": 0.03},
     }
-    result = train.train(config.parse(settings), tmp_path / "run")
-    assert result["metrics"]["test"]["entity_f1"] > 0.9
-    account = json.loads((tmp_path / "run" / "data.json").read_text())["splits"]["train"]
+    train.train(config.parse(settings), folder / "windows")
+    return folder / "windows"
+
+
+def test_a_long_text_is_answered_in_windows(windowed_run):
+    """Each word counts once."""
+    assert json.loads((windowed_run / "metrics.json").read_text())["test"]["entity_f1"] > 0.9
+    account = json.loads((windowed_run / "data.json").read_text())["splits"]["train"]
     assert account["tokens"]["windows"] > 2 * account["examples"]
     assert account["tokens"]["truncated_fraction"] == 0
     text = " ".join(["plot"] * 100 + ["good"] + ["plot"] * 100 + ["bad"])
-    (answer,) = evaluate.predict(tmp_path / "run", [text])
+    (answer,) = evaluate.predict(windowed_run, [text])
     assert [(e["text"], e["start"]) for e in answer["entities"]] == [("good", 500), ("bad", 1005)]
 
 
@@ -387,10 +448,43 @@ def test_an_onnx_graph_answers_every_token(run, tmp_path):
 
 
 def test_formats_that_cannot_hold_it_are_told(run, tmp_path):
-    result = CliRunner().invoke(
-        main, ["export", str(run), "--to", "savedmodel", "--output", str(tmp_path / "x")]
-    )
+    result = CliRunner().invoke(main, ["export", str(run), "--to", "keras", "--output", str(tmp_path / "x")])
     assert result.exit_code == 1 and "hint: " in result.output
+
+
+def test_a_server_answers_with_the_entities_that_kft_predict_finds(run, windowed_run, tmp_path):
+    """In rows and in columns; long texts in windows; every number as `kft predict` has it."""
+    from starlette.testclient import TestClient
+
+    from kft import export
+    from kft.serve import model as models
+    from kft.serve.app import build
+    from kft.serve.settings import Settings
+    from kft.serve.versions import Versions
+
+    texts = ["😀 the good great film, bad", "", "שלום good", "plot " * 90 + "good", "\ufffd bad\t\n plot"]
+    for one in (run, windowed_run):
+        content = export.export(one, "savedmodel", tmp_path / one.name)
+        assert content["comparison"]["labels_that_differ"] == 0
+        assert set(content["signatures"]) == {"tokens"} and content["notes"]
+        versions = Versions(tmp_path, "tags", models.load)
+        versions.current = models.load(tmp_path / one.name / "1")
+        app, _ = build(Settings(), versions)
+        with TestClient(app) as http:
+            path = "/v1/models/tags:predict"
+            rows = http.post(path, json={"instances": texts}).json()["predictions"]
+            columns = http.post(path, json={"inputs": {"text": texts}}).json()["outputs"]
+            paths = http.get("/openapi.json").json()["paths"]
+        answers = paths[path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+        entity = answers["properties"]["predictions"]["items"]["properties"]["entities"]["items"]
+        for got, also, answer in zip(rows, columns["entities"], evaluate.predict(one, texts), strict=True):
+            assert got["entities"] == also and len(also) == len(answer["entities"])
+            for mine, theirs in zip(also, answer["entities"], strict=True):
+                assert set(mine) == set(entity["properties"])
+                assert mine.pop("score") == pytest.approx(theirs.pop("score"), abs=1e-4)
+                assert mine == theirs
+        seen = {entity["end"] for entity in rows[3]["entities"]}
+        assert (len(texts[3]) in seen) == (one == windowed_run)  # the other run truncates
 
 
 def test_runs_are_compared_by_sentence_and_the_page_shows_mistakes(run, tmp_path):

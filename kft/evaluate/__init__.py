@@ -114,7 +114,8 @@ def predict(
     Args:
         run: a run's folder, or what `load_run` gave.
         texts: strings, pairs of strings for a run on pairs, or a frame with columns text (and
-            text_pair, group and those of the marked words, as the run has them).
+            text_pair, group and those of the marked words, as the run has them). A null in a frame
+            is answered as an empty text, as one in a file is.
 
     Yields:
         {"id", "text", "text_pair"?, "group"?, "label", "probabilities": {label: float}}; {"id",

@@ -2,9 +2,10 @@
 
 A tokenizer without one is kept beside the model as tokenizer.json, and the model takes token ids
 alone: `tokens` gives logits, `answers_of_tokens` what `serving_default` gives elsewhere. `kft
-serve` tokenizes for it. Loading it needs TensorFlow and `import tensorflow_text` (TensorFlow
-Serving has both), nothing else. A byte that is not UTF-8 counts as U+FFFD, which BERT drops:
-`b"good\\xff"` is answered as "good".
+serve` tokenizes for it. So it is with tasks that read many tokens of a text, whose `tokens` gives
+the logits of each: `kft serve` cuts windows and makes the answers. Loading it needs TensorFlow and
+`import tensorflow_text` (TensorFlow Serving has both), nothing else. A byte that is not UTF-8
+counts as U+FFFD, which BERT drops: `b"good\\xff"` is answered as "good".
 """
 
 import functools
@@ -31,16 +32,19 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     module = tf.Module()
     module.weights = encoder.variables
     segmented = source.paired and source.architecture.kind.segments
-    signatures = {"tokens": _tokens_signature(encoder, segmented, lambda logits: {"logits": logits})}
-    tokenizer = load_graph_tokenizer(source.tokenizer)
+    task, tokenizer = source.loaded.task.export, None
+    compute = encoder.logits_of_tokens if task.every_token else encoder.logits
+    signatures = {"tokens": _tokens_signature(compute, segmented, lambda logits: {"logits": logits})}
+    if not task.every_token:
+        tokenizer = load_graph_tokenizer(source.tokenizer)
     if tokenizer is not None:
         module.wordpiece = tokenizer.wordpiece
         module.answer = answer = _answer(source, encoder, tokenizer)
         texts = {"serving_default": answer.get_concrete_function()}
         signatures = texts | signatures | _example_signature(source, answer)
-    else:
-        decode = functools.partial(source.loaded.task.export.in_graph, tf, learned=source.loaded.learned)
-        signatures["answers_of_tokens"] = _tokens_signature(encoder, segmented, decode)
+    elif not task.every_token:
+        decode = functools.partial(task.in_graph, tf, learned=source.loaded.learned)
+        signatures["answers_of_tokens"] = _tokens_signature(compute, segmented, decode)
     tf.saved_model.save(module, str(folder), signatures=signatures)
     _name_methods(folder, [name for name in signatures if name in _METHODS])
     described = {"signatures": {name: _described(signature) for name, signature in signatures.items()}}
@@ -48,11 +52,16 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
         described |= {"invalid_utf8": "bytes that are not UTF-8 are left out of the text"}
         return described | ({"windows": _windows(source)} if source.in_windows else {})
     tokenizer_files.write(source, folder)
-    note = (
-        f"tokenizer   {source.tokenizer.kind} has no exact TensorFlow graph: the model takes token ids, "
+    note = "tokenizer   " + (
+        "the model takes token ids and gives the logits of each token; `kft serve` splits texts by the "
+        "tokenizer.json beside it, and answers as `kft predict` does"
+        if task.every_token
+        else f"{source.tokenizer.kind} has no exact TensorFlow graph: the model takes token ids, "
         "`kft serve` splits texts by the tokenizer.json beside it"
     )
-    return described | {"invalid_utf8": "bytes that are not UTF-8 count as U+FFFD", "notes": [note]}
+    described |= {"invalid_utf8": "bytes that are not UTF-8 count as U+FFFD", "notes": [note]}
+    stride = source.loaded.inputs.stride
+    return described | ({"windows": {"stride": stride}} if task.every_token and stride is not None else {})
 
 
 def prove(source: Source, folder: Path) -> dict[str, Any]:
@@ -68,14 +77,16 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
     # Rows of tokens are those of cut texts, and texts are answered whole.
     answered = proof.reference(source, windows=True) if source.in_windows else expected
     answers = _bare_answers(source, expected.tokens, answered, folder)
-    logits = np.asarray(answers["tokens"]["logits"], np.float64)
+    logits = expected.flat(answers["tokens"]["logits"])
     task, texts = source.loaded.task.export, "serving_default" in answers
-    serving = answers["serving_default" if texts else "answers_of_tokens"]
-    decided = serving[task.decided] if task.decided else None
-    comparison = proof.check(
-        proof.compare(source, answered if texts else expected, serving[task.numbers], decided),
-        "the SavedModel",
-    )
+    if task.every_token:
+        comparison = proof.compare_logits(source, expected, logits)
+    else:
+        serving = answers["serving_default" if texts else "answers_of_tokens"]
+        decided = serving[task.decided] if task.decided else None
+        wanted = answered if texts else expected
+        comparison = proof.compare(source, wanted, serving[task.numbers], decided)
+    proof.check(comparison, "the SavedModel")
     if texts:
         _check_signatures(source, answers, task.numbers)
     else:
@@ -156,14 +167,16 @@ def _answer(source: Source, encoder: Encoder, tokenizer: GraphTokenizer) -> Any:
     return tf.function(answer, input_signature=texts, autograph=False)
 
 
-def _tokens_signature(encoder: Encoder, segmented: bool, decode: Callable[[Any], dict[str, Any]]) -> Any:
-    """Of padded token ids: what `decode` makes of the logits."""
+def _tokens_signature(
+    compute: Callable[..., Any], segmented: bool, decode: Callable[[Any], dict[str, Any]]
+) -> Any:
+    """Of padded token ids: what `decode` makes of the logits that `compute` gives."""
     tf = backend.tensorflow()
     names = ("token_ids", "padding_mask", "segment_ids") if segmented else ("token_ids", "padding_mask")
 
     def answer(token_ids: Any, padding_mask: Any, segment_ids: Any = None) -> dict[str, Any]:
         segments = tf.zeros_like(token_ids) if segment_ids is None else segment_ids
-        return decode(encoder.logits(token_ids, segments, padding_mask))
+        return decode(compute(token_ids, segments, padding_mask))
 
     return _with_signature([tf.TensorSpec([None, None], tf.int32, name) for name in names], answer)
 

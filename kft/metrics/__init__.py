@@ -229,7 +229,7 @@ METRICS: dict[str, Metric] = {
         name: Metric(
             partial(entities.total, name),
             greater_is_better=name != "token_log_loss",
-            interval=name in ("entity_f1", "entity_f1_macro", "entity_f1_strict", "token_accuracy"),
+            interval=name != "token_log_loss",
         )
         for name in entities.METRICS
     },

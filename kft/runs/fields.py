@@ -60,6 +60,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "leaks.validation": "train rows that also stand in the validation file",
         "leaks.test": "train rows that also stand in the test file",
         "leaks.same_tokens.*": "train rows with the very tokens of a row of validation or test",
+        "leaks.groups.*": "with `split.group`, groups of the file of validation or test with rows in train",
         "leaks.dropped_from_train": "those of them that were dropped",
         "cut": "null where every split has a file; else:",
         "cut.method": "stratified, random, hash or time",

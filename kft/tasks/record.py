@@ -188,6 +188,23 @@ class Mistakes:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """A label that is probably wrong.
+
+    Attributes:
+        row: number in the table of predictions.
+        suggested: what else the label should be.
+        probability: of the given one.
+        more: what else is known of it, such as "label" and "text" where it is of a part of the row.
+    """
+
+    row: int
+    suggested: str
+    probability: float
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Scoring:
     """How predictions are scored. Targets and predictions are as the task's `scored` gives them.
 
@@ -237,6 +254,8 @@ class Export:
         tried: (outputs of every token, learned, reads) → what is compared of them, where the task's
             own predictions need more than tokens.
         pipeline: what hubs call models of the task; None where they have no name for it.
+        served: field of `Task.answer` → its JSON schema, where `kft serve` answers with these
+            fields; none where it does with what `in_graph` gives.
     """
 
     formats: tuple[str, ...]
@@ -250,6 +269,7 @@ class Export:
     every_token: bool = False
     tried: Callable[..., np.ndarray] | None = None
     pipeline: str | None = "text-classification"
+    served: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -310,9 +330,8 @@ class Task:
             do), and the order, least first, in which people should see rows.
         order: that order in words.
         worst: (table of predictions, labels, most) → the mistakes.
-        issues: (table of predictions, learned) → the rows whose label is probably wrong, by
-            cleanlab, the likeliest first: (number in the table, what else the label should be,
-            probability of the given one). None where it finds no errors.
+        issues: (table of predictions, learned) → the labels that are probably wrong, by cleanlab,
+            the likeliest first. None where it finds no errors.
         scoring, export: see their classes.
         grouped: whether the rows of a question are predicted together, so that steps hold whole
             questions.
@@ -346,7 +365,7 @@ class Task:
     mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(
         predictions, axis=0
     )
-    issues: Callable[[pl.DataFrame, Learned], list[tuple[int, str, float]]] | None = None
+    issues: Callable[[pl.DataFrame, Learned], list[Doubt]] | None = None
     written: Mapping[str, Written] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     said: Callable[[str], str] = lambda label: label

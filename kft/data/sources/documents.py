@@ -54,14 +54,9 @@ def read_squad(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFr
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise KftError(f"{name}: not valid JSON: {error}", squad.HINT) from None
-    rows = document.get("data") if isinstance(document, dict) else None
-    if (
-        not isinstance(rows, list)
-        or not all(isinstance(row, dict) for row in rows)
-        or not squad.is_squad(rows)
-    ):
+    if not squad.is_document(document):
         raise KftError(f"{name}: is no SQuAD document", squad.HINT)
-    return _objects(rows, name, data, pick)
+    return _objects(document["data"], name, data, pick)
 
 
 def read_jsonl(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:

@@ -22,6 +22,12 @@ def is_squad(rows: list[Row]) -> bool:
     return bool(rows) and all(isinstance(row.get("paragraphs"), list) for row in rows)
 
 
+def is_document(content: Any) -> bool:
+    """Whether JSON is a SQuAD document."""
+    rows = content.get("data") if isinstance(content, dict) else None
+    return isinstance(rows, list) and all(isinstance(row, dict) for row in rows) and is_squad(rows)
+
+
 def unfolded(rows: list[Row], name: str) -> list[Row]:
     """The rows; of SQuAD's articles one for each question: id, title, question, context, answers.
 

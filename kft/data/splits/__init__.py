@@ -63,7 +63,8 @@ class Splits:
                          its length in UTF-8 bytes, ":", the bytes, ","}},
          "leaks": {"validation", "test": train rows whose normalized text also stands in the file
                                          of that split,
-                   "dropped_from_train": those of them that were dropped},
+                   "dropped_from_train": those of them that were dropped,
+                   "groups": with `split.group`, {split: groups of its file with rows in train}},
          "cut": {"method", "seed", "validation_fraction", "test_fraction",
                  of a cross-validation "folds" and "fold", of a cut by groups their column "group",
                  of one by time its column "time" and "beginnings": of validation and test the
@@ -128,10 +129,12 @@ def prepare(
             dropped[name] |= unusable
         if name != "test":
             _check_left(files[name], display_names[name], dropped[name])
-    leaks = cleaning.leaks(files)
+    leaks: dict[str, Any] = dict(cleaning.leaks(files))
     files["train"], repeats = cleaning.drop_repeats(files, clean)
     dropped["train"] |= repeats
     _check_left(files["train"], display_names["train"], dropped["train"])
+    if split.group is not None:
+        leaks["groups"] = cleaning.shared_groups(files)
     rules.check(files, display_names["train"])
 
     present = {name for name, frame in files.items() if frame.height}

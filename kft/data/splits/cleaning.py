@@ -147,6 +147,16 @@ def leaks(frames: dict[str, pl.DataFrame]) -> Counts:
     }
 
 
+def shared_groups(frames: dict[str, pl.DataFrame]) -> dict[str, int]:
+    """Validation and test → groups of `split.group` of which train has rows too."""
+    groups = {name: frame[GROUP].drop_nulls().unique() for name, frame in frames.items()}
+    return {
+        name: int(part.is_in(groups["train"].implode()).sum())
+        for name, part in groups.items()
+        if name != "train"
+    }
+
+
 def drop_repeats(frames: dict[str, pl.DataFrame], config: CleanConfig) -> tuple[pl.DataFrame, Counts]:
     """Train without the leaks and duplicates that the config wants dropped, and their count."""
     reasons = {}
