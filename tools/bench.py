@@ -242,9 +242,9 @@ def read_located(arguments: argparse.Namespace) -> pl.DataFrame:
     settings = config.parse({"task": arguments.task, "data": data})
     frame = sources.read(settings.data, settings.split)["train"]
     if "text_pair" in frame.columns:
-        found = [golds.located(golds.golds_in(label)) for label in frame["label"]]
-        frame = frame.filter(pl.Series([bool(own) for own in found]))
-        first = [own[0] for own in found if own]
+        located = [golds.located(golds.golds_in(label)) for label in frame["label"]]
+        frame = frame.filter(pl.Series([bool(own) for own in located]))
+        first = [own[0] for own in located if own]
         return frame.with_columns(
             answer_start=pl.Series([gold.start for gold in first]),
             answer_end=pl.Series([gold.end for gold in first]),
