@@ -94,6 +94,7 @@ def test_conll_files(tmp_path, name, text, settings):
             "`data.tokens` is 'word', and a CoNLL file's columns have numbers",
         ),
         ("-DOCSTART- O\n\n", {}, "x.conll: holds no words"),
+        ("Ann,B-PER\nmet,O\n\nBo,O\n", {}, "x.conll: has one column, such as 'Ann,B-PER'"),
     ],
 )
 def test_mistakes_in_conll_files(tmp_path, text, settings, message):
@@ -112,6 +113,13 @@ def test_a_tag_that_cannot_follow_is_told_with_its_line_and_counted(tmp_path, ca
     described = TASKS[TASK].labels.describe(frame)
     assert described["words"] == {"count": 5, "scheme": "IOB2", "misplaced_tags": 2, "without_tag": 0}
     assert described["entities"] == {"X": 2, "Y": 2}
+
+
+def test_words_without_a_tag_are_told_with_their_line_and_counted(tmp_path, capsys):
+    (tmp_path / "x.conll").write_text("a\tO\nb\tB-X\nc\t\n\nd\t\ne\tO\n")
+    frame = read(tmp_path / "x.conll")
+    assert "x.conll, line 3: word 3 has no tag (2 such words in x.conll)" in capsys.readouterr().err
+    assert [tags for _, tags in tagged(frame)] == [["O", "B-X", None], [None, "O"]]
 
 
 def test_lists_of_parquet_and_json(tmp_path):
@@ -153,6 +161,7 @@ def test_entities_by_characters_of_two_programs(tmp_path, capsys):
     rows = [
         {"text": text, "label": [[2, 9, "PER"], [14, 18, "GPE"]]},
         {"text": text, "label": [{"start": 2, "end": 9, "label": "PER"}]},
+        {"text": text, "label": [{"start": 2, "end": 9, "text": "Ann Lee", "labels": ["PER"]}]},
         {"text": text, "label": [[2, 9, "PER"], [6, 13, "X"], [14, 17, "GPE"]]},
         {"text": text, "label": []},
     ]
@@ -161,11 +170,12 @@ def test_entities_by_characters_of_two_programs(tmp_path, capsys):
     assert [tags for _, tags in tagged(frame)] == [
         ["O", "B-PER", "I-PER", "O", "B-GPE", "O"],
         ["O", "B-PER", "I-PER", "O", "O", "O"],
+        ["O", "B-PER", "I-PER", "O", "O", "O"],
         ["O", None, None, None, None, "O"],
         ["O"] * 6,
     ]
     told = capsys.readouterr().err
-    assert "x.jsonl, row 3: the entity PER from 2 to 9 overlaps another (3 such entities in x.jsonl)" in told
+    assert "x.jsonl, row 4: the entity PER from 2 to 9 overlaps another (3 such entities in x.jsonl)" in told
     assert TASKS[TASK].labels.describe(frame)["words"]["without_tag"] == 4
 
 
@@ -495,5 +505,6 @@ def test_runs_are_compared_by_sentence_and_the_page_shows_mistakes(run, tmp_path
     assert result.exit_code == 0, result.output
     (pair,) = json.loads(result.stdout)["pairs"]
     assert pair["difference"] == 0 and pair["p_value"] == 1
+    assert TASKS[TASK].said(words.written_tags(["B-PER", "I-PER", "O", None])) == "PER 1-2"
     page = (run / "report.html").read_text("utf-8")
     assert "entity F1" in page and "GOOD" in page

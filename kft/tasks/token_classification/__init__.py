@@ -32,6 +32,7 @@ TASK = Task(
     written={"conll": Written(answers.conll)},
     compared=predictions.compared,
     words=answers.in_words,
+    said=predictions.said,
     differ=predictions.differ,
     counted="sentence",
     worst=details.worst,
