@@ -500,6 +500,8 @@ def test_a_server_answers_with_the_entities_that_kft_predict_finds(run, windowed
             rows = http.post(path, json={"instances": texts}).json()["predictions"]
             columns = http.post(path, json={"inputs": {"text": texts}}).json()["outputs"]
             paths = http.get("/openapi.json").json()["paths"]
+            # The page names its fields after the inputs, so no part of it may have such a name.
+            assert 'id="marked"' in http.get("/").text and 'id="text"' not in http.get("/").text
         answers = paths[path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
         entity = answers["properties"]["predictions"]["items"]["properties"]["entities"]["items"]
         for got, also, answer in zip(rows, columns["entities"], evaluate.predict(one, texts), strict=True):
