@@ -64,12 +64,13 @@ def inputs_of(config: Config) -> Inputs:
     spans = tuple(map(tuple, data.spans or []))
     grouped = TASKS[config.task].grouped
     return Inputs(
-        data.text_pair is not None,
+        data.paired,
         spans,
         grouped,
         config.model.max_length,
         TASKS[config.task].located,
         config.model.stride,
+        config.model.windows,
     )
 
 
@@ -113,7 +114,8 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
     Returns:
         [{"split", "origin", "id", "text", "label", "suggested", "probability"}], the probability
         being that of the given label, of several labels that of the one which is doubted most;
-        id + 1 is the row in the file `origin`.
+        id + 1 is the row in the file `origin`. Of a word its own text and tag, and "word", "start"
+        and "end", which tell where it stands in the row.
 
     Raises:
         KftError: the run is not finished, or predicts scores; or cleanlab is not installed.
@@ -144,8 +146,9 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
         issues = task.issues(rows, learned)
     given = rows.select("split", "origin", "id", "text", pl.col("target").alias("label"))
     return [
-        given.row(row, named=True) | {"suggested": suggested, "probability": probability}
-        for row, suggested, probability in issues
+        given.row(doubt.row, named=True)
+        | {"suggested": doubt.suggested, "probability": doubt.probability, **doubt.more}
+        for doubt in issues
     ]
 
 
@@ -189,6 +192,7 @@ def _split_lines(name: str, part: dict[str, Any], task: str) -> list[str]:
         lines.append(
             f"  tokens      mean {n['mean']:.1f}, median {n['p50']:.0f}, 90 % {n['p90']:.0f}, 99 % {n['p99']:.0f}, "
             f"longest {n['max']:.0f}; {n['truncated_fraction']:.1%} truncated"
+            + (f", read in {n['windows']:,} windows" if "windows" in n else "")
         )
         if "span_lost_fraction" in n:
             lines.append(
@@ -199,10 +203,10 @@ def _split_lines(name: str, part: dict[str, Any], task: str) -> list[str]:
 
 
 def _leaks(account: dict[str, Any]) -> str:
-    line = notices.leaked(account)
-    if any((account.get("leaks") or {}).get(name) for name in notices.HELD_OUT):
-        return line
-    return "no row of train stands in another split" + (f"; {line}" if line else "")
+    lines = [line for line in (notices.leaked(account), notices.parted(account)) if line]
+    if not any((account.get("leaks") or {}).get(name) for name in notices.HELD_OUT):
+        lines.insert(0, "no row of train stands in another split")
+    return "; ".join(lines)
 
 
 def _error_lines(errors: list[dict[str, Any]]) -> list[str]:
@@ -210,8 +214,9 @@ def _error_lines(errors: list[dict[str, Any]]) -> list[str]:
         return ["label errors: none found"]
     lines = [f"label errors: {len(errors)} likely"]
     for row in errors[:SHOWN_ERRORS]:
+        word = f", word {row['word'] + 1}" if "word" in row else ""
         lines.append(
-            f"  {row['origin']}, row {row['id'] + 1}: label {_clipped(row['label'])} ({row['probability']:.1%}), "
+            f"  {row['origin']}, row {row['id'] + 1}{word}: label {_clipped(row['label'])} ({row['probability']:.1%}), "
             f"rather {_clipped(row['suggested'])}: {_clipped(row['text'], 70)}"
         )
     if len(errors) > SHOWN_ERRORS:

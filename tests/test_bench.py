@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import VOCABULARY, sentences, write_csv
+from conftest import BAD, GOOD, VOCABULARY, sentences, write_csv
 
 torch = pytest.importorskip("torch", reason="the contestants need torch")
 transformers = pytest.importorskip("transformers", reason="the contestants are transformers models")
@@ -15,6 +15,7 @@ transformers = pytest.importorskip("transformers", reason="the contestants are t
 TOOLS = Path(__file__).parents[1] / "tools"
 sys.path.insert(0, str(TOOLS))
 import bench  # noqa: E402
+import bench_loops  # noqa: E402
 
 BATCH = 8
 
@@ -75,6 +76,73 @@ def test_contestant_does_the_blocks_it_is_asked_for(data, part, name, request):
         counts[0] == expected[0] and 0 <= expected[1] - counts[1] < BATCH
     )  # an epoch's last batch may be short
     assert all(block["seconds"] > 0 and block["peak_bytes"] > 50e6 for block in pipe.reports)
+
+
+@pytest.fixture(scope="module")
+def words(tiny_preset, tmp_path_factory):
+    """The job of tagged words."""
+    folder = tmp_path_factory.mktemp("words")
+    kinds = dict.fromkeys((*GOOD, *BAD), "B-X")
+    lines = ["".join(f"{w}\t{kinds.get(w, 'O')}\n" for w in text.split()) for text, _ in sentences(60)]
+    (folder / "films.conll").write_text("\n".join(lines))
+    given = settings(tiny_preset, folder / "films.conll", "--task", "token_classification")
+    return bench.prepare(given, folder)[0]
+
+
+@pytest.fixture(scope="module")
+def questions(tiny_preset, tmp_path_factory):
+    """The job of answers, whose contexts have several windows."""
+    folder = tmp_path_factory.mktemp("questions")
+    rows = []
+    for i, (text, _) in enumerate(sentences(60)):
+        context = f"{text} {text} {text}"
+        rows.append({"id": str(i), "question": "the film", "context": context})
+        word = next(word for word in text.split() if word in (*GOOD, *BAD))
+        rows[-1]["answers"] = [{"text": word, "answer_start": context.index(word)}]
+    (folder / "films.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = settings(tiny_preset, folder / "films.jsonl", "--task", "question_answering", "--stride", 4)
+    return bench.prepare(given, folder)[0]
+
+
+@pytest.mark.parametrize(
+    "data, part, name",
+    [
+        ("words", "training", "dynamic"),
+        ("words", "training", "kft-jax"),
+        ("words", "prediction", "padded"),
+        ("words", "prediction", "kft-jax"),
+        ("questions", "training", "padded"),
+        ("questions", "prediction", "dynamic"),
+        ("questions", "prediction", "kft-jax"),
+    ],
+)
+def test_contestants_of_words_and_answers_do_their_blocks(data, part, name, request):
+    job = request.getfixturevalue(data)
+    pipe = Asked(2) if part == "training" else Asked(11)
+    with pytest.raises(bench.Finished):
+        bench.LOCATED[job.task][part][name].run(job, bench.Gate(pipe, job.max_length))
+    (block,) = pipe.reports
+    least = 11 if part == "prediction" else BATCH + 1  # an epoch's last batch may be short
+    assert least <= block["examples"] <= max(least, 2 * BATCH * (part == "training"))
+
+
+def test_an_answer_is_found_where_the_logits_are_highest_over_the_windows(questions):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(questions.folder)
+    contexts = ["a film the plot a actor good film the plot a plot dull film", "fine"]
+    encoded = bench_loops._of_questions(tokenizer, ["the film"] * 2, contexts, questions)
+    wanted = tokenizer.convert_tokens_to_ids(["good", "fine"])
+    marks = [np.isin(ids, wanted).astype(np.float32) for ids in encoded["input_ids"]]
+    assert len(marks) > 2
+    assert bench_loops._answers(encoded, marks, marks, contexts) == ["good", "fine"]
+    for ids, inside, offsets in zip(
+        encoded["input_ids"],
+        map(encoded.sequence_ids, range(len(marks))),
+        encoded["offset_mapping"],
+        strict=True,
+    ):
+        start = contexts[0].index("good")
+        first, last = bench_loops._place(offsets, [place == 1 for place in inside], start, start + 4)
+        assert first == last and (first == 0 or ids[first] == wanted[0])
 
 
 def test_prepare_counts_tokens_as_transformers_does(films, tiny_preset):

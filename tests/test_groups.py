@@ -9,7 +9,9 @@ from test_runs import is_documented, names
 
 from kft import config as configs
 from kft import evaluate, report, runs, train
+from kft.config import CleanConfig, SplitConfig
 from kft.data import splits
+from kft.data.splits.notices import notices
 from kft.metrics.bootstrap import Draws
 from kft.report import compare
 from kft.tasks import questions, scoring
@@ -87,6 +89,24 @@ def test_one_group_in_several_spellings():
     names = ["Ann", " ann ", "ANN\u200b", "Bob", "", None, "\ufeff"]
     frame = splits.with_groups(pl.DataFrame({"split_group": names}))
     assert frame["split_group"].to_list() == ["ann", "ann", "ann", "bob", None, None, None]
+
+
+def test_a_group_in_the_files_of_two_splits_is_reported():
+    """kft does not part what it cuts; files that the user cut may."""
+
+    def frame(name, authors):
+        texts = [f"{name} {author} {i}" for i, author in enumerate(authors)]
+        columns = {"text": texts, "label": ["a", "b"] * (len(authors) // 2), "split_group": authors}
+        return pl.DataFrame(columns | {"id": range(len(authors)), "origin": name})
+
+    frames = {
+        "train": frame("train", ["Ann", "Bob", "Cid", ""]),
+        "test": frame("test", ["ann ", "Bob", "Eve", ""]),
+    }
+    config = SplitConfig(validation_fraction=0.25, group="author")
+    account = splits.prepare(frames, config, CleanConfig(), "classification").account
+    assert account["leaks"]["groups"] == {"test": 2}
+    assert "groups that also have rows in train: 2 of test" in dict(notices(account))["leaks"]
 
 
 def answers(number, targets, predictions) -> Answers:

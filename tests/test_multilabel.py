@@ -355,10 +355,10 @@ class TestRun:
             given = [np.flatnonzero(row).tolist() for row in marks]
             expected = find_label_issues(given, np.array(rows["probabilities"].to_list()), n_jobs=1)
             issues = TASKS[TASK].issues(rows, learned)
-            assert {row for row, _, _ in issues} == set(np.flatnonzero(expected))
-            assert [sure for _, _, sure in issues] == sorted(sure for _, _, sure in issues)
-            assert all(rows["target"][row] != rather for row, rather, _ in issues)
-        assert {0, 1} <= {row for row, _, _ in issues}
+            assert {doubt.row for doubt in issues} == set(np.flatnonzero(expected))
+            assert [doubt.probability for doubt in issues] == sorted(doubt.probability for doubt in issues)
+            assert all(rows["target"][doubt.row] != doubt.suggested for doubt in issues)
+        assert {0, 1} <= {doubt.row for doubt in issues}
         output = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(run)]).stdout
         assert f"label errors: {len(TASKS[TASK].issues(table, learned))} likely" in output
 

@@ -192,7 +192,9 @@ class TestAnswers:
 
     def test_output_names_that_end_with_bytes_are_base64(self):
         outputs = {"made_bytes": np.array([b"\xff"], object), "text": np.array([b"a"], object)}
-        assert rest._rows_answer(outputs) == {"predictions": [{"made_bytes": {"b64": "/w=="}, "text": "a"}]}
+        assert rest._rows_answer(outputs, bare=False) == {
+            "predictions": [{"made_bytes": {"b64": "/w=="}, "text": "a"}]
+        }
 
 
 BAD = [

@@ -11,8 +11,8 @@ from kft import metrics
 from kft.export import EXPORTERS
 from kft.models import losses
 from kft.report import charts
-from kft.tasks import DEFAULT, TASKS, scoring, words
-from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, TOKEN_CLASSES, VALUE
+from kft.tasks import DEFAULT, TASKS, golds, scoring, words
+from kft.tasks.problems import ANSWERS, MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, TOKEN_CLASSES, VALUE
 from kft.tasks.questions import numbered
 from kft.tasks.record import Learned, Reads, Task
 from kft.text import Tokens
@@ -23,6 +23,7 @@ FRAMES = {
     "regression": ["1", "2.5", "-3", "0"],
     "choice": ["1", "0", "0", "1"],
     "token_classification": [words.written_tags([tag]) for tag in ("B-X", "O", "B-Y", "B-X")],
+    "question_answering": [golds.written([golds.Gold("a", 0)] if i % 3 else []) for i in range(4)],
 }
 # [CLS] a [SEP] and so on, with the characters of each token.
 ROWS = Tokens(
@@ -44,6 +45,7 @@ def frame_of(name: str) -> pl.DataFrame:
         {
             "id": range(4),
             "text": list("abcd"),
+            **({"text_pair": ["a"] * 4} if name == "question_answering" else {}),
             "label": FRAMES[name],
             "group": ["p", "p", "q", "q"],
             "origin": "made",
@@ -57,7 +59,7 @@ def test_names_and_rules_need_nothing_heavy():
 
 
 def test_a_task_is_found_by_hugging_faces_name():
-    problems = (ONE_CLASS, SEVERAL_CLASSES, VALUE, MULTIPLE_CHOICE, TOKEN_CLASSES)
+    problems = (ONE_CLASS, SEVERAL_CLASSES, VALUE, MULTIPLE_CHOICE, TOKEN_CLASSES, ANSWERS)
     found = [TASKS.of_problem(problem) for problem in problems]
     assert found == list(FRAMES) and len({*found}) == len(found)
     assert TASKS.of_problem("none of them") is None
@@ -81,14 +83,16 @@ def test_from_labels_to_scores(name):
     """A nearly sure model gets the best score, and its table is read back."""
     task, frame = TASKS[name], frame_of(name)
     learned = task.learn(frame)
-    reads, places = task.reads(frame, ROWS, learned), task.places(frame, ROWS)
-    assert isinstance(reads, Reads) and reads.counts.tolist() == [1, 1, 1, 1]
+    pairs = name == "question_answering"  # of which the first token is read too
+    rows = dataclasses.replace(ROWS, second_starts=np.full(4, 1, np.int32)) if pairs else ROWS
+    reads, places = task.reads(frame, rows, learned), task.places(frame, rows)
+    assert isinstance(reads, Reads) and reads.counts.tolist() == [1 + pairs] * 4
     np.testing.assert_array_equal(places.places, reads.places)
     questions = numbered(frame) if task.grouped else None
     truths = task.truths(frame["label"], learned)
     outputs = outputs_for(name, truths, learned)
     predictions = task.predictions(outputs, learned, places)
-    table = frame.select("id", "text", "group").with_columns(
+    table = frame.drop("label", "origin").with_columns(
         task.target_column(frame["label"], truths).alias("target"), *task.columns(predictions, learned)
     )
     np.testing.assert_allclose(numbers(task.read(table, learned)), numbers(predictions))
@@ -111,7 +115,9 @@ def test_from_labels_to_scores(name):
 
 
 def numbers(predictions: np.ndarray) -> np.ndarray:
-    """Predictions, those of tagged words all in one."""
+    """Predictions, those of tagged words and of answers all in one."""
+    if predictions.dtype == object and hasattr(predictions[0], "scores"):
+        return np.concatenate([[*own.scores, own.none] for own in predictions])
     return np.concatenate(list(predictions)) if predictions.dtype == object else predictions
 
 
@@ -125,6 +131,8 @@ def outputs_for(name: str, truths: np.ndarray, learned: Learned) -> np.ndarray:
         return ((truths - learned.mean) / learned.scale)[:, None]
     if name == "token_classification":
         return 9.0 * np.eye(len(learned.labels))[[learned.labels.index(tag) for (tag,) in truths]]
+    if name == "question_answering":  # of each row the first token, and that of its context
+        return np.array([[side, side] for own in truths for side in ((0.0, 9.0) if own else (9.0, 0.0))])
     return np.where(truths, 9.0, -9.0)[:, None]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tomllib
 from dataclasses import replace
 
 import numpy as np
@@ -93,6 +94,7 @@ def test_conll_files(tmp_path, name, text, settings):
             "`data.tokens` is 'word', and a CoNLL file's columns have numbers",
         ),
         ("-DOCSTART- O\n\n", {}, "x.conll: holds no words"),
+        ("Ann,B-PER\nmet,O\n\nBo,O\n", {}, "x.conll: has one column, such as 'Ann,B-PER'"),
     ],
 )
 def test_mistakes_in_conll_files(tmp_path, text, settings, message):
@@ -111,6 +113,13 @@ def test_a_tag_that_cannot_follow_is_told_with_its_line_and_counted(tmp_path, ca
     described = TASKS[TASK].labels.describe(frame)
     assert described["words"] == {"count": 5, "scheme": "IOB2", "misplaced_tags": 2, "without_tag": 0}
     assert described["entities"] == {"X": 2, "Y": 2}
+
+
+def test_words_without_a_tag_are_told_with_their_line_and_counted(tmp_path, capsys):
+    (tmp_path / "x.conll").write_text("a\tO\nb\tB-X\nc\t\n\nd\t\ne\tO\n")
+    frame = read(tmp_path / "x.conll")
+    assert "x.conll, line 3: word 3 has no tag (2 such words in x.conll)" in capsys.readouterr().err
+    assert [tags for _, tags in tagged(frame)] == [["O", "B-X", None], [None, "O"]]
 
 
 def test_lists_of_parquet_and_json(tmp_path):
@@ -152,6 +161,7 @@ def test_entities_by_characters_of_two_programs(tmp_path, capsys):
     rows = [
         {"text": text, "label": [[2, 9, "PER"], [14, 18, "GPE"]]},
         {"text": text, "label": [{"start": 2, "end": 9, "label": "PER"}]},
+        {"text": text, "label": [{"start": 2, "end": 9, "text": "Ann Lee", "labels": ["PER"]}]},
         {"text": text, "label": [[2, 9, "PER"], [6, 13, "X"], [14, 17, "GPE"]]},
         {"text": text, "label": []},
     ]
@@ -160,11 +170,12 @@ def test_entities_by_characters_of_two_programs(tmp_path, capsys):
     assert [tags for _, tags in tagged(frame)] == [
         ["O", "B-PER", "I-PER", "O", "B-GPE", "O"],
         ["O", "B-PER", "I-PER", "O", "O", "O"],
+        ["O", "B-PER", "I-PER", "O", "O", "O"],
         ["O", None, None, None, None, "O"],
         ["O"] * 6,
     ]
     told = capsys.readouterr().err
-    assert "x.jsonl, row 3: the entity PER from 2 to 9 overlaps another (3 such entities in x.jsonl)" in told
+    assert "x.jsonl, row 4: the entity PER from 2 to 9 overlaps another (3 such entities in x.jsonl)" in told
     assert TASKS[TASK].labels.describe(frame)["words"]["without_tag"] == 4
 
 
@@ -175,6 +186,36 @@ def test_entities_outside_their_text_are_refused(tmp_path):
         read(tmp_path / "x.jsonl", entities="entities")
     assert "row 1: the entity PER from 0 to 4 does not stand in 3 characters" in raised.value.message
     assert "row 2: the entity PER from 2 to 2 holds no character" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("x.conll", conll(sentences(40)), {}),
+        ("x.jsonl", "\n".join(json.dumps({"tokens": w, "tags": t}) for w, t in sentences(40)), {}),
+        (
+            "x.jsonl",
+            "\n".join(json.dumps({"words": w, "pos": [2] * len(w), "ner_tags": t}) for w, t in sentences(40)),
+            {"tokens": "words", "tags": "ner_tags"},
+        ),
+        (
+            "x.jsonl",
+            "\n".join(
+                json.dumps({"text": f"{i} good plot", "label": [[len(f"{i} "), len(f"{i} good"), "GOOD"]]})
+                for i in range(40)
+            ),
+            {"text": "text", "entities": "label"},
+        ),
+    ],
+)
+def test_init_knows_tagged_words(tmp_path, monkeypatch, name, text, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(text)
+    result = CliRunner().invoke(main, ["init", name, "--output", "x.toml"])
+    assert result.exit_code == 0 and "note: " not in result.output, result.output
+    content = tomllib.loads((tmp_path / "x.toml").read_text())
+    assert content["task"] == TASK
+    assert {key: value for key, value in content["data"].items() if key != "train"} == expected
 
 
 # What is read.
@@ -270,6 +311,29 @@ def test_a_run_learns_and_its_scores_are_seqevals(run):
     )
 
 
+def test_wrong_tags_are_found_by_the_word(run, tmp_path):
+    """As cleanlab finds them among all words of all rows."""
+    from cleanlab.filter import find_label_issues
+
+    rows = sentences(30, seed=8)
+    rows[3] = (["the", "good", "plot"], ["O", "O", "O"])
+    (tmp_path / "x.conll").write_text(conll(rows))
+    answers = evaluate.answer_file(run, tmp_path / "x.conll")
+    labels, doubts = answers.learned.labels, answers.task.issues
+    table = answers.rows.with_columns(answers.task.columns(answers.predictions, answers.learned))
+    found = doubts(table, answers.learned)
+    assert {"text": "good", "label": "O", "word": 1, "start": 4, "end": 8} in [
+        d.more for d in found if d.row == 3
+    ]
+    places = [(row, word) for row, (tokens, _) in enumerate(rows) for word in range(len(tokens))]
+    given = [labels.index(rows[row][1][word]) for row, word in places]
+    expected = find_label_issues(np.array(given), np.concatenate(list(answers.predictions)), n_jobs=1)
+    wanted = {place for place, wrong in zip(places, expected, strict=True) if wrong}
+    assert {(doubt.row, doubt.more["word"]) for doubt in found} == wanted
+    result = CliRunner().invoke(main, ["data", str(run / "config.toml"), "--run", str(run)])
+    assert result.exit_code == 0 and "label errors: " in result.output
+
+
 def test_texts_are_answered_with_entities_in_characters(run):
     texts = ["😀 the good great film, bad", "", "plot"]
     answers = list(evaluate.predict(run, texts))
@@ -333,25 +397,47 @@ def test_truncated_words_are_scored_as_outside(run, tmp_path):
     assert scored["metrics"]["entity_recall"] == 1
 
 
-def test_a_long_text_is_answered_in_windows(tiny_preset, tmp_path):
-    """Trained and answered in windows: each word counts once."""
+@pytest.fixture(scope="module")
+def windowed_run(tiny_preset, tmp_path_factory):
+    """Trained on long texts in windows."""
+    folder = tmp_path_factory.mktemp("windowed")
     rows = sentences(240)
     joined = [[sum((row[k] for row in rows[i : i + 6]), []) for k in (0, 1)] for i in range(0, 240, 6)]
-    (tmp_path / "long.conll").write_text(conll(joined))
+    (folder / "long.conll").write_text(conll(joined))
     settings = {
         "task": TASK,
-        "data": {"train": str(tmp_path / "long.conll")},
+        "data": {"train": str(folder / "long.conll")},
         "model": {"preset": str(tiny_preset), "max_length": 24, "stride": 8, "dropout": 0.0},
         "train": {"epochs": 16, "batch_size": 16, "learning_rate": 0.03},
     }
-    result = train.train(config.parse(settings), tmp_path / "run")
-    assert result["metrics"]["test"]["entity_f1"] > 0.9
-    account = json.loads((tmp_path / "run" / "data.json").read_text())["splits"]["train"]
+    train.train(config.parse(settings), folder / "windows")
+    return folder / "windows"
+
+
+def test_a_long_text_is_answered_in_windows(windowed_run):
+    """Each word counts once."""
+    assert json.loads((windowed_run / "metrics.json").read_text())["test"]["entity_f1"] > 0.9
+    account = json.loads((windowed_run / "data.json").read_text())["splits"]["train"]
     assert account["tokens"]["windows"] > 2 * account["examples"]
     assert account["tokens"]["truncated_fraction"] == 0
     text = " ".join(["plot"] * 100 + ["good"] + ["plot"] * 100 + ["bad"])
-    (answer,) = evaluate.predict(tmp_path / "run", [text])
+    (answer,) = evaluate.predict(windowed_run, [text])
     assert [(e["text"], e["start"]) for e in answer["entities"]] == [("good", 500), ("bad", 1005)]
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_runs(run, tmp_path):
+    """Probabilities of each word are averaged; the page and the comparison are there."""
+    arguments = ["--seeds", "1,2", "--run", str(tmp_path / "both"), "--set", "train.epochs=2", "--json"]
+    result = CliRunner().invoke(main, ["train", str(run / "config.toml"), *arguments])
+    assert result.exit_code == 0, result.output
+    file = tmp_path / "x.conll"
+    file.write_text(conll(sentences(20, seed=6)))
+    both, *alone = (
+        evaluate.answer_file(tmp_path / "both" / name, file).predictions for name in ("", "seed-1", "seed-2")
+    )
+    for mean, *parts in zip(both, *alone, strict=True):
+        np.testing.assert_allclose(mean, np.mean(parts, axis=0), atol=1e-6)
+    assert "entity F1" in (tmp_path / "both" / "ensemble.html").read_text("utf-8")
 
 
 # Artefacts.
@@ -387,10 +473,43 @@ def test_an_onnx_graph_answers_every_token(run, tmp_path):
 
 
 def test_formats_that_cannot_hold_it_are_told(run, tmp_path):
-    result = CliRunner().invoke(
-        main, ["export", str(run), "--to", "savedmodel", "--output", str(tmp_path / "x")]
-    )
+    result = CliRunner().invoke(main, ["export", str(run), "--to", "keras", "--output", str(tmp_path / "x")])
     assert result.exit_code == 1 and "hint: " in result.output
+
+
+def test_a_server_answers_with_the_entities_that_kft_predict_finds(run, windowed_run, tmp_path):
+    """In rows and in columns; long texts in windows; every number as `kft predict` has it."""
+    from starlette.testclient import TestClient
+
+    from kft import export
+    from kft.serve import model as models
+    from kft.serve.app import build
+    from kft.serve.settings import Settings
+    from kft.serve.versions import Versions
+
+    texts = ["😀 the good great film, bad", "", "שלום good", "plot " * 90 + "good", "\ufffd bad\t\n plot"]
+    for one in (run, windowed_run):
+        content = export.export(one, "savedmodel", tmp_path / one.name)
+        assert content["comparison"]["labels_that_differ"] == 0
+        assert set(content["signatures"]) == {"tokens"} and content["notes"]
+        versions = Versions(tmp_path, "tags", models.load)
+        versions.current = models.load(tmp_path / one.name / "1")
+        app, _ = build(Settings(), versions)
+        with TestClient(app) as http:
+            path = "/v1/models/tags:predict"
+            rows = http.post(path, json={"instances": texts}).json()["predictions"]
+            columns = http.post(path, json={"inputs": {"text": texts}}).json()["outputs"]
+            paths = http.get("/openapi.json").json()["paths"]
+        answers = paths[path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+        entity = answers["properties"]["predictions"]["items"]["properties"]["entities"]["items"]
+        for got, also, answer in zip(rows, columns["entities"], evaluate.predict(one, texts), strict=True):
+            assert got["entities"] == also and len(also) == len(answer["entities"])
+            for mine, theirs in zip(also, answer["entities"], strict=True):
+                assert set(mine) == set(entity["properties"])
+                assert mine.pop("score") == pytest.approx(theirs.pop("score"), abs=1e-4)
+                assert mine == theirs
+        seen = {entity["end"] for entity in rows[3]["entities"]}
+        assert (len(texts[3]) in seen) == (one == windowed_run)  # the other run truncates
 
 
 def test_runs_are_compared_by_sentence_and_the_page_shows_mistakes(run, tmp_path):
@@ -401,5 +520,6 @@ def test_runs_are_compared_by_sentence_and_the_page_shows_mistakes(run, tmp_path
     assert result.exit_code == 0, result.output
     (pair,) = json.loads(result.stdout)["pairs"]
     assert pair["difference"] == 0 and pair["p_value"] == 1
+    assert TASKS[TASK].said(words.written_tags(["B-PER", "I-PER", "O", None])) == "PER 1-2"
     page = (run / "report.html").read_text("utf-8")
     assert "entity F1" in page and "GOOD" in page

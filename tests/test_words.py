@@ -106,6 +106,9 @@ def test_scores_are_seqevals(scheme, tags):
         "entity_recall": seqeval.recall_score(gold, predicted, zero_division=0),
         "entity_f1": seqeval.f1_score(gold, predicted, zero_division=0),
         "entity_f1_macro": seqeval.f1_score(gold, predicted, average="macro", zero_division=0),
+        "entity_f1_weighted": seqeval.f1_score(gold, predicted, average="weighted", zero_division=0),
+        "entity_precision_strict": seqeval.precision_score(gold, predicted, **strict),
+        "entity_recall_strict": seqeval.recall_score(gold, predicted, **strict),
         "entity_f1_strict": seqeval.f1_score(gold, predicted, **strict),
         "token_accuracy": seqeval.accuracy_score(gold, predicted),
     }

@@ -4,6 +4,10 @@ Texts, checkpoint, batch size and machine are the same for all.
 
     python tools/bench.py [--data FILE --text COLUMN --label COLUMN …] [--only NAME …] [--output
     bench.json]
+    python tools/bench.py --task token_classification --data train.conll
+    python tools/bench.py --task question_answering --data train.json --max-length 384 --stride 128
+
+Words and answers race against the loops of transformers' example scripts, see bench_loops.py.
 
 Each contestant is a process of its own, with all cores, that lives through the whole bench and
 works only when asked: a block of steps each, in turn, again and again, so that a machine that slows
@@ -31,10 +35,10 @@ Needs the extras `demo`, `torch` and `test`.
 """
 
 import argparse
+import functools
 import importlib.metadata
 import itertools
 import json
-import math
 import multiprocessing
 import os
 import platform
@@ -52,11 +56,19 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from bench_loops import (
+    EPOCHS,
+    LEARNING_RATE,
+    evenly,
+    predict_ner,
+    predict_qa,
+    train_ner,
+    train_qa,
+    train_rows,
+)
 
 SETTLE_SECONDS = 0.5  # between two blocks, for what a worker reads ahead
 LOG_EVERY_STEPS = 10  # how often `kft train` reads the loss
-LEARNING_RATE = 2e-5
-EPOCHS = 3
 MATMUL_SECONDS = 1.5  # of a block, on torch and on JAX each
 PACKAGES = ("kft", "keras", "keras-hub", "jax", "torch", "transformers", "tensorflow", "tokenizers", "numpy")
 
@@ -82,6 +94,8 @@ class Job:
     seed: int
     flops_shape: tuple[int, int, int]
     log: str
+    task: str = "classification"
+    stride: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +139,7 @@ def main() -> int:
 
 def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything measured, as plain JSON: machine, data, settings, matmul rates, and each part."""
-    names = chosen(arguments.only)
+    names = chosen(arguments.only, parts_of(arguments.task))
     result: dict[str, Any] = {"machine": machine(), "settings": settings_of(arguments)}
     with tempfile.TemporaryDirectory() as scratch:
         job, facts = prepare(arguments, Path(scratch))
@@ -148,13 +162,16 @@ def prepare(arguments: argparse.Namespace, scratch: Path) -> tuple[Job, dict[str
     from kft.errors import KftError
     from kft.models import presets
 
-    frame = read_frame(arguments)
+    frame = read_frame(arguments) if arguments.task is None else read_located(arguments)
     preset = presets.locate(arguments.preset)
     if preset.kind != "huggingface":
         raise KftError(
             f"{preset.name}: transformers cannot read it", "give the folder of a Hugging Face model"
         )
-    frame, outputs = with_targets(frame, arguments.regression)
+    if arguments.task is None:
+        frame, outputs = with_targets(frame, arguments.regression)
+    else:
+        outputs = 0  # the worker counts the tags
     frame = frame.with_columns(tokens=pl.Series(count_tokens(frame, preset, arguments.max_length)))
     frame.write_parquet(scratch / "examples.parquet")
     kept = np.minimum(frame["tokens"].to_numpy(), arguments.max_length)
@@ -172,6 +189,8 @@ def prepare(arguments: argparse.Namespace, scratch: Path) -> tuple[Job, dict[str
         seed=arguments.seed,
         flops_shape=(rows, preset.sizes.hidden_size, preset.sizes.intermediate_size),
         log=str(scratch / "matmul.log"),
+        task=arguments.task or ("regression" if arguments.regression else "classification"),
+        stride=arguments.stride,
     )
     return job, {
         "name": arguments.data or "BBC News",
@@ -210,6 +229,32 @@ def read_frame(arguments: argparse.Namespace) -> pl.DataFrame:
     return frame
 
 
+def read_located(arguments: argparse.Namespace) -> pl.DataFrame:
+    """The rows of a task of words or answers as kft reads them.
+
+    Of words also "split" and "tags", lists; of answers the characters of the first one.
+    """
+    from kft import config
+    from kft.data import sources
+    from kft.tasks import golds, words
+
+    data = {"train": str(Path(arguments.data).resolve()), "max_examples": arguments.max_examples}
+    settings = config.parse({"task": arguments.task, "data": data})
+    frame = sources.read(settings.data, settings.split)["train"]
+    if "text_pair" in frame.columns:
+        located = [golds.located(golds.golds_in(label)) for label in frame["label"]]
+        frame = frame.filter(pl.Series([bool(own) for own in located]))
+        first = [own[0] for own in located if own]
+        return frame.with_columns(
+            answer_start=pl.Series([gold.start for gold in first]),
+            answer_end=pl.Series([gold.end for gold in first]),
+        )
+    spans = [words.spans_of(text, given) for text, given in frame.select("text", "words").iter_rows()]
+    split = [[text[a:b] for a, b in own] for text, own in zip(frame["text"], spans, strict=True)]
+    tags = [[tag or words.OUTSIDE for tag in words.tags_in(label)] for label in frame["label"]]
+    return frame.with_columns(split=pl.Series(split), tags=pl.Series(tags))
+
+
 def with_targets(frame: pl.DataFrame, regression: bool) -> tuple[pl.DataFrame, int]:
     """Adds the column target, scores or class ids; returns the outputs of their model too."""
     if regression:
@@ -234,7 +279,8 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """{contestant: its figures, or {"title", "error"}} of one part."""
     workers: dict[str, Worker] = {}
-    figures: dict[str, dict[str, Any]] = {name: {"title": PARTS[job.part][name].title} for name in names}
+    contestants = parts_of(job.task)[job.part]
+    figures: dict[str, dict[str, Any]] = {name: {"title": contestants[name].title} for name in names}
     rounds: list[dict[str, dict]] = []
 
     def attempt(name: str, act: Callable[[], Any]) -> Any:
@@ -252,17 +298,14 @@ def measure(
     try:
         for name in names:
             own = replace(job, name=name, log=str(scratch / f"{job.part}-{name}.log"))
-            contestant = PARTS[job.part][name]
-            attempt(name, partial(_start, workers, own, contestant, scratch, first, figures[name]))
+            attempt(name, partial(_start, workers, own, contestants[name], scratch, first, figures[name]))
         for name in list(workers):
-            attempt(name, partial(workers[name].ask, block_size(PARTS[job.part][name], whole / 4)))
+            attempt(name, partial(workers[name].ask, block_size(contestants[name], whole / 4)))
         for _ in range(arguments.repetitions if workers else 0):
             blocks = {"matmul": matmul.ask(1)}
             for name in list(workers):
                 time.sleep(SETTLE_SECONDS)
-                blocks[name] = attempt(
-                    name, partial(workers[name].ask, block_size(PARTS[job.part][name], whole))
-                )
+                blocks[name] = attempt(name, partial(workers[name].ask, block_size(contestants[name], whole)))
             rounds.append(blocks)
             note(", ".join(f"{name} {rate(blocks[name]):.3g}" for name in workers) + " examples/s")
     finally:
@@ -291,7 +334,8 @@ def summary(job: Job, name: str, rounds: list[dict[str, dict]]) -> dict[str, Any
     own = [blocks[name] for blocks in rounds]
     frame = pl.read_parquet(job.examples)
     lengths = np.minimum(frame["tokens"].to_numpy(), own[0]["max_length"])
-    flops = float(example_flops(read_shape(job.folder), lengths).mean())
+    whole = job.task in LOCATED
+    flops = float(example_flops(read_shape(job.folder), lengths, whole).mean())
     flops *= 3 if job.part == "training" else 1  # the backward pass is two matmuls for each of the forward's
     rates = [rate(block) for block in own]
     peaks = [max(blocks["matmul"]["gflops"].values()) for blocks in rounds]
@@ -352,24 +396,17 @@ def layer_matmul_flops(rows: int, hidden: int, inner: int) -> int:
     return 2 * rows * (4 * hidden**2 + 2 * hidden * inner)
 
 
-def evenly(costs: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` indices at evenly spaced ranks of cost, which stand for all; in random order."""
-    order = np.lexsort((rng.random(len(costs)), costs))  # ties in random order
-    ranks = (np.arange(count) + rng.random()) * len(costs) / count
-    return rng.permutation(order[ranks.astype(np.int64)])
-
-
 def as_column(name: str | None, header: bool) -> str | int | None:
     return int(name) if name is not None and not header and name.isdigit() else name
 
 
-def chosen(only: list[str] | None) -> dict[str, list[str]]:
+def chosen(only: list[str] | None, parts: dict[str, dict]) -> dict[str, list[str]]:
     """{part: names of the contestants}, in the order of the tables."""
-    return {part: [name for name in rows if not only or name in only] for part, rows in PARTS.items()}
+    return {part: [name for name in rows if not only or name in only] for part, rows in parts.items()}
 
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    keys = ("batch_size", "max_length", "repetitions", "steps", "texts", "seed")
+    keys = ("task", "stride", "batch_size", "max_length", "repetitions", "steps", "texts", "seed")
     return {key: getattr(arguments, key) for key in keys}
 
 
@@ -633,13 +670,11 @@ def _flops_per_second(job: Job, once: Callable[[], None]) -> float:
 def train_transformers(padding: str, job: Job, gate: Gate) -> None:
     """`padding`: "full" (max_length), "dynamic" (longest of a batch), "grouped" (like lengths)."""
     import torch
-    from torch.utils.data import DataLoader
-    from transformers import DataCollatorWithPadding, default_data_collator, get_linear_schedule_with_warmup
+    from transformers import DataCollatorWithPadding, default_data_collator
     from transformers.trainer_pt_utils import LengthGroupedSampler
 
     examples = read_examples(job)
     model, tokenizer = _transformers_model(job)
-    model.train()
     count = len(examples.texts)
     full = padding == "full"
     encoded = tokenizer(
@@ -655,24 +690,7 @@ def train_transformers(padding: str, job: Job, gate: Gate) -> None:
     collate = default_data_collator if full else DataCollatorWithPadding(tokenizer)
     shuffle = torch.utils.data.RandomSampler(rows)
     sampler = LengthGroupedSampler(job.batch_size, lengths=lengths) if padding == "grouped" else shuffle
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
-    steps = EPOCHS * math.ceil(count / job.batch_size)
-    schedule = get_linear_schedule_with_warmup(optimizer, round(0.06 * steps), steps)
-    rng = np.random.default_rng(job.seed)
-    while True:
-        wanted = gate.wait()
-        order = list(sampler)
-        batches = [order[i : i + job.batch_size] for i in range(0, count, job.batch_size)]
-        costs = [max(lengths[i] for i in batch) * len(batch) for batch in batches]
-        batches = [batches[i] for i in evenly(np.array(costs), wanted, rng)]
-        gate.start()
-        for batch in DataLoader(rows, batch_sampler=batches, collate_fn=collate):
-            model(**batch).loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            model.zero_grad()
-        gate.end(sum(map(len, batches)))
+    train_rows(model, rows, collate, sampler, job, gate)
 
 
 def _transformers_model(job: Job):
@@ -751,18 +769,17 @@ def train_kft(job: Job, gate: Gate) -> None:
     from kft.train.schedule import schedule_of_run
 
     devices = backend.distribute()
-    frame, tokens, task, labels = _kft_examples(job, cached=True)
-    learned = task.learn(frame)
+    frame, tokens, task, learned = _kft_examples(job, cached=True)
     reads = task.reads(frame, tokens, learned)
     loss = task.loss(TrainConfig(), reads, learned)
     plan = batches.plan(
         np.diff(tokens.offsets), job.batch_size, EPOCHS, job.seed, devices=devices, reads=reads
     )
-    model = _kft_model(job, labels)
+    model = _kft_model(job, task, learned)
     schedule = schedule_of_run(plan.steps * EPOCHS, LEARNING_RATE, "linear", warmup_fraction=0.06)
     optimizer = optim.build(optim.Rule("adamw"), schedule, clip_norm=1.0)
     model.compile(optimizer=optimizer, loss=losses.LOSSES[loss.name](**loss.options))
-    pause = _pauses(gate, len(frame), job.batch_size)
+    pause = _pauses(gate, len(plan.lengths), job.batch_size)
     for epoch in itertools.count():
         steps = batches.dataset(plan, tokens, reads, epoch % EPOCHS)
         model.fit(
@@ -777,34 +794,46 @@ def train_kft(job: Job, gate: Gate) -> None:
 
 
 def _kft_examples(job: Job, cached: bool):
-    """The frame as kft reads it, its tokens, its task and the label names."""
+    """The frame as kft reads it, its tokens, its task and what that takes from it."""
     from kft import tasks
     from kft.config import DataConfig
     from kft.data import sources
     from kft.text import encode, encode_cached
 
     paired = "text_pair" in pl.read_parquet_schema(job.examples)
-    frame = sources.read(DataConfig(train=job.examples, text_pair="text_pair" if paired else None))["train"]
-    task = tasks.TASKS["regression" if job.regression else "classification"]
-    pairs = frame["text_pair"].to_list() if paired else None
+    if job.task in LOCATED:
+        frame = pl.read_parquet(job.examples)
+    else:
+        given = DataConfig(train=job.examples, text_pair="text_pair" if paired else None)
+        frame = sources.read(given)["train"]
+    task = tasks.TASKS[job.task]
+    return frame, _kft_tokens(job, frame, encode_cached if cached else encode), task, task.learn(frame)
+
+
+def _kft_tokens(job: Job, frame: pl.DataFrame, encode: Callable):
+    from kft import tasks
+    from kft.tasks.record import Inputs
+    from kft.text import encode_frame
+
+    located = tasks.TASKS[job.task].located
+    paired = "text_pair" in frame.columns
+    inputs = Inputs(paired, (), False, job.max_length, located, job.stride)
     preset = _kft_preset(job)
-    make = encode_cached if cached else encode
-    tokens = make(preset.tokenizer, preset.family.template, frame["text"].to_list(), pairs, job.max_length)
-    return frame, tokens, task, list(task.learn(frame).labels)
+    return encode_frame(preset.tokenizer, preset.family.template, frame, inputs, encode)
 
 
+@functools.cache
 def _kft_preset(job: Job):
     from kft.models import presets
 
     return presets.locate(job.folder)
 
 
-def _kft_model(job: Job, labels: list[str]):
+def _kft_model(job: Job, task: Any, learned: Any):
     from kft import models
     from kft.models import presets
 
-    task = "regression" if job.regression else "classification"
-    goal = models.Goal(task, job.outputs, tuple(labels))
+    goal = models.Goal(job.task, task.outputs(learned), learned.labels)
     return models.build(presets.locate(job.folder), goal, seed=job.seed)
 
 
@@ -877,19 +906,22 @@ def predict_kerashub(job: Job, gate: Gate) -> None:
 
 
 def predict_kft(job: Job, gate: Gate) -> None:
+    """From strings to the task's predictions."""
     from kft import evaluate
     from kft.text import encode
 
-    examples = read_examples(job)
-    _, tokens, _, labels = _kft_examples(job, cached=False)
-    preset, model = _kft_preset(job), _kft_model(job, labels)
-    shape = evaluate.choose_shape(model, tokens)
+    frame, tokens, task, learned = _kft_examples(job, cached=False)
+    lengths = np.minimum(pl.read_parquet(job.examples)["tokens"].to_numpy(), job.max_length)
+    model = _kft_model(job, task, learned)
+    shape = evaluate.choose_shape(model, tokens, counts=task.places(frame, tokens).counts)
     rng = np.random.default_rng(job.seed)
     while True:
-        sample = examples.take(evenly(examples.lengths, gate.wait(), rng))
+        sample = frame[evenly(lengths, gate.wait(), rng)]
         gate.start()
-        tokens = encode(preset.tokenizer, preset.family.template, sample.texts, sample.pairs, job.max_length)
-        gate.end(len(evaluate.predict_logits(model, tokens, shape)))
+        tokens = _kft_tokens(job, sample, encode)
+        reads = task.places(sample, tokens)
+        logits = evaluate.predict_logits(model, tokens, shape, reads)
+        gate.end(len(task.predictions(logits, learned, reads)))
 
 
 MATMUL = Contestant("plain matmuls", multiply)
@@ -926,6 +958,34 @@ PARTS = {
 }
 
 
+def _against(train: Callable, predict: Callable, script: str) -> dict[str, dict[str, Contestant]]:
+    """kft and the loop of one of transformers' example scripts."""
+    return {
+        "training": {
+            "padded": Contestant(f"`{script}`, padded to max_length", partial(train, "full"), share=0.25),
+            "dynamic": Contestant(f"`{script}`, dynamic padding", partial(train, "dynamic")),
+            "kft-torch": PARTS["training"]["kft-torch"],
+            "kft-jax": PARTS["training"]["kft-jax"],
+        },
+        "prediction": {
+            "padded": Contestant(f"`{script}`, padded to max_length", partial(predict, "full"), share=0.25),
+            "dynamic": Contestant(f"`{script}`, dynamic padding", partial(predict, "dynamic")),
+            "kft-torch": PARTS["prediction"]["kft-torch"],
+            "kft-jax": PARTS["prediction"]["kft-jax"],
+        },
+    }
+
+
+LOCATED = {
+    "token_classification": _against(train_ner, predict_ner, "run_ner"),
+    "question_answering": _against(train_qa, predict_qa, "run_qa"),
+}
+
+
+def parts_of(task: str | None) -> dict[str, dict[str, Contestant]]:
+    return LOCATED.get(task, PARTS)
+
+
 def read_arguments(given: list[str] | None = None) -> argparse.Namespace:
     from kft.config import FORMATS
 
@@ -937,6 +997,8 @@ def read_arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text-pair", help="column of the second text of a pair")
     parser.add_argument("--label", default="label", help="column of the label or score")
     parser.add_argument("--no-header", dest="header", action="store_false", help="the first row is data")
+    parser.add_argument("--task", choices=tuple(LOCATED), help="words or answers, as kft reads the file")
+    parser.add_argument("--stride", type=int, help="tokens that windows share; else texts are cut")
     parser.add_argument("--regression", action="store_true", help="labels are scores")
     parser.add_argument("--max-examples", type=int, default=20_000, help="read at most so many")
     parser.add_argument(

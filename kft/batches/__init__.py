@@ -14,7 +14,8 @@ the order of the examples; where one has fewer than M, the others read place 0 w
 Where several examples are the choices of one question, a step holds B questions, each with all its
 examples, in any packed rows: so B means what it means to a recipe for one question, whatever the
 number of choices. E is the number of examples that a step has room for: B, or those of the B
-largest questions.
+largest questions. The same goes for texts that are read in several windows: a step holds B texts,
+each with all its windows, which have one answer together.
 """
 
 from kft.batches.fill import INPUT_NAMES
@@ -27,6 +28,7 @@ from kft.batches.steps import (
     prediction_shape,
     prediction_steps,
 )
+from kft.batches.windows import merged, spread
 
 __all__ = [
     "INPUT_NAMES",
@@ -34,11 +36,13 @@ __all__ = [
     "Plan",
     "PredictionShape",
     "dataset",
+    "merged",
     "placement",
     "plan",
     "predicted",
     "prediction_batches",
     "prediction_shape",
     "prediction_steps",
+    "spread",
     "step_weights",
 ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kft.batches.windows import first_windows
 from kft.tasks.record import Reads
 from kft.text import Tokens
 
@@ -57,11 +58,17 @@ def fill(step: Step, tokens: Tokens, reads: Reads) -> tuple:
         number = (
             reads.questions[step.examples] if reads.rivals == "question" else np.arange(len(step.examples))
         )
+        if reads.windows is not None:  # the first window of a rival competes, the others stand aside
+            number = np.where(first_windows(reads.windows)[step.examples], number, -1)
         given = np.concatenate([given, (number[which, None] + 1).astype(given.dtype)], axis=1)
     targets = np.zeros((packed_rows, places, *given.shape[1:]), given.dtype)
     targets[index] = given
     weights = np.zeros((packed_rows, places), np.float32)
     weights[index] = reads.weights[source]
+    if reads.windows is not None:
+        inputs["windows"] = np.zeros((packed_rows, places), np.int32)
+        numbers = np.unique(reads.windows[step.examples], return_inverse=True)[1]
+        inputs["windows"][index] = numbers[which] + 1
     return inputs, targets, weights
 
 

@@ -19,8 +19,9 @@ class Plan:
         seed: with the epoch's number, the only source of the order.
         packed_rows, length, reads: R, T and M, the same in every step of the run.
         packed: whether packed rows hold several examples.
-        groups: int64 [N], number of each example's question, from 0 and without gaps; None where
-            examples stand alone.
+        groups: int64 [N], number of each example's question, or of the text that it is a window of,
+            from 0 and without gaps; None where examples stand alone.
+        unit: what a step counts.
     """
 
     lengths: np.ndarray
@@ -32,16 +33,12 @@ class Plan:
     reads: int
     packed: bool
     groups: np.ndarray | None = None
+    unit: str = "examples"
 
     @property
     def units(self) -> int:
         """Examples in an epoch, or questions."""
         return len(self.lengths) if self.groups is None else int(self.groups.max()) + 1
-
-    @property
-    def unit(self) -> str:
-        """What a step counts."""
-        return "examples" if self.groups is None else "questions"
 
     @property
     def steps(self) -> int:
@@ -97,11 +94,12 @@ def plan(
     """
     lengths = np.asarray(lengths, np.int64)
     counts = np.ones(len(lengths), np.int64) if reads is None else reads.counts
-    groups = None if reads is None else reads.questions
+    groups = None if reads is None else reads.groups
+    unit = "examples" if reads is None or reads.questions is None else "questions"
     if not packed:
         packed_rows = -(-_room(groups, batch_size) // devices) * devices
         length, most = int(lengths.max()), max(int(counts.max()), 1)
-        return Plan(lengths, counts, batch_size, seed, packed_rows, length, most, False, groups)
+        return Plan(lengths, counts, batch_size, seed, packed_rows, length, most, False, groups, unit)
     examples = [_examples(lengths, groups, batch_size, seed, epoch) for epoch in range(epochs)]
     order, steps = _longest_first(lengths, np.concatenate(examples))
     used = steps.any(axis=0)  # no step may hold as many examples as the largest questions have
@@ -109,7 +107,7 @@ def plan(
     packed_rows, length = choose_shape(steps, devices)
     _, _, _, firsts = best_fit(steps, packed_rows, length, _of(counts, order))
     most = int((firsts + np.maximum(_of(counts, order), 1)).max())  # an empty place takes one too
-    return Plan(lengths, counts, batch_size, seed, packed_rows, length, most, True, groups)
+    return Plan(lengths, counts, batch_size, seed, packed_rows, length, most, True, groups, unit)
 
 
 def placement(plan: Plan, epoch: int) -> Placement:

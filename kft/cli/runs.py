@@ -15,6 +15,7 @@ from kft.cli.shared import (
     say,
     select,
 )
+from kft.tasks import TASKS
 
 
 @click.command(short_help="Score a finished RUN on a split or a labelled file.")
@@ -56,8 +57,16 @@ def evaluate(run, split, data, overrides, skip_unlabelled, backend, as_json) -> 
 @click.option(
     "--format",
     "written",
-    type=click.Choice(["jsonl", "csv", "tsv", "parquet", "conll"]),
-    help="Of the answers; tables have the input's own columns, conll is for tagged words.  [default: by --output's ending, else jsonl]",
+    type=click.Choice(
+        [
+            "jsonl",
+            "csv",
+            "tsv",
+            "parquet",
+            *(name for rules in TASKS.rules.values() for name in rules.written),
+        ]
+    ),
+    help="Of the answers; tables have the input's own columns, conll is for tagged words, squad and squad-none for answers in a context (what the official script takes).  [default: by --output's ending, else jsonl]",
 )
 @FILE_SET
 @BACKEND

@@ -45,6 +45,10 @@ FILE_KEYS = (
     "tokens",
     "tags",
     "entities",
+    "question",
+    "context",
+    "answers",
+    "key",
     "label_names",
     "max_examples",
     *READ_KEYS,
@@ -213,7 +217,8 @@ def of_file(data: DataConfig, overrides: Sequence[str]) -> dict[str, Any]:
         wanted = {"tokens": None, "tags": None} | wanted
     elif "tokens" in wanted:
         wanted = {"entities": None} | wanted
-    columns = [wanted[key] for key in ("text", "text_pair", "label", "group") if key in wanted]
+    named = ("text", "text_pair", "label", "group", "question", "context", "answers")
+    columns = [wanted[key] for key in named if key in wanted]
     if columns and "header" not in wanted:  # columns have names or numbers
         wanted = wanted | {"header": any(isinstance(column, str) for column in columns)}
     return wanted

@@ -31,7 +31,8 @@ def conflicts(
     if data.source is not None and (data.train or data.validation or data.test):
         yield "`data.source` and `data.train`, `data.validation`, `data.test` exclude each other"
     if not data.header:
-        for key in ("text", "text_pair", "label", "group"):
+        texts = ("question", "context", "answers", "key")
+        for key in texts if data.question is not None else ("text", "text_pair", "label", "group"):
             value = getattr(data, key)
             if isinstance(value, str):
                 yield f"`data.{key}` must be a column number (from 0) where `data.header` is false, got: {value!r}"
@@ -50,6 +51,7 @@ def conflicts(
     yield from _fold_conflicts(data, split)
     yield from _cut_conflicts(data, split)
     yield from _task_conflicts(task, {"data": data, "split": split, "model": model, "train": train})
+    yield from _window_conflicts(data, model)
     yield from _control_conflicts(model, train)
     yield from _launcher_conflicts(tune)
     yield from _optax_conflicts(backend, train)
@@ -83,6 +85,18 @@ def _task_conflicts(task: str, sections: dict[str, Section]) -> Iterator[str]:
         yield f'`train.loss` = "{value("train.loss")}" is not for {task}, which takes {" or ".join(rules.losses)}'
     if value("split.method") == "stratified" and not rules.stratified:
         yield f'`split.method` = "stratified" needs classes; a {task} takes "random" or "hash"'
+
+
+def _window_conflicts(data: DataConfig, model: ModelConfig) -> Iterator[str]:
+    """Mistakes in `model.stride` and `model.windows`."""
+    if model.stride is None:
+        if model.windows != ModelConfig.model_fields["windows"].default:
+            yield "`model.windows` needs `model.stride`, which reads a longer text in windows"
+        return
+    if model.stride >= model.max_length:
+        yield f"`model.stride` must be below `model.max_length` = {model.max_length}, got: {model.stride}"
+    if data.spans:
+        yield "`data.spans` marks words that most windows of a text do not have: leave `model.stride` out"
 
 
 def _control_conflicts(model: ModelConfig, train: TrainConfig) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kft.errors import KftError
 
-FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "folder", "conll")
+FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "excel", "folder", "conll", "squad")
 SCHEMA_HINT = "`kft config --schema` lists every setting with its default"
 PATH_KEYS = ("data_dir", "train", "validation", "test")
 PRESET_KEYS = ("preset", "adapter_base")  # of `model`: a name, a handle or a folder

@@ -6,7 +6,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from kft.config.reading import FORMATS
 
-FRAME_COLUMNS = ("id", "text", "text_pair", "words", "label", "group", "split_group", "split_time", "origin")
+FRAME_COLUMNS = (
+    "id",
+    "key",
+    "text",
+    "text_pair",
+    "words",
+    "label",
+    "group",
+    "split_group",
+    "split_time",
+    "origin",
+)
 
 
 _Name = Annotated[str, Field(min_length=1)]
@@ -85,6 +96,13 @@ class DataConfig(Section):
         None,
         description="column of the entities in `text`: a list of {start, end, label} or [start, end, label], in characters",
     )
+    question: str | int | None = Field(None, description="column of the question that `context` answers")
+    context: str | int | None = Field(None, description="column of the text that holds the answer")
+    answers: str | int | None = Field(
+        None,
+        description="column of the right answers: a list of {text, answer_start}, or of texts and of starts; [] for none",
+    )
+    key: str | int | None = Field(None, description="column of a question's own id, where files have one")
     label_names: dict[str, str] = Field(
         {}, description="readable names for the labels as the files hold them"
     )
@@ -95,6 +113,11 @@ class DataConfig(Section):
         "second in the order of the labels, by value or alphabet",
     )
     max_examples: int | None = Field(None, ge=1, description="examples read from each file at most")
+
+    @property
+    def paired(self) -> bool:
+        """Whether a row has two texts."""
+        return self.text_pair is not None or self.question is not None
 
     @property
     def files(self) -> list[str]:
@@ -180,11 +203,20 @@ class ModelConfig(Section):
         min_length=1,
         description="finished run to start from instead of a preset; its head is kept where its labels match",
     )
-    max_length: int = Field(128, ge=3, description="tokens of an example at most, special tokens included")
+    max_length: int = Field(
+        128,
+        ge=3,
+        description="tokens of an example at most, special tokens included; 384 for answers in a context",
+    )
     stride: int | None = Field(
         None,
         ge=0,
-        description="a longer text becomes several rows, each sharing so many tokens with the one before; else it is cut",
+        description="a longer text becomes several rows, each sharing so many tokens with the one before; else it is cut. "
+        "For answers in a context a third of max_length",
+    )
+    windows: Literal["mean", "max"] = Field(
+        "mean",
+        description="answer of a text of several rows: the mean of the rows' logits, or the largest of each",
     )
     pooling: Literal["cls", "mean"] = Field(
         "cls", description="the head reads the first token through the tanh pooler, or the mean of the tokens"
@@ -238,6 +270,9 @@ class TrainConfig(Section):
         None,
         description="probability from which one of several labels is predicted; tuned: for each label the one with the best F1 "
         "on validation; else 0.5",
+    )
+    max_answer_tokens: int | None = Field(
+        None, ge=1, description="tokens of an answer in a context at most; else 30"
     )
     focal_gamma: float = Field(2.0, ge=0, description="how much the focal loss spares easy examples; 0: not")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="decay after the warm-up")

@@ -40,9 +40,21 @@ class Config(Section):
         data = settings.get("data", {}) if rules else None
         if not rules or not rules.columns or not isinstance(data, dict):
             return settings
-        if any(data.get(key) is not None for key in (*rules.columns, *rules.instead)):
+        if rules.instead and any(data.get(key) is not None for key in (*rules.columns, *rules.instead)):
             return settings
-        return settings | {"data": data | rules.columns}
+        return settings | {"data": rules.columns | data}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _windows_of_task(cls, settings: Any) -> Any:
+        """The length of windows, and what they share, where the settings name none."""
+        rules = TASKS.rules.get(settings.get("task", DEFAULT)) if isinstance(settings, dict) else None
+        model = settings.get("model", {}) if rules else None
+        if not rules or rules.window is None or not isinstance(model, dict):
+            return settings
+        length = model.get("max_length", rules.window)
+        stride = length // 3 if isinstance(length, int) else None
+        return settings | {"model": {"max_length": rules.window, "stride": stride} | model}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -1,7 +1,7 @@
 """Predicts examples with a run or an ensemble, and scores splits and files."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from kft.evaluate.scoring import (
 )
 from kft.tasks import answers
 from kft.tasks.answers import Answers
+from kft.tasks.record import Written
 from kft.text import Tokens, encode_frame, read_tokenizer
 
 __all__ = [
@@ -113,7 +114,8 @@ def predict(
     Args:
         run: a run's folder, or what `load_run` gave.
         texts: strings, pairs of strings for a run on pairs, or a frame with columns text (and
-            text_pair, group and those of the marked words, as the run has them).
+            text_pair, group and those of the marked words, as the run has them). A null in a frame
+            is answered as an empty text, as one in a file is.
 
     Yields:
         {"id", "text", "text_pair"?, "group"?, "label", "probabilities": {label: float}}; {"id",
@@ -136,7 +138,9 @@ def _answers(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[dict
         table = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.learned))
         columns += ["group"] if "group" in frame.columns and "group" not in columns else []
         for i, row in enumerate(table.iter_rows(named=True)):
-            given = {"id": offset + i} | {column: row[column] for column in columns}
+            key = row.get("key")
+            given = {"id": offset + i if key is None else key}
+            given |= {loaded.task.texts.get(column, column): row[column] for column in columns}
             yield given | loaded.task.answer(row, loaded.learned)
         offset += len(frame)
 
@@ -161,7 +165,7 @@ def predict_file(
         output: file to write whole or not at all; None writes to standard output.
         settings: how the file is read, as for `evaluate`.
         format: "jsonl", or "csv", "tsv" or "parquet" for a table with the file's own columns, or
-            one that the task writes; None takes what the ending of the output says.
+            one of those that the task writes; None takes what the ending of the output says.
 
     Raises:
         KftError: the file cannot be read, a line is not UTF-8, or the output would replace what is
@@ -203,14 +207,29 @@ def _write(loaded: LoadedRun, frames: Iterable[pl.DataFrame], stream, format: st
     return tables.write_text(_answered(loaded, frames), stream, format)
 
 
-def _write_own(loaded: LoadedRun, frames: Iterable[pl.DataFrame], stream, write: Callable[..., str]) -> int:
-    count = 0
+def _write_own(loaded: LoadedRun, frames: Iterable[pl.DataFrame], stream, format: Written) -> int:
+    count, known = 0, set()
+    stream.write(format.begin)
     for frame in frames:
         table = frame.with_columns(loaded.task.columns(_predictions(loaded, frame), loaded.learned))
-        stream.writelines(write(row, loaded.learned) for row in table.iter_rows(named=True))
-        count += len(table)
+        for row in table.iter_rows(named=True):
+            if format.key is not None:
+                _check_new(format.key(row), known)
+            stream.write((format.between if count else "") + format.row(row, loaded.learned))
+            count += 1
+    stream.write(format.end)
     stream.flush()
     return count
+
+
+def _check_new(key: str, known: set[str]) -> None:
+    """Raises KftError: a row before had the same id, of which the file holds one."""
+    if key in known:
+        raise KftError(
+            f"two rows have the id {key}, and the file has one answer for each id",
+            "give each row an id of its own; `data.key` names their column",
+        )
+    known.add(key)
 
 
 def _answered(loaded: LoadedRun, frames: Iterable[pl.DataFrame]) -> Iterator[tables.Answered]:

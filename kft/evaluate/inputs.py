@@ -93,6 +93,8 @@ def chunks(loaded: LoadedRun, texts) -> Iterator[pl.DataFrame]:
     """Frames of at most CHUNK_EXAMPLES rows from what `predict` takes; raises as it does."""
     paired = loaded.inputs.paired
     if isinstance(texts, pl.DataFrame):
+        own = {name: column for column, name in loaded.task.texts.items() if column not in texts.columns}
+        texts = texts.rename(own, strict=False)
         _check_columns(loaded, texts.columns, "the frame")
         lacking = [name for name in ("text", "text_pair")[: 1 + paired] if name not in texts.columns]
         if lacking:

@@ -84,7 +84,18 @@ def _load(run: RunDir) -> LoadedRun:
 def _check_goes_with(loaded: LoadedRun, run: RunDir) -> None:
     """Raises KftError: a run of an ensemble reads other texts than the first, or other labels."""
     config, first = runs.read_config(run), loaded.run
-    read = ("task", "data.text", "data.text_pair", "data.group", "data.spans", "model.max_length")
+    read = (
+        "task",
+        "data.text",
+        "data.text_pair",
+        "data.group",
+        "data.spans",
+        "data.question",
+        "data.context",
+        "model.max_length",
+        "model.stride",
+        "model.windows",
+    )
     differ = [name for name in configs.differences(loaded.config, config) if name in read]
     if read_tokenizer(run) != loaded.tokenizer:
         differ.append("tokenizer")

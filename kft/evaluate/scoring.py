@@ -34,6 +34,8 @@ def predict_logits(
 ) -> np.ndarray:
     """Logits float32 [M, C] of the places that are read of N examples, in their order.
 
+    Windows of an example that are read alike are answered together, see `batches.spread`.
+
     Args:
         model: the classifier.
         tokens: of the examples.
@@ -41,14 +43,17 @@ def predict_logits(
         reads: what is read of the examples; None is the first token of each.
     """
     count = len(tokens.offsets) - 1
-    reads = reads or read_first(count)
+    reads = batches.spread(reads or read_first(len(tokens.bounds) - 1), tokens)
     if not count:
         return np.zeros((0, model.architecture.outputs), np.float32)
     shape = shape or choose_shape(model, tokens, counts=reads.counts)
     where, steps = batches.prediction_steps(tokens, shape, reads)
     inputs = batches.prediction_batches(tokens, reads, shape, where, steps)
     outputs = model.predict(inputs, steps=int(steps.max()) + 1, verbose=0)  # [S * R, M, C]
-    return batches.predicted(outputs, reads, where, steps)
+    answers = batches.predicted(outputs, reads, where, steps)
+    if reads.windows is None:
+        return answers
+    return batches.merged(answers, reads.windows, model.architecture.windows)
 
 
 def choose_shape(
@@ -139,7 +144,7 @@ def score_predictions(
     scored = record.scored(truths, predictions, learned, numbered(frame) if record.grouped else None)
     values = scoring.scores(task, *scored, list(learned.labels), learned.positive)
     target = record.target_column(frame["label"], truths).alias("target")
-    columns = [c for c in ("id", "text", "text_pair", "words", "group", GROUP) if c in frame.columns]
+    columns = [c for c in ("id", "key", "text", "text_pair", "words", "group", GROUP) if c in frame.columns]
     table = frame.select(columns).with_columns(target, *record.columns(predictions, learned))
     details = {}
     if detailed:

@@ -79,7 +79,7 @@ def export(run: str | Path, to: str, output: str | Path, verify: bool = True) ->
             _check_space(source, folder, output)
             report = _describe(source, to)
             written = exporter.write(source, folder)
-            report |= written | {"notes": report["notes"] + written.get("notes", [])}
+            report |= written | {"notes": report["notes"] + written.get("notes", []) + _cuts(source, written)}
             if verify:
                 note("checking that it answers as the run does …")
                 proven = exporter.prove(source, folder)
@@ -240,6 +240,17 @@ def _describe(source: Source, to: str) -> dict[str, Any]:
             f"trained in {trained_in}; the export computes in float32, as does the run it is compared with"
         ]
     return report
+
+
+def _cuts(source: Source, written: dict[str, Any]) -> list[str]:
+    """A note where the run reads longer texts in windows and the export cuts them."""
+    stride = source.loaded.inputs.stride
+    if stride is None or "windows" in written:
+        return []
+    return [
+        f"windows     the export cuts texts to {source.max_length} tokens, `kft predict` reads longer ones in windows that "
+        f"share {stride}; compared on texts that are cut"
+    ]
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -86,7 +86,9 @@ def _purpose(run: RunDir, exported: dict[str, Any], name: str) -> Iterator[str]:
     what = f"`{Path(_base(run)).name}`, fine-tuned on `{_source(run)}` by kft {__version__}"
     yield f"{what}. Task: {exported['task'].replace('_', ' ')}.\n"
     inputs = " and ".join(f"`{name}`" for name in exported["inputs"])
-    yield f"It reads {inputs}, cut to {exported['max_length']} tokens.\n"
+    windows = exported.get("windows")
+    how = "cut to" if windows is None else f"in windows that share {windows['stride']} tokens, of"
+    yield f"It reads {inputs}, {how} {exported['max_length']} tokens.\n"
     if labels:
         listing = ", ".join(f"`{' '.join(label.split())}`" for label in labels[:LABELS])
         more = f" and {len(labels) - LABELS:,} more" if len(labels) > LABELS else ""

@@ -27,6 +27,13 @@ class Encoder:
 
     def logits(self, ids: Any, segments: Any, mask: Any) -> Any:
         """int32 [B, T] three times → float32 [B, C]; where mask is 0, there is no token."""
+        return self._logits(ids, segments, mask, backend.tensorflow().constant([0]))[:, 0]
+
+    def logits_of_tokens(self, ids: Any, segments: Any, mask: Any) -> Any:
+        """The same of every token, float32 [B, T, C]."""
+        return self._logits(ids, segments, mask, None)
+
+    def _logits(self, ids: Any, segments: Any, mask: Any, places: Any) -> Any:
         tf = backend.tensorflow()
         length = tf.shape(ids)[1]
         tf.debugging.assert_less_equal(
@@ -39,7 +46,7 @@ class Encoder:
             "example_ids": mask,
         }
         blocks = TensorFlowBlocks(tf, self.architecture, self.variables)
-        return heads.logits(blocks, self.architecture, inputs, tf.constant([0]))[:, 0]
+        return heads.logits(blocks, self.architecture, inputs, places)
 
     def logits_of_ragged(self, ids: Any, segments: Any) -> Any:
         """Ragged int32 [B, tokens] twice → float32 [B, C], computed by like length."""

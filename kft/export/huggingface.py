@@ -13,7 +13,7 @@ from kft.errors import KftError
 from kft.export import proof, tokenizer_files
 from kft.export.source import Source
 from kft.models import presets
-from kft.models.families import SEQUENCE
+from kft.models.families import SEQUENCE, numbered_labels
 from kft.tasks import TASKS
 
 
@@ -31,7 +31,10 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
 def config(source: Source) -> dict[str, Any]:
     """The content of config.json."""
     architecture = source.architecture
-    labels, problem = source.labels or ["LABEL_0"], TASKS.rules[architecture.task].problem
+    labels, problem = (
+        source.labels or numbered_labels(architecture.outputs),
+        TASKS.rules[architecture.task].problem,
+    )
     # transformers knows the problems of whole rows alone.
     of_rows = {"problem_type": problem} if models.head_kind(architecture.task) == SEQUENCE else {}
     return {

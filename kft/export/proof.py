@@ -50,16 +50,31 @@ class Reference:
         return np.concatenate([np.asarray(row, np.float64)[:count] for row, count in rows])
 
 
-def reference(source: Source) -> Reference:
-    """The run's own answers to texts of many lengths and alphabets."""
-    frame = sample_texts(source)
-    whole = replace(source.loaded, inputs=replace(source.loaded.inputs, stride=None))
+def reference(source: Source, windows: bool = False) -> Reference:
+    """The run's own answers to texts of many lengths and alphabets.
+
+    Args:
+        source: the run.
+        windows: whether it reads long texts in windows, as its own do; else they are cut.
+    """
+    frame, whole = sample_texts(source), source.loaded
+    if not windows:
+        whole = replace(whole, inputs=replace(whole.inputs, stride=None))
+    elif source.paired:
+        frame = frame.filter(_roomy(source, frame["text"].to_list()))
     tokens, task, learned = evaluate.encode(whole, frame), whole.task, whole.learned
     reads = _every_token(tokens) if task.export.every_token else task.places(frame, tokens)
     with full_precision():
         logits = evaluate.predict_logits(whole.model, tokens, reads=reads).astype(np.float64)
-    predictions = task.predictions(logits, learned, reads)
+    predictions = (task.export.tried or task.predictions)(logits, learned, reads)
     return Reference(frame, tokens, reads, logits * learned.scale + learned.mean, predictions)
+
+
+def _roomy(source: Source, firsts: list[str]) -> list[bool]:
+    """Whether each first text leaves windows room for more of the second than they share."""
+    parts = source.tokenizer.frame(source.architecture.kind.template, True)
+    most = source.max_length - parts.special - source.loaded.inputs.stride
+    return [len(ids) < most for ids in source.tokenizer.encode(firsts)]
 
 
 def _every_token(tokens: Tokens) -> Reads:
@@ -121,7 +136,8 @@ def compare_logits(source: Source, expected: Reference, logits: Any) -> dict[str
     task, learned = source.loaded.task, source.loaded.learned
     # The export's weights hold the scale and the mean already.
     plain = replace(learned, mean=0.0, scale=1.0)
-    predictions = task.predictions(np.asarray(logits, np.float64), plain, expected.reads)
+    predict = task.export.tried or task.predictions
+    predictions = predict(np.asarray(logits, np.float64), plain, expected.reads)
     decided = task.export.decisions(predictions, learned) if task.export.decisions else None
     return compare(source, expected, task.export.compared(predictions), decided)
 

@@ -2,9 +2,10 @@
 
 A tokenizer without one is kept beside the model as tokenizer.json, and the model takes token ids
 alone: `tokens` gives logits, `answers_of_tokens` what `serving_default` gives elsewhere. `kft
-serve` tokenizes for it. Loading it needs TensorFlow and `import tensorflow_text` (TensorFlow
-Serving has both), nothing else. A byte that is not UTF-8 counts as U+FFFD, which BERT drops:
-`b"good\\xff"` is answered as "good".
+serve` tokenizes for it. So it is with tasks that read many tokens of a text, whose `tokens` gives
+the logits of each: `kft serve` cuts windows and makes the answers. Loading it needs TensorFlow and
+`import tensorflow_text` (TensorFlow Serving has both), nothing else. A byte that is not UTF-8
+counts as U+FFFD, which BERT drops: `b"good\\xff"` is answered as "good".
 """
 
 import functools
@@ -19,7 +20,7 @@ from kft.errors import KftError
 from kft.export import proof, tokenizer_files
 from kft.export.graph import Encoder, make_variables
 from kft.export.source import Source
-from kft.text import GraphTokenizer, load_graph_tokenizer, pack
+from kft.text import GraphTokenizer, Tokens, load_graph_tokenizer, pack, pack_windows
 
 _METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
 
@@ -31,27 +32,36 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
     module = tf.Module()
     module.weights = encoder.variables
     segmented = source.paired and source.architecture.kind.segments
-    signatures = {"tokens": _tokens_signature(encoder, segmented, lambda logits: {"logits": logits})}
-    tokenizer = load_graph_tokenizer(source.tokenizer)
+    task, tokenizer = source.loaded.task.export, None
+    compute = encoder.logits_of_tokens if task.every_token else encoder.logits
+    signatures = {"tokens": _tokens_signature(compute, segmented, lambda logits: {"logits": logits})}
+    if not task.every_token:
+        tokenizer = load_graph_tokenizer(source.tokenizer)
     if tokenizer is not None:
         module.wordpiece = tokenizer.wordpiece
         module.answer = answer = _answer(source, encoder, tokenizer)
         texts = {"serving_default": answer.get_concrete_function()}
         signatures = texts | signatures | _example_signature(source, answer)
-    else:
-        decode = functools.partial(source.loaded.task.export.in_graph, tf, learned=source.loaded.learned)
-        signatures["answers_of_tokens"] = _tokens_signature(encoder, segmented, decode)
+    elif not task.every_token:
+        decode = functools.partial(task.in_graph, tf, learned=source.loaded.learned)
+        signatures["answers_of_tokens"] = _tokens_signature(compute, segmented, decode)
     tf.saved_model.save(module, str(folder), signatures=signatures)
     _name_methods(folder, [name for name in signatures if name in _METHODS])
     described = {"signatures": {name: _described(signature) for name, signature in signatures.items()}}
     if tokenizer is not None:
-        return described | {"invalid_utf8": "bytes that are not UTF-8 are left out of the text"}
+        described |= {"invalid_utf8": "bytes that are not UTF-8 are left out of the text"}
+        return described | ({"windows": _windows(source)} if source.in_windows else {})
     tokenizer_files.write(source, folder)
-    note = (
-        f"tokenizer   {source.tokenizer.kind} has no exact TensorFlow graph: the model takes token ids, "
+    note = "tokenizer   " + (
+        "the model takes token ids and gives the logits of each token; `kft serve` splits texts by the "
+        "tokenizer.json beside it, and answers as `kft predict` does"
+        if task.every_token
+        else f"{source.tokenizer.kind} has no exact TensorFlow graph: the model takes token ids, "
         "`kft serve` splits texts by the tokenizer.json beside it"
     )
-    return described | {"invalid_utf8": "bytes that are not UTF-8 count as U+FFFD", "notes": [note]}
+    described |= {"invalid_utf8": "bytes that are not UTF-8 count as U+FFFD", "notes": [note]}
+    stride = source.loaded.inputs.stride
+    return described | ({"windows": {"stride": stride}} if task.every_token and stride is not None else {})
 
 
 def prove(source: Source, folder: Path) -> dict[str, Any]:
@@ -64,14 +74,19 @@ def prove(source: Source, folder: Path) -> dict[str, Any]:
         KftError: they do not.
     """
     expected = proof.reference(source)
-    answers = _bare_answers(source, expected, folder)
-    logits = np.asarray(answers["tokens"]["logits"], np.float64)
+    # Rows of tokens are those of cut texts, and texts are answered whole.
+    answered = proof.reference(source, windows=True) if source.in_windows else expected
+    answers = _bare_answers(source, expected.tokens, answered, folder)
+    logits = expected.flat(answers["tokens"]["logits"])
     task, texts = source.loaded.task.export, "serving_default" in answers
-    serving = answers["serving_default" if texts else "answers_of_tokens"]
-    decided = serving[task.decided] if task.decided else None
-    comparison = proof.check(
-        proof.compare(source, expected, serving[task.numbers], decided), "the SavedModel"
-    )
+    if task.every_token:
+        comparison = proof.compare_logits(source, expected, logits)
+    else:
+        serving = answers["serving_default" if texts else "answers_of_tokens"]
+        decided = serving[task.decided] if task.decided else None
+        wanted = answered if texts else expected
+        comparison = proof.compare(source, wanted, serving[task.numbers], decided)
+    proof.check(comparison, "the SavedModel")
     if texts:
         _check_signatures(source, answers, task.numbers)
     else:
@@ -108,15 +123,15 @@ def _check_signatures(source: Source, answers: dict[str, Any], name: str) -> Non
             )
 
 
-def _bare_answers(source: Source, expected: proof.Reference, folder: Path) -> dict[str, Any]:
-    ids, segments, mask = proof.padded(expected.tokens)
+def _bare_answers(source: Source, tokens: Tokens, answered: proof.Reference, folder: Path) -> dict[str, Any]:
+    ids, segments, mask = proof.padded(tokens)
     rows = {"token_ids": ids, "padding_mask": mask} | (
         {"segment_ids": segments} if source.paired and source.architecture.kind.segments else {}
     )
     request = {
-        "names": expected.frame.columns,
+        "names": answered.frame.columns,
         "rows": {name: array.tolist() for name, array in rows.items()},
-        **proof.texts_of(source, expected),
+        **proof.texts_of(source, answered),
     }
     return proof.in_fresh_process("on_tensorflow.py", folder, request)
 
@@ -126,28 +141,42 @@ def text_names(source: Source) -> list[str]:
     return ["text", "text_pair"] if source.paired else ["text"]
 
 
+def _windows(source: Source) -> dict[str, Any]:
+    """What export.json says of windows that the graph makes."""
+    return {"stride": source.loaded.inputs.stride, "merged": source.architecture.windows}
+
+
 def _answer(source: Source, encoder: Encoder, tokenizer: GraphTokenizer) -> Any:
     """A function: strings [N] → the named answers [N, …]."""
     tf, task = backend.tensorflow(), source.loaded.task
     parts = source.tokenizer.frame(source.architecture.kind.template, source.paired)
+    stride = source.loaded.inputs.stride
+    merge = {"mean": tf.math.segment_mean, "max": tf.math.segment_max}[source.architecture.windows]
 
     def answer(text: Any, text_pair: Any = None) -> dict[str, Any]:
+        first = tokenizer.tokenize(text)
         second = None if text_pair is None else tokenizer.tokenize(text_pair)
-        rows = pack(tokenizer.tokenize(text), second, parts, source.max_length)
-        return task.export.in_graph(tf, encoder.logits_of_ragged(*rows), source.loaded.learned)
+        if not source.in_windows:
+            logits = encoder.logits_of_ragged(*pack(first, second, parts, source.max_length))
+        else:
+            *rows, example = pack_windows(first, second, parts, source.max_length, stride)
+            logits = merge(encoder.logits_of_ragged(*rows), example)
+        return task.export.in_graph(tf, logits, source.loaded.learned)
 
     texts = [tf.TensorSpec([None], tf.string, name) for name in text_names(source)]
     return tf.function(answer, input_signature=texts, autograph=False)
 
 
-def _tokens_signature(encoder: Encoder, segmented: bool, decode: Callable[[Any], dict[str, Any]]) -> Any:
-    """Of padded token ids: what `decode` makes of the logits."""
+def _tokens_signature(
+    compute: Callable[..., Any], segmented: bool, decode: Callable[[Any], dict[str, Any]]
+) -> Any:
+    """Of padded token ids: what `decode` makes of the logits that `compute` gives."""
     tf = backend.tensorflow()
     names = ("token_ids", "padding_mask", "segment_ids") if segmented else ("token_ids", "padding_mask")
 
     def answer(token_ids: Any, padding_mask: Any, segment_ids: Any = None) -> dict[str, Any]:
         segments = tf.zeros_like(token_ids) if segment_ids is None else segment_ids
-        return decode(encoder.logits(token_ids, segments, padding_mask))
+        return decode(compute(token_ids, segments, padding_mask))
 
     return _with_signature([tf.TensorSpec([None, None], tf.int32, name) for name in names], answer)
 

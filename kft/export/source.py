@@ -17,7 +17,7 @@ class Source:
         loaded: the run, its model computing in float32 whatever it was trained in.
         weights: float32 arrays by the checkpoint's names, as `Weights.arrays` gives them; of a
             regression the head gives values, not logits.
-        max_length: tokens that a text is cut to.
+        max_length: tokens that a text is cut to, or that a window of it has.
         paired: whether an example is a pair of texts.
     """
 
@@ -33,6 +33,11 @@ class Source:
     @property
     def tokenizer(self) -> Tokenizer:
         return self.loaded.tokenizer
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether the run reads a longer text in windows, and answers it as one."""
+        return self.loaded.inputs.stride is not None and not self.loaded.task.located
 
     @property
     def labels(self) -> list[str]:

@@ -8,7 +8,8 @@ from kft.errors import KftError
 from kft.guess.columns import LABEL_NAMES, TEXT_NAMES, Column, columns_of, label_score
 from kft.guess.tables import Table
 from kft.tasks import TASKS
-from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, VALUE
+from kft.tasks import words as tagging
+from kft.tasks.problems import ANSWERS, MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, TOKEN_CLASSES, VALUE
 
 LEAST_MARKS = 3  # columns of 0 and 1 that are labels of a row, and no accident
 STAR_SCALE = range(3, 12)  # as many whole numbers in a row may also be a scale
@@ -23,6 +24,17 @@ PAIRS = (
     ("text", "text2"),
     ("sentence", "sentence2"),
 )
+
+# What the columns of answers in a context are called.
+IN_CONTEXT = {
+    "question": ("query",),
+    "context": ("passage", "paragraph", "document"),
+    "answers": ("answer",),
+}
+
+# What columns of words and of their tags are called, the likeliest first.
+OF_WORDS = ("tokens", "words")
+OF_TAGS = ("ner_tags", "tags", "ner", "labels", "entities", "pos_tags", "pos", "upos")
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,12 @@ def guess(table: Table, task: str | None = None) -> Guess:
     Raises:
         KftError: no column looks like a text, or none like a label.
     """
+    answered = _answers(table, task)
+    if answered is not None:
+        return answered
+    tagged = _tagged(table, task) or _marked(table, task)
+    if tagged is not None:
+        return tagged
     columns = [column.unlisted.with_points for column in columns_of(table)]
     labels = sorted((c for c in columns if label_score(c) > 0), key=label_score, reverse=True)
     texts = [c for c in columns if c.is_text and not (labels and c is labels[0])]
@@ -98,6 +116,94 @@ def guess(table: Table, task: str | None = None) -> Guess:
         decisions.append(Decision("data.group", question.name, reason))
     decisions += _spans(columns, decisions)
     return Guess(decisions, _warnings(columns, label, chosen))
+
+
+def _answers(table: Table, wanted_task: str | None) -> Guess | None:
+    """Columns of questions, contexts and answers, by their names and contents."""
+    task = TASKS.of_problem(ANSWERS)
+    names = {str(name).lower(): name for name in table.columns}
+    columns = {
+        key: next((names[n] for n in (key, *more) if n in names), None) for key, more in IN_CONTEXT.items()
+    }
+    if wanted_task not in (None, task) or None in (
+        columns["question"],
+        columns["context"],
+        columns["answers"],
+    ):
+        return None
+    values = table.column(columns["answers"])
+    if wanted_task is None and not all(isinstance(value, list | dict | None) for value in values):
+        return None
+    own = TASKS.rules[task].columns
+    decisions = [Decision("task", task, "questions, contexts, and answers that stand in them")]
+    for key in ("question", "context", "answers"):
+        reason = "" if columns[key] == own[key] else f"the column is called {columns[key]}"
+        decisions.append(Decision(f"data.{key}", columns[key], reason))
+    group = names.get("title", columns["context"])
+    reason = "the questions on one text never part between splits"
+    return Guess([*decisions, Decision("split.group", group, reason)])
+
+
+def _tagged(table: Table, wanted_task: str | None) -> Guess | None:
+    """A column of words and one of their tags: lists that are as long in every row."""
+    task = TASKS.of_problem(TOKEN_CLASSES)
+    if wanted_task not in (None, task):
+        return None
+    lists = [column for column in columns_of(table) if column.is_list]
+    words = [c for c in lists if all(isinstance(item, str) for value in c.present for item in value)]
+    pairs = [(w, t) for w in words for t in lists if t is not w and _as_long(w, t) and _few(t) < _few(w)]
+    if not pairs:
+        return None
+    word, tag = min(pairs, key=lambda pair: (_rank(pair[0], OF_WORDS), _rank(pair[1], OF_TAGS)))
+    own = TASKS.rules[task].columns
+    kinds = sorted({str(item) for value in tag.present for item in value})
+    contents = f"{len(kinds)} tags: {', '.join(kinds[:6])}{', …' if len(kinds) > 6 else ''}"
+    others = [t for w, t in pairs if w is word and t is not tag]
+    decisions = [Decision("task", task, "each row has words, and a tag for each")]
+    if word.name != own["tokens"]:
+        decisions.append(Decision("data.tokens", word.name, "its lists hold the words"))
+    if tag.name != own["tags"] or others:
+        more = tuple(("data.tags", c.name, f"{c.display_name} is as long") for c in others)
+        decisions.append(Decision("data.tags", tag.name, contents, more))
+    return Guess(decisions)
+
+
+def _as_long(words: Column, tags: Column) -> bool:
+    pairs = zip(words.values, tags.values, strict=True)
+    plain = all(isinstance(item, str | int | None) for value in tags.present for item in value)
+    longer = any(len(value) > 1 for value in words.present)
+    return plain and longer and all(len(w or ()) == len(t or ()) for w, t in pairs)
+
+
+def _few(column: Column) -> int:
+    return len({item for value in column.present for item in value})
+
+
+def _rank(column: Column, names: tuple[str, ...]) -> int:
+    return names.index(column.word) if column.word in names else len(names)
+
+
+def _marked(table: Table, wanted_task: str | None) -> Guess | None:
+    """A text and a column of its entities by their characters."""
+    task = TASKS.of_problem(TOKEN_CLASSES)
+    if wanted_task not in (None, task):
+        return None
+    columns = columns_of(table)
+    marks = next((column for column in columns if _are_entities(column)), None)
+    texts = [column for column in columns if column.is_text]
+    if marks is None or not texts:
+        return None
+    kinds = sorted({e.label for value in marks.present for e in tagging.entities_in(value)})
+    reason = f"its lists mark {', '.join(kinds[:6])}{', …' if len(kinds) > 6 else ''} by characters"
+    decisions = [Decision("task", task, "entities are marked in a text"), _texts(texts, None)[0]]
+    return Guess([*decisions, Decision("data.entities", marks.name, reason)])
+
+
+def _are_entities(column: Column) -> bool:
+    try:
+        return max((len(tagging.entities_in(value)) for value in column.present), default=0) > 0
+    except ValueError:
+        return False
 
 
 def _seen(columns: list[Column]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from kft.config import DataConfig
 from kft.data import sources
-from kft.data.sources import annotated, workbooks
+from kft.data.sources import annotated, conll, squad, workbooks
 from kft.errors import KftError
 
 MOST_ROWS = 20_000
@@ -57,6 +57,8 @@ def read_table(path: Path) -> Table:
         return _parquet(path)
     if ending == "excel":
         return _workbook(path)
+    if ending == "conll":
+        return _conll(path)
     text, settings, reasons, whole = _text(path)
     start = text.lstrip()[:1]
     if ending in ("json", "jsonl") or (ending is None and start in ("{", "[")):
@@ -112,6 +114,8 @@ def _objects(name: str, text: str, whole: bool) -> tuple[list[str], list[list[An
                 raise KftError(
                     f"{name}, line {number}: not valid JSON: {error}", "one object a line, or one document"
                 ) from None
+    if isinstance(document, dict) and squad.is_document(document):
+        document = document["data"]
     if isinstance(document, dict):
         columns = list(document.values())
         if not all(isinstance(column, list) for column in columns):
@@ -124,7 +128,7 @@ def _objects(name: str, text: str, whole: bool) -> tuple[list[str], list[list[An
         raise KftError(
             f"{name}: must hold JSON objects", 'such as {"text": "…", "label": "…"}, one for each example'
         )
-    return from_objects(annotated.unfolded(document))
+    return from_objects(annotated.unfolded(squad.unfolded(document, name)))
 
 
 def _cells(
@@ -213,6 +217,19 @@ def _workbook(path: Path) -> Table:
         settings["header"] = False
         reasons["header"] = "the first row looks like the others, so columns are numbered from 0"
     return Table(columns, rows[:MOST_ROWS], settings, reasons, len(rows) <= MOST_ROWS)
+
+
+def _conll(path: Path) -> Table:
+    """The sentences of a CoNLL file, their words in the first column and their tags in the last."""
+    data = DataConfig(train=str(path), max_examples=MOST_ROWS + 1)
+    frame = conll.read_conll(path, path.name, data, ())
+    if frame["tags"].is_null().all():
+        raise KftError(
+            f"{path.name}: has one column, and a tag is needed beside each word",
+            "a word and its tag stand in each line",
+        )
+    rows = [[json.loads(tokens), json.loads(tags)] for tokens, tags, _ in frame.iter_rows()]
+    return Table(["tokens", "tags"], rows[:MOST_ROWS], whole=len(rows) <= MOST_ROWS)
 
 
 def _parquet(path: Path) -> Table:

@@ -115,8 +115,11 @@ def _all_decisions(place: Place, guessed: Guess) -> list[Decision]:
 
 
 def _training(place: Place, guessed: Guess) -> list[Decision]:
-    names = [guessed.value("data.text"), guessed.value("data.text_pair")]
-    columns = [place.table.column(name) for name in names if name is not None]
+    names = [guessed.value(f"data.{key}") for key in ("text", "text_pair", "question", "context")]
+    read = [name for name in names if name is not None]
+    if not read:  # lists of words
+        read = [guessed.value("data.tokens") or "tokens"]
+    columns = [place.table.column(name) for name in read]
     lengths = sorted(sum(map(_tokens, row)) for row in zip(*columns, strict=True))
     most = lengths[int(0.95 * (len(lengths) - 1))]
     length = next((n for n in LENGTHS if n >= most), LENGTHS[-1])
@@ -125,14 +128,17 @@ def _training(place: Place, guessed: Guess) -> list[Decision]:
     about = f"{rows:,} rows" if rows is not None else f"more than {len(place.table.rows):,} rows"
     decisions = []
     if length > LENGTHS[0]:
-        reason = f"19 of 20 texts have at most about {most:.0f} tokens; what is longer is cut"
+        windows = guessed.value("data.context") is not None
+        then = "is read in windows" if windows else "is cut"
+        reason = f"19 of 20 texts have at most about {most:.0f} tokens; what is longer {then}"
         decisions.append(Decision("model.max_length", length, reason))
     decisions.append(Decision("train.epochs", epochs, f"a start for {about}"))
     return [*decisions, Decision("train.learning_rate", 5e-5, "a start for the default model, all-MiniLM")]
 
 
 def _tokens(text: Any) -> float:
-    """About how many tokens a text has."""
+    """About how many tokens a text, or a list of words, has."""
+    text = " ".join(map(str, text)) if isinstance(text, list) else text
     characters = len(CJK.findall(str(text or "")))
     return PIECES_A_WORD * len(CJK.sub(" ", str(text or "")).split()) + characters
 
@@ -155,7 +161,7 @@ def _tried(decisions: list[Decision]) -> tuple[list[Decision], list[str]]:
             warnings.append(f"data.{split} is left out: {_first_line(error)}")
     config = _config(decisions)
     if config.data.source is None:
-        frames = sources.read(config.data)
+        frames = sources.read(config.data, config.split)
         try:
             splits.prepare(frames, config.split, config.clean, config.task, config.data.spans)
         except KftError as error:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kft.later import Later
-from kft.metrics import entities
+from kft.metrics import answers, entities
 
 sk, stats = Later("sklearn.metrics"), Later("scipy.stats")
 CALIBRATION_BINS = 15
@@ -117,6 +117,8 @@ def _decided(predictions: np.ndarray) -> np.ndarray:
 
 
 def _exact_match(targets, predictions) -> float:
+    if isinstance(predictions, answers.Answered):
+        return answers.total("exact_match", targets, predictions)
     return (_decided(predictions) == targets).all(axis=1).mean()
 
 
@@ -131,6 +133,12 @@ def _accuracy(targets, predictions) -> float:
 def _positive(score: Callable, targets, predictions) -> float:
     # Naming the label, unlike average="binary", also takes examples that are all of one class.
     return score(targets, predictions.argmax(axis=1), labels=[1], average="macro", zero_division=0)
+
+
+def _f1(targets, predictions) -> float:
+    if isinstance(predictions, answers.Answered):
+        return answers.total("f1", targets, predictions)
+    return _positive(sk.f1_score, targets, predictions)
 
 
 def _averaged(score: Callable, average: str, targets, predictions) -> float:
@@ -193,7 +201,7 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric(_accuracy, interval=True),
     "precision": Metric(partial(_positive, sk.precision_score), needs_binary=True),
     "recall": Metric(partial(_positive, sk.recall_score), needs_binary=True),
-    "f1": Metric(partial(_positive, sk.f1_score), needs_binary=True, interval=True),
+    "f1": Metric(_f1, needs_binary=True, interval=True),
     "precision_macro": Metric(partial(_averaged, sk.precision_score, "macro")),
     "recall_macro": Metric(partial(_averaged, sk.recall_score, "macro")),
     "f1_macro": Metric(partial(_averaged, sk.f1_score, "macro"), interval=True),
@@ -221,8 +229,15 @@ METRICS: dict[str, Metric] = {
         name: Metric(
             partial(entities.total, name),
             greater_is_better=name != "token_log_loss",
-            interval=name in ("entity_f1", "entity_f1_macro", "entity_f1_strict", "token_accuracy"),
+            interval=name != "token_log_loss",
         )
         for name in entities.METRICS
+    },
+    # Of answers to questions, see `answers.Answered`; "f1" and "exact_match" stand above.
+    **{
+        name: Metric(
+            partial(answers.total, name), name != "answer_log_loss", interval=name != "answer_log_loss"
+        )
+        for name in answers.METRICS[2:]
     },
 }

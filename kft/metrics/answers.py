@@ -8,10 +8,20 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
+METRICS = (
+    "f1",
+    "exact_match",
+    "has_answer_f1",
+    "has_answer_exact_match",
+    "no_answer_f1",
+    "no_answer_exact_match",
+    "answer_log_loss",
+)
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -42,28 +52,67 @@ def _overlap(words: list[str], right: list[str]) -> float:
     return 2 * shared / (len(words) + len(right))
 
 
-def scores(answers: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, float]:
-    """The scores of N answers, from 0 to 1.
+@dataclass(frozen=True)
+class Answered:
+    """The scores of the answers to N questions.
+
+    Attributes:
+        f1, exact: float64 [N], from 0 to 1.
+        losses: float64 [N], -log of the probability of the right answers.
+        has_answer: bool [N], whether a question has an answer at all.
+    """
+
+    f1: np.ndarray
+    exact: np.ndarray
+    losses: np.ndarray
+    has_answer: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.f1)
+
+    def __getitem__(self, rows: np.ndarray) -> "Answered":
+        return Answered(*(part[rows] for part in (self.f1, self.exact, self.losses, self.has_answer)))
+
+
+def answered(
+    answers: Sequence[str], golds: Sequence[Sequence[str]], losses: np.ndarray | None = None
+) -> Answered:
+    """The scores of N answers.
 
     Args:
         answers: of each question, "" for none.
         golds: the right answers of each question; none where it has no answer.
-
-    Returns:
-        {"f1", "exact_match"}; where some questions have no answer also the same of those with an
-        answer ("has_answer_…") and of those without ("no_answer_…"). nan without questions.
+        losses: of each question; None is 0.
     """
     pairs = list(zip(answers, golds, strict=True))
-    values = {name: np.array([score(*pair) for pair in pairs]) for name, score in SCORES.items()}
-    answered = np.array([right_ones(own) != [""] for own in golds], bool)
-    parts = {"": np.ones(len(pairs), bool)}
-    if not answered.all():
-        parts |= {"has_answer_": answered, "no_answer_": ~answered}
-    return {
-        f"{part}{name}": float(own[rows].mean()) if rows.any() else float("nan")
-        for part, rows in parts.items()
-        for name, own in values.items()
-    }
+    parts = [np.array([score(*pair) for pair in pairs], np.float64) for score in (f1, exact_match)]
+    has = np.array([right_ones(own) != [""] for own in golds], bool)
+    return Answered(*parts, np.zeros(len(pairs)) if losses is None else losses, has)
+
+
+def scores(given: Answered, counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The scores [S] of METRICS of resamples; nan where no question of the kind is in one.
+
+    Args:
+        given: of N questions.
+        counts: how often each resample holds each question, [S, N]; None is each once, S = 1.
+    """
+    counts = np.ones((1, len(given))) if counts is None else counts
+    values = {"f1": given.f1, "exact_match": given.exact, "answer_log_loss": given.losses}
+    kinds = {"": np.ones(len(given), bool), "has_answer_": given.has_answer, "no_answer_": ~given.has_answer}
+    result = {}
+    for name in METRICS:
+        prefix = next(kind for kind in ("has_answer_", "no_answer_", "") if name.startswith(kind))
+        drawn = counts * kinds[prefix]
+        total = drawn.sum(axis=1)
+        sums = drawn @ values[name.removeprefix(prefix)]
+        result[name] = np.divide(sums, total, out=np.full(len(counts), np.nan), where=total > 0)
+    return result
+
+
+def total(name: str, targets: np.ndarray, given: Answered) -> float:
+    """One score of all questions."""
+    return float(scores(given)[name][0])
 
 
 def best_threshold(
@@ -87,6 +136,3 @@ def best_threshold(
     last = np.r_[True, np.append(np.diff(nulls) > 0, True)[: len(nulls)]]
     best = int(np.where(last, sums, -np.inf).argmax())
     return float(nulls[best - 1]) if best else -np.inf, float(sums[best] / max(len(nulls), 1))
-
-
-SCORES = {"f1": f1, "exact_match": exact_match}

@@ -18,6 +18,9 @@ METRICS = (
     "entity_precision",
     "entity_recall",
     "entity_f1_macro",
+    "entity_f1_weighted",
+    "entity_precision_strict",
+    "entity_recall_strict",
     "entity_f1_strict",
     "token_accuracy",
     "token_log_loss",
@@ -125,29 +128,35 @@ def macro(counts: np.ndarray) -> np.ndarray:
     return _ratio(by_type(counts)[2].sum(axis=-1), occurs.sum(axis=-1).astype(np.float64))
 
 
+def weighted(counts: np.ndarray) -> np.ndarray:
+    """Mean F1 of the types, each as heavy as it has true entities, of sums [..., 3, K]."""
+    true = counts[..., 2, :]
+    return _ratio((by_type(counts)[2] * true).sum(axis=-1), true.sum(axis=-1))
+
+
 def scores(tagged: Tagged, counts: np.ndarray) -> dict[str, np.ndarray]:
     """Scores [S] of resamples that hold each sentence so often, counts [S, N]."""
     sums = np.einsum("sn,nik->sik", counts, tagged.counts)
     strict_sums = np.einsum("sn,nik->sik", counts, tagged.strict_counts)
     right, words = (counts @ tagged.words).T
+    return _scores(sums, strict_sums) | {"token_accuracy": _ratio(right, words)}
+
+
+def _scores(sums: np.ndarray, strict_sums: np.ndarray) -> dict[str, np.ndarray]:
+    names = ("entity_precision", "entity_recall", "entity_f1")
     return {
-        "entity_f1": micro(sums)[2],
+        **dict(zip(names, micro(sums), strict=True)),
         "entity_f1_macro": macro(sums),
-        "entity_f1_strict": micro(strict_sums)[2],
-        "token_accuracy": _ratio(right, words),
+        "entity_f1_weighted": weighted(sums),
+        **dict(zip((f"{name}_strict" for name in names), micro(strict_sums), strict=True)),
     }
 
 
 def total(name: str, targets: np.ndarray, tagged: Tagged) -> float:
     """A score of all sentences, by its name in `METRICS`."""
-    loose, tight = tagged.counts.sum(axis=0), tagged.strict_counts.sum(axis=0)
-    if name in ("entity_precision", "entity_recall", "entity_f1"):
-        return float(micro(loose)[("entity_precision", "entity_recall", "entity_f1").index(name)])
-    if name == "entity_f1_macro":
-        return float(macro(loose))
-    if name == "entity_f1_strict":
-        return float(micro(tight)[2])
+    if name == "token_log_loss":
+        read = tagged.read.sum()
+        return float(tagged.losses.sum() / read) if read else float("nan")
     if name == "token_accuracy":
         return float(_ratio(*tagged.words.sum(axis=0)[:, None])[0])
-    read = tagged.read.sum()
-    return float(tagged.losses.sum() / read) if read else float("nan")
+    return float(_scores(tagged.counts.sum(axis=0), tagged.strict_counts.sum(axis=0))[name])

@@ -21,6 +21,7 @@ class Architecture:
         outputs: C, units of the head.
         score_mean, score_scale: a regression's value is `logit * score_scale + score_mean`.
         spans: P, marked words of an example that the head reads beside it.
+        windows: "mean" or "max": what the outputs for the windows of one example become.
     """
 
     task: str
@@ -33,6 +34,7 @@ class Architecture:
     score_mean: float = 0.0
     score_scale: float = 1.0
     spans: int = 0
+    windows: str = "mean"
 
     @property
     def kind(self) -> Family:
@@ -82,6 +84,7 @@ def read_architecture(run: RunDir) -> Architecture:
             score_mean=learned["mean"],
             score_scale=learned["scale"],
             spans=len(content["inputs"]["spans"]),
+            windows=content["inputs"].get("windows", "mean"),
         )
     except (KeyError, TypeError) as error:
         raise runs.damaged(run, error) from None

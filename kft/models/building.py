@@ -31,7 +31,7 @@ class Goal:
         outputs: C, units of the head.
         labels: label names in id order; of tasks that have them.
         pooling: "cls" or "mean".
-        score_mean, score_scale, spans: see `Architecture`.
+        score_mean, score_scale, spans, windows: see `Architecture`.
     """
 
     task: str
@@ -41,6 +41,7 @@ class Goal:
     score_mean: float = 0.0
     score_scale: float = 1.0
     spans: int = 0
+    windows: str = "mean"
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def _architecture(preset: Preset, goal: Goal, start: Start) -> Architecture:
         score_mean=goal.score_mean,
         score_scale=goal.score_scale,
         spans=goal.spans,
+        windows=goal.windows,
     )
 
 

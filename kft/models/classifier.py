@@ -82,15 +82,22 @@ class Classifier(keras.Model):
         return loss * keras.ops.max(x["share"]) if "share" in x else loss
 
     def _mean(self, x, y, y_pred, sample_weight, training):
+        y_pred = self._merged(x, y_pred)
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if not (training and self.r_drop_alpha):
             return loss
-        again = self(x, training=True)
+        again = self._merged(x, self(x, training=True))
         loss = (loss + super().compute_loss(x, y, again, sample_weight, training)) / 2
         divergence = losses.DIVERGENCES[tasks.TASKS[self.architecture.task].divergence]
         apart = divergence(y, y_pred, again)  # [R, M]
         mean = keras.ops.divide_no_nan(keras.ops.sum(apart * sample_weight), keras.ops.sum(sample_weight))
         return loss + self.r_drop_alpha * mean
+
+    def _merged(self, x, y_pred):
+        """The outputs, in place of each window's what those of its example become together."""
+        if "windows" not in x:
+            return y_pred
+        return losses.MERGED[self.architecture.windows](y_pred, x["windows"])
 
 
 def _dense(name: str, inputs: int, outputs: int, seed: int, bias: bool = True):

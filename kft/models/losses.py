@@ -106,6 +106,26 @@ def _log_softmax_of_spans(y_true, y_pred):
     return y_pred - ops.logsumexp(rivals, axis=2)
 
 
+def _mean_of_windows(y_pred, windows):
+    """Outputs [R, M, C] → at each place the mean over the places of the same number [R, M].
+
+    Sums of a comparison, not scattered ones: these have no order on a GPU.
+    """
+    ops = keras.ops
+    together, flat = _same(windows), ops.reshape(y_pred, (-1, y_pred.shape[-1]))  # [RM, RM], [RM, C]
+    total = ops.sum(ops.where(together[:, :, None], flat[None], 0.0), axis=1)
+    count = ops.sum(ops.cast(together, flat.dtype), axis=1, keepdims=True)
+    return ops.reshape(total / count, ops.shape(y_pred))
+
+
+def _largest_of_windows(y_pred, windows):
+    """The same with the largest of each of the C outputs."""
+    ops = keras.ops
+    together, flat = _same(windows), ops.reshape(y_pred, (-1, y_pred.shape[-1]))
+    largest = ops.max(ops.where(together[:, :, None], flat[None], ops.cast(-1e9, flat.dtype)), axis=1)
+    return ops.reshape(largest, ops.shape(y_pred))
+
+
 def _cross_entropy(label_smoothing: float = 0.0) -> keras.losses.Loss:
     if label_smoothing:
         return _SmoothedCrossEntropy(label_smoothing)
@@ -114,8 +134,13 @@ def _cross_entropy(label_smoothing: float = 0.0) -> keras.losses.Loss:
 
 def _together(y_true):
     """Whether two read places of a step are rivals, [R * M, R * M]."""
-    question = keras.ops.reshape(y_true[..., -1], (-1,))
-    return keras.ops.equal(question[:, None], question[None, :])
+    return _same(y_true[..., -1])
+
+
+def _same(numbers):
+    """Whether two places of a step have the same number, of [R, M] → [R * M, R * M]."""
+    flat = keras.ops.reshape(numbers, (-1,))
+    return keras.ops.equal(flat[:, None], flat[None, :])
 
 
 def _log_softmax_among_rivals(together, y_pred):
@@ -149,6 +174,15 @@ def _between_rivals(y_true, p, q):
     return ops.reshape(ops.sum(ops.where(together, parts[None, :], 0.0), axis=1), ops.shape(p)[:2])
 
 
+def _between_spans(y_true, p, q):
+    ops, number = keras.ops, y_true[..., -1]
+    parts = _apart(*(_log_softmax_of_spans(y_true, scores) for scores in (p, q)))  # [R, M, 2]
+    together = ops.cast(ops.equal(number[:, :, None], number[:, None, :]), p.dtype)
+    ends = ops.cast(y_true[..., :2], p.dtype)
+    sums = ops.sum(ends * ops.matmul(together, parts), axis=-1)
+    return sums / ops.maximum(ops.sum(ends, axis=-1), 1.0)
+
+
 def _between_values(y_true, p, q):
     return keras.ops.square(p - q)[..., 0]
 
@@ -169,5 +203,8 @@ DIVERGENCES: dict[str, Callable[..., Any]] = {
     "classes": _between_classes,
     "labels": _between_labels,
     "rivals": _between_rivals,
+    "spans": _between_spans,
     "values": _between_values,
 }
+# How windows answer together → (outputs [R, M, C], numbers [R, M] of their examples) → [R, M, C].
+MERGED: dict[str, Callable[..., Any]] = {"mean": _mean_of_windows, "max": _largest_of_windows}

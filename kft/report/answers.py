@@ -1,5 +1,6 @@
 """Reads what finished runs predicted for their splits; light, since it needs no Keras."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,4 +63,4 @@ def out_of_fold(folder: EnsembleDir, seed: int | None = None) -> Answers:
     first = parts[0]
     predictions = np.concatenate([ordered(part.predictions, part.labels, first.labels) for part in parts])
     rows = pl.concat([part.rows for part in parts])
-    return Answers(first.kind, first.labels, rows, predictions, first.thresholds, first.positive)
+    return replace(first, rows=rows, predictions=predictions)

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,10 +15,13 @@ from typing import Any
 import numpy as np
 
 from kft import backend
+from kft.later import Later
 from kft.serve.texts import Texts
 
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress"))
+tasks = Later("kft.serve.answers")  # with polars, which other models do not need
 TOKENS = "answers_of_tokens"  # the signature of a model whose tokenizer lies beside it
+JSON = "json"  # the "type" of outputs that are objects, which only the server makes
 _OF_EXAMPLES = (  # (signature over serialized examples, its method, its output → that of TOKENS)
     ("classify", CLASSIFY, {"classes": "labels", "scores": "probabilities"}),
     ("regress", REGRESS, {"outputs": "value"}),
@@ -31,10 +35,17 @@ class BadInput(Exception):
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a signature takes or gives: TensorFlow's name of the type, shape with None if free."""
+    """What a signature takes or gives.
+
+    Attributes:
+        dtype: TensorFlow's name of the type, or JSON.
+        shape: with None where it is free.
+        schema: of JSON, what the objects are.
+    """
 
     dtype: str
     shape: tuple[int | None, ...]
+    schema: Any = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class Model:
             outputs = known.function(**tensors)
         except tf.errors.InvalidArgumentError as error:
             raise BadInput(_reason(error.message)) from None
-        return {name: outputs[name].numpy() for name in sorted(outputs)}  # loading does not keep their order
+        return {name: np.asarray(outputs[name]) for name in sorted(outputs)}  # loading keeps no order
 
 
 def load(folder: Path) -> Model:
@@ -84,8 +95,12 @@ def load(folder: Path) -> Model:
         name: _signature(function, described[name].method_name)
         for name, function in loaded.signatures.items()
     }
-    if TOKENS in signatures and "serving_default" not in signatures:
-        added = _of_texts(Texts(folder), signatures[TOKENS])
+    if "serving_default" not in signatures:
+        if TOKENS in signatures:
+            added = _of_texts(Texts(folder), signatures[TOKENS])
+        else:
+            content = json.loads((folder / "export.json").read_text("utf-8"))
+            added = _of_task(tasks.Answers(folder, content), signatures["tokens"])
         _describe(added, described)
         signatures |= added
     model = Model(int(folder.name), signatures, _metadata(described), loaded)
@@ -145,6 +160,26 @@ def _of_texts(texts: Texts, tokens: Signature) -> dict[str, Signature]:
     return signatures
 
 
+def _of_task(answers: Any, tokens: Signature) -> dict[str, Signature]:
+    """The signature that takes raw texts, of a model that gives the logits of each token.
+
+    Args:
+        answers: `kft.serve.answers.Answers` of the version.
+        tokens: its signature of token ids.
+    """
+    tf = tensorflow()
+
+    def compute(ids: dict[str, np.ndarray]) -> np.ndarray:
+        return tokens.function(**{name: tf.constant(ids[name]) for name in tokens.inputs})["logits"].numpy()
+
+    def answer(**columns: Any) -> dict[str, Any]:
+        return answers.answer({name: column.numpy() for name, column in columns.items()}, compute)
+
+    inputs = {name: Tensor("string", (None,)) for name in answers.names}
+    outputs = {name: Tensor(JSON, (None,), schema) for name, schema in answers.fields.items()}
+    return {"serving_default": Signature(PREDICT, inputs, outputs, answer)}
+
+
 def _describe(signatures: Mapping[str, Signature], described: Any) -> None:
     """Adds signatures to those that a SavedModel's file describes."""
     tf = tensorflow()
@@ -153,7 +188,8 @@ def _describe(signatures: Mapping[str, Signature], described: Any) -> None:
         entry.method_name = signature.method
         for side, tensors in ((entry.inputs, signature.inputs), (entry.outputs, signature.outputs)):
             for key, tensor in tensors.items():
-                side[key].dtype = tf.as_dtype(tensor.dtype).as_datatype_enum
+                dtype = "variant" if tensor.dtype == JSON else tensor.dtype
+                side[key].dtype = tf.as_dtype(dtype).as_datatype_enum
                 side[key].tensor_shape.CopyFrom(tf.TensorShape(tensor.shape).as_proto())
                 side[key].name = f"{name}_{key}:0"
 

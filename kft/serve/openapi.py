@@ -3,7 +3,7 @@
 from typing import Any
 
 from kft import __version__
-from kft.serve.model import PREDICT, Model, Signature, Tensor
+from kft.serve.model import JSON, PREDICT, Model, Signature, Tensor
 
 _KINDS = {"string": "string", "float32": "number", "float64": "number", "bool": "boolean"}
 
@@ -101,7 +101,8 @@ def _responses(answer: dict[str, Any]) -> dict[str, Any]:
 def _row(tensors: dict[str, Tensor]) -> dict[str, Any]:
     """The schema of a row: a bare value if there is one tensor, as in TensorFlow Serving."""
     rows = {name: _schema(tensor, tensor.shape[1:]) for name, tensor in tensors.items()}
-    return next(iter(rows.values())) if len(rows) == 1 else {"type": "object", "properties": rows}
+    bare = len(rows) == 1 and all(tensor.dtype != JSON for tensor in tensors.values())
+    return next(iter(rows.values())) if bare else {"type": "object", "properties": rows}
 
 
 def _columns(tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -112,6 +113,8 @@ def _columns(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def _schema(tensor: Tensor, shape: tuple) -> dict[str, Any]:
+    if not shape and tensor.dtype == JSON:
+        return tensor.schema
     if not shape:
         return {"type": _KINDS.get(tensor.dtype, "integer")}
     return {"type": "array", "items": _schema(tensor, shape[1:])}

@@ -76,7 +76,10 @@ def predict(body: Mapping[str, Any], model: Model) -> Call:
     count = sizes.pop()
     if not count:
         raise bad(f"'{'instances' if rows else 'inputs'}' is empty")
-    return Call(name, columns, count, _rows_answer if rows else _columns_answer)
+    # A lone tensor has no name in TensorFlow Serving's answers; what a task says keeps its own.
+    bare = len(signature.outputs) == 1 and all(t.dtype != models.JSON for t in signature.outputs.values())
+    answer = _rows_answer if rows else _columns_answer
+    return Call(name, columns, count, lambda outputs: answer(outputs, bare))
 
 
 def classify(body: Mapping[str, Any], model: Model) -> Call:
@@ -241,18 +244,18 @@ def _kind(value: Any) -> str:
     return kinds.get(type(value), "a number")
 
 
-def _rows_answer(outputs: Columns) -> dict[str, Any]:
+def _rows_answer(outputs: Columns, bare: bool) -> dict[str, Any]:
     columns = {name: _plain(name, values) for name, values in outputs.items()}
-    if len(columns) == 1:
+    if bare:
         return {"predictions": next(iter(columns.values()))}
     return {
         "predictions": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     }
 
 
-def _columns_answer(outputs: Columns) -> dict[str, Any]:
+def _columns_answer(outputs: Columns, bare: bool) -> dict[str, Any]:
     columns = {name: _plain(name, values) for name, values in outputs.items()}
-    return {"outputs": next(iter(columns.values())) if len(columns) == 1 else columns}
+    return {"outputs": next(iter(columns.values())) if bare else columns}
 
 
 def _classify_answer(outputs: Columns) -> dict[str, Any]:
@@ -268,8 +271,11 @@ def _results(values: list) -> dict[str, Any]:
 
 
 def _plain(name: str, values: np.ndarray) -> list:
-    """An array → nested lists; strings as text, or as Base64 where the name ends with `_bytes`."""
-    if values.dtype != object:
+    """An array → nested lists; strings as text, or as Base64 where the name ends with `_bytes`.
+
+    Objects that the server made stay.
+    """
+    if values.dtype != object or not any(isinstance(value, bytes) for value in values.flat):
         return values.tolist()
     write = _base64 if name.endswith("_bytes") else lambda value: value.decode("utf-8", "replace")
     return np.vectorize(write, otypes=[object])(values).tolist() if values.size else values.tolist()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kft.tasks.problems import MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, TOKEN_CLASSES, VALUE
+from kft.tasks.problems import ANSWERS, MULTIPLE_CHOICE, ONE_CLASS, SEVERAL_CLASSES, TOKEN_CLASSES, VALUE
 from kft.tasks.rules import Rules
 
 if TYPE_CHECKING:
@@ -52,48 +52,72 @@ _NO_CLASSES = {
     "data.positive": "two classes",
 }
 _NO_WORDS = dict.fromkeys(("data.tokens", "data.tags", "data.entities"), "a task of tagged words")
-_NO_WINDOWS = {"model.stride": "a task of tagged words"}
-_NO_TAGS = _NO_WORDS | _NO_WINDOWS
+_NO_CONTEXT = dict.fromkeys(
+    ("data.question", "data.context", "data.answers", "data.key", "train.max_answer_tokens"),
+    "a task of answers in a context",
+)
+_NO_ITEMS = _NO_WORDS | _NO_CONTEXT
 
 TASKS = Tasks(
     classification=Rules(
         ONE_CLASS,
         losses=("cross_entropy", "focal"),
         stratified=True,
-        refuses=_NO_QUESTIONS | _ONE_LABEL | _NO_TAGS,
+        refuses=_NO_QUESTIONS | _ONE_LABEL | _NO_ITEMS,
     ),
     regression=Rules(
         VALUE,
         losses=("mse",),
-        refuses=_NO_QUESTIONS | _ONE_LABEL | _NO_CLASSES | _NO_TAGS | {"data.label_names": "classes"},
+        refuses=_NO_QUESTIONS | _ONE_LABEL | _NO_CLASSES | _NO_ITEMS | {"data.label_names": "classes"},
     ),
     multilabel_classification=Rules(
         SEVERAL_CLASSES,
         losses=("binary_cross_entropy",),
         stratified=True,
         refuses=_NO_QUESTIONS
-        | _NO_TAGS
+        | _NO_ITEMS
         | {"train.label_smoothing": "one class for each row", "data.positive": "two classes"},
     ),
     choice=Rules(
         MULTIPLE_CHOICE,
         losses=("cross_entropy",),
         needs={"data.group": "the column that the choices of one question share"},
-        refuses=_ONE_LABEL | _NO_CLASSES | _NO_TAGS,
+        refuses=_ONE_LABEL | _NO_CLASSES | _NO_ITEMS,
     ),
     token_classification=Rules(
         TOKEN_CLASSES,
         losses=("cross_entropy",),
         refuses=_NO_QUESTIONS
         | _ONE_LABEL
+        | _NO_CONTEXT
         | {
             "data.text_pair": "a task of pairs",
             "data.spans": "one answer for each row",
             "data.positive": "two classes",
             "model.pooling": "one answer for each row",
+            "model.windows": "one answer for each row",
         },
         columns={"tokens": "tokens", "tags": "tags"},
         instead=("entities",),
+        written=("conll",),
+    ),
+    question_answering=Rules(
+        ANSWERS,
+        losses=("cross_entropy",),
+        refuses=_NO_QUESTIONS
+        | _ONE_LABEL
+        | _NO_CLASSES
+        | _NO_WORDS
+        | dict.fromkeys(("data.text", "data.text_pair", "data.label"), "a task of other columns")
+        | {
+            "data.label_names": "classes",
+            "data.spans": "one answer for each row",
+            "model.pooling": "one answer for each row",
+            "model.windows": "one answer for each row",
+        },
+        columns={"question": "question", "context": "context", "answers": "answers", "key": "id"},
+        window=384,
+        written=("squad", "squad-none"),
     ),
 )
 DEFAULT = next(iter(TASKS))

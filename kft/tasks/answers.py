@@ -14,7 +14,7 @@ from kft.tasks import TASKS
 from kft.tasks.questions import GROUP, numbered
 from kft.tasks.record import Learned, Task
 
-ROW = ("id", "text", "text_pair", "words", "group", "target", GROUP)
+ROW = ("id", "key", "text", "text_pair", "words", "group", "target", GROUP)
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Answers:
         predictions: as the task's `predictions` gives them.
         thresholds: of the labels, where the task has them.
         positive: of two labels the one that precision, recall and f1 are of; None takes the second.
+        none_above: see `Learned`.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Answers:
     predictions: np.ndarray
     thresholds: tuple[float, ...] = field(default=())
     positive: str | None = None
+    none_above: float | None = None
 
     @property
     def task(self) -> Task:
@@ -44,14 +46,16 @@ class Answers:
 
     @property
     def learned(self) -> Learned:
-        return Learned(tuple(self.labels), thresholds=self.thresholds, positive=self.positive)
+        more = {"thresholds": self.thresholds, "positive": self.positive, "none_above": self.none_above}
+        return Learned(tuple(self.labels), **more)
 
 
 def of_table(kind: str, learned: Learned, table: pl.DataFrame) -> Answers:
     """The answers in a table of predictions, such as predictions.test.parquet."""
     rows = table.select([column for column in ROW if column in table.columns])
     predictions = TASKS[kind].read(table, learned)
-    return Answers(kind, list(learned.labels), rows, predictions, learned.thresholds, learned.positive)
+    more = {"thresholds": learned.thresholds, "positive": learned.positive, "none_above": learned.none_above}
+    return Answers(kind, list(learned.labels), rows, predictions, **more)
 
 
 def together(parts: Sequence[Answers]) -> Answers:
@@ -68,15 +72,18 @@ def together(parts: Sequence[Answers]) -> Answers:
     learned = mean_learned([part.learned for part in parts])
     predictions = [ordered(part.predictions, part.labels, first.labels) for part in parts]
     mean = first.task.mean(predictions, learned, numbered(first.rows))
-    return replace(first, predictions=mean, thresholds=learned.thresholds)
+    return replace(first, predictions=mean, thresholds=learned.thresholds, none_above=learned.none_above)
 
 
 def mean_learned(parts: Sequence[Learned]) -> Learned:
     """What several models learned, for the mean of their predictions.
 
-    The labels are the first one's, the thresholds averaged.
+    The labels are the first one's; thresholds are averaged.
     """
     first = parts[0]
+    bounds = [part.none_above for part in parts if part.none_above is not None]
+    if len(bounds) == len(parts):
+        first = replace(first, none_above=float(np.mean(bounds)))
     if not first.thresholds:
         return first
     order = [[part.labels.index(label) for label in first.labels] for part in parts]

@@ -11,6 +11,7 @@ from kft.errors import KftError, did_you_mean
 from kft.metrics import bootstrap
 from kft.tasks import labels as checks
 from kft.tasks.record import (
+    Doubt,
     Export,
     Labels,
     Learned,
@@ -192,12 +193,12 @@ def _compared(probabilities: np.ndarray, learned: Learned) -> dict[str, Any]:
     return {"label": learned.labels[probabilities.argmax()], "probability": float(probabilities.max())}
 
 
-def _issues(table: pl.DataFrame, learned: Learned) -> list[tuple[int, str, float]]:
+def _issues(table: pl.DataFrame, learned: Learned) -> list[Doubt]:
     from cleanlab.filter import find_label_issues
 
     given, probabilities = _ids(table["target"], learned), read_probabilities(table, learned)
     ranked = find_label_issues(given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
-    return [(int(i), table["label"][int(i)], float(probabilities[i, given[i]])) for i in ranked]
+    return [Doubt(int(i), table["label"][int(i)], float(probabilities[i, given[i]])) for i in ranked]
 
 
 def mistakes_note(wrong: int, listed: int) -> str:

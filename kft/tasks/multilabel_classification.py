@@ -18,6 +18,7 @@ from kft.metrics import bootstrap
 from kft.tasks import labels as checks
 from kft.tasks.classification import check_weights, mistakes_note, read_probabilities
 from kft.tasks.record import (
+    Doubt,
     Export,
     Labels,
     Learned,
@@ -227,7 +228,7 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
     return Mistakes("Worst mistakes", mistakes_note(len(wrong), len(worst)), [row for _, row in worst])
 
 
-def _issues(table: pl.DataFrame, learned: Learned) -> list[tuple[int, str, float]]:
+def _issues(table: pl.DataFrame, learned: Learned) -> list[Doubt]:
     """Each label is a question, yes or no; a row is as sure as its most doubtful label."""
     from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
 
@@ -241,7 +242,7 @@ def _issues(table: pl.DataFrame, learned: Learned) -> list[tuple[int, str, float
     sure = np.where(doubted, right, 1.0).min(axis=1)
     rather = [[learned.labels[i] for i in np.flatnonzero(row)] for row in marks ^ doubted]
     rows = [int(i) for i in np.argsort(sure, kind="stable") if doubted[i].any()]
-    return [(i, checks.spelled(rather[i]), float(sure[i])) for i in rows]
+    return [Doubt(i, checks.spelled(rather[i]), float(sure[i])) for i in rows]
 
 
 def _in_graph(tf: Any, logits: Any, learned: Learned) -> dict[str, Any]:

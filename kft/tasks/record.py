@@ -22,6 +22,9 @@ class Learned:
             compared.
         positive: of two classes the label that precision, recall and f1 are of; None takes the
             second.
+        none_above: of answers in a context, how much likelier none must be than the best one (a
+            log-ratio) to be given; None where every question of train has an answer.
+        longest: tokens of such an answer at most.
     """
 
     labels: tuple[str, ...] = ()
@@ -29,6 +32,8 @@ class Learned:
     scale: float = 1.0
     thresholds: tuple[float, ...] = ()
     positive: str | None = None
+    none_above: float | None = None
+    longest: int = 30
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Inputs:
         max_length: tokens of an example at most.
         located: whether tokens are told with their characters, since words are answered.
         stride: tokens that a row of a longer text shares with the one before; None truncates.
+        windows: "mean" or "max": what the answers of these rows become, where a text has one.
     """
 
     paired: bool
@@ -50,19 +56,25 @@ class Inputs:
     max_length: int
     located: bool = False
     stride: int | None = None
+    windows: str = "mean"
 
 
 @dataclass(frozen=True)
 class Items:
-    """What the read places answer where that is neither examples nor rows of tokens: words.
+    """What the read places answer where that is not examples: words, or windows of a context.
 
     Attributes:
         offsets: int64 [N + 1]; example i has the items offsets[i]:offsets[i + 1].
         of: int64 [M], the item of each place.
+        characters: int32 [M, 2] where places are answers themselves: each one's first character
+            in its context and the one after its last; 0, 0 for the place of no answer.
+        contexts: of the N examples; with `characters`.
     """
 
     offsets: np.ndarray
     of: np.ndarray
+    characters: np.ndarray | None = None
+    contexts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,8 @@ class Reads:
         questions: int64 [N], number of each example's question, from 0 and without gaps; only where
             rivals is "question".
         items: what the places answer, where it is neither the example nor the question.
+        windows: int64 [N], where several rows are windows of one example: the example of each. The
+            first window stands for the example in the loss, the others have no weight.
     """
 
     offsets: np.ndarray
@@ -92,6 +106,12 @@ class Reads:
     rivals: str | None = None
     questions: np.ndarray | None = None
     items: Items | None = None
+    windows: np.ndarray | None = None
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """int64 [N], number of what must stand in one step; None where examples stand alone."""
+        return self.windows if self.questions is None else self.questions
 
     @property
     def counts(self) -> np.ndarray:
@@ -133,6 +153,8 @@ class Labels:
             they have names.
         lines: what `describe` gave → (title, words) of the lines that `kft data` prints of it,
             beside the counts of "labels".
+        unusable: reason → (labels → bool [N], whether a row cannot be trained on for it); such rows
+            are dropped from train and counted.
         method: how splits are cut unless the user says.
         names: label of a row → the names in it; None where labels are no names.
         several: whether a row may have several names, or none: splits are then stratified by all of
@@ -145,6 +167,7 @@ class Labels:
     names: Callable[[str], tuple[str, ...]] | None = None
     several: bool = False
     lines: Callable[[dict[str, Any]], list[tuple[str, str]]] = lambda described: []
+    unusable: Mapping[str, Callable[[pl.Series], pl.Series]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -162,6 +185,23 @@ class Mistakes:
     note: str
     rows: list[dict[str, Any]]
     charts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A label that is probably wrong.
+
+    Attributes:
+        row: number in the table of predictions.
+        suggested: what else the label should be.
+        probability: of the given one.
+        more: what else is known of it, such as "label" and "text" where it is of a part of the row.
+    """
+
+    row: int
+    suggested: str
+    probability: float
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -211,7 +251,11 @@ class Export:
             tolerance.
         every_token: whether artefacts answer every token, [N, T, C] logits; then `compared`,
             `decisions` and `ties` are of tokens, not of examples.
+        tried: (outputs of every token, learned, reads) → what is compared of them, where the task's
+            own predictions need more than tokens.
         pipeline: what hubs call models of the task; None where they have no name for it.
+        served: field of `Task.answer` → its JSON schema, where `kft serve` answers with these
+            fields; none where it does with what `in_graph` gives.
     """
 
     formats: tuple[str, ...]
@@ -223,7 +267,27 @@ class Export:
     decisions: Callable[[np.ndarray, Learned], np.ndarray] | None = None
     ties: Callable[[np.ndarray, Learned, float], np.ndarray] | None = None
     every_token: bool = False
+    tried: Callable[..., np.ndarray] | None = None
     pipeline: str | None = "text-classification"
+    served: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A format of `kft predict` besides those of all tasks.
+
+    Attributes:
+        row: (row of a table of predictions, learned) → its part of the file.
+        begin, between, end: what stands before all parts, between two, and after them.
+        key: such a row → what no other row may share, for the message; None where rows may be
+            alike.
+    """
+
+    row: Callable[[dict[str, Any], Learned], str]
+    begin: str = ""
+    between: str = ""
+    end: str = ""
+    key: Callable[[dict[str, Any]], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -256,18 +320,18 @@ class Task:
         read: (such a table, learned) → the predictions again.
         mean: (predictions of several models, learned, question numbers or None) → their mean.
         answer: (row of such a table, learned) → the fields of one line of `kft predict`.
+        texts: what such a line calls "text" and "text_pair", where they have other names.
         answered: the field of it that a benchmark takes for the answer.
-        written: format of `kft predict` besides those of all tasks → (row of such a table, learned)
-            → its part of the file.
+        written: name → format of `kft predict` besides those of all tasks.
         compared: (prediction of a row, learned) → the same in a comparison.
+        said: a row's label, as people read it.
         words: such an answer → in a few words.
         differ: predictions of M models [M, N, …] → whether they differ, bool [N] (None where all
             do), and the order, least first, in which people should see rows.
         order: that order in words.
         worst: (table of predictions, labels, most) → the mistakes.
-        issues: (table of predictions, learned) → the rows whose label is probably wrong, by
-            cleanlab, the likeliest first: (number in the table, what else the label should be,
-            probability of the given one). None where it finds no errors.
+        issues: (table of predictions, learned) → the labels that are probably wrong, by cleanlab,
+            the likeliest first. None where it finds no errors.
         scoring, export: see their classes.
         grouped: whether the rows of a question are predicted together, so that steps hold whole
             questions.
@@ -301,8 +365,10 @@ class Task:
     mean: Callable[..., np.ndarray] = lambda predictions, learned, questions=None: np.mean(
         predictions, axis=0
     )
-    issues: Callable[[pl.DataFrame, Learned], list[tuple[int, str, float]]] | None = None
-    written: Mapping[str, Callable[[dict[str, Any], Learned], str]] = field(default_factory=dict)
+    issues: Callable[[pl.DataFrame, Learned], list[Doubt]] | None = None
+    written: Mapping[str, Written] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    said: Callable[[str], str] = lambda label: label
     grouped: bool = False
     located: bool = False
     counted: str = "example"

@@ -16,6 +16,9 @@ class Rules:
         columns: setting of `data` → the column that it names where none of these and of `instead`
             is set.
         instead: settings of `data` that name other columns in their place.
+        window: `model.max_length` where it is not set, and then `model.stride` is a third of it;
+            None where a long text has no windows unless they are asked for.
+        written: formats of `kft predict` besides those of all tasks.
     """
 
     problem: str
@@ -25,3 +28,5 @@ class Rules:
     refuses: dict[str, str] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     instead: tuple[str, ...] = ()
+    window: int | None = None
+    written: tuple[str, ...] = ()

@@ -197,7 +197,11 @@ def entities_in(value: Any) -> list[Entity]:
 
 
 def _entity(item: Any) -> Entity:
-    values = [item.get(key) for key in ("start", "end", "label")] if isinstance(item, dict) else item
+    values = item
+    if isinstance(item, dict):
+        names = item.get("labels")  # Label Studio's list of one
+        label = names[0] if isinstance(names, list) and len(names) == 1 else item.get("label")
+        values = [item.get("start"), item.get("end"), label]
     if not isinstance(values, list) or len(values) != 3:
         raise ValueError(f"an entity that is no (start, end, label): {json.dumps(item, ensure_ascii=False)}")
     start, end, label = values

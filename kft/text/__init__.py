@@ -7,7 +7,7 @@ family's template says which special tokens stand around the texts of an example
 
 from kft.text.cache import encode_cached
 from kft.text.frames import encode_frame
-from kft.text.graph_rows import pack
+from kft.text.graph_rows import pack, pack_windows
 from kft.text.rows import Tokens, encode, find_spans, length_account
 from kft.text.stored import read_tokenizer, save_tokenizer, tokenizer_entry
 from kft.text.templates import BERT, ROBERTA, Template
@@ -35,6 +35,7 @@ __all__ = [
     "load_graph_tokenizer",
     "load_tokenizer",
     "pack",
+    "pack_windows",
     "read_tokenizer",
     "read_vocabulary",
     "rules_of",

@@ -38,7 +38,7 @@ def windows(rows: Tokens, parts: Frame, max_length: int, stride: int) -> Tokens:
         raise KftError(
             f"row {n + 1}: its first text leaves room for {max(int(room[n]), 0)} tokens of the second, and windows "
             f"share {stride} (`model.stride`)",
-            "raise `model.max_length`, or lower `model.stride`",
+            "raise `model.max_length`, or lower `model.stride`; `data.text` and `data.text_pair` exchanged cut the other text",
         )
     contents = lengths - before - after
     counts = 1 + np.maximum(-(-(contents - room) // (room - stride)), 0)

@@ -189,7 +189,7 @@ def _train(config: Config, run: RunDir, control: Control, resumed: bool) -> dict
             with gently(stop):
                 while not _is_over(position, settings):
                     steps = steps_of_epoch(plan, data, settings, position.epoch, position.step)
-                    weights = batches.step_weights(plan, data.reads.example_weights, position.epoch)
+                    weights = batches.step_weights(plan, data.batched.example_weights, position.epoch)
                     epoch = run_epoch(model, steps, position, course, weights, loss_state)
                     position, loss_state = epoch.position, None
                     if position.step < plan.steps:

@@ -53,6 +53,11 @@ def describe(prepared: Prepared) -> None:
     note(f"data      {counts}" + (f"; {len(data.labels)} labels" if data.labels else ""))
     for title, line in notices(data.splits.account, config.model.max_length):
         note(f"{title:<9} {line}")
+    if data.inputs.stride is not None:
+        windows = ", ".join(
+            f"{name} {part['tokens']['windows']:,}" for name, part in account.items() if "tokens" in part
+        )
+        note(f"windows   {windows}, which share {data.inputs.stride} tokens")
     filling = plan_account(plan, config.model.max_length)
     note(
         f"batches   {plan.steps} {'step' if plan.steps == 1 else 'steps'} an epoch of {plan.batch_size} {plan.unit} "

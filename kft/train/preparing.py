@@ -23,7 +23,12 @@ from kft.train.schedule import WarmupDecay, schedule_of_run
 
 @dataclass(frozen=True)
 class Data:
-    """The examples of a run, ready for batches."""
+    """The examples of a run, ready for batches.
+
+    Attributes:
+        reads: what the head reads of each example of train, from which the task learns.
+        batched: the same as batches take it: of each window, where long texts have several.
+    """
 
     splits: splits.Splits
     inputs: Inputs
@@ -31,6 +36,7 @@ class Data:
     preset: presets.Preset
     tokens: dict[str, Tokens]
     reads: Reads
+    batched: Reads
 
     @property
     def labels(self) -> list[str]:
@@ -65,7 +71,8 @@ def prepare_data(config: Config, known_labels: list[str] | None = None) -> Data:
     inputs = audit.inputs_of(config)
     tokens = audit.add_token_lengths(prepared, preset, inputs)
     reads = task.reads(prepared.train, tokens["train"], learned, config.train.class_weight)
-    return Data(prepared, inputs, learned, preset, tokens, reads)
+    batched = batches.spread(reads, tokens["train"])
+    return Data(prepared, inputs, learned, preset, tokens, reads, batched)
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ def plan_batches(settings: TrainConfig, data: Data, devices: int) -> batches.Pla
         settings.seed,
         packed=settings.packing,
         devices=devices,
-        reads=data.reads,
+        reads=data.batched,
     )
 
 
@@ -135,11 +142,11 @@ def steps_of_epoch(
 
     Where several make an update, the inputs carry the share of each in it, float32 [R].
     """
-    steps = batches.dataset(plan, data.tokens["train"], data.reads, epoch, first_step)
+    steps = batches.dataset(plan, data.tokens["train"], data.batched, epoch, first_step)
     accumulated = settings.gradient_accumulation_steps
     if accumulated == 1:
         return steps
-    shares = updates.shares(plan, data.reads.example_weights, epoch, settings.epochs, accumulated)
+    shares = updates.shares(plan, data.batched.example_weights, epoch, settings.epochs, accumulated)
     return (
         (inputs | {"share": np.full(plan.packed_rows, share)}, *rest)
         for (inputs, *rest), share in zip(steps, shares[first_step:], strict=True)
@@ -164,8 +171,8 @@ def find_batch_size(model: models.Classifier, settings: TrainConfig, data: Data,
         compile_model(model, sized(size), planned(size), data)
         return memory.compiled_bytes(model, next(steps_of_epoch(planned(size), data, sized(size), epoch=0)))
 
-    questions = data.reads.questions
-    units = len(np.unique(questions)) if questions is not None else len(data.reads.counts)
+    groups = data.batched.groups
+    units = len(np.unique(groups)) if groups is not None else len(data.batched.counts)
     size = memory.largest_batch(memory.batch_sizes(units), room, estimated, compiled)
     note(f"memory    {room / 2**30:.1f} GiB for a step: train.batch_size = {size}")
     return size
@@ -182,6 +189,7 @@ def build_model(config: Config, data: Data) -> models.Classifier:
         score_mean=data.learned.mean,
         score_scale=data.learned.scale,
         spans=len(config.data.spans or []),
+        windows=m.windows,
     )
     start = models.Start(m.dropout, m.freeze_layers, m.reinit_layers, _lora(m), config.train.r_drop_alpha)
     model = models.build(data.preset, goal, start, config.train.precision, seed)

@@ -1,12 +1,13 @@
 """A name, path or address → polars frames of examples, whatever the format.
 
 Every frame has the columns `id` (Int64, row number in its file from 0; of several files they count
-on), `text`, `text_pair` (only with `data.text_pair`), `words` (only where the file parts the words
-itself), `label` (String, null where there is none), `group` (String, only with `data.group`),
-`origin` (String: the file as messages name it; of class folders "class/name.txt") and, under their
-own names, the Int64 columns of `data.spans`. Other values are strings: CSV and TSV as they stand,
-others in one spelling (`columns.as_string`). Text is kept as it is, labels are stripped; words and
-tags are written as `kft.tasks.words` says. Messages count data rows from 1.
+on), `key` (only with `data.key`: the row's own id), `text`, `text_pair` (only of pairs), `words`
+(only where the file parts the words itself), `label` (String, null where there is none), `group`
+(String, only with `data.group`), `origin` (String: the file as messages name it; of class folders
+"class/name.txt") and, under their own names, the Int64 columns of `data.spans`. Other values are
+strings: CSV and TSV as they stand, others in one spelling (`columns.as_string`). Text is kept as it
+is, labels are stripped; words, tags and right answers are written as `kft.tasks` says.
+Messages count data rows from 1.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ from kft.data.sources.binary import refuse_binary
 from kft.data.sources.columns import OWN, LabelPolicy, Pick, Wanted, finish, listed, pick
 from kft.data.sources.compressed import DAMAGES
 from kft.data.sources.conll import read_conll
-from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl
+from kft.data.sources.documents import jsonl_pieces, read_json, read_jsonl, read_squad
 from kft.data.sources.files import (
     ENDINGS,
     SPLITS,
@@ -281,6 +282,7 @@ READERS: dict[str, Callable[[Path, str, DataConfig, Pick], pl.DataFrame]] = {
     "excel": read_excel,
     "folder": read_folder,
     "conll": read_conll,
+    "squad": read_squad,
 }
 PIECES: dict[str, Callable[[Path, str, DataConfig, Pick, int], Iterator[pl.DataFrame]]] = {
     "csv": csv_pieces,

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from kft.config import FRAME_COLUMNS, DataConfig
-from kft.data.sources import annotated, label_sets, marked, tagged
+from kft.data.sources import annotated, answered, label_sets, marked, tagged
 from kft.errors import KftError, closest
 from kft.tasks.labels import spelled
 
@@ -86,6 +86,8 @@ def pick(
 def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
     """(column of the frame, setting that asks for it, column of the file) of all columns."""
     roles = ("text", "text_pair", "label", "group")
+    if data.question is not None:
+        return _of_questions(data)
     if data.tokens is not None:
         roles = ("tokens", "tags", "group")
     elif data.entities is not None:
@@ -100,13 +102,20 @@ def wanted_columns(data: DataConfig) -> list[tuple[str, str, str | int]]:
     return wanted + [(str(end), "data.spans", end) for end in dict.fromkeys(span_columns(data))]
 
 
+def _of_questions(data: DataConfig) -> list[tuple[str, str, str | int]]:
+    roles = {"text": "question", "text_pair": "context", "answers": "answers", "key": "key"}
+    wanted = [(role, f"data.{key}", getattr(data, key)) for role, key in roles.items()]
+    wanted = [column for column in wanted if column[2] is not None]
+    return wanted + [(role, *column) for role, column in getattr(data, "also", {}).items()]
+
+
 def may_lack(data: DataConfig) -> set[str]:
-    """The columns of the frame that a file may lack, of those that are kept besides."""
-    return set(getattr(data, "also", {})) if getattr(data, "lenient", False) else set()
+    """The columns of the frame that a file may lack: its rows' own ids, and those kept besides."""
+    return {"key"} | (set(getattr(data, "also", {})) if getattr(data, "lenient", False) else set())
 
 
 def _is_label(role: str) -> bool:
-    return role in ("label", "tags", "entities") or role.startswith(label_sets.PREFIX)
+    return role in ("label", "tags", "entities", "answers") or role.startswith(label_sets.PREFIX)
 
 
 def span_columns(data: DataConfig) -> list[str | int]:
@@ -136,7 +145,7 @@ def finish(frame: pl.DataFrame, name: str, data: DataConfig) -> pl.DataFrame:
     if frame.height == 0:
         raise KftError(f"{name}: holds no examples", "give a file with at least one row")
     _check_columns(frame, name, data)
-    frame = tagged.with_words(frame, name)
+    frame = answered.with_golds(tagged.with_words(frame, name), name)
     frame = label_sets.with_sets(_of_choices(frame), name, data)
     label = pl.col("label").str.strip_chars() if "label" in frame.columns else pl.lit(None, pl.String)
     if data.decimal == ",":

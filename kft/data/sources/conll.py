@@ -35,6 +35,8 @@ def read_conll(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFr
     rows = [(number, _columns(line, separator)) for number, line in enumerate(lines, 1)]
     width = next((len(columns) for _, columns in rows if columns and columns[0][:1] != "#"), 0)
     width = width or max((len(columns) for _, columns in rows), default=0)
+    if width == 1 and separator is None:
+        _refuse_joined([columns[0] for _, columns in rows if columns], name)
     token, tag = _places(data, width, name)
     tags = {columns[tag] for _, columns in rows if len(columns) == width and columns[0][:1] != "#"}
     sentences = []
@@ -62,6 +64,16 @@ def read_conll(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFr
         },
         schema={"tokens": pl.String, "tags": pl.String, "line": pl.Int64},
     )
+
+
+def _refuse_joined(values: list[str], name: str) -> None:
+    """Raises KftError: every line has the same mark inside, which parts columns."""
+    for mark in ",;|":
+        if all(mark in value.strip(mark) for value in values):
+            raise KftError(
+                f"{name}: has one column, such as {values[0][:60]!r}",
+                f'set `data.delimiter = "{mark}"` if that parts the word and its tag',
+            )
 
 
 def _is_tabbed(line: str) -> bool:

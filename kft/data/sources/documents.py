@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from kft.config import DataConfig
-from kft.data.sources import annotated
+from kft.data.sources import annotated, squad
 from kft.data.sources.columns import OWN, Pick, kind, strings, wanted_columns
 from kft.data.sources.tagged import LISTS
 from kft.data.sources.texts import line, of_json, open_text, read_text
@@ -45,6 +45,18 @@ def read_json(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFra
             "write numbers with fewer digits and lists with fewer levels",
         ) from None
     return _objects(rows, name, data, pick)
+
+
+def read_squad(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
+    """The questions of a SQuAD document; `read_json` reads it too, and does not insist on one."""
+    text = read_text(path, name, of_json(path, data), hint=JSON_HINT)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise KftError(f"{name}: not valid JSON: {error}", squad.HINT) from None
+    if not squad.is_document(document):
+        raise KftError(f"{name}: is no SQuAD document", squad.HINT)
+    return _objects(document["data"], name, data, pick)
 
 
 def read_jsonl(path: Path, name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
@@ -182,7 +194,8 @@ def _document_rows(document: Any, name: str) -> list[Row]:
 
 
 def _objects(rows: list[Row], name: str, data: DataConfig, pick: Pick) -> pl.DataFrame:
-    rows = annotated.unfolded(rows[: data.max_examples])
+    rows = squad.unfolded(rows, name)[: data.max_examples]
+    rows = annotated.unfolded(rows)
     if not rows:
         raise KftError(f"{name}: holds no examples", "give a file with at least one object")
     columns = list(dict.fromkeys(key for row in rows for key in row))

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import logging
 import re
 import socket
@@ -19,6 +20,7 @@ from kft.config import DataConfig
 from kft.data.sources import benchmarks
 from kft.data.sources.columns import Wanted, array_strings, finish, listed, pick
 from kft.data.sources.folders import read_classes
+from kft.data.sources.tagged import LISTS
 from kft.errors import KftError, did_you_mean
 
 TFDS_SPLITS = {
@@ -264,21 +266,25 @@ def _read_split(tfds: Any, builder: Any, split: str, data: DataConfig) -> pl.Dat
     columns = list(features) if hasattr(features, "keys") else []
     positions = pick(columns, name, data, "expected" if split.startswith("test") else "needed")
     wanted = [columns[position] for position in positions.values()]
+    listed_columns = [columns[place] for role, place in positions.items() if role in LISTS]
     for column in wanted:
-        if features[column].shape != ():
+        if column not in listed_columns and features[column].shape != ():
             raise KftError(
                 f"{name}: `{column}` must be a text, number or boolean, got {features[column]}",
                 "`data.text`, `data.text_pair`, `data.label`, `data.group` and `data.spans` name the columns",
             )
     try:
-        values = _columns(
-            tfds, builder.as_dataset(split=split, shuffle_files=False), wanted, data.max_examples
-        )
+        examples = builder.as_dataset(split=split, shuffle_files=False)
+        plain = [column for column in wanted if column not in listed_columns]
+        values = _columns(tfds, examples, plain, data.max_examples)
+        values |= _lists(tfds, examples, listed_columns, data.max_examples)
     except Exception as error:  # TensorFlow's errors share no class with anything
         reason = re.sub(r"{{.*?}} |\[Op:.*", "", _first_line(error)).strip()
         raise KftError(f"{name}: cannot be read: {reason}", "prepare the data set again") from None
     series = {
-        role: _label(values[column], features[column], name, column)
+        role: pl.Series(values[column], dtype=pl.String)
+        if role in LISTS
+        else _label(values[column], features[column], name, column)
         if role == "label"
         else array_strings(values[column], name, column)
         for role, column in zip(positions, wanted, strict=True)
@@ -293,6 +299,17 @@ def _columns(tfds: Any, examples: Any, wanted: list[str], most: int | None) -> d
     batches = list(tfds.as_numpy(examples.batch(1024)))
     return {
         column: np.concatenate([batch[column] for batch in batches] or [np.array([])]) for column in wanted
+    }
+
+
+def _lists(tfds: Any, examples: Any, wanted: list[str], most: int | None) -> dict[str, list[str]]:
+    """Columns of lists and objects, as JSON."""
+    if not wanted:
+        return {}
+    examples = examples.map(lambda example: {column: example[column] for column in wanted})
+    rows = list(tfds.as_numpy(examples.take(most) if most else examples))
+    return {
+        column: [json.dumps(_plain(row[column]), ensure_ascii=False) for row in rows] for column in wanted
     }
 
 

@@ -10,7 +10,7 @@ from kft.errors import KftError, first_rows
 from kft.progress import note
 from kft.tasks import words
 
-LISTS = ("tokens", "tags", "entities")  # columns that come as JSON
+LISTS = ("tokens", "tags", "entities", "answers")  # columns that come as JSON
 Where = Callable[[int, int], str]  # (row, word) → where it stands
 
 
@@ -50,6 +50,7 @@ def _of_lists(frame: pl.DataFrame, name: str) -> pl.DataFrame:
             "`data.tokens` and `data.tags` name columns of lists of the same length, such as "
             '["Ann", "met", "Bo"] and ["B-PER", "O", "B-PER"]',
         )
+    _note_missing([row_tags or [] for *_, row_tags in results], where, name)
     _note_misplaced([row_tags or [] for *_, row_tags in results], where, name)
     columns = {
         "text": [text for text, *_ in results],
@@ -90,6 +91,15 @@ def _string(value: Any, key: str) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise ValueError(f"`{key}` must hold strings, got: {json.dumps(value, ensure_ascii=False)[:60]}")
+
+
+def _note_missing(rows: list[words.Tags], where: Where, name: str) -> None:
+    """Says where the first word stands that has no tag, and how many there are."""
+    places = [(row, word) for row, tags in enumerate(rows) for word, tag in enumerate(tags) if tag is None]
+    if places:
+        count = f" ({len(places):,} such words in {name})" if len(places) > 1 else ""
+        row, word = places[0]
+        note(f"{where(row, word)}: word {word + 1} has no tag{count}; it is neither trained on nor scored")
 
 
 def _note_misplaced(rows: list[words.Tags], where: Where, name: str) -> None:

@@ -41,6 +41,7 @@ class Splits:
                 other_class                   a class that `clean.classes` or
                                               `clean.exclude_classes` leaves out
                 unlabelled                    a row of a test file without any label
+                …                             what the task cannot train on (`Labels.unusable`)
                 leak                          a train row that also stands in validation or test
                 conflicting_label             a train row whose text came before, with another label
                 duplicate                     a train row whose text came before
@@ -62,7 +63,8 @@ class Splits:
                          its length in UTF-8 bytes, ":", the bytes, ","}},
          "leaks": {"validation", "test": train rows whose normalized text also stands in the file
                                          of that split,
-                   "dropped_from_train": those of them that were dropped},
+                   "dropped_from_train": those of them that were dropped,
+                   "groups": with `split.group`, {split: groups of its file with rows in train}},
          "cut": {"method", "seed", "validation_fraction", "test_fraction",
                  of a cross-validation "folds" and "fold", of a cut by groups their column "group",
                  of one by time its column "time" and "beginnings": of validation and test the
@@ -122,12 +124,17 @@ def prepare(
     files, dropped = {}, {}
     for name, frame in frames.items():
         files[name], dropped[name] = cleaning.clean(cleaning.with_keys(frame, spans), name, numbers, excluded)
+        if name == "train" and rules.unusable:
+            files[name], unusable = cleaning.drop_unusable(files[name], rules)
+            dropped[name] |= unusable
         if name != "test":
             _check_left(files[name], display_names[name], dropped[name])
-    leaks = cleaning.leaks(files)
+    leaks: dict[str, Any] = dict(cleaning.leaks(files))
     files["train"], repeats = cleaning.drop_repeats(files, clean)
     dropped["train"] |= repeats
     _check_left(files["train"], display_names["train"], dropped["train"])
+    if split.group is not None:
+        leaks["groups"] = cleaning.shared_groups(files)
     rules.check(files, display_names["train"])
 
     present = {name for name, frame in files.items() if frame.height}

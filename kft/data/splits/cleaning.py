@@ -126,6 +126,13 @@ def clean(frame: pl.DataFrame, split: str, numbers: bool, excluded: list[str]) -
     return _drop(frame, reasons)
 
 
+def drop_unusable(frame: pl.DataFrame, rules: Labels) -> tuple[pl.DataFrame, Counts]:
+    """The rows that a task can train on, and the count of the others."""
+    marked = frame.with_columns(holds(frame["label"]).alias(name) for name, holds in rules.unusable.items())
+    kept, counts = _drop(marked, {name: pl.col(name) for name in rules.unusable})
+    return kept.drop(*rules.unusable), counts
+
+
 def _is_empty(column: str) -> pl.Expr:
     # White space, and characters without a shape, which the tokenizer drops too.
     return ~pl.col(column).fill_null("").str.contains(r"[^\s\p{Z}\p{Cc}\p{Cf}\p{Co}]")
@@ -137,6 +144,16 @@ def leaks(frames: dict[str, pl.DataFrame]) -> Counts:
     return {
         name: train.join(frames[name], on=NORMAL, how="semi").height if name in frames else 0
         for name in ("validation", "test")
+    }
+
+
+def shared_groups(frames: dict[str, pl.DataFrame]) -> dict[str, int]:
+    """Validation and test → groups of `split.group` of which train has rows too."""
+    groups = {name: frame[GROUP].drop_nulls().unique() for name, frame in frames.items()}
+    return {
+        name: int(part.is_in(groups["train"].implode()).sum())
+        for name, part in groups.items()
+        if name != "train"
     }
 
 

@@ -20,6 +20,7 @@ def notices(account: Account, max_length: int | None = None) -> list[tuple[str, 
     lines = [
         ("dropped", dropped(account)),
         ("leaks", leaked(account)),
+        ("leaks", parted(account)),
         ("cut", truncated(account, max_length)),
         *(("unscored", line) for line in unscored(account)),
         ("alike", look_alike(account)),
@@ -56,6 +57,14 @@ def leaked(account: Account) -> str:
         else 'kept; clean.leaks = "drop" drops them from train'
     )
     return f"rows that also stand in train: {listing}; {end}" + (f"; {unseen}" if unseen else "")
+
+
+def parted(account: Account) -> str:
+    """How many groups of `split.group` stand in the files of train and of another split."""
+    counts = (account.get("leaks") or {}).get("groups") or {}
+    listing = ", ".join(f"{count:,} of {name}" for name, count in counts.items() if count)
+    kept = "kept as the files have them; leave the file out, and kft cuts by `split.group`"
+    return f"groups that also have rows in train: {listing}; {kept}" if listing else ""
 
 
 def truncated(account: Account, max_length: int | None) -> str:

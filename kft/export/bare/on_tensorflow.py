@@ -59,7 +59,8 @@ def main(model_path: str, request_path: str, answers_path: str) -> None:
     if "serving_default" in signatures:
         answers |= of_texts(signatures, names, texts, request["benchmark"], loading)
     else:
-        answers["answers_of_tokens"] = plain(signatures["answers_of_tokens"](**rows))
+        if "answers_of_tokens" in signatures:
+            answers["answers_of_tokens"] = plain(signatures["answers_of_tokens"](**rows))
         ids = list(request["rows"].values())
 
         def answer_ids(columns: list[list]) -> Any:

@@ -3,7 +3,7 @@
     python on_transformers.py FOLDER REQUEST.json ANSWERS.json
 
 REQUEST is {"texts": one list for each text of an example, "benchmark": the same, of texts to time};
-ANSWERS {"logits": [N, C], "benchmark"}.
+ANSWERS {"logits": [N, C], of every token [N, T, C], "benchmark"}.
 """
 
 import json
@@ -30,7 +30,10 @@ def main(load: Callable, folder: str, request_path: str, answers_path: str) -> N
 
     def answer(columns: list[list[str]]) -> list[list[float]]:
         inputs = tokenizer(*columns, truncation=True, padding=True, return_tensors="pt")
-        return model(**inputs).logits.tolist()
+        given = model(**inputs)
+        if "start_logits" in given:  # of answers in a context
+            return torch.stack([given.start_logits, given.end_logits], dim=-1).tolist()
+        return given.logits.tolist()
 
     with torch.inference_mode():
         answers = ask(answer, request, loading)

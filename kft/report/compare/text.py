@@ -78,6 +78,6 @@ def _rows(content: dict[str, Any]) -> Iterator[str]:
         texts = texts if len(texts) <= TEXT_LENGTH else texts[: TEXT_LENGTH - 1] + "…"
         group = f", question {row['group']}" if "group" in row else ""
         said = "; ".join(f"{name} {task.words(answer)}" for name, answer in row["answers"].items())
-        target = row["target"] if isinstance(row["target"], str) else number(row["target"])
+        target = task.said(row["target"]) if isinstance(row["target"], str) else number(row["target"])
         yield f"  row {row['id'] + 1}{group}, target {target}: {said}"
         yield f"    {texts}"

@@ -8,8 +8,8 @@ say, which is neither trained on nor scored. Each word is answered at its first 
 import numpy as np
 
 from kft.metrics import entities
-from kft.tasks.record import Export, Labels, Loss, Scoring, Task
-from kft.tasks.token_classification import answers, details, predictions, reads, tags
+from kft.tasks.record import Export, Labels, Loss, Scoring, Task, Written
+from kft.tasks.token_classification import answers, details, doubts, predictions, reads, tags
 
 TASK = Task(
     labels=Labels(tags.check, tags.describe, "random", lines=tags.lines),
@@ -29,12 +29,14 @@ TASK = Task(
     mean=predictions.mean,
     answer=answers.answer,
     answered="entities",
-    written={"conll": answers.conll},
+    written={"conll": Written(answers.conll)},
     compared=predictions.compared,
     words=answers.in_words,
+    said=predictions.said,
     differ=predictions.differ,
     counted="sentence",
     worst=details.worst,
+    issues=doubts.issues,
     scoring=Scoring(
         metrics=entities.METRICS,
         loss="token_log_loss",
@@ -48,7 +50,7 @@ TASK = Task(
         unit="sentence",
     ),
     export=Export(
-        formats=("hf", "onnx"),
+        formats=("savedmodel", "hf", "onnx"),
         signature=None,
         in_graph=lambda *_: {},
         numbers="probabilities",
@@ -57,5 +59,7 @@ TASK = Task(
         decisions=lambda rows, learned: predictions.together(rows).argmax(axis=1),
         ties=predictions.ties,
         every_token=True,
+        pipeline="token-classification",
+        served=answers.SCHEMA,
     ),
 )

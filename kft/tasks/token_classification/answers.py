@@ -8,6 +8,23 @@ from kft.metrics import entities
 from kft.tasks import words
 from kft.tasks.record import Learned
 
+# Of an answer's fields, for those who read it as JSON.
+SCHEMA = {
+    "entities": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "start": {"type": "integer", "description": "its first character, counted from 0"},
+                "end": {"type": "integer", "description": "the character after its last"},
+                "label": {"type": "string"},
+                "text": {"type": "string"},
+                "score": {"type": "number", "description": "mean probability of its words' tags"},
+            },
+        },
+    }
+}
+
 
 def entities_of(
     text: str, given: str | None, tags: list[str], scores: list[float], labels: Any

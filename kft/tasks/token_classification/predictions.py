@@ -72,9 +72,18 @@ def mean(predictions: list[np.ndarray], learned: Learned, questions=None) -> np.
 
 
 def compared(row: np.ndarray, learned: Learned) -> dict[str, Any]:
-    tags, plain = chosen(row, learned.labels), words.plain_prefix(learned.labels)
+    return {"entities": _spelled(chosen(row, learned.labels), words.plain_prefix(learned.labels))}
+
+
+def said(label: str) -> str:
+    """The entities of a row's right tags, as `compared` spells those of predicted ones."""
+    tags = [tag or words.OUTSIDE for tag in words.tags_in(label) or ()]
+    return ", ".join(_spelled(tags, words.plain_prefix(tags))) or "no entity"
+
+
+def _spelled(tags: list[str], plain: str) -> list[str]:
     spans = entities.lenient([words.normal(tag, plain) for tag in tags])
-    return {"entities": [f"{kind} {first + 1}-{last + 1}" for kind, first, last in spans]}
+    return [f"{kind} {first + 1}-{last + 1}" for kind, first, last in spans]
 
 
 def differ(predictions: np.ndarray, learned: Learned) -> tuple[np.ndarray, np.ndarray]:
