@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from conftest import GOOD, OTHER
 from pyarrow import parquet
 
-from kft import config, evaluate, train
+from kft import audit, config, evaluate, runs, train
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.guess import init
@@ -351,3 +352,112 @@ def test_init_knows_squad_documents_and_rows(tmp_path, answers_file):
         assert splits.prepare(
             sources.read(parsed.data, parsed.split), parsed.split, parsed.clean, TASK
         ).account["cut"]
+
+
+# What is made of a run.
+
+
+CONTEXTS = ["😀 the good film", "", "שלום good", "plot " * 90 + "good", "\ufffd bad\t\n plot", "plot plot"]
+
+
+def test_a_server_answers_as_kft_predict_does(run, tmp_path):
+    """In rows and in columns; long contexts in windows; with the threshold of no answer."""
+    from starlette.testclient import TestClient
+
+    from kft import export
+    from kft.serve import model as models
+    from kft.serve.app import build
+    from kft.serve.settings import Settings
+    from kft.serve.versions import Versions
+
+    content = export.export(run, "savedmodel", tmp_path)
+    assert content["inputs"] == ["question", "context"]
+    assert set(content["signatures"]) == {"tokens"} and "kft serve" in content["notes"][0]
+    assert content["comparison"]["max_difference"] <= content["comparison"]["tolerance"]
+    assert content["comparison"]["tokens_max_logit_difference"] < 1e-4
+    learned = json.loads((run / "model.json").read_text())["learned"]
+    assert content["learned"] == learned and learned["none_above"] is not None
+    assert all(f"learned.{name}" in runs.FIELDS["model.json"] for name in set(learned) - {"thresholds"})
+    versions = Versions(tmp_path, "films", models.load)
+    versions.current = models.load(tmp_path / "1")
+    app, _ = build(Settings(), versions)
+    instances = [{"question": "the good", "context": context} for context in CONTEXTS]
+    columns = {name: [row[name] for row in instances] for name in ("question", "context")}
+    with TestClient(app) as http:
+        path = "/v1/models/films:predict"
+        rows = http.post(path, json={"instances": instances}).json()["predictions"]
+        same = http.post(path, json={"inputs": columns}).json()["outputs"]
+        described = http.get("/openapi.json").json()["paths"][path]["post"]
+        wide = [{"question": "plot " * 40, "context": "good"}]
+        refused = http.post(path, json={"instances": wide})
+        nameless = http.post(path, json={"instances": ["the good"]})
+    assert refused.status_code == 400 and "leaves room for 0 tokens" in refused.json()["error"]
+    assert nameless.status_code == 400 and "'question'" in nameless.json()["error"]
+    body = described["requestBody"]["content"]["application/json"]["schema"]["properties"]["instances"]
+    assert list(body["items"]["properties"]) == ["question", "context"]
+    answers = described["responses"]["200"]["content"]["application/json"]["schema"]
+    fields = answers["properties"]["predictions"]["items"]["properties"]
+    assert list(fields) == ["answer", "start", "end", "score", "none_score", "best"]
+    pairs = [(row["question"], row["context"]) for row in instances]
+    found = 0
+    for i, (mine, theirs) in enumerate(zip(rows, evaluate.predict(run, pairs), strict=True)):
+        assert mine == {name: same[name][i] for name in fields}
+        assert set(mine) == set(fields)
+        for name in ("answer", "start", "end"):
+            assert mine[name] == theirs[name]
+        for name in ("score", "none_score"):
+            assert mine[name] == pytest.approx(theirs[name], abs=1e-4)
+        scores = [[one.pop("score") for one in best] for best in (mine["best"], theirs["best"])]
+        np.testing.assert_allclose(*scores, atol=1e-4)
+        assert mine["best"][:1] == theirs["best"][:1]
+        assert sorted(map(str, mine["best"])) == sorted(map(str, theirs["best"]))
+        if mine["answer"]:
+            assert CONTEXTS[i][mine["start"] : mine["end"]] == mine["answer"]
+            found += 1
+    assert rows[3]["end"] == len(CONTEXTS[3])  # the last window of many
+    assert rows[1]["answer"] == "" and rows[1]["start"] is None and rows[1]["best"] == []
+    assert 0 < found < len(CONTEXTS)
+
+
+def test_a_version_answers_null_where_its_run_always_answers(run, tmp_path):
+    """Of a run without questions that have no answer; nothing of it but its files is asked."""
+    from kft import export
+    from kft.serve.answers import Answers
+
+    content = export.export(run, "savedmodel", tmp_path, verify=False)
+    content["learned"]["none_above"] = None
+    answers = Answers(tmp_path / "1", content)
+    columns = {"question": np.array([b"the good"] * 2), "context": np.array([b"plot plot", b"\xff good"])}
+    outputs = answers.answer(columns, lambda ids: np.zeros((*ids["token_ids"].shape, 2), np.float32))
+    assert outputs["none_score"].tolist() == [None, None]
+    assert all(outputs["answer"])
+    for answer, start, end, text in zip(
+        *(outputs[name] for name in ("answer", "start", "end")), ("plot plot", "\ufffd good"), strict=True
+    ):
+        assert text[start:end] == answer
+
+
+def test_wrong_answers_are_found(run, answers_file, tmp_path):
+    """In a table of predictions some right answers were exchanged for others."""
+    scored = shutil.copytree(run, tmp_path / "run")
+    file = scored / "predictions.validation.parquet"
+    table = pl.read_parquet(file)
+    right = table.with_row_index("row").filter(
+        pl.col("answer") != "", pl.col("target").str.contains('"' + pl.col("answer") + '"', literal=True)
+    )
+    first = pl.col("candidates").list.first().struct.field("log_probability")
+    sure = right.sort(first, descending=True)["row"].to_list()[:3]
+    assert audit.label_errors(scored) == []
+    word = table["text_pair"][sure[1]].split()[0]
+    targets = table["target"].to_list()
+    targets[sure[0]], targets[sure[1]] = '{"answers": []}', json.dumps({"answers": [[word, 0]]})
+    table.with_columns(target=pl.Series(targets)).write_parquet(file)
+    doubts = audit.label_errors(scored)
+    assert {doubt["id"] for doubt in doubts} == {table["id"][n] for n in sure[:2]}
+    assert [doubt["probability"] for doubt in doubts] == sorted(doubt["probability"] for doubt in doubts)
+    by_row = {(doubt["split"], doubt["id"]): doubt for doubt in doubts}
+    for n, label in ((sure[0], "no answer"), (sure[1], word)):
+        doubt = by_row["validation", table["id"][n]]
+        assert (doubt["label"], doubt["suggested"]) == (label, table["answer"][n])
+        assert table["text_pair"][n][doubt["start"] : doubt["end"]] == doubt["suggested"]
+        assert doubt["probability"] < 0.5
