@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections import Counter
 
 import numpy as np
@@ -437,27 +436,23 @@ def test_a_version_answers_null_where_its_run_always_answers(run, tmp_path):
         assert text[start:end] == answer
 
 
-def test_wrong_answers_are_found(run, answers_file, tmp_path):
-    """In a table of predictions some right answers were exchanged for others."""
-    scored = shutil.copytree(run, tmp_path / "run")
-    file = scored / "predictions.validation.parquet"
-    table = pl.read_parquet(file)
-    right = table.with_row_index("row").filter(
+def test_wrong_answers_are_found(run):
+    """In a table of predictions two right answers were exchanged for others."""
+    table = pl.read_parquet(run / "predictions.validation.parquet").with_row_index("row")
+    right = table.filter(
         pl.col("answer") != "", pl.col("target").str.contains('"' + pl.col("answer") + '"', literal=True)
     )
     first = pl.col("candidates").list.first().struct.field("log_probability")
-    sure = right.sort(first, descending=True)["row"].to_list()[:3]
-    assert audit.label_errors(scored) == []
-    word = table["text_pair"][sure[1]].split()[0]
-    targets = table["target"].to_list()
-    targets[sure[0]], targets[sure[1]] = '{"answers": []}', json.dumps({"answers": [[word, 0]]})
-    table.with_columns(target=pl.Series(targets)).write_parquet(file)
-    doubts = audit.label_errors(scored)
-    assert {doubt["id"] for doubt in doubts} == {table["id"][n] for n in sure[:2]}
-    assert [doubt["probability"] for doubt in doubts] == sorted(doubt["probability"] for doubt in doubts)
-    by_row = {(doubt["split"], doubt["id"]): doubt for doubt in doubts}
-    for n, label in ((sure[0], "no answer"), (sure[1], word)):
-        doubt = by_row["validation", table["id"][n]]
-        assert (doubt["label"], doubt["suggested"]) == (label, table["answer"][n])
-        assert table["text_pair"][n][doubt["start"] : doubt["end"]] == doubt["suggested"]
-        assert doubt["probability"] < 0.5
+    none, other = right.sort(first, descending=True)["row"].to_list()[:2]
+    assert audit.label_errors(run) == []
+    word, targets = table["text_pair"][other].split()[0], table["target"].to_list()
+    targets[none], targets[other] = '{"answers": []}', json.dumps({"answers": [[word, 0]]})
+    table = table.with_columns(target=pl.Series(targets))
+    doubts = TASKS[TASK].issues(table, runs.read_learned(runs.open_run(run)))
+    assert {doubt.row for doubt in doubts} == {none, other}
+    assert [doubt.probability for doubt in doubts] == sorted(doubt.probability for doubt in doubts)
+    for doubt in doubts:
+        assert doubt.suggested == table["answer"][doubt.row]
+        start, end = doubt.more["start"], doubt.more["end"]
+        assert table["text_pair"][doubt.row][start:end] == doubt.suggested
+        assert doubt.more["label"] == {none: "no answer", other: word}[doubt.row]
