@@ -2,7 +2,10 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections import Counter
+from urllib.parse import quote
 
 import numpy as np
 import polars as pl
@@ -10,6 +13,7 @@ import pyarrow as pa
 import pytest
 from conftest import GOOD, OTHER
 from pyarrow import parquet
+from test_serve import Server
 
 from kft import audit, config, evaluate, runs, train
 from kft.data import sources, splits
@@ -416,6 +420,33 @@ def test_a_server_answers_as_kft_predict_does(run, tmp_path):
     assert rows[3]["end"] == len(CONTEXTS[3])  # the last window of many
     assert rows[1]["answer"] == "" and rows[1]["start"] is None and rows[1]["best"] == []
     assert 0 < found < len(CONTEXTS)
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
+def test_the_page_marks_the_answer_in_its_context(run, tmp_path):
+    """`kft serve` in a process of its own; characters beyond 16 bits before the answer."""
+    from kft import export
+
+    export.export(run, "savedmodel", tmp_path / "films", verify=False)
+    server = Server(tmp_path / "films", tmp_path / "log")
+    try:
+        address = (
+            f"http://127.0.0.1:{server.port}/#question=the%20good&context={quote('😀 the <b> good film')}"
+        )
+        page = subprocess.run(
+            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000",
+             f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", address],
+            capture_output=True, text=True, timeout=60,
+        ).stdout  # fmt: skip
+    finally:
+        server.process.kill()
+        server.process.wait()
+    (answer,) = evaluate.predict(run, [("the good", "😀 the <b> good film")])
+    assert answer["answer"] == "good"
+    assert f'<mark title="{100 * answer["score"]:.1f} %">good</mark> film</p>' in page
+    assert "😀 the &lt;b&gt; <mark" in page
+    assert re.findall("<label[^>]*>([^<]*)</label>", page)[:2] == ["Question", "Context"]
+    assert f"<span>no answer</span><span>{100 * answer['none_score']:.1f} %</span>" in page
 
 
 def test_a_version_answers_null_where_its_run_always_answers(run, tmp_path):

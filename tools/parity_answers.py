@@ -24,6 +24,8 @@ from scipy.stats import ttest_ind
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, get_scheduler
 
 from kft import runs
+from kft.config import Config
+from kft.data import sources, splits
 from kft.metrics import answers
 from kft.models import presets
 from kft.runs import RunDir
@@ -87,11 +89,7 @@ def train_loop(run: RunDir) -> dict[str, Any]:
     """{"metrics": {split: {metric: score}} of the best epoch, "epochs": F1 after each}."""
     config = runs.read_config(run)
     t, windows = config.train, Windows(config.model.max_length, config.model.stride)
-    frames = {
-        name: pl.read_parquet(run.split(name))
-        for name in ("train", "validation", "test")
-        if runs.had_split(run, name)
-    }
+    frames = frames_of(config)
     learned = runs.read_learned(run)
     torch.manual_seed(t.seed)
     path = presets.locate(config.model.preset).path
@@ -120,6 +118,14 @@ def train_loop(run: RunDir) -> dict[str, Any]:
             best = scores
         epochs.append(scores["validation"]["f1"])
     return {"metrics": best, "epochs": epochs}
+
+
+def frames_of(config: Config) -> dict[str, pl.DataFrame]:
+    """The rows of each split of a run, as it cut them."""
+    read = sources.read(config.data, config.split)
+    prepared = splits.prepare(read, config.split, config.clean, config.task, config.data.spans)
+    parts = {name: getattr(prepared, name) for name in ("train", "validation", "test")}
+    return {name: frame for name, frame in parts.items() if frame is not None and len(frame)}
 
 
 def training_rows(tokenizer: Any, frame: pl.DataFrame, windows: Windows) -> list[dict[str, Any]]:
