@@ -368,6 +368,7 @@ def test_a_server_answers_as_kft_predict_does(run, tmp_path):
     from starlette.testclient import TestClient
 
     from kft import export
+    from kft.export import card, hubs
     from kft.serve import model as models
     from kft.serve.app import build
     from kft.serve.settings import Settings
@@ -378,6 +379,10 @@ def test_a_server_answers_as_kft_predict_does(run, tmp_path):
     assert set(content["signatures"]) == {"tokens"} and "kft serve" in content["notes"][0]
     assert content["comparison"]["max_difference"] <= content["comparison"]["tolerance"]
     assert content["comparison"]["tokens_max_logit_difference"] < 1e-4
+    card.write(runs.open_run(run), tmp_path / "1", hubs.parse("hf://ann/films"))
+    text = (tmp_path / "1" / "README.md").read_text()
+    assert "It reads `question` and `context`, in windows that share 8 tokens, of 24 tokens." in text
+    assert 'model.signatures["tokens"]\n' in text
     learned = json.loads((run / "model.json").read_text())["learned"]
     assert content["learned"] == learned and learned["none_above"] is not None
     assert all(f"learned.{name}" in runs.FIELDS["model.json"] for name in set(learned) - {"thresholds"})
