@@ -472,7 +472,7 @@ def test_a_version_answers_null_where_its_run_always_answers(run, tmp_path):
         assert text[start:end] == answer
 
 
-def test_wrong_answers_are_found(run):
+def test_wrong_answers_are_found(run, monkeypatch):
     """In a table of predictions two right answers were exchanged for others."""
     table = pl.read_parquet(run / "predictions.validation.parquet").with_row_index("row")
     right = table.filter(
@@ -492,3 +492,11 @@ def test_wrong_answers_are_found(run):
         start, end = doubt.more["start"], doubt.more["end"]
         assert table["text_pair"][doubt.row][start:end] == doubt.suggested
         assert doubt.more["label"] == {none: "no answer", other: word}[doubt.row]
+    # A model that is mostly wrong knows nothing of wrong answers.
+    hopeless = table.with_columns(
+        target=pl.Series(['{"answers": [["plum", 0]]}'] * (len(targets) - 2) + table["target"][-2:].to_list())
+    )
+    learned = runs.read_learned(runs.open_run(run))
+    assert TASKS[TASK].issues(hopeless, learned) == []
+    monkeypatch.setattr("kft.tasks.question_answering.doubts.LEAST_AGREED", 0.0)
+    assert TASKS[TASK].issues(hopeless, learned)

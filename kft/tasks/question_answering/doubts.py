@@ -10,29 +10,32 @@ from kft.tasks.question_answering import golds
 from kft.tasks.question_answering.candidates import Candidates, read, right_probability
 from kft.tasks.record import Doubt, Learned
 
+LEAST_AGREED = 0.5  # share of answers, as sure, that must agree before others are doubted
+
 
 def issues(table: pl.DataFrame, learned: Learned) -> list[Doubt]:
     """The doubtful questions, those whose right answers have the least probability first.
 
-    Confident learning (Northcutt et al. 2021) for two kinds of questions, with an answer and
-    without; cleanlab has no such search. A question is doubtful where the model answers otherwise,
-    and is as sure of it as it is on average of the right answers of such questions. One that the
-    file gives an answer to, not in the context, is doubtful like any other.
+    In the manner of confident learning (Northcutt et al. 2021); cleanlab has no such search. The
+    answers that share a word with a right one agree with the file, and so does none where there is
+    none. A question is doubtful where the model does not agree, and is as sure as it is on average
+    where it does: of an answer among answers, of none among none. A model that is wrong in most
+    answers of which it is as sure doubts nothing.
     """
     given, truths = read(table, learned), golds.truths(table["target"], learned)
-    right = np.array([right_probability(*pair) for pair in zip(given, truths, strict=True)], np.float64)
+    right = [right_probability(*pair) for pair in zip(given, truths, strict=True)]
     # Of all candidates with the words of the answer, as that of the right ones.
-    sure = [right_probability(own, (own.answer,)) for own in given]
-    empty = np.array([answers.right_ones(own) == [""] for own in truths], bool)
-    # Of a kind without rows nothing is known, so that it is never suggested.
-    usual = {kind: right[empty == kind].mean() if (empty == kind).any() else np.inf for kind in (False, True)}
-    doubtful = [
-        n
-        for n, (own, gold) in enumerate(zip(given, truths, strict=True))
-        if sure[n] >= usual[not own.answer] and not answers.exact_match(own.answer, gold)
-    ]
-    ranked = sorted(doubtful, key=lambda n: right[n])
-    return [_doubt(n, table["target"][n], given[n], float(right[n])) for n in ranked]
+    sure = np.array([right_probability(own, (own.answer,)) for own in given], np.float64)
+    agrees = np.array([answers.f1(c.answer, own) > 0 for c, own in zip(given, truths, strict=True)], bool)
+    empty = np.array([not own.answer for own in given], bool)
+    doubtful: list[int] = []
+    for kind in (empty, ~empty):
+        if (kind & agrees).any():
+            as_sure = kind & (sure >= sure[kind & agrees].mean())
+            if agrees[as_sure].mean() >= LEAST_AGREED:
+                doubtful += np.flatnonzero(as_sure & ~agrees).tolist()
+    ranked = sorted(doubtful, key=lambda n: (right[n], n))
+    return [_doubt(n, table["target"][n], given[n], right[n]) for n in ranked]
 
 
 def _doubt(row: int, target: str, own: Candidates, probability: float) -> Doubt:
