@@ -22,7 +22,7 @@ from kft import config as configs
 from kft.models import heads, presets
 from kft.models.blocks.dropout import Dropout
 from kft.models.blocks.on_keras import KerasBlocks
-from kft.models.families import ANSWERS, FAMILIES, MULTIPLE_CHOICE, SEQUENCE, TOKEN_CLASSES
+from kft.models.families import ANSWERS, ENCODER, FAMILIES, MULTIPLE_CHOICE, SEQUENCE, TOKEN_CLASSES
 from kft.models.families.settings import Settings
 from kft.text import Tokens, encode
 
@@ -30,11 +30,12 @@ LABELS = ["a", "b", "c"]
 # Families that are trained, killed and exported everywhere here, one for each way to attend and to
 # name layers; test_train and test_export do that of BERT. The others are trained and exported once.
 TRAINED = ("roberta", "deberta-v2", "modernbert")
-OTHERS = tuple(name for name in FAMILIES if name not in (*TRAINED, "bert"))
+ENCODERS = [name for name, family in FAMILIES.items() if family.shape == ENCODER]
+OTHERS = tuple(name for name in ENCODERS if name not in (*TRAINED, "bert"))
 KINDS = [(SEQUENCE, "classification", LABELS), (MULTIPLE_CHOICE, "choice", [])]
-EVERY = [(name, *kind) for name in FAMILIES for kind in KINDS]
+EVERY = [(name, *kind) for name in ENCODERS for kind in KINDS]
 OUTPUTS = {SEQUENCE: 3, MULTIPLE_CHOICE: 1, TOKEN_CLASSES: 3, ANSWERS: 2}
-HEADS = [(name, kind) for name in FAMILIES for kind in FAMILIES[name].heads]
+HEADS = [(name, kind) for name in ENCODERS for kind in FAMILIES[name].heads]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_the_table_is_that_of_transformers(folder, family, kind):
     assert ours == theirs
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODERS)
 def test_sizes_go_to_config_json_and_back(folder, family):
     record, content = FAMILIES[family], json.loads((folder(family) / "config.json").read_text())
     settings = Settings("it", content)
@@ -117,7 +118,7 @@ def test_sizes_go_to_config_json_and_back(folder, family):
         assert again[key] == content[key], key
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODERS)
 def test_depth_and_adapters_name_what_the_model_holds(folder, family):
     record = FAMILIES[family]
     model = build_model(presets.locate(str(folder(family))), "classification", LABELS, 3)
@@ -134,7 +135,7 @@ def test_depth_and_adapters_name_what_the_model_holds(folder, family):
     assert sorted(ids) == sorted(id(v) for v in model.weights if "seed" not in v.path)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODERS)
 def test_what_is_unfolded_folds_back(folder, family):
     preset = presets.locate(str(folder(family)))
     record, arrays = preset.family, presets.encoder_weights(preset)
@@ -200,7 +201,7 @@ def test_every_backend_gives_them(folder, tmp_path, backend):
             assert_alike(logits[str(i)], expected)
 
 
-@pytest.mark.parametrize(("family", "pooling"), [(name, "cls") for name in FAMILIES] + [("bert", "mean")])
+@pytest.mark.parametrize(("family", "pooling"), [(name, "cls") for name in ENCODERS] + [("bert", "mean")])
 def test_packed_equals_alone(folder, family, pooling):
     model = build_model(presets.locate(str(folder(family))), "classification", LABELS, 3, pooling=pooling)
     tokens = tokens_of(16)
@@ -212,7 +213,7 @@ def test_packed_equals_alone(folder, family, pooling):
         np.testing.assert_allclose(evaluate.predict_logits(model, alone, shape)[0], packed[i], atol=1e-6)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODERS)
 def test_what_no_checkpoint_gave_is_drawn(folder, family):
     """Of a bare encoder's head all but a pooler of the encoder's own, of a classifier nothing."""
     layers, bare = FAMILIES[family].heads[SEQUENCE], presets.locate(str(folder(family)))

@@ -425,6 +425,21 @@ def test_a_long_text_is_answered_in_windows(windowed_run):
     assert [(e["text"], e["start"]) for e in answer["entities"]] == [("good", 500), ("bad", 1005)]
 
 
+def test_an_ensemble_answers_with_the_mean_of_its_runs(run, tmp_path):
+    """Probabilities of each word are averaged; the page and the comparison are there."""
+    arguments = ["--seeds", "1,2", "--run", str(tmp_path / "both"), "--set", "train.epochs=2", "--json"]
+    result = CliRunner().invoke(main, ["train", str(run / "config.toml"), *arguments])
+    assert result.exit_code == 0, result.output
+    file = tmp_path / "x.conll"
+    file.write_text(conll(sentences(20, seed=6)))
+    both, *alone = (
+        evaluate.answer_file(tmp_path / "both" / name, file).predictions for name in ("", "seed-1", "seed-2")
+    )
+    for mean, *parts in zip(both, *alone, strict=True):
+        np.testing.assert_allclose(mean, np.mean(parts, axis=0), atol=1e-6)
+    assert "entity F1" in (tmp_path / "both" / "ensemble.html").read_text("utf-8")
+
+
 # Artefacts.
 
 
@@ -485,6 +500,8 @@ def test_a_server_answers_with_the_entities_that_kft_predict_finds(run, windowed
             rows = http.post(path, json={"instances": texts}).json()["predictions"]
             columns = http.post(path, json={"inputs": {"text": texts}}).json()["outputs"]
             paths = http.get("/openapi.json").json()["paths"]
+            # The page names its fields after the inputs, so no part of it may have such a name.
+            assert 'id="marked"' in http.get("/").text and 'id="text"' not in http.get("/").text
         answers = paths[path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
         entity = answers["properties"]["predictions"]["items"]["properties"]["entities"]["items"]
         for got, also, answer in zip(rows, columns["entities"], evaluate.predict(one, texts), strict=True):

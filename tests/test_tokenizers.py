@@ -258,6 +258,21 @@ def test_only_berts_own_rules_have_tables_and_a_graph(pairs, tmp_path):
         assert load_graph_tokenizer(ours) is None
 
 
+def test_letters_before_bytes(tmp_path):
+    """The tokenizer.json of Llama 2 and Gemma: BPE of letters, bytes for those that it lacks."""
+    import transformers
+
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokens = [*special, "▁", *"abcdefilmgo", "fi", "lm", "film", "▁film"]
+    merges = [("f", "i"), ("l", "m"), ("fi", "lm"), ("▁", "film")]
+    theirs = transformers.LlamaTokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=merges)
+    theirs.save_pretrained(tmp_path)
+    ours = tokenizer_files.huggingface("x", tmp_path, len(tokens))
+    assert ours.kind == "bpe"
+    for text in ("a film", "film  film", "", " é\n漢", "</s> mild"):
+        assert ours(text) == theirs(text, add_special_tokens=False)["input_ids"], text
+
+
 def test_another_kind_is_refused(tmp_path):
     (tmp_path / "tokenizer.json").write_text(
         json.dumps({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "pre_tokenizer": None})

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-from conftest import SHARED_DATA, build_model, run_kft, sentences, write_csv
+from conftest import GOOD, OTHER, SHARED_DATA, build_model, run_kft, sentences, write_csv
 from optimizers import build_optimizer
 
 from kft import audit, runs, train
@@ -364,6 +364,34 @@ class TestResume:
                 "weight_decay": 0.01,
             },
             model={"freeze_layers": 1, "pooling": "mean"},
+        )
+        train.train(config, tmp_path / "whole")
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 8)
+            train.train(config, tmp_path / "killed")
+        train.resume(tmp_path / "killed")
+        assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+    def test_windows_of_tagged_words_resume(self, tiny_preset, tmp_path, monkeypatch):
+        """Killed between two accumulation steps."""
+        tokens = [GOOD[i % len(GOOD)] if i % 5 == 0 else OTHER[i % 5] for i in range(30)]
+        tags = ["B-GOOD" if i % 5 == 0 else "O" for i in range(30)]
+        rows = [{"tokens": tokens[: 4 + i % 27], "tags": tags[: 4 + i % 27]} for i in range(54)]
+        (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        config = configs.parse(
+            {
+                "task": "token_classification",
+                "data": {"train": str(tmp_path / "x.jsonl")},
+                "clean": {"duplicates": "keep"},
+                "model": {"preset": str(tiny_preset), "max_length": 16, "stride": 4},
+                "train": {
+                    "epochs": 2,
+                    "batch_size": 8,
+                    "learning_rate": 0.01,
+                    "gradient_accumulation_steps": 2,
+                    "checkpoint_every_steps": 3,
+                },
+            }
         )
         train.train(config, tmp_path / "whole")
         with monkeypatch.context() as patched, pytest.raises(Killed):

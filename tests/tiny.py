@@ -253,3 +253,40 @@ TOKENIZERS = {
     "albert": _unigram("AlbertTokenizer", ["<pad>", "<unk>", "[CLS]", "[SEP]"], "[MASK]"),
     "deberta-v2": _unigram("DebertaV2Tokenizer", ["[PAD]", "[CLS]", "[SEP]", "[UNK]"], "[MASK]"),
 }
+
+
+# --- Decoders
+
+DECODER = {
+    "vocab_size": 300,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 16384,
+    "initializer_range": 0.4,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "pad_token_id": 1,
+}
+_ANY = ("vocab_size", "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def make_decoder(folder: Path, family: str, kind: str = "next_token", **settings) -> Path:
+    """A folder that transformers saved of a random decoder, byte-level BPE beside it."""
+    import torch
+    import transformers
+
+    from kft.models.families import FAMILIES
+
+    shared = DECODER if "n_embd" not in settings else {k: v for k, v in DECODER.items() if k in _ANY}
+    config = transformers.AutoConfig.for_model(family, **shared | settings)
+    torch.manual_seed(0)
+    model = getattr(transformers, FAMILIES[family].heads[kind].architecture)(config)
+    with torch.no_grad():  # biases and norms too, which start at 0 and 1
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    _byte_bpe(folder)
+    return folder

@@ -172,9 +172,9 @@ class TensorFlowBlocks:
     def heads_first(self, x: Any) -> Any:
         return self.tf.transpose(x, [0, 3, 1, 2])
 
-    def rotate(self, x: Any, positions: Any, base: float) -> Any:
-        tf, half = self.tf, x.shape[-1] // 2
-        rates = tf.constant([base ** (-i / half) for i in range(half)], tf.float32)
+    def rotate(self, x: Any, positions: Any, rates: Any) -> Any:
+        tf = self.tf
+        rates = tf.constant(rates, tf.float32)
         angles = tf.cast(positions, tf.float32)[:, None, :, None] * rates
         cos, sin = tf.cos(angles), tf.sin(angles)
         first, second = self.split(x, 2)

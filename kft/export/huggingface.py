@@ -81,7 +81,7 @@ def _tensors(source: Source) -> dict[str, np.ndarray]:
     table = family.weights(sizes) | family.head_weights(kind, sizes, architecture.outputs)
     return {
         name if layers.owns(name) else family.prefix + name: np.ascontiguousarray(
-            arrays[name].T if weight.kind == "kernel" else arrays[name]
+            arrays[name].T if weight.turned else arrays[name]
         )
         for name, weight in table.items()
     }

@@ -199,11 +199,10 @@ class OnnxBlocks:
     def heads_first(self, x: str) -> str:
         return self.node("Transpose", x, perm=[0, 3, 1, 2])
 
-    def rotate(self, x: str, positions: str, base: float) -> str:
-        half = self.sizes.hidden_size // self.sizes.num_heads // 2
-        rates = np.array([base ** (-i / half) for i in range(half)], np.float32)
+    def rotate(self, x: str, positions: str, rates: Any) -> str:
+        rates = np.array(rates, np.float32)
         turns = self.node("Unsqueeze", self.node("Cast", positions, to=1), self.integers(1, 3))
-        angles = self.node("Mul", turns, self.constant(rates, f"rates_{base}"))
+        angles = self.node("Mul", turns, self.constant(rates, f"rates_{rates.tobytes().hex()}"))
         cos, sin = self.node("Cos", angles), self.node("Sin", angles)
         first, second = self.split(x, 2)
         one = self.node("Sub", self.multiply(first, cos), self.multiply(second, sin))

@@ -10,6 +10,7 @@ from kft.models import adapters, presets
 from kft.models.architecture import Architecture, head_kind
 from kft.models.blocks import ACTIVATIONS
 from kft.models.classifier import Classifier
+from kft.models.families import DECODER
 from kft.models.low_rank import Lora
 from kft.models.presets import Preset
 from kft.models.saving import load, new_backbone
@@ -82,6 +83,7 @@ def build(
         KftError: the weights cannot be read, there are fewer layers than are to be frozen, or no
         dropout for R-Drop.
     """
+    _check_family(preset)
     _check_layers(preset, start)
     architecture = _architecture(preset, goal, start)
     backbone, trained = _pretrained(preset, architecture, precision, seed)
@@ -105,6 +107,14 @@ def keeps_head(preset: Preset, labels: tuple[str, ...] | list[str], architecture
         return False
     names = preset.head.labels
     return len(names) == architecture.outputs and (not labels or sorted(names) == sorted(labels))
+
+
+def _check_family(preset: Preset) -> None:
+    if preset.family.shape == DECODER:
+        raise KftError(
+            f"{preset.name}: is a decoder ({preset.family.name}), which `kft train` does not fine-tune",
+            "take an encoder, such as bert_base_en_uncased",
+        )
 
 
 def _check_layers(preset: Preset, start: Start) -> None:

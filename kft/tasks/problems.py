@@ -7,3 +7,4 @@ MULTIPLE_CHOICE = "multiple_choice"
 # transformers has no `problem_type` for these two; their heads read tokens, not a row.
 TOKEN_CLASSES = "token_classification"
 ANSWERS = "question_answering"
+NEXT_TOKEN = "next_token"  # of language models, whose head is their vocabulary

@@ -13,14 +13,21 @@ its own tensors. R rows, T tokens, M read places; A heads, D = H / A.
                                          the checkpoint has none
     norm(name, x)                        LayerNorm over the last axis; the same of its bias
     activate(x, kind)                    one of ACTIVATIONS
-    split_heads(x), merge_heads(x)       [R, M, H] ↔ [R, A, M, D]
+    rms_norm(name, x, plus)              x / root mean square over the last axis * (scale + plus)
+    split_heads(x, heads)                [R, M, H] → [R, A, M, D]; all heads where None is given
+    merge_heads(x)                       [R, A, M, D] → [R, M, H]
     visible(example_ids, places)         which tokens see which: each those of its example. `places`
                                          [R, M] are the places that look, None for all. What comes
                                          back is the machine's own, for `attend` alone
     visible(example_ids, places, reach)  the same, and no farther apart than `reach` tokens
-    attend(query, key, value, visible, bias, scale)
+    visible(…, causal)                   the same, and none that come later
+    attend(query, key, value, visible, bias, scale, cap)
                                          softmax attention of heads [R, A, M, D]; scores are
-                                         products * scale (None for D ** -0.5) + bias [R, A, M, T]
+                                         products * scale (None for D ** -0.5) + bias [R, A, M, T],
+                                         kept below `cap` by tanh where it is given. Fewer heads of
+                                         keys and values serve a group of queries each
+    cap(x, number)                       number * tanh(x / number)
+    match(name, x)                       x · tableᵀ for the table `name`: [R, M, H] → [R, M, N]
     table(name)                          a whole table [1, N, H]
     distances(ids, places)               how many tokens each place, all for None, stands behind
                                          each token: int [R or 1, M, T], negative before it
@@ -31,8 +38,9 @@ its own tensors. R rows, T tokens, M read places; A heads, D = H / A.
     turn(x)                              the last two axes of heads exchanged
     flip(distances)                      the same of distances or buckets: [R, M, T] → [R, T, M]
     heads_first(x)                       [R, M, T, A] → [R, A, M, T]
-    rotate(x, positions, base)           heads [R, A, M, D] turned by their positions [R, M]: rotary
-                                         embeddings, the first half of D with the second
+    rotate(x, positions, rates)          heads [R, A, M, D] turned by their positions [R, M] times
+                                         D / 2 rates: rotary embeddings, the first half of D
+                                         with the second
     split(x, count)                      the last axis in so many equal parts
     take(x, places)                      [R, T, H] → [R, M, H]
     at_places(numbers, places)           [R, T] → [R, M]; all of them where places is None

@@ -89,11 +89,17 @@ class KerasBlocks:
         y = centred * ops.rsqrt(variance + self.encoding.epsilon) * scale
         return ops.cast(y if offset is None else y + offset, x.dtype)
 
+    def rms_norm(self, name, x, plus=0.0):
+        """In float32 whatever the compute type is."""
+        y = ops.cast(x, "float32")
+        y = y * ops.rsqrt(ops.mean(ops.square(y), axis=-1, keepdims=True) + self.encoding.epsilon)
+        return ops.cast(y * (self.weights.value(f"{name}.weight", "float32") + plus), x.dtype)
+
     def activate(self, x, kind):
         return _ACTIVATIONS[kind](x)
 
-    def split_heads(self, x):
-        heads = self.sizes.num_heads
+    def split_heads(self, x, heads=None):
+        heads = heads or self.sizes.num_heads
         # -1: TensorFlow does not always know how many rows there are.
         x = ops.reshape(x, (-1, x.shape[1], heads, x.shape[-1] // heads))  # [R, M, A, D]
         return ops.transpose(x, (0, 2, 1, 3))
@@ -102,22 +108,39 @@ class KerasBlocks:
         x = ops.transpose(x, (0, 2, 1, 3))  # [R, M, A, D]
         return ops.reshape(x, (-1, x.shape[1], x.shape[2] * x.shape[3]))
 
-    def visible(self, example_ids, places=None, reach=None):
+    def visible(self, example_ids, places=None, reach=None, causal=False):
         """A mask [R, M, T]; a kernel that takes example ids would be given these instead."""
         looking = self.at_places(example_ids, places)
         same = ops.equal(looking[:, :, None], example_ids[:, None, :])
-        if reach is None:
+        if reach is None and not causal:
             return same
-        return ops.logical_and(same, ops.abs(self.distances(example_ids, places)) <= reach)
+        apart = self.distances(example_ids, places)  # behind the token that is seen
+        if causal:
+            same = ops.logical_and(same, apart >= 0)
+        return same if reach is None else ops.logical_and(same, ops.abs(apart) <= reach)
 
-    def attend(self, query, key, value, visible, bias=None, scale=None):
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
-        scores = self.products(query * ops.cast(scale, query.dtype), key)  # [R, A, M, T]
-        scores = ops.cast(scores, "float32")
+    def attend(self, query, key, value, visible, bias=None, scale=None, cap=None):
+        heads, places, size = query.shape[1:]
+        scale = size**-0.5 if scale is None else scale
+        # A group of queries shares its keys: they stand below each other, and nothing is repeated.
+        group = (-1, key.shape[1], heads // key.shape[1] * places)
+        query = ops.reshape(query * ops.cast(scale, query.dtype), (*group, size))
+        scores = ops.cast(self.products(query, key), "float32")
+        scores = ops.reshape(scores, (-1, heads, places, key.shape[2]))  # [R, A, M, T]
         scores = scores if bias is None else scores + ops.cast(bias, "float32")
+        scores = scores if cap is None else self.cap(scores, cap)
         scores = ops.where(visible[:, None], scores, -1e9)
-        weights = ops.cast(ops.softmax(scores, axis=-1), query.dtype)
-        return ops.matmul(self.drop(weights, self.encoding.attention_dropout), value)
+        weights = self.drop(
+            ops.cast(ops.softmax(scores, axis=-1), query.dtype), self.encoding.attention_dropout
+        )
+        attended = ops.matmul(ops.reshape(weights, (*group, key.shape[2])), value)
+        return ops.reshape(attended, (-1, heads, places, value.shape[-1]))
+
+    def cap(self, x, number):
+        return ops.tanh(x / number) * number
+
+    def match(self, name, x):
+        return ops.matmul(x, ops.transpose(self.weights.value(f"{name}.weight", x.dtype)))
 
     def table(self, name):
         return self.compute(self.weights.value(f"{name}.weight"))[None]
@@ -146,10 +169,9 @@ class KerasBlocks:
     def heads_first(self, x):
         return ops.transpose(x, (0, 3, 1, 2))
 
-    def rotate(self, x, positions, base):
+    def rotate(self, x, positions, rates):
         """Angles in float32 whatever the compute type is."""
-        half = x.shape[-1] // 2
-        rates = ops.array([base ** (-i / half) for i in range(half)], "float32")
+        rates = ops.array(rates, "float32")
         angles = ops.cast(positions, "float32")[:, None, :, None] * rates  # [R, 1, M, D / 2]
         cos, sin = ops.cos(angles), ops.sin(angles)
         first, second = self.split(ops.cast(x, "float32"), 2)

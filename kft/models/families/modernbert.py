@@ -151,8 +151,10 @@ def _layer(blocks: Any, i: int, x: Any, context: Any, sight: tuple[Any, Any, Any
 
     query, key, value = projected(context)
     query = query if x is context else projected(x)[0]
-    query = blocks.rotate(blocks.split_heads(query), looking, base)
-    key = blocks.rotate(blocks.split_heads(key), positions, base)
+    half = blocks.sizes.hidden_size // blocks.sizes.num_heads // 2
+    rates = [base ** (-i / half) for i in range(half)]
+    query = blocks.rotate(blocks.split_heads(query), looking, rates)
+    key = blocks.rotate(blocks.split_heads(key), positions, rates)
     attended = blocks.attend(query, key, blocks.split_heads(value), visible)
     attended = blocks.dense(f"{layer}.attn.Wo", blocks.merge_heads(attended))
     x = blocks.add(x, blocks.drop(attended, blocks.encoding.attention_dropout))

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kft.tasks.problems import ANSWERS, MULTIPLE_CHOICE, TOKEN_CLASSES
+from kft.tasks.problems import ANSWERS, MULTIPLE_CHOICE, NEXT_TOKEN, TOKEN_CLASSES
 from kft.text.templates import Template
 
 SEQUENCE = "sequence"
-KINDS = (SEQUENCE, MULTIPLE_CHOICE, TOKEN_CLASSES, ANSWERS)  # of heads that checkpoints have
+KINDS = (SEQUENCE, MULTIPLE_CHOICE, TOKEN_CLASSES, ANSWERS, NEXT_TOKEN)  # of heads that checkpoints have
+ENCODER, DECODER = "encoder", "decoder"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Sizes:
         intermediate_size: width inside a feed-forward layer.
         max_length: tokens that it has positions for.
         num_segments: segments that it tells apart; 1 where it has none.
-        more: sizes that only some families have, by names that their files give them.
+        more: what only some families have, by names that their files give them: values that JSON
+            has, so that two records of one model are equal.
     """
 
     vocabulary_size: int
@@ -33,7 +35,7 @@ class Sizes:
     intermediate_size: int
     max_length: int
     num_segments: int = 1
-    more: dict[str, int] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Encoding:
 
     Attributes:
         activation: a key of the `ACTIVATIONS` of `blocks`.
-        epsilon: of LayerNorm.
+        epsilon: of the norms.
         dropout: rate after each block.
         attention_dropout: rate on attention weights.
     """
@@ -59,16 +61,22 @@ class Weight:
 
     Attributes:
         shape: of a kernel [inputs, outputs]; PyTorch's files hold it the other way round.
-        kind: "table", "kernel", "bias", "scale" or "offset"; says how it starts anew and whether
-            it is turned.
+        kind: "table", "kernel", "bias", "scale" or "offset"; says how it starts anew.
+        as_is: whether even a kernel is [inputs, outputs] in the file.
     """
 
     shape: tuple[int, ...]
     kind: str
+    as_is: bool = False
+
+    @property
+    def turned(self) -> bool:
+        """Whether the file holds it the other way round."""
+        return self.kind == "kernel" and not self.as_is
 
     @property
     def shape_in_file(self) -> tuple[int, ...]:
-        return self.shape[::-1] if self.kind == "kernel" else self.shape
+        return self.shape[::-1] if self.turned else self.shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +109,7 @@ class HeadLayers:
         dropped: whether dropout stands before the output.
         pooler_bias: whether the pooler has one.
         norm: the LayerNorm after the activation, without a bias; None where there is none.
+        output_bias: whether the output has one.
     """
 
     architecture: str
@@ -112,6 +121,7 @@ class HeadLayers:
     dropped: bool = True
     pooler_bias: bool = True
     norm: str | None = None
+    output_bias: bool = True
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -217,6 +227,8 @@ class Family:
         head_dropout: config.json's key of the rate before the head.
         own_layers: sizes → layers that have weights of their own.
         reads_head: config.json as `Settings` → whether the head reads the first token, as kft does.
+        shape: ENCODER, or DECODER, whose tokens see none that come later.
+        tokens: a decoder's table of tokens, by the checkpoint's name.
         own_weights: sizes → {name: Weight} that a `models.holder` holds; None where they are those
             of the file.
     """
@@ -241,6 +253,8 @@ class Family:
     own_layers: Callable[[Sizes], int] = lambda sizes: sizes.num_layers
     own_weights: Callable[[Sizes], dict[str, Weight]] | None = None
     reads_head: Callable[[Any], bool] = lambda settings: True
+    shape: str = ENCODER
+    tokens: str = "embed_tokens"
 
     @property
     def segments(self) -> bool:
@@ -251,7 +265,7 @@ class Family:
         layers, hidden = self.heads[kind], sizes.hidden_size
         pooler = dense(layers.pooler, hidden, hidden, layers.pooler_bias) if layers.pooler else {}
         scale = norm(layers.norm, hidden, bias=False) if layers.norm else {}
-        return pooler | scale | dense(layers.output, hidden, outputs)
+        return pooler | scale | dense(layers.output, hidden, outputs, layers.output_bias)
 
     def adapted(self, targets: tuple[str, ...], sizes: Sizes) -> list[str]:
         """The dense layers that `targets`, keys of `adapters`, name: layer by layer."""

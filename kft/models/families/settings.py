@@ -45,8 +45,9 @@ class Settings:
         return self.content.get(key, default)
 
     def size(self, key: str, least: int = 1, default: int | None = None) -> int:
-        """A whole number."""
-        value = self.content.get(key, default)
+        """A whole number; `null` counts as nothing."""
+        value = self.content.get(key)
+        value = default if value is None else value
         if type(value) is not int or value < least:
             raise damaged(
                 self.name, f"config.json: `{key}` must be a whole number from {least}, got: {value!r}"
@@ -59,6 +60,21 @@ class Settings:
         if type(value) not in (int, float) or not 0 <= value < 1:
             raise damaged(self.name, f"config.json: `{key}` must be from 0 to below 1, got: {value!r}")
         return float(value)
+
+    def number(self, key: str, default: float | None = None) -> float | None:
+        """A positive number, or None where there is none."""
+        value = self.content.get(key, default)
+        if value is not None and (type(value) not in (int, float) or not 0 < value < float("inf")):
+            raise damaged(self.name, f"config.json: `{key}` must be a positive number, got: {value!r}")
+        return value
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        """Yes or no; `null` counts as nothing."""
+        value = self.content.get(key)
+        value = default if value is None else value
+        if type(value) is not bool:
+            raise damaged(self.name, f"config.json: `{key}` must be true or false, got: {value!r}")
+        return value
 
     def epsilon(self, key: str, default: float) -> float:
         """What is added to a variance."""

@@ -9,6 +9,7 @@ import numpy as np
 from kft.errors import KftError
 from kft.models.families import (
     ANSWERS,
+    ENCODERS,
     FAMILIES,
     MULTIPLE_CHOICE,
     SEQUENCE,
@@ -21,7 +22,7 @@ from kft.models.families import (
 from kft.models.families.settings import Settings
 from kft.models.presets import files, tokenizer_files
 from kft.models.presets.record import Preset
-from kft.tasks.problems import ONE_CLASS, VALUE
+from kft.tasks.problems import NEXT_TOKEN, ONE_CLASS, VALUE
 
 _OTHER_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
 
@@ -35,7 +36,7 @@ def read(name: str, folder: Path, config: dict) -> Preset:
     kind, settings = config["model_type"], Settings(name, config)
     if kind not in FAMILIES:
         raise KftError(
-            f"{name}: is a model of type {kind!r}, kft fine-tunes {', '.join(FAMILIES)}",
+            f"{name}: is a model of type {kind!r}, kft fine-tunes {', '.join(family.name for family in ENCODERS)}",
             "choose such a checkpoint, for example hf://google-bert/bert-base-uncased",
         )
     family = FAMILIES[kind]
@@ -65,6 +66,7 @@ def encoder_weights(preset: Preset) -> dict[str, np.ndarray]:
 def head_weights(preset: Preset, kind: str) -> dict[str, np.ndarray]:
     """See `presets.head_weights`."""
     count = len(preset.head.labels) if preset.head and preset.head.kind == kind else 0
+    count = preset.sizes.vocabulary_size if kind == NEXT_TOKEN else count
     checkpoint = _open(preset.name, preset.path, preset.family, preset.sizes)
     table = preset.family.head_weights(kind, preset.sizes, count)
     return {n: checkpoint.read(n, w) for n, w in table.items() if checkpoint.shape(n) == w.shape_in_file}
@@ -80,7 +82,7 @@ def _dropout(settings: Settings, key: str) -> float | None:
 def _head(settings: Settings, family: Family, checkpoint: "_Checkpoint", sizes: Sizes) -> Head | None:
     architectures = settings.get("architectures") or []
     kinds = [kind for kind, layers in family.heads.items() if layers.architecture in architectures]
-    if not kinds:
+    if not kinds or kinds == [NEXT_TOKEN]:  # whose outputs are tokens, not labels
         return None
     kind, name = kinds[0], settings.name
     if kind in (SEQUENCE, MULTIPLE_CHOICE) and not family.reads_head(settings):
@@ -136,7 +138,7 @@ class _Checkpoint:
         key = self.key(name)
         with files.open_safetensors(self.name, self.tensors[key][0]) as opened:
             array = opened.get_tensor(key).astype(np.float32)
-        return np.ascontiguousarray(array.T) if weight.kind == "kernel" else array
+        return np.ascontiguousarray(array.T) if weight.turned else array
 
 
 def _open(name: str, folder: Path, family: Family, sizes: Sizes) -> _Checkpoint:

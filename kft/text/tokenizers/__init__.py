@@ -13,6 +13,7 @@ __all__ = ["KINDS", "ROLES", "Definition", "Tokenizer", "begin_with_space", "loa
 KINDS: dict[str, Callable[[Definition, Mapping[str, str]], Tokenizer]] = {
     "wordpiece": wordpiece.load,
     "byte_bpe": huggingface.load,
+    "bpe": huggingface.load,
     "unigram": huggingface.load,
 }
 

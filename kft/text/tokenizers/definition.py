@@ -24,7 +24,7 @@ ROBERTA_TOKENS = {
     "eos_token": "</s>",
 }
 MAX_WORD_CHARACTERS = 100  # transformers calls longer words [UNK]
-KIND_HINT = "take a checkpoint whose tokenizer is a WordPiece, byte-level BPE or Unigram one"
+KIND_HINT = "take a checkpoint whose tokenizer is a WordPiece, BPE with bytes or Unigram one"
 
 Definition = dict[str, Any]  # the content of a tokenizer.json
 
@@ -43,6 +43,8 @@ def kind_of(definition: Definition) -> str:
         return "unigram"
     if kind == "BPE" and "ByteLevel" in _types(definition.get("pre_tokenizer")):
         return "byte_bpe"
+    if kind == "BPE" and model.get("byte_fallback"):  # SentencePiece's, of Llama 2, Mistral, Gemma
+        return "bpe"
     splits = " without bytes as letters" if kind == "BPE" else ""
     raise KftError(f"tokenizer.json holds a {kind} model{splits}", KIND_HINT)
 

@@ -18,7 +18,7 @@ class Tokenizer:
     """A tokenizer. Make it with `kft.text.load_tokenizer`.
 
     Attributes:
-        kind: "wordpiece", "byte_bpe" or "unigram".
+        kind: "wordpiece", "byte_bpe", "bpe" (SentencePiece's, letters first) or "unigram".
         content: the text of its tokenizer.json, which is all that makes it.
         special_tokens: role (of ROLES) → token.
         ids: token → id, of the tokens that are searched in a text as it is, before it is

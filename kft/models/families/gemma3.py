@@ -1,0 +1,50 @@
+"""Gemma 3 (Kamath et al. 2025), its texts: near layers turn faster, queries and keys normalised."""
+
+from dataclasses import replace
+from functools import partial
+
+from kft.models.families import decoders, encoders, gemma, gemma2
+from kft.models.families.parts import held_parts
+from kft.models.families.record import DECODER, Family, Sizes
+from kft.models.families.settings import Settings, unsupported
+
+NAMES = replace(gemma2.NAMES, head_norms=True)
+BASES = {decoders.FULL: 1_000_000.0, decoders.SLIDING: 10_000.0}  # of a config that names none
+
+
+def sizes(settings: Settings) -> Sizes:
+    """See `Family.sizes`.
+
+    Raises:
+        KftError: scores are capped, which no published model has and transformers leaves out.
+    """
+    if settings.get("attn_logit_softcapping") is not None:
+        raise unsupported(settings.name, "`attn_logit_softcapping` must be null")
+    layers, every = settings.size("num_hidden_layers"), settings.size("sliding_window_pattern", default=6)
+    kinds = [decoders.SLIDING if (i + 1) % every else decoders.FULL for i in range(layers)]
+    return decoders.sizes(
+        settings,
+        tied=True,
+        rope_parameters={kind: decoders.rope(settings, base, kind) for kind, base in BASES.items()},
+        **gemma2.scales(settings, None, None),
+        **decoders.windows(settings, kinds, settings.get("sliding_window", 4096)),
+    )
+
+
+GEMMA3 = Family(
+    name="gemma3_text",
+    shape=DECODER,
+    prefix="model.",
+    architecture="Gemma3TextModel",
+    hub=None,
+    heads=decoders.heads("Gemma3"),
+    template=decoders.TEMPLATE,
+    sizes=sizes,
+    encoding=partial(decoders.encoding, activation="gelu_pytorch_tanh", keys=gemma2.KEYS),
+    to_config=partial(decoders.to_config, keys=gemma2.KEYS),
+    weights=decoders.weights(NAMES),
+    parts=held_parts,
+    depth=decoders.depth,
+    adapters=decoders.ADAPTERS,
+    run=encoders.encoder(gemma.embed, decoders.layer(NAMES), decoders.sight, decoders.finish(NAMES)),
+)
