@@ -44,7 +44,7 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class Found:
+class Likeliest:
     """Of N questions the best answer that is no empty one, and the log-ratio of none to it."""
 
     texts: list[str]
@@ -108,13 +108,13 @@ def train_loop(run: RunDir) -> dict[str, Any]:
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-        found = predict(model, tokenizer, frames["validation"], windows, learned.longest)
-        threshold = math.inf if learned.none_above is None else tuned(found, frames["validation"])
-        scores = {"validation": scored(found, frames["validation"], threshold)}
+        likeliest = predict(model, tokenizer, frames["validation"], windows, learned.longest)
+        threshold = math.inf if learned.none_above is None else tuned(likeliest, frames["validation"])
+        scores = {"validation": scored(likeliest, frames["validation"], threshold)}
         if not epochs or scores["validation"]["f1"] > max(epochs):
             if "test" in frames:
-                found = predict(model, tokenizer, frames["test"], windows, learned.longest)
-                scores["test"] = scored(found, frames["test"], threshold)
+                likeliest = predict(model, tokenizer, frames["test"], windows, learned.longest)
+                scores["test"] = scored(likeliest, frames["test"], threshold)
             best = scores
         epochs.append(scores["validation"]["f1"])
     return {"metrics": best, "epochs": epochs}
@@ -155,7 +155,7 @@ def updates(model: Any, t: Any, steps: int) -> tuple[Any, Any]:
     return optimizer, get_scheduler(t.schedule, optimizer, math.ceil(total * t.warmup_fraction), total)
 
 
-def predict(model: Any, tokenizer: Any, frame: pl.DataFrame, windows: Windows, longest: int) -> Found:
+def predict(model: Any, tokenizer: Any, frame: pl.DataFrame, windows: Windows, longest: int) -> Likeliest:
     """The best answers of the questions of a frame, of at most `longest` tokens."""
     contexts = frame["text_pair"].to_list()
     encoded = of_questions(tokenizer, frame["text"].to_list(), contexts, windows)
@@ -175,7 +175,7 @@ def predict(model: Any, tokenizer: Any, frame: pl.DataFrame, windows: Windows, l
             for score, first, last in pairs(start[: len(inside)], end[: len(inside)], inside, longest):
                 best[n] = max(best[n], (score, offsets[first][0], offsets[last][1]), key=lambda one: one[0])
     texts = [context[first:last] for context, (_, first, last) in zip(contexts, best, strict=True)]
-    return Found(texts, [null - score for null, (score, *_) in zip(nulls, best, strict=True)])
+    return Likeliest(texts, [null - score for null, (score, *_) in zip(nulls, best, strict=True)])
 
 
 def pairs(
@@ -195,16 +195,16 @@ def golds_of(frame: pl.DataFrame) -> list[list[Gold]]:
     return [golds_in(label) or [] for label in frame["label"]]
 
 
-def tuned(found: Found, frame: pl.DataFrame) -> float:
+def tuned(likeliest: Likeliest, frame: pl.DataFrame) -> float:
     """The threshold of no answer with the best F1."""
     golds = [[gold.text for gold in own] for own in golds_of(frame)]
-    own = [answers.f1(text, gold) for text, gold in zip(found.texts, golds, strict=True)]
-    return answers.best_threshold(own, golds, found.doubts)[0]
+    own = [answers.f1(text, gold) for text, gold in zip(likeliest.texts, golds, strict=True)]
+    return answers.best_threshold(own, golds, likeliest.doubts)[0]
 
 
-def scored(found: Found, frame: pl.DataFrame, threshold: float) -> dict[str, float]:
+def scored(likeliest: Likeliest, frame: pl.DataFrame, threshold: float) -> dict[str, float]:
     golds = [[gold.text for gold in own] for own in golds_of(frame)]
-    scores = answers.scores(answers.answered(found.answers(threshold), golds))
+    scores = answers.scores(answers.answered(likeliest.answers(threshold), golds))
     return {metric: float(scores[metric][0]) for metric in METRICS}
 
 
