@@ -22,7 +22,7 @@ from kft.guess import init
 from kft.models import presets
 from kft.tasks import TASKS
 from kft.tasks.golds import Gold, golds_in
-from kft.tasks.record import Inputs, Learned
+from kft.tasks.record import Inputs, Items, Learned, Reads
 from kft.text import BERT, encode_frame
 
 TASK = "question_answering"
@@ -378,6 +378,7 @@ def test_a_server_answers_as_kft_predict_does(run, tmp_path):
     assert content["inputs"] == ["question", "context"]
     assert set(content["signatures"]) == {"tokens"} and "kft serve" in content["notes"][0]
     assert content["comparison"]["max_difference"] <= content["comparison"]["tolerance"]
+    assert content["comparison"]["examples"] < 200  # texts, not their tokens
     assert content["comparison"]["tokens_max_logit_difference"] < 1e-4
     card.write(runs.open_run(run), tmp_path / "1", hubs.parse("hf://ann/films"))
     text = (tmp_path / "1" / "README.md").read_text()
@@ -425,6 +426,16 @@ def test_a_server_answers_as_kft_predict_does(run, tmp_path):
     assert rows[3]["end"] == len(CONTEXTS[3])  # the last window of many
     assert rows[1]["answer"] == "" and rows[1]["start"] is None and rows[1]["best"] == []
     assert 0 < found < len(CONTEXTS)
+
+
+def test_a_text_counts_once_however_many_of_its_tokens_differ():
+    from kft.export.proof import Reference
+
+    offsets, frame = np.array([0, 2, 3, 5]), pl.DataFrame({"text": ["a", "b", "c"]})
+    reads = Reads(offsets, np.zeros(5, np.int32), items=Items(offsets, np.arange(5)))
+    reference = Reference(frame, None, reads, np.zeros((5, 2)), np.zeros((5, 2)))
+    assert reference.texts_with(np.array([1, 1, 0, 0, 1], bool)) == 2
+    assert reference.texts_with(np.zeros(5, bool)) == 0
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
