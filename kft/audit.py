@@ -115,7 +115,8 @@ def label_errors(run_path: str | Path) -> list[dict[str, Any]]:
         [{"split", "origin", "id", "text", "label", "suggested", "probability"}], the probability
         being that of the given label, of several labels that of the one which is doubted most;
         id + 1 is the row in the file `origin`. Of a word its own text and tag, and "word", "start"
-        and "end", which tell where it stands in the row.
+        and "end", which tell where it stands in the row; of a question where the suggested answer
+        stands in its context.
 
     Raises:
         KftError: the run is not finished, or predicts scores; or cleanlab is not installed.

@@ -129,7 +129,7 @@ def test_contestants_of_words_and_answers_do_their_blocks(data, part, name, requ
 def test_an_answer_is_found_where_the_logits_are_highest_over_the_windows(questions):
     tokenizer = transformers.AutoTokenizer.from_pretrained(questions.folder)
     contexts = ["a film the plot a actor good film the plot a plot dull film", "fine"]
-    encoded = bench_loops._of_questions(tokenizer, ["the film"] * 2, contexts, questions)
+    encoded = bench_loops.of_questions(tokenizer, ["the film"] * 2, contexts, questions)
     wanted = tokenizer.convert_tokens_to_ids(["good", "fine"])
     marks = [np.isin(ids, wanted).astype(np.float32) for ids in encoded["input_ids"]]
     assert len(marks) > 2
@@ -141,7 +141,7 @@ def test_an_answer_is_found_where_the_logits_are_highest_over_the_windows(questi
         strict=True,
     ):
         start = contexts[0].index("good")
-        first, last = bench_loops._place(offsets, [place == 1 for place in inside], start, start + 4)
+        first, last = bench_loops.place(offsets, [place == 1 for place in inside], start, start + 4)
         assert first == last and (first == 0 or ids[first] == wanted[0])
 
 

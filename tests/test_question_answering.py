@@ -2,7 +2,10 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections import Counter
+from urllib.parse import quote
 
 import numpy as np
 import polars as pl
@@ -10,15 +13,16 @@ import pyarrow as pa
 import pytest
 from conftest import GOOD, OTHER
 from pyarrow import parquet
+from test_serve import Server
 
-from kft import config, evaluate, train
+from kft import audit, config, evaluate, runs, train
 from kft.data import sources, splits
 from kft.errors import KftError
 from kft.guess import init
 from kft.models import presets
 from kft.tasks import TASKS
 from kft.tasks.golds import Gold, golds_in
-from kft.tasks.record import Inputs, Learned
+from kft.tasks.record import Inputs, Items, Learned, Reads
 from kft.text import BERT, encode_frame
 
 TASK = "question_answering"
@@ -351,3 +355,159 @@ def test_init_knows_squad_documents_and_rows(tmp_path, answers_file):
         assert splits.prepare(
             sources.read(parsed.data, parsed.split), parsed.split, parsed.clean, TASK
         ).account["cut"]
+
+
+# What is made of a run.
+
+
+CONTEXTS = ["😀 the good film", "", "שלום good", "plot " * 90 + "good", "\ufffd bad\t\n plot", "plot plot"]
+
+
+def test_a_server_answers_as_kft_predict_does(run, tmp_path):
+    """In rows and in columns; long contexts in windows; with the threshold of no answer."""
+    from starlette.testclient import TestClient
+
+    from kft import export
+    from kft.export import card, hubs
+    from kft.serve import model as models
+    from kft.serve.app import build
+    from kft.serve.settings import Settings
+    from kft.serve.versions import Versions
+
+    content = export.export(run, "savedmodel", tmp_path)
+    assert content["inputs"] == ["question", "context"]
+    assert set(content["signatures"]) == {"tokens"} and "kft serve" in content["notes"][0]
+    assert content["comparison"]["max_difference"] <= content["comparison"]["tolerance"]
+    assert content["comparison"]["examples"] < 200  # texts, not their tokens
+    assert content["comparison"]["tokens_max_logit_difference"] < 1e-4
+    card.write(runs.open_run(run), tmp_path / "1", hubs.parse("hf://ann/films"))
+    text = (tmp_path / "1" / "README.md").read_text()
+    assert "It reads `question` and `context`, in windows that share 8 tokens, of 24 tokens." in text
+    assert 'model.signatures["tokens"]\n' in text
+    learned = json.loads((run / "model.json").read_text())["learned"]
+    assert content["learned"] == learned and learned["none_above"] is not None
+    assert all(f"learned.{name}" in runs.FIELDS["model.json"] for name in set(learned) - {"thresholds"})
+    versions = Versions(tmp_path, "films", models.load)
+    versions.current = models.load(tmp_path / "1")
+    app, _ = build(Settings(), versions)
+    instances = [{"question": "the good", "context": context} for context in CONTEXTS]
+    columns = {name: [row[name] for row in instances] for name in ("question", "context")}
+    with TestClient(app) as http:
+        path = "/v1/models/films:predict"
+        rows = http.post(path, json={"instances": instances}).json()["predictions"]
+        same = http.post(path, json={"inputs": columns}).json()["outputs"]
+        described = http.get("/openapi.json").json()["paths"][path]["post"]
+        wide = [{"question": "plot " * 40, "context": "good"}]
+        refused = http.post(path, json={"instances": wide})
+        nameless = http.post(path, json={"instances": ["the good"]})
+    assert refused.status_code == 400 and "leaves room for 0 tokens" in refused.json()["error"]
+    assert nameless.status_code == 400 and "'question'" in nameless.json()["error"]
+    body = described["requestBody"]["content"]["application/json"]["schema"]["properties"]["instances"]
+    assert list(body["items"]["properties"]) == ["question", "context"]
+    answers = described["responses"]["200"]["content"]["application/json"]["schema"]
+    fields = answers["properties"]["predictions"]["items"]["properties"]
+    assert list(fields) == ["answer", "start", "end", "score", "none_score", "best"]
+    pairs = [(row["question"], row["context"]) for row in instances]
+    found = 0
+    for i, (mine, theirs) in enumerate(zip(rows, evaluate.predict(run, pairs), strict=True)):
+        assert mine == {name: same[name][i] for name in fields}
+        assert set(mine) == set(fields)
+        for name in ("answer", "start", "end"):
+            assert mine[name] == theirs[name]
+        for name in ("score", "none_score"):
+            assert mine[name] == pytest.approx(theirs[name], abs=1e-4)
+        scores = [[one.pop("score") for one in best] for best in (mine["best"], theirs["best"])]
+        np.testing.assert_allclose(*scores, atol=1e-4)
+        assert mine["best"][:1] == theirs["best"][:1]
+        assert sorted(map(str, mine["best"])) == sorted(map(str, theirs["best"]))
+        if mine["answer"]:
+            assert CONTEXTS[i][mine["start"] : mine["end"]] == mine["answer"]
+            found += 1
+    assert rows[3]["end"] == len(CONTEXTS[3])  # the last window of many
+    assert rows[1]["answer"] == "" and rows[1]["start"] is None and rows[1]["best"] == []
+    assert 0 < found < len(CONTEXTS)
+
+
+def test_a_text_counts_once_however_many_of_its_tokens_differ():
+    from kft.export.proof import Reference
+
+    offsets, frame = np.array([0, 2, 3, 5]), pl.DataFrame({"text": ["a", "b", "c"]})
+    reads = Reads(offsets, np.zeros(5, np.int32), items=Items(offsets, np.arange(5)))
+    reference = Reference(frame, None, reads, np.zeros((5, 2)), np.zeros((5, 2)))
+    assert reference.texts_with(np.array([1, 1, 0, 0, 1], bool)) == 2
+    assert reference.texts_with(np.zeros(5, bool)) == 0
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
+def test_the_page_marks_the_answer_in_its_context(run, tmp_path):
+    """`kft serve` in a process of its own; characters beyond 16 bits before the answer."""
+    from kft import export
+
+    export.export(run, "savedmodel", tmp_path / "films", verify=False)
+    server = Server(tmp_path / "films", tmp_path / "log")
+    try:
+        address = (
+            f"http://127.0.0.1:{server.port}/#question=the%20good&context={quote('😀 the <b> good film')}"
+        )
+        page = subprocess.run(
+            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000",
+             f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", address],
+            capture_output=True, text=True, timeout=60,
+        ).stdout  # fmt: skip
+    finally:
+        server.process.kill()
+        server.process.wait()
+    (answer,) = evaluate.predict(run, [("the good", "😀 the <b> good film")])
+    assert answer["answer"] == "good"
+    assert f'<mark title="{100 * answer["score"]:.1f} %">good</mark> film</p>' in page
+    assert "😀 the &lt;b&gt; <mark" in page
+    assert re.findall("<label[^>]*>([^<]*)</label>", page)[:2] == ["Question", "Context"]
+    assert f"<span>no answer</span><span>{100 * answer['none_score']:.1f} %</span>" in page
+
+
+def test_a_version_answers_null_where_its_run_always_answers(run, tmp_path):
+    """Of a run without questions that have no answer; nothing of it but its files is asked."""
+    from kft import export
+    from kft.serve.answers import Answers
+
+    content = export.export(run, "savedmodel", tmp_path, verify=False)
+    content["learned"]["none_above"] = None
+    answers = Answers(tmp_path / "1", content)
+    columns = {"question": np.array([b"the good"] * 2), "context": np.array([b"plot plot", b"\xff good"])}
+    outputs = answers.answer(columns, lambda ids: np.zeros((*ids["token_ids"].shape, 2), np.float32))
+    assert outputs["none_score"].tolist() == [None, None]
+    assert all(outputs["answer"])
+    for answer, start, end, text in zip(
+        *(outputs[name] for name in ("answer", "start", "end")), ("plot plot", "\ufffd good"), strict=True
+    ):
+        assert text[start:end] == answer
+
+
+def test_wrong_answers_are_found(run, monkeypatch):
+    """In a table of predictions two right answers were exchanged for others."""
+    table = pl.read_parquet(run / "predictions.validation.parquet").with_row_index("row")
+    right = table.filter(
+        pl.col("answer") != "", pl.col("target").str.contains('"' + pl.col("answer") + '"', literal=True)
+    )
+    first = pl.col("candidates").list.first().struct.field("log_probability")
+    none, other = right.sort(first, descending=True)["row"].to_list()[:2]
+    assert audit.label_errors(run) == []
+    word, targets = table["text_pair"][other].split()[0], table["target"].to_list()
+    targets[none], targets[other] = '{"answers": []}', json.dumps({"answers": [[word, 0]]})
+    table = table.with_columns(target=pl.Series(targets))
+    doubts = TASKS[TASK].issues(table, runs.read_learned(runs.open_run(run)))
+    assert {doubt.row for doubt in doubts} == {none, other}
+    assert [doubt.probability for doubt in doubts] == sorted(doubt.probability for doubt in doubts)
+    for doubt in doubts:
+        assert doubt.suggested == table["answer"][doubt.row]
+        start, end = doubt.more["start"], doubt.more["end"]
+        assert table["text_pair"][doubt.row][start:end] == doubt.suggested
+        assert doubt.more["label"] == {none: "no answer", other: word}[doubt.row]
+    # A model that is mostly wrong knows nothing of wrong answers.
+    hopeless = table.with_columns(
+        target=pl.Series(['{"answers": [["plum", 0]]}'] * (len(targets) - 2) + table["target"][-2:].to_list())
+    )
+    learned = runs.read_learned(runs.open_run(run))
+    assert TASKS[TASK].issues(hopeless, learned) == []
+    monkeypatch.setattr("kft.tasks.question_answering.doubts.LEAST_AGREED", 0.0)
+    assert TASKS[TASK].issues(hopeless, learned)

@@ -132,7 +132,7 @@ def predict_ner(padding: str, job: Any, gate: Any) -> None:
         gate.end(len(answers))
 
 
-def _of_questions(tokenizer, questions: list[str], contexts: list[str], job: Any, padding: str = "dynamic"):
+def of_questions(tokenizer, questions: list[str], contexts: list[str], job: Any, padding: str = "dynamic"):
     return tokenizer(
         questions,
         contexts,
@@ -151,17 +151,17 @@ def train_qa(padding: str, job: Any, gate: Any) -> None:
 
     frame = pl.read_parquet(job.examples)
     model, tokenizer = _loaded(job, "AutoModelForQuestionAnswering")
-    encoded = _of_questions(tokenizer, frame["text"].to_list(), frame["text_pair"].to_list(), job, padding)
+    encoded = of_questions(tokenizer, frame["text"].to_list(), frame["text_pair"].to_list(), job, padding)
     answers, rows = frame.select("answer_start", "answer_end").rows(), []
     for i, n in enumerate(encoded["overflow_to_sample_mapping"]):
         inside = [place == 1 for place in encoded.sequence_ids(i)]
-        start, end = _place(encoded["offset_mapping"][i], inside, *answers[n])
+        start, end = place(encoded["offset_mapping"][i], inside, *answers[n])
         row = {key: encoded[key][i] for key in tokenizer.model_input_names}
         rows.append(row | {"start_positions": start, "end_positions": end})
     train_rows(model, rows, DataCollatorWithPadding(tokenizer), RandomSampler(rows), job, gate)
 
 
-def _place(offsets: list, inside: list[bool], start: int, end: int) -> tuple[int, int]:
+def place(offsets: list, inside: list[bool], start: int, end: int) -> tuple[int, int]:
     """First and last token of an answer; the first of all where the window does not hold it."""
     tokens = [i for i, read in enumerate(inside) if read]
     if offsets[tokens[0]][0] > start or offsets[tokens[-1]][1] < end:
@@ -184,7 +184,7 @@ def predict_qa(padding: str, job: Any, gate: Any) -> None:
         sample = evenly(lengths, gate.wait(), rng)
         gate.start()
         texts = [contexts[i] for i in sample]
-        encoded = _of_questions(tokenizer, [questions[i] for i in sample], texts, job)
+        encoded = of_questions(tokenizer, [questions[i] for i in sample], texts, job)
         starts, ends = [], []
         with torch.no_grad():
             for batch in _batches(tokenizer, encoded, job, padding):

@@ -10,6 +10,12 @@ accuracy at the end.
     python tools/parity.py [--preset FOLDER] [--steps 50] [--batch-size 8] [--max-length 64]
     [--json]
 
+With `--runs` it compares scores instead, of question answering runs over seeds and of the loop of
+`run_qa`, see `parity_answers`:
+
+    kft train squad.toml --seeds 1,2,3 --run RUNS
+    python tools/parity.py --runs RUNS [--json]
+
 Needs the extras `demo`, `torch` and `test`.
 """
 
@@ -21,6 +27,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import parity_answers
 import polars as pl
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
@@ -28,6 +35,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, B
 from kft import batches
 from kft.config import DataConfig
 from kft.data import sources
+from kft.errors import KftError
 from kft.models import presets
 from kft.text import rules_of, vocabulary_lines
 
@@ -37,12 +45,27 @@ LEARNING_RATE = 2e-5
 
 def main() -> None:
     arguments = read_arguments()
+    if arguments.runs:
+        compare_runs(Path(arguments.runs), arguments.as_json)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        result = compare(Path(folder), **vars(arguments) | {"as_json": None})
+        result = compare(Path(folder), **vars(arguments))
     if arguments.as_json:
         print(json.dumps(result))
     else:
         print_table(result)
+
+
+def compare_runs(folder: Path, as_json: bool) -> None:
+    """Prints the scores of runs and of the loop."""
+    try:
+        result = parity_answers.compare(folder)
+    except KftError as error:
+        raise SystemExit(f"{error.message}\nhint: {error.hint}") from None
+    if as_json:
+        print(json.dumps(result))
+    else:
+        parity_answers.print_table(result)
 
 
 def compare(
@@ -53,7 +76,7 @@ def compare(
     batch_size: int,
     max_length: int,
     seed: int,
-    as_json=None,
+    **others,
 ) -> dict:
     """{"losses": {name: [float]}, "largest_difference": {backend: float}, "accuracy": {…}}."""
     train, validation = examples(data, steps * batch_size, seed)
@@ -196,6 +219,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", help="folder of question answering runs over seeds, to compare scores with")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
     return parser.parse_args()
 

@@ -212,13 +212,10 @@ def _by_keras_hub(exported: dict[str, Any], folder: Path) -> str:
 
 
 def _by_tensorflow(exported: dict[str, Any], folder: Path) -> str:
-    signature, tokens = "serving_default", "answers_of_tokens"
     texts = ", ".join(f'{name}=tf.constant(["…"])' for name in exported["inputs"])
-    call = (
-        f'signatures["{signature}"]({texts})'
-        if signature in exported["signatures"]
-        else f'signatures["{tokens}"]'
-    )
+    ways = {"serving_default": f"({texts})", "answers_of_tokens": "", "tokens": ""}
+    name = next(name for name in ways if name in exported["signatures"])
+    call = f'signatures["{name}"]{ways[name]}'
     return (
         "import tensorflow as tf\nimport tensorflow_text  # its operations are in the graph\n\n"
         f"model = tf.saved_model.load(folder)\nmodel.{call}"

@@ -33,6 +33,8 @@ FIELDS: dict[str, str] = {
     "inputs[]": "names of the texts of an example",
     "max_length": "tokens of an example at most, special ones included; longer texts are cut, or read in windows",
     "windows.stride": "(savedmodel) tokens that a window of a longer text shares with the one before; absent where it is cut",
+    "learned.*": "(savedmodel) as in model.json: what the server turns the logits of each token into answers with",
+    "learned.thresholds[]": "(savedmodel) see learned",
     "windows.merged": "(savedmodel) mean or max: what the logits of the windows become",
     "pooling": "cls or mean",
     "activation": "of the feed-forward layers",

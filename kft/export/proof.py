@@ -42,6 +42,12 @@ class Reference:
     logits: np.ndarray
     predictions: np.ndarray
 
+    def texts_with(self, marks: np.ndarray) -> int:
+        """Examples with a mark among their answers, bool [N], or of every token [M]."""
+        if self.reads.items is None:
+            return int(marks.sum())
+        return len(np.unique(np.repeat(np.arange(len(self.frame)), self.reads.counts)[marks]))
+
     def flat(self, logits: Any) -> np.ndarray:
         """An artefact's answers as `logits`: of padded rows [N, T, C] those of the tokens."""
         if self.reads.items is None:
@@ -118,7 +124,7 @@ def compare(source: Source, expected: Reference, numbers: Any, decided: Any = No
         )
     allowed = tolerance(source)
     comparison: dict[str, Any] = {
-        "examples": len(numbers),
+        "examples": len(expected.frame),
         "max_difference": float(np.abs(numbers - wanted).max(initial=0)),
         "tolerance": allowed,
     }
@@ -126,8 +132,8 @@ def compare(source: Source, expected: Reference, numbers: Any, decided: Any = No
         tie = task.ties(expected.predictions, learned, allowed)
         differs = np.asarray(decided) != task.decisions(expected.predictions, learned)
         differs = differs.reshape(len(differs), -1).any(axis=1) if len(differs) else tie
-        comparison["labels_that_differ"] = int((differs & ~tie).sum())
-        comparison["near_ties"] = int((differs & tie).sum())
+        comparison["labels_that_differ"] = expected.texts_with(differs & ~tie)
+        comparison["near_ties"] = expected.texts_with(differs & tie)
     return comparison
 
 

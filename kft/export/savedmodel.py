@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kft import backend
+from kft import backend, runs
 from kft.errors import KftError
 from kft.export import proof, tokenizer_files
 from kft.export.graph import Encoder, make_variables
@@ -60,8 +60,7 @@ def write(source: Source, folder: Path) -> dict[str, Any]:
         "`kft serve` splits texts by the tokenizer.json beside it"
     )
     described |= {"invalid_utf8": "bytes that are not UTF-8 count as U+FFFD", "notes": [note]}
-    stride = source.loaded.inputs.stride
-    return described | ({"windows": {"stride": stride}} if task.every_token and stride is not None else {})
+    return described | (_for_server(source) if task.every_token else {})
 
 
 def prove(source: Source, folder: Path) -> dict[str, Any]:
@@ -137,8 +136,16 @@ def _bare_answers(source: Source, tokens: Tokens, answered: proof.Reference, fol
 
 
 def text_names(source: Source) -> list[str]:
-    """The names of the texts of an example."""
-    return ["text", "text_pair"] if source.paired else ["text"]
+    """The names of the texts of an example, as its task calls them."""
+    names = source.loaded.task.texts
+    return [names.get(name, name) for name in (["text", "text_pair"] if source.paired else ["text"])]
+
+
+def _for_server(source: Source) -> dict[str, Any]:
+    """What export.json says for the answers that the server makes of the logits of each token."""
+    stride = source.loaded.inputs.stride
+    windows = {} if stride is None else {"windows": {"stride": stride}}
+    return windows | {"learned": runs.without_labels(source.loaded.learned)}
 
 
 def _windows(source: Source) -> dict[str, Any]:

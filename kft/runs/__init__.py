@@ -49,7 +49,15 @@ from kft.runs.folder import (
     settings_sha256,
 )
 from kft.runs.lock import LOCK, only_writer, try_lock, user_of
-from kft.runs.model import damaged, read_inputs, read_learned, read_model, write_learned, write_model
+from kft.runs.model import (
+    damaged,
+    read_inputs,
+    read_learned,
+    read_model,
+    without_labels,
+    write_learned,
+    write_model,
+)
 from kft.runs.more import more_epochs
 
 __all__ = [
@@ -97,6 +105,7 @@ __all__ = [
     "sweep",
     "try_lock",
     "user_of",
+    "without_labels",
     "write_by_library",
     "write_json",
     "write_plan",

@@ -32,15 +32,16 @@ def write_model(run: RunDir, content: Content, inputs: Inputs, learned: Learned)
         learned: what its task took from train; the labels stand in labels.json.
     """
     content = {"format": RUN_FORMAT, **content, "inputs": asdict(inputs)}
-    write_json(run.model, content | {"learned": _without_labels(learned)})
+    write_json(run.model, content | {"learned": without_labels(learned)})
 
 
 def write_learned(run: RunDir, learned: Learned) -> None:
     """Writes into model.json what is known only when the training is over: thresholds."""
-    write_json(run.model, read_model(run) | {"learned": _without_labels(learned)})
+    write_json(run.model, read_model(run) | {"learned": without_labels(learned)})
 
 
-def _without_labels(learned: Learned) -> Content:
+def without_labels(learned: Learned) -> Content:
+    """What a task took from train beside the labels, as fields of JSON."""
     return {key: value for key, value in asdict(learned).items() if key != "labels"}
 
 

@@ -14,6 +14,7 @@ from kft.text import BERT, Tokens, encode_frame, load_tokenizer
 from kft.text.tokenizers import ROLES
 
 Columns = dict[str, np.ndarray]
+TEXTS = ("text", "text_pair")  # columns of the texts, whatever the task calls them
 STEP_TOKENS = 4096  # of a model call, padding included: what it needs of memory
 
 
@@ -34,7 +35,7 @@ class Answers:
         special_tokens = {role: said[role] for role in ROLES if role in said}
         self._tokenizer = load_tokenizer((folder / "tokenizer.json").read_text("utf-8"), special_tokens)
         self._task: Task = TASKS[content["task"]]
-        self._learned = Learned(labels=tuple(content["labels"]))
+        self._learned = Learned(tuple(content["labels"]), **content.get("learned", {}))
         self.names: list[str] = content["inputs"]
         paired = len(self.names) > 1
         stride = content.get("windows", {}).get("stride")
@@ -44,15 +45,21 @@ class Answers:
     def answer(self, columns: Columns, compute: Callable[[Columns], np.ndarray]) -> Columns:
         """Bytes [N] by the names of the texts → objects [N] by the names of the task's fields.
 
-        Bytes that are not UTF-8 count as U+FFFD.
+        Bytes that are not UTF-8 count as U+FFFD. None stands for a field that an answer lacks.
 
         Args:
             columns: of the texts.
             compute: padded token ids, mask and segment ids → logits [rows, T, C].
+
+        Raises:
+            KftError: a first text leaves windows no room for the second.
         """
         frame = pl.DataFrame(
-            {name: [text.decode("utf-8", "replace") for text in columns[name]] for name in self.names},
-            schema=dict.fromkeys(self.names, pl.String),
+            {
+                column: [text.decode("utf-8", "replace") for text in columns[name]]
+                for column, name in zip(TEXTS, self.names, strict=False)
+            },
+            schema=dict.fromkeys(TEXTS[: len(self.names)], pl.String),
         )
         tokens = encode_frame(self._tokenizer, BERT, frame, self._inputs)
         reads = self._task.places(frame, tokens)
@@ -60,7 +67,7 @@ class Answers:
         predictions = self._task.predictions(logits, self._learned, reads)
         table = frame.with_columns(self._task.columns(predictions, self._learned))
         rows = [self._task.answer(row, self._learned) for row in table.iter_rows(named=True)]
-        return {name: _objects([row[name] for row in rows]) for name in self.fields}
+        return {name: _objects([row.get(name) for row in rows]) for name in self.fields}
 
 
 def _of_places(tokens: Tokens, reads: Any, compute: Callable[[Columns], np.ndarray]) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kft import backend
+from kft.errors import KftError
 from kft.later import Later
 from kft.serve.texts import Texts
 
@@ -173,7 +174,10 @@ def _of_task(answers: Any, tokens: Signature) -> dict[str, Signature]:
         return tokens.function(**{name: tf.constant(ids[name]) for name in tokens.inputs})["logits"].numpy()
 
     def answer(**columns: Any) -> dict[str, Any]:
-        return answers.answer({name: column.numpy() for name, column in columns.items()}, compute)
+        try:
+            return answers.answer({name: column.numpy() for name, column in columns.items()}, compute)
+        except KftError as error:
+            raise BadInput(error.message) from None
 
     inputs = {name: Tensor("string", (None,)) for name in answers.names}
     outputs = {name: Tensor(JSON, (None,), schema) for name, schema in answers.fields.items()}

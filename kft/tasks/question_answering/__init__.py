@@ -9,7 +9,7 @@ question, with their characters, over all windows of its context.
 from scipy.special import expit
 
 from kft.metrics import answers
-from kft.tasks.question_answering import candidates, details, golds, lines, reads
+from kft.tasks.question_answering import candidates, details, doubts, golds, lines, reads
 from kft.tasks.record import Export, Labels, Loss, Scoring, Task
 
 TASK = Task(
@@ -41,6 +41,7 @@ TASK = Task(
     differ=candidates.differ,
     counted="question",
     worst=details.worst,
+    issues=doubts.issues,
     scoring=Scoring(
         metrics=answers.METRICS,
         loss="answer_log_loss",
@@ -52,12 +53,13 @@ TASK = Task(
         unit="question",
     ),
     export=Export(
-        formats=("hf", "onnx"),
+        formats=("savedmodel", "hf", "onnx"),
         signature=None,
         in_graph=lambda *_: {},
         numbers="score",
         every_token=True,
         tried=lambda outputs, learned, reads: expit(outputs),
         pipeline="question-answering",
+        served=lines.SCHEMA,
     ),
 )

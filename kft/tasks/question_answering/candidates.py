@@ -115,11 +115,11 @@ def tune(learned: Learned, settings: Any, truths: np.ndarray, predictions: np.nd
 
 def scored(truths: np.ndarray, predictions: np.ndarray, learned: Learned, questions=None):
     texts = [candidates.answer for candidates in predictions]
-    losses = [-np.log(max(_right(c, g), LEAST)) for c, g in zip(predictions, truths, strict=True)]
+    losses = [-np.log(max(right_probability(c, g), LEAST)) for c, g in zip(predictions, truths, strict=True)]
     return truths, answers.answered(texts, list(truths), np.array(losses, np.float64))
 
 
-def _right(candidates: Candidates, golds: tuple[str, ...]) -> float:
+def right_probability(candidates: Candidates, golds: tuple[str, ...]) -> float:
     """The probability of the right answers."""
     if answers.right_ones(golds) == [""]:
         return float(np.exp(candidates.none))

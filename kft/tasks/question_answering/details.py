@@ -10,7 +10,7 @@ from kft.metrics.answers import Answered
 from kft.tasks.classification import mistakes_note
 from kft.tasks.golds import golds_in
 from kft.tasks.question_answering.candidates import of_row
-from kft.tasks.question_answering.golds import said
+from kft.tasks.question_answering.golds import NONE, said
 from kft.tasks.record import Mistakes
 
 SHOWN_CHARACTERS = 600  # of a context in a list of mistakes, around the answers
@@ -47,7 +47,7 @@ def worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
         verdict = [
             ("chip target", said(row["target"]), None),
             ("muted", "answered with", None),
-            ("chip wrong", row["answer"] or "no answer", f"{np.exp(sure):.1%}"),
+            ("chip wrong", row["answer"] or NONE, f"{np.exp(sure):.1%}"),
         ]
         places = [gold.start for gold in golds if gold.start is not None] + [a for a, _ in own.spans[:1]]
         context = _around(row["text_pair"] or "", places)

@@ -13,6 +13,7 @@ from kft.tasks.record import Learned
 
 NEEDS = '`data.question`, `data.context` and `data.answers` name the columns; `data.format = "squad"` reads SQuAD documents'
 LEFT_OUT = "answer_not_in_context"
+NONE = "no answer"  # in words
 
 
 def rows_of(labels: pl.Series) -> list[list[Gold]]:
@@ -88,7 +89,7 @@ def truths(labels: pl.Series, learned: Learned) -> np.ndarray:
 def said(label: str | None) -> str:
     """The right answers of a row in a few words."""
     golds = right_ones([gold.text for gold in golds_in(label) or []])
-    return " | ".join(dict.fromkeys(golds)) or "no answer"
+    return " | ".join(dict.fromkeys(golds)) or NONE
 
 
 def listed(rows: list) -> np.ndarray:

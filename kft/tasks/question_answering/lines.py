@@ -6,9 +6,37 @@ from typing import Any
 import numpy as np
 
 from kft.tasks.question_answering.candidates import of_row
+from kft.tasks.question_answering.golds import NONE
 from kft.tasks.record import Learned, Written
 
 LEAST_DOUBT = -1e9  # JSON has no infinite numbers
+_SPAN = {
+    "start": "its first character in the context, counted from 0",
+    "end": "the character after its last",
+}
+_BEST = {
+    "answer": {"type": "string"},
+    **{name: {"type": "integer", "description": meaning} for name, meaning in _SPAN.items()},
+    "score": {"type": "number", "description": "its probability"},
+}
+# Of an answer's fields, for those who read it as JSON.
+SCHEMA = {
+    "answer": {"type": "string", "description": "empty where the context has none"},
+    **{
+        name: {"type": ["integer", "null"], "description": f"{meaning}; null without an answer"}
+        for name, meaning in _SPAN.items()
+    },
+    "score": {"type": "number", "description": "probability of the answer, or of none"},
+    "none_score": {
+        "type": ["number", "null"],
+        "description": "probability of no answer; null where the model always gives one",
+    },
+    "best": {
+        "type": "array",
+        "description": "the likeliest answers, the likeliest first",
+        "items": {"type": "object", "properties": _BEST},
+    },
+}
 
 
 def answer(row: dict[str, Any], learned: Learned) -> dict[str, Any]:
@@ -49,4 +77,4 @@ SQUAD_NONE = Written(_doubt, "{", ",\n", "}\n", key)
 
 
 def in_words(answer: dict[str, Any]) -> str:
-    return f"{answer['answer']!r} ({answer['score']:.2f})" if answer["answer"] else "no answer"
+    return f"{answer['answer']!r} ({answer['score']:.2f})" if answer["answer"] else NONE
