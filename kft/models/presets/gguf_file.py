@@ -17,7 +17,7 @@ from kft.models.presets.record import Preset
 
 log = logging.getLogger(__name__)
 _PLAIN = ("F32", "F16", "BF16", "F64")  # types of numbers that are not quantised
-# Llama 3.1 and 3.2: the file has the divisors of the rates that these settings give.
+# Llama 3.1 to 3.3: the file has the divisors of the rates that these settings give.
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 _DIVISORS = "rope_freqs.weight"
 
@@ -101,7 +101,7 @@ class _Opened:
     def _scaling(self, key: str) -> dict[str, Any] | None:
         if _DIVISORS in self.tensors:
             divisors = self.tensors[_DIVISORS].data.astype(np.float32).ravel()
-            return {"rope_type": "llama3", "factor": float(divisors.max()), **_LLAMA3}
+            return {"rope_type": "llama3", "factor": float(np.rint(divisors.max())), **_LLAMA3}
         kind = self.metadata(f"{key}.type")
         if kind in (None, "none"):
             return None
@@ -181,4 +181,4 @@ def _check_divisors(opened: _Opened, sizes: Sizes) -> None:
     divisors = opened.tensors[_DIVISORS].data.astype(np.float32).ravel()
     expected = plain / rates(rope, sizes.more["head_dim"])
     if divisors.shape != expected.shape or not np.allclose(divisors, expected, rtol=1e-4):
-        raise unsupported(opened.name, f"{_DIVISORS} are not those of Llama 3.1 or 3.2")
+        raise unsupported(opened.name, f"{_DIVISORS} are not those of Llama 3.1 to 3.3")
