@@ -176,7 +176,9 @@ def test_quantised_weights_are_those_that_transformers_reads(tmp_path, caplog):
     path = write(tiny.make_decoder(tmp_path, "llama", **sizes), "llama", "Q8_0")
     model = build_language_model(presets.locate(str(path)))
     assert "weights dequantised from Q8_0" in caplog.text
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name).float().eval()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file=path.name, dtype="float32"
+    ).eval()
     with torch.no_grad():
         expected = [theirs(torch.tensor(ids[None])).logits[0].numpy() for ids in examples()]
     assert_alike(logits_of(model, examples()), expected)
