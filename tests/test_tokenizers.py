@@ -250,6 +250,32 @@ def test_added_tokens_need_vectors(folders):
         tokenizer_files.huggingface("x", folders["added"], len(VOCABULARY))
 
 
+def test_added_tokens_of_a_decoder_that_have_no_vectors_are_left_out(folders):
+    ours = tokenizer_files.huggingface("x", folders["added"], len(VOCABULARY), spare=True)
+    assert ours.size <= len(VOCABULARY)
+    whole = tokenizer_files.huggingface("x", folders["added"], 1000)
+    left_out = [token for token, i in whole.ids.items() if i >= len(VOCABULARY)]
+    assert left_out
+    assert max(max(ids, default=0) for ids in ours.encode(left_out)) < len(VOCABULARY)
+
+
+def test_older_files_of_gpt2(folders, tmp_path):
+    """vocab.json and merges.txt alone, as of the first checkpoints."""
+    model = json.loads((folders["roberta"] / "tokenizer.json").read_text("utf-8"))["model"]
+    special = {"<s>", "<pad>", "</s>", "<unk>", "<mask>"}
+    tokens = [token for token in model["vocab"] if token not in special] + ["<|endoftext|>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}), "utf-8")
+    merges = "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in model["merges"])
+    (tmp_path / "merges.txt").write_text(merges, "utf-8")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ours = tokenizer_files.huggingface("x", tmp_path, len(tokens))
+    texts = [*NASTY, "a<|endoftext|>b"]
+    assert_same(texts, ours.encode(texts), theirs(texts)["input_ids"])
+    roles = ("bos_token", "eos_token", "unk_token")
+    assert {role: getattr(theirs, role) for role in roles} == ours.special_tokens
+
+
 def test_only_berts_own_rules_have_tables_and_a_graph(pairs, tmp_path):
     plain = tokenizer_files.huggingface("x", make_bert_folder(tmp_path / "bert"), 100)
     assert rules_of(plain).lowercase

@@ -13,6 +13,7 @@ from kft.models.families.record import (
     TOKEN_CLASSES,
     Encoding,
     Family,
+    Gguf,
     HeadLayers,
     Sizes,
     Weight,
@@ -127,6 +128,30 @@ def _layer(blocks: Any, i: int, x: Any, context: Any, visible: Any) -> Any:
 _FUSED = ("h.{i}.attn.c_attn",)  # one layer gives queries, keys and values
 _PLAIN = {"dropped": False, "output_bias": False}
 
+_GGUF = Gguf(
+    "gpt2",
+    keys={
+        "block_count": "n_layer",
+        "context_length": "n_positions",
+        "embedding_length": "n_embd",
+        "feed_forward_length": "n_inner",
+        "attention.head_count": "n_head",
+        "attention.layer_norm_epsilon": "layer_norm_epsilon",
+    },
+    names={
+        "token_embd": "wte",
+        "position_embd": "wpe",
+        "blk.{i}.attn_norm": "h.{i}.ln_1",
+        "blk.{i}.attn_qkv": "h.{i}.attn.c_attn",
+        "blk.{i}.attn_output": "h.{i}.attn.c_proj",
+        "blk.{i}.ffn_norm": "h.{i}.ln_2",
+        "blk.{i}.ffn_up": "h.{i}.mlp.c_fc",
+        "blk.{i}.ffn_down": "h.{i}.mlp.c_proj",
+        "output_norm": "ln_f",
+        "output": "lm_head",
+    },
+)
+
 GPT2 = Family(
     name="gpt2",
     shape=DECODER,
@@ -154,4 +179,5 @@ GPT2 = Family(
         "feedforward": ("h.{i}.mlp.c_fc", "h.{i}.mlp.c_proj"),
     },
     run=encoders.encoder(_embed, _layer, _sight, lambda blocks, x: blocks.norm("ln_f", x)),
+    gguf=_GGUF,
 )

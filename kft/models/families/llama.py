@@ -1,6 +1,6 @@
 """Llama 2, 3, 3.1 and 3.2 (Touvron et al. 2023, Grattafiori et al. 2024), TinyLlama, SmolLM2."""
 
-from kft.models.families import decoders, encoders
+from kft.models.families import decoders, encoders, ggml
 from kft.models.families.parts import held_parts
 from kft.models.families.record import DECODER, Family
 
@@ -22,4 +22,5 @@ LLAMA = Family(
     depth=decoders.depth,
     adapters=decoders.ADAPTERS,
     run=encoders.encoder(decoders.embed, decoders.layer(NAMES), decoders.sight, decoders.finish(NAMES)),
+    gguf=ggml.interleaved("llama"),
 )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kft.models.families import decoders, encoders
+from kft.models.families import decoders, encoders, ggml
 from kft.models.families.parts import held_parts
 from kft.models.families.record import DECODER, Encoding, Family, Sizes
 from kft.models.families.settings import Settings
@@ -45,4 +45,5 @@ QWEN2 = Family(
     depth=decoders.depth,
     adapters=decoders.ADAPTERS,
     run=encoders.encoder(decoders.embed, decoders.layer(NAMES), decoders.sight, decoders.finish(NAMES)),
+    gguf=ggml.plain("qwen2"),
 )

@@ -1,6 +1,6 @@
 """Qwen 3 (Yang et al. 2025): a Llama whose queries and keys are normalised head by head."""
 
-from kft.models.families import decoders, encoders
+from kft.models.families import decoders, encoders, ggml
 from kft.models.families.parts import held_parts
 from kft.models.families.qwen2 import to_config, upper_windows
 from kft.models.families.record import DECODER, Family, Sizes
@@ -32,4 +32,5 @@ QWEN3 = Family(
     depth=decoders.depth,
     adapters=decoders.ADAPTERS,
     run=encoders.encoder(decoders.embed, decoders.layer(NAMES), decoders.sight, decoders.finish(NAMES)),
+    gguf=ggml.plain("qwen3"),
 )

@@ -197,6 +197,25 @@ class Hub:
 
 
 @dataclass(frozen=True)
+class Gguf:
+    """How GGUF files have a family.
+
+    Attributes:
+        architecture: `general.architecture` of the metadata.
+        keys: key of the metadata, after the architecture's name → config.json's key.
+        names: name in the file → name in the checkpoint, without ".weight" and ".bias", "{i}" for
+            the layer's number.
+        interleaved: last part of the name of a dense layer whose outputs the file has in pairs
+            → config.json's key of its heads.
+    """
+
+    architecture: str
+    keys: dict[str, str]
+    names: dict[str, str]
+    interleaved: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Family:
     """One kind of model.
 
@@ -231,6 +250,7 @@ class Family:
         tokens: a decoder's table of tokens, by the checkpoint's name.
         own_weights: sizes → {name: Weight} that a `models.holder` holds; None where they are those
             of the file.
+        gguf: how GGUF files have it; None where kft reads none.
     """
 
     name: str
@@ -255,6 +275,7 @@ class Family:
     reads_head: Callable[[Any], bool] = lambda settings: True
     shape: str = ENCODER
     tokens: str = "embed_tokens"
+    gguf: Gguf | None = None
 
     @property
     def segments(self) -> bool:

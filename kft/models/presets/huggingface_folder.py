@@ -9,6 +9,7 @@ import numpy as np
 from kft.errors import KftError
 from kft.models.families import (
     ANSWERS,
+    DECODER,
     ENCODERS,
     FAMILIES,
     MULTIPLE_CHOICE,
@@ -52,7 +53,7 @@ def read(name: str, folder: Path, config: dict) -> Preset:
         encoding=encoding,
         classifier_dropout=_dropout(settings, family.head_dropout),
         head=_head(settings, family, checkpoint, sizes),
-        tokenizer=tokenizer_files.huggingface(name, folder, sizes.vocabulary_size),
+        tokenizer=tokenizer_files.huggingface(name, folder, sizes.vocabulary_size, family.shape == DECODER),
     )
 
 

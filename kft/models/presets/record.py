@@ -13,15 +13,17 @@ class Preset:
 
     Attributes:
         name: as the user gave it.
-        kind: "keras" (KerasHub), "huggingface" or "run" (a finished run, named after its own
-            preset).
-        path: the folder of the files.
+        kind: "keras" (KerasHub), "huggingface", "gguf" or "run" (a finished run, named after its
+            own preset).
+        path: the folder of the files, or the GGUF file.
         tokenizer: of its own files.
         family: the kind of model.
         sizes, encoding: of the encoder.
         classifier_dropout: rate before the head, None where it is `dropout`.
         head: the head of a fine-tuned classifier, or None.
         adapter: folder of the adapters that are merged into the weights of `path`, or None.
+        note: what a user should know of the weights, or None.
+        chat_template: of the checkpoint, where a GGUF file has it.
     """
 
     name: str
@@ -34,3 +36,5 @@ class Preset:
     classifier_dropout: float | None
     head: Head | None
     adapter: Path | None = None
+    note: str | None = None
+    chat_template: str | None = None

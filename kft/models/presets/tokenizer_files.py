@@ -1,6 +1,7 @@
 """The tokenizer in a preset's folder, from the files of Hugging Face or of KerasHub."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from kft.errors import KftError
 from kft.models.presets import files, sentencepiece_file
 from kft.text import Tokenizer, load_tokenizer
 from kft.text.tokenizers import definition as definitions
-from kft.text.tokenizers.definition import BERT_TOKENS, ROBERTA_TOKENS, Definition
+from kft.text.tokenizers.definition import BERT_TOKENS, GPT2_TOKENS, ROBERTA_TOKENS, Definition
 from kft.text.tokenizers.record import ROLES
 
 _BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
@@ -16,20 +17,23 @@ _BYTE_BPE_CLASSES = ("RobertaTokenizer", "GPT2Tokenizer")
 _ALBERT_TOKENS = BERT_TOKENS | {"pad_token": "<pad>", "unk_token": "<unk>"}
 
 
-def huggingface(name: str, folder: Path, embeddings: int) -> Tokenizer:
+def huggingface(name: str, folder: Path, embeddings: int, spare: bool = False) -> Tokenizer:
     """The tokenizer of a folder that transformers wrote.
 
     Args:
         name: of the preset, for messages.
         folder: its files.
         embeddings: tokens that the model has vectors for.
+        spare: whether added tokens without vectors are left out; the texts' part of a model of
+            texts and images has such.
 
     Raises:
         KftError: files are missing or damaged, or it is not a tokenizer that kft has.
     """
     said = files.read_json_or_empty(name, folder / "tokenizer_config.json")
     definition = _definition(name, folder, said)
-    definition["added_tokens"] = _added_tokens(name, folder, definition, said)
+    added = _added_tokens(name, folder, definition, said)
+    definition["added_tokens"] = [entry for entry in added if not spare or entry["id"] < embeddings]
     return _load(name, definition, _roles(name, folder, definition, said), embeddings)
 
 
@@ -109,6 +113,8 @@ def _definition(name: str, folder: Path, said: dict) -> Definition:
             return _as_bert(name, whole, said)
         return _as_roberta(whole, said) if kind in _BYTE_BPE_CLASSES else dict(whole)
     if (folder / "vocab.json").exists() or kind in _BYTE_BPE_CLASSES:
+        if kind and kind not in _BYTE_BPE_CLASSES:
+            raise KftError(f"{name}: tokenizer.json is missing, which a {kind} needs", files.WHOLE_HINT)
         space = bool(said.get("add_prefix_space", False))
         return _byte_bpe(name, folder / "vocab.json", folder / "merges.txt", space)
     pieces = next(folder.glob("*.model"), None)
@@ -167,9 +173,16 @@ def _wordpiece(name: str, vocabulary: list[str], *settings: bool | None) -> Defi
 def _byte_bpe(name: str, vocabulary: Path, merges: Path, add_prefix_space: bool) -> Definition:
     ids = files.read_json(name, vocabulary)
     lines = [line for line in _lines(name, merges) if line and not line.startswith("#version")]
-    definition = _named(name, definitions.byte_bpe, ids, lines)
+    usual = {} if _usual_bytes(ids) is ROBERTA_TOKENS else {"special": GPT2_TOKENS}
+    definition = _named(name, partial(definitions.byte_bpe, **usual), ids, lines)
     definition["pre_tokenizer"] = definition["pre_tokenizer"] | {"add_prefix_space": add_prefix_space}
     return definition
+
+
+def _usual_bytes(ids: Collection[str]) -> dict[str, str]:
+    """Role → special token of RoBERTa, or of GPT-2 where those are in the vocabulary."""
+    plain = GPT2_TOKENS["eos_token"] in ids and ROBERTA_TOKENS["cls_token"] not in ids
+    return GPT2_TOKENS if plain else ROBERTA_TOKENS
 
 
 def _check_vocabulary(name: str, whole: Definition) -> None:
@@ -188,7 +201,7 @@ def _roles(name: str, folder: Path, definition: Definition, said: dict) -> dict[
     said = files.read_json_or_empty(name, folder / "special_tokens_map.json") | said
     ids = definitions.ids_of(definition)
     kind = _named(name, definitions.kind_of, definition)
-    usual = BERT_TOKENS if kind == "wordpiece" or "[PAD]" in ids else ROBERTA_TOKENS
+    usual = BERT_TOKENS if kind == "wordpiece" or "[PAD]" in ids else _usual_bytes(ids)
     if "[CLS]" in ids and "<pad>" in ids:
         usual = _ALBERT_TOKENS
     roles = {}

@@ -23,6 +23,7 @@ ROBERTA_TOKENS = {
     "bos_token": "<s>",
     "eos_token": "</s>",
 }
+GPT2_TOKENS = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
 MAX_WORD_CHARACTERS = 100  # transformers calls longer words [UNK]
 KIND_HINT = "take a checkpoint whose tokenizer is a WordPiece, BPE with bytes or Unigram one"
 
@@ -111,33 +112,40 @@ def wordpiece(
 
 
 def byte_bpe(
-    vocabulary: Mapping[str, int], merges: Sequence[str], *, add_prefix_space: bool = False
+    vocabulary: Mapping[str, int],
+    merges: Sequence[str],
+    *,
+    add_prefix_space: bool = False,
+    special: Mapping[str, str] = ROBERTA_TOKENS,
 ) -> Definition:
-    """RoBERTa's tokenizer, which splits as GPT-2's does and has other special tokens.
+    """The tokenizer of RoBERTa, or of GPT-2, which splits alike.
 
     Args:
         vocabulary: token → id, bytes written as GPT-2 writes them.
         merges: "left right", the first one first.
         add_prefix_space: whether a text begins with a space.
+        special: role → token, ROBERTA_TOKENS or GPT2_TOKENS, which puts none around a text.
 
     Raises:
         KftError: the vocabulary lacks a special token.
     """
-    _check_special(vocabulary, ROBERTA_TOKENS, "RoBERTa")
+    kind = "RoBERTa" if special is ROBERTA_TOKENS else "GPT-2"
+    _check_special(vocabulary, special, kind)
     splitter = {
         "type": "ByteLevel",
         "add_prefix_space": add_prefix_space,
         "trim_offsets": True,
         "use_regex": True,
     }
+    around = [post_processor(ROBERTA, vocabulary)] if special is ROBERTA_TOKENS else []
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": _added(vocabulary, ROBERTA_TOKENS),
+        "added_tokens": _added(vocabulary, special),
         "normalizer": None,
         "pre_tokenizer": splitter,
-        "post_processor": {"type": "Sequence", "processors": [splitter, post_processor(ROBERTA, vocabulary)]},
+        "post_processor": {"type": "Sequence", "processors": [splitter, *around]},
         "decoder": splitter,
         "model": {
             "type": "BPE",
