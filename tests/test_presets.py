@@ -413,7 +413,7 @@ def test_a_head_of_another_size_is_explained(keras_folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message", "hint"),
     [
-        ("./nowhere", "no such folder", "a folder, a KerasHub name"),
+        ("./nowhere", "no such folder", "a folder, a GGUF file, a KerasHub name"),
         (
             "google-bert/bert-base-uncased",
             "no such folder",
