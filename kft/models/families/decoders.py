@@ -205,6 +205,11 @@ def to_config(sizes: Sizes, encoding: Encoding, keys: Mapping[str, str] = KEYS) 
     return {theirs: values[ours] for ours, theirs in keys.items()} | sizes.more
 
 
+def to_config_of_windows(sizes: Sizes, encoding: Encoding) -> dict[str, Any]:
+    """The same of a family whose config.json says whether layers slide."""
+    return to_config(sizes, encoding) | {"use_sliding_window": sizes.more["sliding_window"] is not None}
+
+
 # --- Weights
 
 

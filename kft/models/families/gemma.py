@@ -3,12 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from kft.models.families import decoders, encoders
-from kft.models.families.parts import held_parts
-from kft.models.families.record import DECODER, Encoding, Family, Sizes
+from kft.models.families import decoders, llama
+from kft.models.families.record import Encoding, Sizes
 from kft.models.families.settings import Settings
 
-NAMES = decoders.Names(kind="offset")
 HEAD_SIZE = 256  # of a config that does not name it
 
 
@@ -29,20 +27,8 @@ def embed(blocks: Any, inputs: dict[str, Any]) -> Any:
     return blocks.scale(decoders.embed(blocks, inputs), blocks.sizes.hidden_size**0.5)
 
 
-GEMMA = Family(
-    name="gemma",
-    shape=DECODER,
-    prefix="model.",
-    architecture="GemmaModel",
-    hub=None,
-    heads=decoders.heads("Gemma"),
-    template=decoders.TEMPLATE,
+GEMMA = replace(
+    llama.family("gemma", "Gemma", decoders.Names(kind="offset"), embed=embed),
     sizes=sizes,
     encoding=encoding,
-    to_config=decoders.to_config,
-    weights=decoders.weights(NAMES),
-    parts=held_parts,
-    depth=decoders.depth,
-    adapters=decoders.ADAPTERS,
-    run=encoders.encoder(embed, decoders.layer(NAMES), decoders.sight, decoders.finish(NAMES)),
 )

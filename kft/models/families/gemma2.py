@@ -1,11 +1,11 @@
 """Gemma 2 (Rivière et al. 2024): norms on both sides, alternating windows, capped scores."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from kft.models.families import decoders, encoders, gemma
-from kft.models.families.parts import held_parts
-from kft.models.families.record import DECODER, Family, Sizes
+from kft.models.families import decoders, gemma, llama
+from kft.models.families.record import Sizes
 from kft.models.families.settings import Settings
 
 NAMES = decoders.Names(
@@ -14,6 +14,8 @@ NAMES = decoders.Names(
     kind="offset",
 )
 KEYS = decoders.KEYS | {"activation": "hidden_activation"}
+encoding = partial(decoders.encoding, activation="gelu_pytorch_tanh", keys=KEYS)
+to_config = partial(decoders.to_config, keys=KEYS)
 
 
 def sizes(settings: Settings) -> Sizes:
@@ -36,20 +38,9 @@ def scales(settings: Settings, score_cap: float | None, logit_cap: float | None)
     }
 
 
-GEMMA2 = Family(
-    name="gemma2",
-    shape=DECODER,
-    prefix="model.",
-    architecture="Gemma2Model",
-    hub=None,
-    heads=decoders.heads("Gemma2"),
-    template=decoders.TEMPLATE,
+GEMMA2 = replace(
+    llama.family("gemma2", "Gemma2", NAMES, embed=gemma.embed),
     sizes=sizes,
-    encoding=partial(decoders.encoding, activation="gelu_pytorch_tanh", keys=KEYS),
-    to_config=partial(decoders.to_config, keys=KEYS),
-    weights=decoders.weights(NAMES),
-    parts=held_parts,
-    depth=decoders.depth,
-    adapters=decoders.ADAPTERS,
-    run=encoders.encoder(gemma.embed, decoders.layer(NAMES), decoders.sight, decoders.finish(NAMES)),
+    encoding=encoding,
+    to_config=to_config,
 )

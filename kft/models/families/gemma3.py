@@ -1,11 +1,9 @@
 """Gemma 3 (Kamath et al. 2025), its texts: near layers turn faster, queries and keys normalised."""
 
 from dataclasses import replace
-from functools import partial
 
-from kft.models.families import decoders, encoders, gemma, gemma2
-from kft.models.families.parts import held_parts
-from kft.models.families.record import DECODER, Family, Sizes
+from kft.models.families import decoders, gemma, gemma2, llama
+from kft.models.families.record import Sizes
 from kft.models.families.settings import Settings, unsupported
 
 NAMES = replace(gemma2.NAMES, head_norms=True)
@@ -31,20 +29,10 @@ def sizes(settings: Settings) -> Sizes:
     )
 
 
-GEMMA3 = Family(
-    name="gemma3_text",
-    shape=DECODER,
-    prefix="model.",
+GEMMA3 = replace(
+    llama.family("gemma3_text", "Gemma3", NAMES, embed=gemma.embed),
     architecture="Gemma3TextModel",
-    hub=None,
-    heads=decoders.heads("Gemma3"),
-    template=decoders.TEMPLATE,
     sizes=sizes,
-    encoding=partial(decoders.encoding, activation="gelu_pytorch_tanh", keys=gemma2.KEYS),
-    to_config=partial(decoders.to_config, keys=gemma2.KEYS),
-    weights=decoders.weights(NAMES),
-    parts=held_parts,
-    depth=decoders.depth,
-    adapters=decoders.ADAPTERS,
-    run=encoders.encoder(gemma.embed, decoders.layer(NAMES), decoders.sight, decoders.finish(NAMES)),
+    encoding=gemma2.encoding,
+    to_config=gemma2.to_config,
 )

@@ -1,13 +1,11 @@
 """Qwen 2 and 2.5 (Yang et al. 2024): a Llama whose queries, keys and values have biases."""
 
+from dataclasses import replace
 from typing import Any
 
-from kft.models.families import decoders, encoders, ggml
-from kft.models.families.parts import held_parts
-from kft.models.families.record import DECODER, Encoding, Family, Sizes
+from kft.models.families import decoders, ggml, llama
+from kft.models.families.record import Sizes
 from kft.models.families.settings import Settings
-
-NAMES = decoders.Names()
 
 
 def sizes(settings: Settings) -> Sizes:
@@ -23,27 +21,9 @@ def upper_windows(settings: Settings) -> dict[str, Any]:
     return decoders.windows(settings, kinds, window)
 
 
-def to_config(sizes: Sizes, encoding: Encoding) -> dict[str, Any]:
-    """See `Family.to_config`."""
-    slides = {"use_sliding_window": sizes.more["sliding_window"] is not None}
-    return decoders.to_config(sizes, encoding) | slides
-
-
-QWEN2 = Family(
-    name="qwen2",
-    shape=DECODER,
-    prefix="model.",
-    architecture="Qwen2Model",
-    hub=None,
-    heads=decoders.heads("Qwen2"),
-    template=decoders.TEMPLATE,
+QWEN2 = replace(
+    llama.family("qwen2", "Qwen2", decoders.Names(), output_bias=False),
     sizes=sizes,
-    encoding=decoders.encoding,
-    to_config=to_config,
-    weights=decoders.weights(NAMES, output_bias=False),
-    parts=held_parts,
-    depth=decoders.depth,
-    adapters=decoders.ADAPTERS,
-    run=encoders.encoder(decoders.embed, decoders.layer(NAMES), decoders.sight, decoders.finish(NAMES)),
+    to_config=decoders.to_config_of_windows,
     gguf=ggml.plain("qwen2"),
 )

@@ -1,12 +1,12 @@
 """Qwen 3 (Yang et al. 2025): a Llama whose queries and keys are normalised head by head."""
 
-from kft.models.families import decoders, encoders, ggml
-from kft.models.families.parts import held_parts
-from kft.models.families.qwen2 import to_config, upper_windows
-from kft.models.families.record import DECODER, Family, Sizes
+from dataclasses import replace
+
+from kft.models.families import decoders, ggml, llama
+from kft.models.families.qwen2 import upper_windows
+from kft.models.families.record import Sizes
 from kft.models.families.settings import Settings
 
-NAMES = decoders.Names(head_norms=True)
 HEAD_SIZE = 128  # of a config that does not name it
 
 
@@ -16,21 +16,9 @@ def sizes(settings: Settings) -> Sizes:
     return decoders.sizes(settings, head_dim=size, **upper_windows(settings))
 
 
-QWEN3 = Family(
-    name="qwen3",
-    shape=DECODER,
-    prefix="model.",
-    architecture="Qwen3Model",
-    hub=None,
-    heads=decoders.heads("Qwen3"),
-    template=decoders.TEMPLATE,
+QWEN3 = replace(
+    llama.family("qwen3", "Qwen3", decoders.Names(head_norms=True)),
     sizes=sizes,
-    encoding=decoders.encoding,
-    to_config=to_config,
-    weights=decoders.weights(NAMES),
-    parts=held_parts,
-    depth=decoders.depth,
-    adapters=decoders.ADAPTERS,
-    run=encoders.encoder(decoders.embed, decoders.layer(NAMES), decoders.sight, decoders.finish(NAMES)),
+    to_config=decoders.to_config_of_windows,
     gguf=ggml.plain("qwen3"),
 )

@@ -1,13 +1,11 @@
 """SmolLM3 (Bakouch et al. 2025): a Llama some of whose layers know no positions."""
 
-from typing import Any
+from dataclasses import replace
 
-from kft.models.families import decoders, encoders
-from kft.models.families.parts import held_parts
-from kft.models.families.record import DECODER, Encoding, Family, Sizes
+from kft.models.families import decoders, llama
+from kft.models.families.record import Sizes
 from kft.models.families.settings import Settings, damaged
 
-NAMES = decoders.Names()
 BASE = 2_000_000.0  # of the rotary angles of a config that names none
 
 
@@ -28,26 +26,8 @@ def sizes(settings: Settings) -> Sizes:
     )
 
 
-def to_config(sizes: Sizes, encoding: Encoding) -> dict[str, Any]:
-    """See `Family.to_config`."""
-    slides = {"use_sliding_window": sizes.more["sliding_window"] is not None}
-    return decoders.to_config(sizes, encoding) | slides
-
-
-SMOLLM3 = Family(
-    name="smollm3",
-    shape=DECODER,
-    prefix="model.",
-    architecture="SmolLM3Model",
-    hub=None,
-    heads=decoders.heads("SmolLM3"),
-    template=decoders.TEMPLATE,
+SMOLLM3 = replace(
+    llama.family("smollm3", "SmolLM3", decoders.Names()),
     sizes=sizes,
-    encoding=decoders.encoding,
-    to_config=to_config,
-    weights=decoders.weights(NAMES),
-    parts=held_parts,
-    depth=decoders.depth,
-    adapters=decoders.ADAPTERS,
-    run=encoders.encoder(decoders.embed, decoders.layer(NAMES), decoders.sight, decoders.finish(NAMES)),
+    to_config=decoders.to_config_of_windows,
 )
