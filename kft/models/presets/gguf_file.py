@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class _Opened:
     metadata: Callable[[str], Any]
     tensors: dict[str, Any]
 
-    @property
+    @cached_property
     def family(self) -> Family:
         kind = self.metadata("general.architecture")
         known = {family.gguf.architecture: family for family in FAMILIES.values() if family.gguf}
@@ -84,15 +85,16 @@ class _Opened:
             raise unsupported(self.name, f"is a GGUF file of a {kind}, kft reads {', '.join(known)}")
         return known[kind]
 
-    @property
+    @cached_property
     def config(self) -> dict[str, Any]:
         """What config.json would say."""
         gguf = self.family.gguf
         values = {key: self.metadata(f"{gguf.architecture}.{ours}") for ours, key in gguf.keys.items()}
         config = {key: value for key, value in values.items() if value is not None}
-        config["vocab_size"] = len(self.metadata("tokenizer.ggml.tokens") or ())
         table = self.tensors.get("token_embd.weight")
-        if table is not None:
+        if table is None:
+            config["vocab_size"] = len(self.metadata("tokenizer.ggml.tokens") or ())
+        else:
             config["vocab_size"] = int(table.shape[1])
         config["tie_word_embeddings"] = "output.weight" not in self.tensors
         scaling = self._scaling(f"{gguf.architecture}.rope.scaling")
@@ -114,8 +116,13 @@ class _Opened:
         stem, _, last = name.rpartition(".")
         layer = re.search(r"\.(\d+)\.", name)
         number = layer[1] if layer else ""
-        names = {ours.format(i=number): theirs for theirs, ours in self.family.gguf.names.items()}
-        return self.tensors.get(f"{names[stem].format(i=number)}.{last}") if stem in names else None
+        theirs = self._names.get(stem.replace(f".{number}.", ".{i}.", 1) if layer else stem)
+        return None if theirs is None else self.tensors.get(f"{theirs.format(i=number)}.{last}")
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """Name in the checkpoint → name in the file, both with "{i}" for a layer's number."""
+        return {ours: theirs for theirs, ours in self.family.gguf.names.items()}
 
     def array(self, name: str, weight: Weight) -> np.ndarray:
         """A weight as float32, a kernel as [inputs, outputs]."""

@@ -8,7 +8,7 @@ import tokenizers
 from kft.errors import KftError
 from kft.models.presets import files
 from kft.text import Tokenizer, load_tokenizer
-from kft.text.tokenizers.definition import Definition
+from kft.text.tokenizers.definition import Definition, bpe_model
 
 _CONTROL, _USER_DEFINED = 3, 4  # of `tokenizer.ggml.token_type`
 _ROLES = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
@@ -84,6 +84,8 @@ def _definition(tokens: list[str], metadata: Callable[[str], Any], split: dict[s
         for i, (token, kind) in enumerate(zip(tokens, types, strict=True))
         if kind == _USER_DEFINED or (kind == _CONTROL and set(token) <= letters)
     ]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    model = bpe_model(vocabulary, metadata("tokenizer.ggml.merges") or [])
     return {
         "version": "1.0",
         "added_tokens": added,
@@ -91,16 +93,5 @@ def _definition(tokens: list[str], metadata: Callable[[str], Any], split: dict[s
         "pre_tokenizer": split["pre_tokenizer"],
         "post_processor": None,
         "decoder": _BYTES,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": split.get("ignore_merges", False),
-            "vocab": {token: i for i, token in enumerate(tokens)},
-            "merges": metadata("tokenizer.ggml.merges") or [],
-        },
+        "model": model | {"ignore_merges": split.get("ignore_merges", False)},
     }

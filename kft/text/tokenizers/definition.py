@@ -147,17 +147,22 @@ def byte_bpe(
         "pre_tokenizer": splitter,
         "post_processor": {"type": "Sequence", "processors": [splitter, *around]},
         "decoder": splitter,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "vocab": dict(vocabulary),
-            "merges": list(merges),
-        },
+        "model": bpe_model(vocabulary, merges),
+    }
+
+
+def bpe_model(vocabulary: Mapping[str, int], merges: Sequence[str]) -> dict[str, Any]:
+    """The `model` of a byte-level BPE definition; for the arguments see `byte_bpe`."""
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": "",
+        "end_of_word_suffix": "",
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "vocab": dict(vocabulary),
+        "merges": list(merges),
     }
 
 
