@@ -4,7 +4,7 @@ S is the number of resamples, N of examples, C of classes, Z of occupied cells o
 matrix.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +82,25 @@ def chunks(resamples: int, cells: int) -> Iterator[int]:
     """Sizes that add up to `resamples`, of which one times `cells` fits in memory."""
     size = max(1, CHUNK_CELLS // max(cells, 1))
     yield from (min(size, resamples - done) for done in range(0, resamples, size))
+
+
+def resampled(
+    score: Callable[[np.ndarray], dict[str, np.ndarray]], total: int, cells: int, generator, resamples: int
+) -> dict[str, np.ndarray]:
+    """Scores [S] of resampled rows; {} without rows.
+
+    Args:
+        score: how often s resamples hold each row, float64 [s, N] → scores [s] by their names.
+        total: N.
+        cells: numbers that a resample takes in memory.
+        generator: of the draws.
+        resamples: S.
+    """
+    parts = []
+    for size in chunks(resamples, cells) if total else ():
+        counts = generator.multinomial(total, np.full(total, 1 / total), size=size).astype(np.float64)
+        parts.append(score(counts))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
 def resampled_classes(

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from kft.tasks import TASKS
+from kft.tasks.objects import listed
 from kft.tasks.record import Inputs, Learned, Task
 from kft.text import BERT, Tokens, encode_frame, load_tokenizer
 from kft.text.tokenizers import ROLES
@@ -67,7 +68,7 @@ class Answers:
         predictions = self._task.predictions(logits, self._learned, reads)
         table = frame.with_columns(self._task.columns(predictions, self._learned))
         rows = [self._task.answer(row, self._learned) for row in table.iter_rows(named=True)]
-        return {name: _objects([row.get(name) for row in rows]) for name in self.fields}
+        return {name: listed([row.get(name) for row in rows]) for name in self.fields}
 
 
 def _of_places(tokens: Tokens, reads: Any, compute: Callable[[Columns], np.ndarray]) -> np.ndarray:
@@ -96,11 +97,3 @@ def _padded(tokens: Tokens, rows: np.ndarray) -> Columns:
         "padding_mask": mask.astype(np.int32),
         "segment_ids": segments.astype(np.int32),
     }
-
-
-def _objects(values: list[Any]) -> np.ndarray:
-    """[N] of objects, lists among them."""
-    result = np.empty(len(values), object)
-    for i, value in enumerate(values):
-        result[i] = value
-    return result

@@ -49,6 +49,14 @@ class Tensor:
     schema: Any = None
 
 
+def is_bare(tensors: dict[str, Tensor]) -> bool:
+    """Whether a row is its value alone, as of TensorFlow Serving's lone tensors.
+
+    What a task says keeps its name.
+    """
+    return len(tensors) == 1 and all(tensor.dtype != JSON for tensor in tensors.values())
+
+
 @dataclass(frozen=True)
 class Signature:
     """One way to call a model; `method` is TensorFlow Serving's name of the kind of call."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kft import __version__
-from kft.serve.model import JSON, PREDICT, Model, Signature, Tensor
+from kft.serve.model import JSON, PREDICT, Model, Signature, Tensor, is_bare
 
 _KINDS = {"string": "string", "float32": "number", "float64": "number", "bool": "boolean"}
 
@@ -101,8 +101,7 @@ def _responses(answer: dict[str, Any]) -> dict[str, Any]:
 def _row(tensors: dict[str, Tensor]) -> dict[str, Any]:
     """The schema of a row: a bare value if there is one tensor, as in TensorFlow Serving."""
     rows = {name: _schema(tensor, tensor.shape[1:]) for name, tensor in tensors.items()}
-    bare = len(rows) == 1 and all(tensor.dtype != JSON for tensor in tensors.values())
-    return next(iter(rows.values())) if bare else {"type": "object", "properties": rows}
+    return next(iter(rows.values())) if is_bare(tensors) else {"type": "object", "properties": rows}
 
 
 def _columns(tensors: dict[str, Tensor]) -> dict[str, Any]:

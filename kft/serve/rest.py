@@ -76,9 +76,7 @@ def predict(body: Mapping[str, Any], model: Model) -> Call:
     count = sizes.pop()
     if not count:
         raise bad(f"'{'instances' if rows else 'inputs'}' is empty")
-    # A lone tensor has no name in TensorFlow Serving's answers; what a task says keeps its own.
-    bare = len(signature.outputs) == 1 and all(t.dtype != models.JSON for t in signature.outputs.values())
-    answer = _rows_answer if rows else _columns_answer
+    answer, bare = _rows_answer if rows else _columns_answer, models.is_bare(signature.outputs)
     return Call(name, columns, count, lambda outputs: answer(outputs, bare))
 
 

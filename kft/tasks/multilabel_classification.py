@@ -6,6 +6,7 @@ it reaches the label's threshold.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -186,11 +187,9 @@ def _checked(targets: Any, predictions: Any, classes: int) -> tuple[np.ndarray, 
 
 
 def _details(targets, predictions, labels, generator, resamples: int) -> dict[str, Any]:
-    total, parts = len(targets), []
-    for size in bootstrap.chunks(resamples, total + 3 * targets.shape[1]) if total else ():
-        counts = generator.multinomial(total, np.full(total, 1 / total), size=size).astype(np.float64)
-        parts.append(bootstrap.label_scores(targets, predictions[:, :, 1], counts))
-    drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    total = len(targets)
+    score = partial(bootstrap.label_scores, targets, predictions[:, :, 1])
+    drawn = bootstrap.resampled(score, total, total + 3 * targets.shape[1], generator, resamples)
     return {
         "examples": total,
         "intervals": bootstrap.intervals(drawn, total),

@@ -9,6 +9,7 @@ question, with their characters, over all windows of its context.
 from scipy.special import expit
 
 from kft.metrics import answers
+from kft.tasks import objects
 from kft.tasks.question_answering import candidates, details, doubts, golds, lines, reads
 from kft.tasks.record import Export, Labels, Loss, Scoring, Task
 
@@ -45,7 +46,7 @@ TASK = Task(
     scoring=Scoring(
         metrics=answers.METRICS,
         loss="answer_log_loss",
-        checked=candidates.checked,
+        checked=objects.checked,
         numbers=lambda given: given.losses,
         details=details.details,
         resampled=details.resampled,

@@ -9,8 +9,7 @@ import polars as pl
 from scipy.special import log_softmax, logsumexp
 
 from kft.metrics import answers
-from kft.metrics.answers import Answered
-from kft.tasks.question_answering.golds import listed
+from kft.tasks.objects import listed
 from kft.tasks.record import Learned, Reads
 
 BEST = 20  # answers that are kept of a question, and starts and ends that are tried of a window
@@ -195,9 +194,3 @@ def differ(predictions: np.ndarray, learned: Learned) -> tuple[np.ndarray, np.nd
     pairs = list(zip(*predictions, strict=True))
     unlike = [len({answers.normalized(c.answer) for c in own}) > 1 for own in pairs]
     return np.array(unlike, bool), -np.array([min(c.probability for c in own) for own in pairs])
-
-
-def checked(targets: Any, given: Answered, classes: int) -> tuple[np.ndarray, Answered]:
-    if len(targets) != len(given):
-        raise ValueError(f"predictions must be of {len(targets)} rows, got: {len(given)}")
-    return targets, given

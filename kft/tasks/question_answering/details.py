@@ -1,5 +1,6 @@
 """What stands behind the scores: intervals, counts, the worst mistakes."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,8 @@ SHOWN_CHARACTERS = 600  # of a context in a list of mistakes, around the answers
 
 
 def details(targets, given: Answered, labels, generator, resamples: int) -> dict[str, Any]:
-    total, parts = len(given), []
-    for size in bootstrap.chunks(resamples, 4 * total) if total else ():
-        counts = generator.multinomial(total, np.full(total, 1 / total), size=size).astype(np.float64)
-        parts.append(resampled(targets, given, counts))
-    drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    total, score = len(given), partial(resampled, targets, given)
+    drawn = bootstrap.resampled(score, total, 4 * total, generator, resamples)
     return {
         "examples": total,
         "without_answer": int((~given.has_answer).sum()),

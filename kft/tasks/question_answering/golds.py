@@ -9,6 +9,7 @@ from kft.errors import KftError
 from kft.metrics.answers import right_ones
 from kft.tasks import labels as checks
 from kft.tasks.golds import Gold, golds_in, located
+from kft.tasks.objects import listed
 from kft.tasks.record import Learned
 
 NEEDS = '`data.question`, `data.context` and `data.answers` name the columns; `data.format = "squad"` reads SQuAD documents'
@@ -90,11 +91,3 @@ def said(label: str | None) -> str:
     """The right answers of a row in a few words."""
     golds = right_ones([gold.text for gold in golds_in(label) or []])
     return " | ".join(dict.fromkeys(golds)) or NONE
-
-
-def listed(rows: list) -> np.ndarray:
-    """[N] of objects, whatever their lengths."""
-    result = np.empty(len(rows), object)
-    for i, row in enumerate(rows):
-        result[i] = row
-    return result

@@ -8,6 +8,7 @@ say, which is neither trained on nor scored. Each word is answered at its first 
 import numpy as np
 
 from kft.metrics import entities
+from kft.tasks import objects
 from kft.tasks.record import Export, Labels, Loss, Scoring, Task, Written
 from kft.tasks.token_classification import answers, details, doubts, predictions, reads, tags
 
@@ -40,7 +41,7 @@ TASK = Task(
     scoring=Scoring(
         metrics=entities.METRICS,
         loss="token_log_loss",
-        checked=details.checked,
+        checked=objects.checked,
         numbers=lambda tagged: tagged.losses,
         details=details.details,
         resampled=lambda targets, tagged, counts: entities.scores(tagged, counts),

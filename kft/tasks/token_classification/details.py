@@ -1,9 +1,9 @@
 """What stands behind the scores: intervals, types, confusions, the worst mistakes."""
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from kft.metrics import bootstrap, entities
@@ -17,18 +17,9 @@ SHOWN_ENTITIES = 6  # of a sentence, in a list of mistakes
 CONFUSIONS = 1000  # pairs of types that are kept
 
 
-def checked(targets: Any, tagged: Tagged, classes: int) -> tuple[np.ndarray, Tagged]:
-    if len(targets) != len(tagged):
-        raise ValueError(f"predictions must be of {len(targets)} rows, got: {len(tagged)}")
-    return targets, tagged
-
-
 def details(targets, tagged: Tagged, labels, generator, resamples: int) -> dict[str, Any]:
-    total, parts = len(tagged), []
-    for size in bootstrap.chunks(resamples, total + 6 * len(tagged.kinds)) if total else ():
-        counts = generator.multinomial(total, np.full(total, 1 / total), size=size).astype(np.float64)
-        parts.append(entities.scores(tagged, counts))
-    drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    total, score = len(tagged), partial(entities.scores, tagged)
+    drawn = bootstrap.resampled(score, total, total + 6 * len(tagged.kinds), generator, resamples)
     sums = tagged.counts.sum(axis=0)
     columns = zip(tagged.kinds, *entities.by_type(sums), sums[2], strict=True)
     return {

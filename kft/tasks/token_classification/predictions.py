@@ -9,8 +9,8 @@ from scipy.special import softmax
 from kft.metrics import entities
 from kft.metrics.entities import Tagged
 from kft.tasks import words
+from kft.tasks.objects import listed
 from kft.tasks.record import Learned, Reads
-from kft.tasks.token_classification.tags import listed
 
 
 def predictions(outputs: np.ndarray, learned: Learned, reads: Reads) -> np.ndarray:

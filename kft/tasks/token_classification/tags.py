@@ -10,6 +10,7 @@ from kft.errors import KftError, did_you_mean
 from kft.metrics import entities
 from kft.tasks import labels as checks
 from kft.tasks import words
+from kft.tasks.objects import listed
 from kft.tasks.record import Learned
 
 
@@ -99,11 +100,3 @@ def learn(train: pl.DataFrame, known: list[str] | None = None, settings: Any = N
 def truths(labels: pl.Series, learned: Learned) -> np.ndarray:
     """Tags of each row, [N] tuples."""
     return listed([tuple(row) for row in rows_of(labels)])
-
-
-def listed(rows: list) -> np.ndarray:
-    """[N] of objects, whatever their lengths."""
-    result = np.empty(len(rows), object)
-    for i, row in enumerate(rows):
-        result[i] = row
-    return result
