@@ -12,7 +12,7 @@ from kft.config import Config
 from kft.data import sources, splits
 from kft.data.splits import notices
 from kft.data.splits.alike import plainly
-from kft.errors import KftError
+from kft.errors import KftError, clipped
 from kft.models import presets
 from kft.tasks import TASKS
 from kft.tasks.labels import positive_of
@@ -227,5 +227,4 @@ def _error_lines(errors: list[dict[str, Any]]) -> list[str]:
 
 def _clipped(text: str, width: int = 40) -> str:
     """A text on one line, long ones cut."""
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return clipped(" ".join(text.split()), width)

@@ -25,6 +25,16 @@ def first_rows(problems: list[str]) -> str:
     return "\n".join(problems[:SHOWN_ROWS] + rest)
 
 
+def clipped(text: str, width: int = 40) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def such(count: int, what: str, name: str) -> str:
+    """ " (3 such words in a.csv)" after the first of several, or an empty string."""
+    return f" ({count:,} such {what} in {name})" if count > 1 else ""
+
+
 def closest(name: str, options: Iterable[str]) -> str | None:
     """The option most like `name`, or None when nothing is near."""
     by_folded = {option.lower(): option for option in map(str, options)}

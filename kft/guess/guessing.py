@@ -157,7 +157,7 @@ def _tagged(table: Table, wanted_task: str | None) -> Guess | None:
     word, tag = min(pairs, key=lambda pair: (_rank(pair[0], OF_WORDS), _rank(pair[1], OF_TAGS)))
     own = TASKS.rules[task].columns
     kinds = sorted({str(item) for value in tag.present for item in value})
-    contents = f"{len(kinds)} tags: {', '.join(kinds[:6])}{', …' if len(kinds) > 6 else ''}"
+    contents = f"{len(kinds)} tags: {_first(kinds)}"
     others = [t for w, t in pairs if w is word and t is not tag]
     decisions = [Decision("task", task, "each row has words, and a tag for each")]
     if word.name != own["tokens"]:
@@ -166,6 +166,11 @@ def _tagged(table: Table, wanted_task: str | None) -> Guess | None:
         more = tuple(("data.tags", c.name, f"{c.display_name} is as long") for c in others)
         decisions.append(Decision("data.tags", tag.name, contents, more))
     return Guess(decisions)
+
+
+def _first(kinds: list[str]) -> str:
+    """The first few of them, with commas between."""
+    return ", ".join(kinds[:6]) + (", …" if len(kinds) > 6 else "")
 
 
 def _as_long(words: Column, tags: Column) -> bool:
@@ -194,7 +199,7 @@ def _marked(table: Table, wanted_task: str | None) -> Guess | None:
     if marks is None or not texts:
         return None
     kinds = sorted({e.label for value in marks.present for e in tagging.entities_in(value)})
-    reason = f"its lists mark {', '.join(kinds[:6])}{', …' if len(kinds) > 6 else ''} by characters"
+    reason = f"its lists mark {_first(kinds)} by characters"
     decisions = [Decision("task", task, "entities are marked in a text"), _texts(texts, None)[0]]
     return Guess([*decisions, Decision("data.entities", marks.name, reason)])
 

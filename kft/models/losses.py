@@ -100,10 +100,14 @@ class _CrossEntropyOfSpans(keras.losses.Loss):
 
 def _log_softmax_of_spans(y_true, y_pred):
     """Log-probability of each read place as start and as end of its span, [R, M, 2]."""
-    ops, number = keras.ops, y_true[..., -1]
-    together = ops.equal(number[:, :, None], number[:, None, :])  # [R, M, M]
+    ops, together = keras.ops, _together_in_rows(y_true[..., -1])
     rivals = ops.where(together[..., None], y_pred[:, None], ops.cast(-1e9, y_pred.dtype))  # [R, M, M, 2]
     return y_pred - ops.logsumexp(rivals, axis=2)
+
+
+def _together_in_rows(numbers):
+    """Whether two places of a packed row have the same number, of [R, M] → [R, M, M]."""
+    return keras.ops.equal(numbers[:, :, None], numbers[:, None, :])
 
 
 def _mean_of_windows(y_pred, windows):
@@ -175,9 +179,9 @@ def _between_rivals(y_true, p, q):
 
 
 def _between_spans(y_true, p, q):
-    ops, number = keras.ops, y_true[..., -1]
+    ops = keras.ops
     parts = _apart(*(_log_softmax_of_spans(y_true, scores) for scores in (p, q)))  # [R, M, 2]
-    together = ops.cast(ops.equal(number[:, :, None], number[:, None, :]), p.dtype)
+    together = ops.cast(_together_in_rows(y_true[..., -1]), p.dtype)
     ends = ops.cast(y_true[..., :2], p.dtype)
     sums = ops.sum(ends * ops.matmul(together, parts), axis=-1)
     return sums / ops.maximum(ops.sum(ends, axis=-1), 1.0)

@@ -1,5 +1,6 @@
 """Choice: the right one of the rows of a question; the rows of a question compete."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import polars as pl
 from scipy.special import softmax
 
 from kft import metrics
-from kft.errors import KftError
+from kft.errors import KftError, clipped
 from kft.metrics import bootstrap
 from kft.tasks import labels as checks
 from kft.tasks.classification import mistakes_note
@@ -149,10 +150,11 @@ def _differ(predictions: np.ndarray, learned: Learned) -> tuple[np.ndarray, np.n
 def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
     """Questions whose chosen row is wrong, the surest first; their choices by the last text."""
     choice = "text_pair" if "text_pair" in table.columns else "text"
+    short = partial(clipped, width=CHOICE_LENGTH)
     sides = {"target": pl.col("target").is_in(RIGHT), "label": pl.col("chosen")}
     right, picked = (
         table.filter(side).select(
-            "group", "id", "text", pl.col(choice).map_elements(_clipped, pl.String).alias(name), "probability"
+            "group", "id", "text", pl.col(choice).map_elements(short, pl.String).alias(name), "probability"
         )
         for name, side in sides.items()
     )
@@ -172,10 +174,6 @@ def _worst(table: pl.DataFrame, labels: list[str], most: int) -> Mistakes:
         for row in worst.iter_rows(named=True)
     ]
     return Mistakes("Worst mistakes", mistakes_note(len(wrong), len(rows)), rows)
-
-
-def _clipped(text: str) -> str:
-    return text if len(text) <= CHOICE_LENGTH else text[: CHOICE_LENGTH - 1] + "…"
 
 
 def _words(answer: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import json
 
 import polars as pl
 
-from kft.errors import KftError, first_rows
+from kft.errors import KftError, clipped, first_rows, such
 from kft.progress import note
 from kft.tasks.golds import Gold, golds_of, written
 
@@ -41,8 +41,7 @@ def with_golds(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     if problems:
         raise KftError(first_rows(problems), HINT)
     if lost:
-        count = f" ({len(lost):,} such answers in {name})" if len(lost) > 1 else ""
-        note(f"{lost[0]}{count}; they are not trained on")
+        note(f"{lost[0]}{such(len(lost), 'answers', name)}; they are not trained on")
     return frame.with_columns(pl.Series("label", labels, pl.String)).drop("answers")
 
 
@@ -68,15 +67,9 @@ def _placed(gold: Gold, context: str) -> Gold:
 
 
 def _missing(gold: Gold, context: str) -> str:
-    words = json.dumps(_clipped(gold.text), ensure_ascii=False)
+    words = json.dumps(clipped(gold.text), ensure_ascii=False)
     if gold.start is None:
         return f"the answer {words} stands {context.count(gold.text)} times in the context, and no `answer_start` says where"
     inside = 0 <= gold.start < len(context)
-    instead = (
-        json.dumps(_clipped(context[gold.start : gold.end]), ensure_ascii=False) if inside else "nothing"
-    )
+    instead = json.dumps(clipped(context[gold.start : gold.end]), ensure_ascii=False) if inside else "nothing"
     return f"the answer {words} does not stand at character {gold.start} of the context, {instead} does"
-
-
-def _clipped(text: str) -> str:
-    return text if len(text) <= 40 else text[:39] + "…"

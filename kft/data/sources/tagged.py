@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from kft.errors import KftError, first_rows
+from kft.errors import KftError, first_rows, such
 from kft.progress import note
 from kft.tasks import words
 
@@ -97,7 +97,7 @@ def _note_missing(rows: list[words.Tags], where: Where, name: str) -> None:
     """Says where the first word stands that has no tag, and how many there are."""
     places = [(row, word) for row, tags in enumerate(rows) for word, tag in enumerate(tags) if tag is None]
     if places:
-        count = f" ({len(places):,} such words in {name})" if len(places) > 1 else ""
+        count = such(len(places), "words", name)
         row, word = places[0]
         note(f"{where(row, word)}: word {word + 1} has no tag{count}; it is neither trained on nor scored")
 
@@ -137,8 +137,9 @@ def _of_entities(frame: pl.DataFrame, name: str) -> pl.DataFrame:
             "not bytes; the end is the first character after the entity",
         )
     if unclear:
-        count = f" ({len(unclear):,} such entities in {name})" if len(unclear) > 1 else ""
-        note(f"{unclear[0]}{count}; the words they touch are neither trained on nor scored")
+        note(
+            f"{unclear[0]}{such(len(unclear), 'entities', name)}; the words they touch are neither trained on nor scored"
+        )
     return frame.with_columns(pl.Series("label", labels, pl.String))
 
 
