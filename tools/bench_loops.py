@@ -8,7 +8,7 @@ to tags or answers, with the 20 best starts and ends of a window and answers of 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -152,13 +152,27 @@ def train_qa(padding: str, job: Any, gate: Any) -> None:
     frame = pl.read_parquet(job.examples)
     model, tokenizer = _loaded(job, "AutoModelForQuestionAnswering")
     encoded = of_questions(tokenizer, frame["text"].to_list(), frame["text_pair"].to_list(), job, padding)
-    answers, rows = frame.select("answer_start", "answer_end").rows(), []
-    for i, n in enumerate(encoded["overflow_to_sample_mapping"]):
-        inside = [place == 1 for place in encoded.sequence_ids(i)]
-        start, end = place(encoded["offset_mapping"][i], inside, *answers[n])
-        row = {key: encoded[key][i] for key in tokenizer.model_input_names}
-        rows.append(row | {"start_positions": start, "end_positions": end})
+    rows = windows_of(tokenizer, encoded, frame.select("answer_start", "answer_end").rows())
     train_rows(model, rows, DataCollatorWithPadding(tokenizer), RandomSampler(rows), job, gate)
+
+
+def windows_of(tokenizer, encoded, spans: list[tuple[int, int] | None]) -> list[dict[str, Any]]:
+    """Rows to train on, with the places of the answer's first and last token.
+
+    Args:
+        tokenizer: that encoded.
+        encoded: of `of_questions`.
+        spans: first character of each question's answer and the one after the last; None without.
+    """
+    rows = []
+    for i, n in enumerate(encoded["overflow_to_sample_mapping"]):
+        inside = [sequence == 1 for sequence in encoded.sequence_ids(i)]
+        start = end = 0
+        if spans[n] is not None and any(inside):
+            start, end = place(encoded["offset_mapping"][i], inside, *spans[n])
+        row = {key: encoded[key][i] for key in tokenizer.model_input_names if key in encoded}
+        rows.append(row | {"start_positions": start, "end_positions": end})
+    return rows
 
 
 def place(offsets: list, inside: list[bool], start: int, end: int) -> tuple[int, int]:
@@ -199,13 +213,26 @@ def _answers(encoded, starts: list[np.ndarray], ends: list[np.ndarray], contexts
     best = [(-math.inf, 0, 0)] * len(contexts)
     for i, n in enumerate(encoded["overflow_to_sample_mapping"]):
         inside, offsets = encoded.sequence_ids(i), encoded["offset_mapping"][i]
-        for first in np.argsort(-starts[i])[:BEST].tolist():
-            for last in np.argsort(-ends[i])[:BEST].tolist():
-                if last >= len(inside) or first >= len(inside) or inside[first] != 1 or inside[last] != 1:
-                    continue
-                if last < first or last - first + 1 > ANSWER_TOKENS:
-                    continue
-                score = float(starts[i][first] + ends[i][last])
-                if score > best[n][0]:
-                    best[n] = (score, offsets[first][0], offsets[last][1])
+        for score, first, last in pairs(starts[i], ends[i], inside, ANSWER_TOKENS):
+            if score > best[n][0]:
+                best[n] = (score, offsets[first][0], offsets[last][1])
     return [context[start:end] for context, (_, start, end) in zip(contexts, best, strict=True)]
+
+
+def pairs(
+    start: np.ndarray, end: np.ndarray, sequences: list[int | None], longest: int
+) -> Iterator[tuple[float, int, int]]:
+    """(score, first, last) of the best starts and ends of a window that may be an answer.
+
+    Args:
+        start, end: scores of its tokens, padding included.
+        sequences: 1 of the tokens of the context.
+        longest: tokens of an answer.
+    """
+    firsts, lasts = (np.argsort(-scores, kind="stable")[:BEST].tolist() for scores in (start, end))
+    for first in firsts:
+        for last in lasts:
+            if last >= len(sequences) or first >= len(sequences):
+                continue
+            if sequences[first] == 1 == sequences[last] and 0 <= last - first < longest:
+                yield float(start[first] + end[last]), first, last

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
-from bench_loops import BEST, of_questions, place
+from bench_loops import of_questions, pairs, windows_of
 from scipy.stats import ttest_ind
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, get_scheduler
 
@@ -131,15 +130,8 @@ def frames_of(config: Config) -> dict[str, pl.DataFrame]:
 def training_rows(tokenizer: Any, frame: pl.DataFrame, windows: Windows) -> list[dict[str, Any]]:
     """The windows of all questions, with the places of the answer's first and last token."""
     encoded = of_questions(tokenizer, frame["text"].to_list(), frame["text_pair"].to_list(), windows)
-    golds, rows = [located(own) for own in golds_of(frame)], []
-    for i, n in enumerate(encoded["overflow_to_sample_mapping"]):
-        inside = [sequence == 1 for sequence in encoded.sequence_ids(i)]
-        start = end = 0
-        if golds[n] and any(inside):
-            start, end = place(encoded["offset_mapping"][i], inside, golds[n][0].start, golds[n][0].end)
-        row = {key: encoded[key][i] for key in tokenizer.model_input_names if key in encoded}
-        rows.append(row | {"start_positions": start, "end_positions": end})
-    return rows
+    firsts = [next(iter(located(own)), None) for own in golds_of(frame)]
+    return windows_of(tokenizer, encoded, [gold and (gold.start, gold.end) for gold in firsts])
 
 
 def updates(model: Any, t: Any, steps: int) -> tuple[Any, Any]:
@@ -171,24 +163,12 @@ def predict(model: Any, tokenizer: Any, frame: pl.DataFrame, windows: Windows, l
         ):
             n, offsets = encoded["overflow_to_sample_mapping"][i], encoded["offset_mapping"][i]
             nulls[n] = min(nulls[n], float(start[0] + end[0]))
-            inside = np.array([sequence == 1 for sequence in encoded.sequence_ids(i)])
-            for score, first, last in pairs(start[: len(inside)], end[: len(inside)], inside, longest):
+            sequences = encoded.sequence_ids(i)
+            real = slice(len(sequences))
+            for score, first, last in pairs(start[real], end[real], sequences, longest):
                 best[n] = max(best[n], (score, offsets[first][0], offsets[last][1]), key=lambda one: one[0])
     texts = [context[first:last] for context, (_, first, last) in zip(contexts, best, strict=True)]
     return Likeliest(texts, [null - score for null, (score, *_) in zip(nulls, best, strict=True)])
-
-
-def pairs(
-    start: np.ndarray, end: np.ndarray, inside: np.ndarray, longest: int
-) -> list[tuple[float, int, int]]:
-    """(score, first, last) of the best starts and ends of a window that may be an answer."""
-    firsts, lasts = (np.argsort(-scores, kind="stable")[:BEST].tolist() for scores in (start, end))
-    return [
-        (float(start[first] + end[last]), first, last)
-        for first in firsts
-        for last in lasts
-        if inside[first] and inside[last] and 0 <= last - first < longest
-    ]
 
 
 def golds_of(frame: pl.DataFrame) -> list[list[Gold]]:
