@@ -8,7 +8,7 @@ import pytest
 import tiny
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-from test_train import Killed, _die_before, assert_same_run, settings_with
+from test_train import Killed, _die_before, assert_resumed_alike, settings_with
 
 from kft import export, models, runs, train
 from kft.errors import KftError
@@ -320,11 +320,6 @@ def test_a_killed_run_with_adapters_ends_as_if_nothing_had_happened(
 ):
     changes = {"checkpoint_every_steps": 3} | controlled
     config = settings_with(tiny_settings, train=changes, model={"lora_rank": 2} | more)
-    train.train(config, tmp_path / "whole")
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 14)
-        train.train(config, tmp_path / "killed")
-    train.resume(tmp_path / "killed")
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert_resumed_alike(config, tmp_path, monkeypatch, step=14)
     kept = [runs.RunDir(tmp_path / name).adapters.read_bytes() for name in ("whole", "killed")]
     assert kept[0] == kept[1]

@@ -9,7 +9,7 @@ import pytest
 from conftest import build_model, run_kft
 from optimizers import build_optimizer
 from scipy.stats import entropy
-from test_train import Killed, _die_before, assert_same_run, settings_with
+from test_train import assert_resumed_alike, settings_with
 
 from kft import config as configs
 from kft import models, train
@@ -101,12 +101,7 @@ def test_a_killed_run_with_controls_ends_as_if_nothing_had_happened(
     tiny_settings, tmp_path, monkeypatch, controlled, model
 ):
     config = settings_with(tiny_settings, train={"checkpoint_every_steps": 3} | controlled, model=model)
-    train.train(config, tmp_path / "whole")
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 14)
-        train.train(config, tmp_path / "killed")
-    train.resume(tmp_path / "killed")
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert_resumed_alike(config, tmp_path, monkeypatch, step=14)
 
 
 @pytest.mark.parametrize(

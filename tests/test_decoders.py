@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -97,13 +98,12 @@ LENGTHS = (5, 23, 11, 30, 1)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A function: key of VARIANTS → a checkpoint's folder, made once."""
-    root, written = tmp_path_factory.mktemp("decoders"), {}
+    root = tmp_path_factory.mktemp("decoders")
 
+    @cache
     def of(variant: str) -> Path:
-        if variant not in written:
-            family, settings = VARIANTS[variant]
-            written[variant] = tiny.make_decoder(root / variant, family, **settings)
-        return written[variant]
+        family, settings = VARIANTS[variant]
+        return tiny.make_decoder(root / variant, family, **settings)
 
     return of
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -139,13 +140,12 @@ def add_tokenizer(writer, folder: Path, splits: str) -> None:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """A function: key of CASES → a GGUF file beside the folder it was written from, made once."""
-    root, written = tmp_path_factory.mktemp("gguf"), {}
+    root = tmp_path_factory.mktemp("gguf")
 
+    @cache
     def of(case: str) -> Path:
-        if case not in written:
-            family, settings = CASES[case]
-            written[case] = write(tiny.make_decoder(root / case, family, **settings), family)
-        return written[case]
+        family, settings = CASES[case]
+        return write(tiny.make_decoder(root / case, family, **settings), family)
 
     return of
 

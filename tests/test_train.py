@@ -267,6 +267,16 @@ def _die_before(monkeypatch, name: str, call: int) -> None:
     monkeypatch.setattr(owner, name, dying)
 
 
+def assert_resumed_alike(config, folder: Path, monkeypatch, step: int) -> None:
+    """A run that dies before the end of a step and is resumed ends as one that never stopped."""
+    train.train(config, folder / "whole")
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        _die_before(patched, "epoch.EpochWatch.on_train_batch_end", step)
+        train.train(config, folder / "killed")
+    train.resume(folder / "killed")
+    assert_same_run(folder / "whole", folder / "killed")
+
+
 class TestResume:
     # Mid-epoch, at each write of an epoch's end, and in the writes after the last epoch.
     MOMENTS = [
@@ -365,12 +375,7 @@ class TestResume:
             },
             model={"freeze_layers": 1, "pooling": "mean"},
         )
-        train.train(config, tmp_path / "whole")
-        with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 8)
-            train.train(config, tmp_path / "killed")
-        train.resume(tmp_path / "killed")
-        assert_same_run(tmp_path / "whole", tmp_path / "killed")
+        assert_resumed_alike(config, tmp_path, monkeypatch, step=8)
 
     def test_windows_of_tagged_words_resume(self, tiny_preset, tmp_path, monkeypatch):
         """Killed between two accumulation steps."""
@@ -393,12 +398,7 @@ class TestResume:
                 },
             }
         )
-        train.train(config, tmp_path / "whole")
-        with monkeypatch.context() as patched, pytest.raises(Killed):
-            _die_before(patched, "epoch.EpochWatch.on_train_batch_end", 8)
-            train.train(config, tmp_path / "killed")
-        train.resume(tmp_path / "killed")
-        assert_same_run(tmp_path / "whole", tmp_path / "killed")
+        assert_resumed_alike(config, tmp_path, monkeypatch, step=8)
 
     def test_two_checkpoints_are_kept(self, tiny_settings, tmp_path, monkeypatch):
         config = settings_with(tiny_settings, train={"checkpoint_every_steps": 2})
